@@ -1,0 +1,264 @@
+//! The manifest of an artifact: which files it holds, and by which pieces it travels (R26).
+//!
+//! An artifact is a tree of files. Its **archive** is the content of the regular files, one after
+//! the other in the order of the file table, with no headers: names, modes and lengths stand in the
+//! table. The archive is cut every `piece_raw_bytes`; each cut is one zstd frame, and that frame is
+//! one **piece**: the unit of transfer, verification and unpacking. So every piece can be checked,
+//! decompressed and written to its place alone, in any order, and its length after decompression
+//! is known before a byte of it is decoded.
+//!
+//! The manifest is JSON; the artifact's id is the BLAKE3 of its bytes, and a signed release names it.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::Digest;
+
+/// The form described above.
+pub const FORMAT: u32 = 1;
+/// Longest manifest read, in bytes.
+pub const MANIFEST_BYTES_MAX: u64 = 32 << 20;
+/// Entries in a file table.
+pub const ENTRIES_MAX: usize = 200_000;
+/// Longest path, in bytes, and longest component of one.
+pub const PATH_BYTES_MAX: usize = 1_024;
+/// Longest component of a path, in bytes.
+pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Length of all files together, in bytes.
+pub const RAW_BYTES_MAX: u64 = 64 << 30;
+/// Shortest and longest raw length of a piece, in bytes; the last one may be shorter.
+pub const PIECE_RAW_BYTES: std::ops::RangeInclusive<u32> = (256 << 10)..=(1 << 20);
+
+/// An artifact's file table and piece table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub format: u32,
+    /// Sorted by path, a directory before what it holds; every directory has an entry.
+    pub entries: Vec<Entry>,
+    /// Raw bytes per piece; see [`PIECE_RAW_BYTES`].
+    pub piece_raw_bytes: u32,
+    pub pieces: Vec<Piece>,
+}
+
+/// One path of the tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Relative, `/` between components, none of them empty, `.` or `..`.
+    pub path: String,
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum What {
+    Directory,
+    File {
+        bytes: u64,
+        /// BLAKE3 of the content.
+        digest: Digest,
+        /// Mode 0555 rather than 0444 when unpacked.
+        executable: bool,
+    },
+    /// A symbolic link that stays inside the tree.
+    Link { target: String },
+}
+
+/// One zstd frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Piece {
+    /// Length of the frame, in bytes.
+    pub bytes: u32,
+    /// BLAKE3 of the frame.
+    pub digest: Digest,
+}
+
+/// Why a manifest describes no artifact that may be unpacked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    #[error("{got} bytes, at most {MANIFEST_BYTES_MAX} are read")]
+    TooLong { got: usize },
+    #[error("not a manifest: {0}")]
+    Malformed(String),
+    #[error("format {0}: this version reads format {FORMAT}")]
+    Format(u32),
+    #[error("{path:?}: {why}")]
+    Unsafe { path: String, why: &'static str },
+    #[error("piece table: {0}")]
+    Pieces(String),
+    #[error("{what}: {got}, at most {max}")]
+    TooMuch { what: &'static str, got: u64, max: u64 },
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    ///
+    /// # Errors
+    ///
+    /// [`ManifestError`]: anything that would be unsafe to unpack, or does not add up.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        if bytes.len() as u64 > MANIFEST_BYTES_MAX {
+            return Err(ManifestError::TooLong { got: bytes.len() });
+        }
+        let manifest: Self = serde_json::from_slice(bytes)
+            .map_err(|error| ManifestError::Malformed(error.to_string()))?;
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// The bytes whose digest is the artifact's id.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("manifests serialize")
+    }
+
+    /// Length of the archive: of all files together, in bytes.
+    pub fn raw_bytes(&self) -> u64 {
+        self.files().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Length of all pieces, in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.pieces.iter().map(|piece| u64::from(piece.bytes)).sum()
+    }
+
+    /// The raw length of a piece, in bytes.
+    pub fn raw_bytes_of(&self, piece: usize) -> u64 {
+        let each = u64::from(self.piece_raw_bytes);
+        self.raw_bytes().saturating_sub(each * piece as u64).min(each)
+    }
+
+    fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.entries.iter().filter_map(|entry| match entry.what {
+            What::File { bytes, .. } => Some((entry.path.as_str(), bytes)),
+            What::Directory | What::Link { .. } => None,
+        })
+    }
+
+    /// Checks what [`Self::parse`] checks; a packer asserts it before it signs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    pub fn check(&self) -> Result<(), ManifestError> {
+        if self.format != FORMAT {
+            return Err(ManifestError::Format(self.format));
+        }
+        at_most("entries", self.entries.len() as u64, ENTRIES_MAX as u64)?;
+        self.check_entries()?;
+        self.check_pieces()
+    }
+
+    fn check_entries(&self) -> Result<(), ManifestError> {
+        let mut seen: BTreeMap<&str, &What> = BTreeMap::new();
+        let mut last: Option<&str> = None;
+        let mut raw_bytes = 0_u64;
+        for Entry { path, what } in &self.entries {
+            let refuse = |why| Err(ManifestError::Unsafe { path: path.clone(), why });
+            check_path(path).or_else(refuse)?;
+            // Sorted by components, so a directory comes right before what it holds.
+            if last.is_some_and(|last| last.split('/').ge(path.split('/'))) {
+                return refuse("stands twice or out of order");
+            }
+            last = Some(path);
+            if let Some((parent, _)) = path.rsplit_once('/')
+                && !matches!(seen.get(parent), Some(What::Directory))
+            {
+                return refuse("its parent is not a directory of this artifact");
+            }
+            match what {
+                What::Directory => {}
+                What::File { bytes, .. } => {
+                    raw_bytes = raw_bytes.saturating_add(*bytes);
+                    at_most("bytes of all files", raw_bytes, RAW_BYTES_MAX)?;
+                }
+                What::Link { target } => check_link(path, target).or_else(refuse)?,
+            }
+            seen.insert(path, what);
+        }
+        Ok(())
+    }
+
+    fn check_pieces(&self) -> Result<(), ManifestError> {
+        if !PIECE_RAW_BYTES.contains(&self.piece_raw_bytes) {
+            return Err(ManifestError::Pieces(format!(
+                "piece_raw_bytes = {}: must be {} to {}",
+                self.piece_raw_bytes,
+                PIECE_RAW_BYTES.start(),
+                PIECE_RAW_BYTES.end()
+            )));
+        }
+        let needed = self.raw_bytes().div_ceil(u64::from(self.piece_raw_bytes));
+        if self.pieces.len() as u64 != needed {
+            return Err(ManifestError::Pieces(format!(
+                "{} pieces, the files need {needed}",
+                self.pieces.len()
+            )));
+        }
+        // zstd's own bound on the growth of what cannot be compressed, rounded up.
+        let frame_max = self.piece_raw_bytes + (self.piece_raw_bytes >> 7) + 1_024;
+        match self.pieces.iter().position(|piece| !(1..=frame_max).contains(&piece.bytes)) {
+            None => Ok(()),
+            Some(index) => Err(ManifestError::Pieces(format!(
+                "piece {index} has {} bytes: must be 1 to {frame_max}",
+                self.pieces[index].bytes
+            ))),
+        }
+    }
+}
+
+fn at_most(what: &'static str, got: u64, max: u64) -> Result<(), ManifestError> {
+    if got > max {
+        return Err(ManifestError::TooMuch { what, got, max });
+    }
+    Ok(())
+}
+
+/// A path that stays where it is put.
+///
+/// # Errors
+///
+/// Why it is unsafe.
+pub fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.is_empty() || path.len() > PATH_BYTES_MAX {
+        return Err("must have 1 to 1024 bytes");
+    }
+    if path.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == b'\\') {
+        return Err("must not hold control characters or backslashes");
+    }
+    for component in path.split('/') {
+        match component {
+            "" => return Err("must be relative, with no empty component"),
+            "." | ".." => return Err("must not hold `.` or `..`"),
+            long if long.len() > COMPONENT_BYTES_MAX => {
+                return Err("has a component of more than 255 bytes");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A link target that, followed from where the link stands, never leaves the tree.
+fn check_link(path: &str, target: &str) -> Result<(), &'static str> {
+    if target.is_empty() || target.len() > PATH_BYTES_MAX || target.contains(['\0', '\\']) {
+        return Err("has an empty, overlong or malformed link target");
+    }
+    let mut depth = path.split('/').count() - 1;
+    for component in Path::new(target).components() {
+        match component {
+            Component::Prefix(_) | Component::RootDir => return Err("links to an absolute path"),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                depth = depth.checked_sub(1).ok_or("links out of the artifact")?;
+            }
+            Component::Normal(_) => depth += 1,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! The words of Groundswell: ids, signed statements, trust rules, artifacts, receipts, wire messages.
+//!
+//! Everything both daemons and the command line must agree on, and nothing else. Bytes and the time
+//! come in as arguments; values and decisions go out. **Absent:** IO, clocks, async, key making.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`id`] | digests, host and key ids, names |
+//! | [`key`] | public keys, detached signatures |
+//! | [`dsse`] | the envelope: exact payload bytes with a set of signatures beside them |
+//! | [`statement`] | what may be signed: `root`, `host`, `release`, `rollout`, `directive` |
+//! | [`trust`] | which statement has an effect: `verify(chain, bytes, now)` |
+//! | [`artifact`] | the manifest of an artifact: file table and piece table |
+//! | [`receipt`] | where a host stands, signed by that host |
+//! | [`certificate`] | bundles of receipts that prove a claim |
+//! | [`record`] | what is gossiped, each value with a byte ceiling |
+//! | [`report`] | what daemons tell people |
+//! | [`wire`] | messages of the `join`, `swarm` and `control` protocols |
+//! | [`codec`] | frames between daemons: the only file that names bincode |
+
+pub mod artifact;
+pub mod certificate;
+pub mod codec;
+pub mod dsse;
+pub mod id;
+pub mod key;
+pub mod receipt;
+pub mod record;
+pub mod report;
+pub mod statement;
+pub mod strict;
+pub mod trust;
+pub mod wire;
+
+pub use id::{Digest, Env, FleetId, HostId, KeyId, Name, Scope, Service, Version, Zone};
+pub use key::PublicKey;
+pub use statement::UnixTime;

@@ -1,0 +1,92 @@
+//! What is gossiped: small JSON values, one per key, of which each host writes only its own (R11).
+//!
+//! Gossip says what exists; content is fetched by digest. Keys are reused and never deleted:
+//! `h`, `root`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `a/0..8` (an artifact each).
+//! The network layer signs each value and refuses values over [`VALUE_BYTES_MAX`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Digest, Name, Scope};
+
+/// Longest value, in bytes, before the network layer adds its signature.
+pub const VALUE_BYTES_MAX: usize = 420;
+/// Slots of each numbered key.
+pub const SLOTS: usize = 8;
+
+/// Key of the [`HostRecord`].
+pub const HOST: &str = "h";
+/// Key of the [`RootRecord`].
+pub const ROOT: &str = "root";
+
+/// Key of the [`ScopeRecord`] in this slot.
+pub fn scope_key(slot: usize) -> String {
+    format!("s/{slot}")
+}
+
+/// Key of the [receipt](crate::receipt::SignedReceipt::to_text) in this slot.
+pub fn receipt_key(slot: usize) -> String {
+    format!("r/{slot}")
+}
+
+/// Key of the [`ProgressRecord`] in this slot.
+pub fn progress_key(slot: usize) -> String {
+    format!("a/{slot}")
+}
+
+/// Who speaks, and what it serves, for people (`status`, `hosts`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// Whether it is the coordinator.
+    pub coordinator: bool,
+    /// Version of its daemon.
+    pub version: Name,
+}
+
+/// The newest root a member holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootRecord {
+    pub version: u32,
+    pub root: Digest,
+}
+
+/// The newest effective statements a member holds about a scope.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeRecord {
+    #[serde(flatten)]
+    pub scope: Scope,
+    pub epoch: u64,
+    /// The effective rollout of that epoch.
+    pub rollout: Digest,
+    /// Its directive in force, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directive: Option<Digest>,
+    /// Its halt certificate, if it halted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halt: Option<Digest>,
+    /// Its completion certificate, if it is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub complete: Option<Digest>,
+}
+
+/// How much of an artifact a member holds; who holds any of it can be asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressRecord {
+    pub artifact: Digest,
+    /// Verified pieces.
+    pub pieces: u32,
+    /// Pieces in all; equal to `pieces` once it is whole.
+    pub of: u32,
+}
+
+/// The text of a record.
+pub fn to_text<T: Serialize>(record: &T) -> String {
+    serde_json::to_string(record).expect("records serialize")
+}
+
+/// The record in `text`; `None` for anything else, since other versions may write other things.
+pub fn from_text<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
+    if text.len() > VALUE_BYTES_MAX {
+        return None;
+    }
+    serde_json::from_str(text).ok()
+}

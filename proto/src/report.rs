@@ -1,0 +1,131 @@
+//! What daemons tell people: plain values, made by coordinator and agents from what each sees.
+//!
+//! The same values are printed as JSON by `swell ... --json`, so names here are a contract. They
+//! also travel in [`crate::codec`] frames: no flattened, skipped or untagged fields.
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{Digest, Env, FleetId, HostId, Name, Service, Version, Zone};
+use crate::receipt::{Cause, State};
+use crate::statement::{Direction, UnixTime};
+
+/// The fleet as one member sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetReport {
+    pub fleet: FleetId,
+    /// Name of the member that answers.
+    pub seen_by: Name,
+    pub at: UnixTime,
+    pub root_version: u32,
+    pub coordinator_alive: bool,
+    pub hosts: Vec<HostReport>,
+    /// The newest rollout of each scope.
+    pub rollouts: Vec<RolloutReport>,
+}
+
+/// One host, as one member sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostReport {
+    pub id: HostId,
+    pub name: Name,
+    pub env: Option<Env>,
+    pub zone: Zone,
+    /// `key=value`, sorted.
+    pub labels: Vec<String>,
+    /// `ip:port`, if it was ever heard.
+    pub address: Option<String>,
+    pub alive: bool,
+    pub agent_version: Option<Name>,
+    pub services: Vec<ServiceReport>,
+}
+
+/// Where a host stands with a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    pub service: Service,
+    /// What it serves, as its latest receipt tells; none: nothing, or not known.
+    pub version: Option<Version>,
+    pub state: State,
+    pub note: String,
+}
+
+/// Where a rollout stands as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RolloutPhase {
+    /// Signatures are missing; it has no effect.
+    Pending,
+    Running,
+    Paused,
+    /// Too many hosts failed.
+    Halted,
+    Aborted,
+    Complete,
+    /// A newer rollout of the scope took over.
+    Superseded,
+    /// Not complete when it expired: nothing new starts.
+    Expired,
+}
+
+/// A rollout, as one member sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutReport {
+    pub id: Digest,
+    pub service: Service,
+    pub env: Env,
+    pub epoch: u64,
+    pub from: Option<Version>,
+    pub to: Version,
+    pub direction: Direction,
+    pub author: Name,
+    pub reason: String,
+    pub created: UnixTime,
+    pub expires: UnixTime,
+    pub phase: RolloutPhase,
+    /// Why it stands there, with numbers: the text of the very value the hosts decide by.
+    pub why: String,
+    /// Whether it would end without the coordinator (R21): two agents hold the statement and two
+    /// whole copies of the artifact exist on hosts.
+    pub self_supporting: bool,
+    pub waves: Vec<WaveReport>,
+    /// In the order of the cohort.
+    pub hosts: Vec<StandingReport>,
+}
+
+/// A wave, counted over its own hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaveReport {
+    pub hosts: u32,
+    pub open: bool,
+    /// Have not started: pending, fetching or staged.
+    pub waiting: u32,
+    pub activating: u32,
+    pub baking: u32,
+    pub committed: u32,
+    /// Reverted or worse, for a cause of their own.
+    pub failed: u32,
+    /// Went back with the fleet.
+    pub returned: u32,
+    /// Not heard for too long, and not committed.
+    pub unreachable: u32,
+    pub wait_s: u32,
+    pub failed_max: u32,
+    pub unreachable_max: u32,
+}
+
+/// A host of the cohort.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StandingReport {
+    pub host: HostId,
+    pub name: Name,
+    pub wave: u32,
+    /// None: no receipt of it has been seen.
+    pub state: Option<State>,
+    pub cause: Option<Cause>,
+    pub note: String,
+    /// Verified pieces of the artifact it has said it holds, and pieces in all.
+    pub pieces: u32,
+    pub of: u32,
+    /// Heard of lately.
+    pub alive: bool,
+}

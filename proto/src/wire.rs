@@ -1,0 +1,218 @@
+//! Messages of the `join`, `swarm` and `control` protocols: what travels in [`crate::codec`] frames.
+//!
+//! Each request opens a bidirectional stream of its own; the first frame on it is the request, and
+//! what follows stands at the request.
+
+use serde::{Deserialize, Serialize};
+
+use crate::artifact::COMPONENT_BYTES_MAX;
+use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
+use crate::key::{PublicKey, Signature};
+use crate::report::{FleetReport, RolloutReport};
+use crate::statement::{ENVELOPE_BYTES_MAX, UnixTime};
+
+/// Longest frame of the join protocol, in bytes: its sender may be anybody.
+pub const JOIN_REQUEST_BYTES_MAX: usize = 1_024;
+/// Longest answer to a join, in bytes.
+pub const JOIN_REPLY_BYTES_MAX: usize = 1 << 20;
+/// Longest swarm request, in bytes.
+pub const SWARM_REQUEST_BYTES_MAX: usize = COMPONENT_BYTES_MAX;
+/// Longest control frame, in bytes.
+pub const CONTROL_BYTES_MAX: usize = 2 * ENVELOPE_BYTES_MAX + (4 << 20);
+
+// --- join ---
+
+/// `gsw-join/1`: a host that has nothing but a token. Answered by one [`JoinReply`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// Which token; see [`crate::wire`]'s users for its text form.
+    pub token: [u8; 8],
+    pub secret: [u8; 16],
+    pub key: PublicKey,
+    /// Name for people.
+    pub name: Name,
+    /// By `key`, over [`join_proof`]: whoever joins holds the key.
+    pub proof: Signature,
+}
+
+/// What a joining host signs to prove that it holds its key.
+pub fn join_proof(token: &[u8; 8], key: &PublicKey) -> Vec<u8> {
+    let mut message = b"groundswell join 1\0".to_vec();
+    message.extend_from_slice(token);
+    message.extend_from_slice(key.as_bytes());
+    message
+}
+
+/// The answer to a [`JoinRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JoinReply {
+    Welcome {
+        fleet: FleetId,
+        /// Envelopes of all roots, from version 1.
+        roots: Vec<Vec<u8>>,
+        /// Envelope of the new host statement.
+        host: Vec<u8>,
+        /// X.509, DER.
+        certificate: Vec<u8>,
+        /// Addresses of members to gossip with first, `ip:port`.
+        seeds: Vec<String>,
+    },
+    Refused {
+        reason: String,
+    },
+}
+
+// --- swarm ---
+
+/// `gsw-swarm/1`: content by digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SwarmRequest {
+    /// An envelope by statement id. Answer: [`Found`], then the bytes.
+    Statement { id: Digest },
+    /// Envelopes of all roots after this version. Answer: one frame, `Vec<Vec<u8>>`.
+    Roots { after: u32 },
+    /// The host statement of a host. Answer: [`Found`], then the envelope.
+    Host { id: HostId },
+    /// A manifest or a certificate, by the digest of its bytes. Answer: [`Found`], then the bytes.
+    Blob { id: Digest },
+    /// Which pieces the answerer holds: frames of [`Have`], the first one at once, further ones
+    /// whenever there are more, until the asker ends the stream or all pieces are there.
+    Have { artifact: Digest },
+    /// One piece. Answer: [`Found`], then the bytes.
+    Piece { artifact: Digest, index: u32 },
+}
+
+/// Whether the answerer has what was asked for; the bytes follow without a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    Yes {
+        bytes: u64,
+    },
+    /// It has not, now.
+    No,
+    /// It has too many askers: ask somebody else, or later.
+    Busy,
+}
+
+/// All pieces the answerer holds at this time, one bit each, piece 0 in the lowest bit of byte 0.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Have {
+    pub bitmap: Vec<u8>,
+}
+
+// --- control ---
+
+/// `gsw-control/1`: people, CI and daemons to the coordinator or, where it can, to any agent.
+/// Each is answered by one [`ControlReply`], uploads by two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlRequest {
+    /// What the member sees of the fleet.
+    Fleet,
+    /// A rollout by the start of its id (4 hex digits or more), or the newest of a scope.
+    Rollout(RolloutQuery),
+    /// An envelope by statement id.
+    Statement { id: Digest },
+    /// The release statement of a version.
+    Release { service: Service, version: Version },
+    /// The versions of a service, newest first.
+    Releases { service: Service },
+    /// Everything a plan needs about a scope.
+    Scope(Scope),
+    /// A signed statement to take in and pass on: rollout or directive.
+    Submit { envelope: Vec<u8> },
+    /// A release signed by its publisher, and its manifest. The answer says which pieces to
+    /// upload; they follow in that order as raw bytes; then comes the second answer. Coordinator.
+    Publish { release: Vec<u8>, manifest: Vec<u8> },
+    /// A new certificate for the host that asks. Coordinator.
+    Renew,
+    /// Coordinator, and the same for those below.
+    TokenCreate { uses: u32, ttl_s: u64, labels: Vec<(Name, Name)> },
+    TokenList,
+    TokenRevoke { token: String },
+}
+
+/// Which rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RolloutQuery {
+    Id(String),
+    Scope(Scope),
+    /// The newest of all.
+    Latest,
+}
+
+/// The answer to a [`ControlRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlReply {
+    Fleet(Box<FleetReport>),
+    Rollout(Box<RolloutReport>),
+    Statement { envelope: Vec<u8> },
+    Releases(Vec<(Version, Digest)>),
+    Scope(Box<ScopeFacts>),
+    /// Taken in. `note`: what else there is to know, approvals missing for instance.
+    Submitted { id: Digest, effective: bool, note: String },
+    /// Upload these pieces.
+    Send { pieces: Vec<u32> },
+    Published { id: Digest },
+    Certificate { der: Vec<u8> },
+    /// A new token, shown this once.
+    Token { text: String },
+    Tokens(Vec<TokenReport>),
+    Done,
+    Refused(Refused),
+}
+
+/// Why a request was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// For scripts: what kind of no this is.
+    pub kind: RefusedKind,
+    /// For people: the step, the thing, the cause.
+    pub reason: String,
+    /// For people: what to do next; may be empty.
+    pub next: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefusedKind {
+    /// This key may not.
+    Forbidden,
+    NotFound,
+    /// The request or what it carries is wrong.
+    Invalid,
+    /// It clashes with what is there: a version that exists, an epoch that is taken.
+    Conflict,
+    /// This member cannot do it; the coordinator can.
+    NotHere,
+    /// Try again later.
+    Busy,
+}
+
+/// What a plan needs about a scope, as the answerer sees it. All envelopes: the asker verifies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeFacts {
+    /// The newest effective rollout.
+    pub rollout: Option<Vec<u8>>,
+    /// Where it stands.
+    pub report: Option<RolloutReport>,
+    /// The release of the last complete rollout.
+    pub stable: Option<Vec<u8>>,
+    /// The host statements of the scope's environment, and whether each was heard of lately.
+    pub hosts: Vec<(Vec<u8>, bool)>,
+    /// The highest sequence of a directive about the newest rollout; 0: none.
+    pub directive_sequence: u64,
+    /// Ids of rollouts of this scope that are complete or were replaced, newest first, with the
+    /// version each brought.
+    pub history: Vec<(Digest, Version)>,
+}
+
+/// A token, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenReport {
+    pub token: String,
+    pub uses_left: u32,
+    pub expires: UnixTime,
+    pub revoked: bool,
+    pub labels: Vec<(Name, Name)>,
+    pub created_by: Name,
+}
