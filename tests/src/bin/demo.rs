@@ -1,0 +1,254 @@
+//! `./scripts/demo`: a fleet on this machine that deploys, loses its coordinator, and takes a bad
+//! version back, under traffic. Every claim it prints is checked; one that did not happen is an
+//! error, and so is a request that a good rollout lost.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use fleet_tests::cluster::{Behaviour, Cluster, INTERRUPTED, wait_until};
+use fleet_tests::traffic::{Sample, Traffic};
+use proto::receipt::State;
+use proto::report::RolloutPhase;
+
+const AGENTS: usize = 6;
+
+fn main() -> Result<()> {
+    let mut ci = false;
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            "--ci" => ci = true,
+            other => anyhow::bail!("unknown argument {other:?}; usage: demo [--ci]"),
+        }
+    }
+    catch_interrupts()?;
+    let binaries = binaries()?;
+    let directory = tempfile::Builder::new().prefix("groundswell-demo-").tempdir()?;
+    let outcome = demo(&binaries, directory.path(), ci);
+    if let Err(error) = &outcome {
+        println!("\nThe demo failed: {error:#}");
+        if ci {
+            print_logs(directory.path());
+        }
+    }
+    outcome
+}
+
+/// The binaries lie beside this one.
+fn binaries() -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    Ok(me.parent().context("an executable lies in a directory")?.to_owned())
+}
+
+/// Ctrl-C, TERM and HUP end every wait, so that the fleet is stopped in order.
+fn catch_interrupts() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    std::thread::spawn(move || {
+        runtime.block_on(async {
+            let mut all = Vec::new();
+            for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+                all.push(signal(kind).expect("signals can be caught"));
+            }
+            let [a, b, c] = &mut all[..] else { return };
+            tokio::select! { _ = a.recv() => {}, _ = b.recv() => {}, _ = c.recv() => {} }
+            eprintln!("\nstopping ...");
+            INTERRUPTED.store(true, Ordering::Relaxed);
+        });
+    });
+    Ok(())
+}
+
+fn print_logs(directory: &Path) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|extension| extension == "log") {
+            let log = std::fs::read_to_string(&path).unwrap_or_default();
+            let lines: Vec<_> = log.lines().collect();
+            println!("\n-- the end of {}:", path.display());
+            lines[lines.len().saturating_sub(25)..].iter().for_each(|line| println!("{line}"));
+        }
+    }
+}
+
+/// The story, and what it measured.
+struct Story {
+    begin: Instant,
+    facts: Vec<(String, String)>,
+}
+
+impl Story {
+    fn tell(&self, line: &str) {
+        println!("{:7.2} s  {line}", self.begin.elapsed().as_secs_f64());
+    }
+
+    fn fact(&mut self, what: &str, value: impl Into<String>) {
+        self.facts.push((what.to_owned(), value.into()));
+    }
+}
+
+fn demo(binaries: &Path, directory: &Path, ci: bool) -> Result<()> {
+    let mut story = Story { begin: Instant::now(), facts: Vec::new() };
+    println!("Groundswell: a coordinator and {AGENTS} servers on this machine.\n");
+    let mut cluster = Cluster::start(binaries, directory)?;
+    story.tell("the coordinator runs; fleet `demo` has its keys");
+    cluster.add_agents(AGENTS)?;
+    wait_until("every agent is heard", || {
+        let alive = cluster.status()?.hosts.iter().filter(|host| host.alive).count();
+        Ok((alive == AGENTS).then_some(()))
+    })?;
+    story.tell(&format!("{AGENTS} servers joined with one token and gossip with each other"));
+
+    first_deployment(&mut story, &cluster)?;
+    let traffic = Traffic::start(cluster.agents().iter().map(|agent| agent.address));
+    canary_without_coordinator(&mut story, &mut cluster, &traffic)?;
+    broken_version(&mut story, &mut cluster, &traffic)?;
+    if ci {
+        idle_memory(&mut story, &cluster)?;
+    }
+
+    println!("\nWhat happened:");
+    for (what, value) in &story.facts {
+        println!("  {what:<66} {value}");
+    }
+    drop(traffic);
+    drop(cluster);
+    println!("\nEverything is stopped and removed.");
+    Ok(())
+}
+
+fn first_deployment(story: &mut Story, cluster: &Cluster) -> Result<()> {
+    let start = Instant::now();
+    cluster.publish("1.0.0", Behaviour::Good)?;
+    story.tell("web 1.0.0 is published: packed, signed by its publisher, admitted");
+    cluster.deploy("1.0.0")?;
+    cluster.wait_for_rollout("version 1.0.0 is complete", |rollout| {
+        rollout.epoch == 1 && rollout.phase == RolloutPhase::Complete
+    })?;
+    for agent in cluster.agents() {
+        wait_until(&format!("{} serves 1.0.0", agent.name), || {
+            Ok(fleet_tests::traffic::ask(agent.address).filter(|version| version == "1.0.0"))
+        })?;
+    }
+    story.tell(&format!("all {AGENTS} servers serve web 1.0.0"));
+    story.fact("version 1.0.0, published to served everywhere", seconds(start.elapsed()));
+    Ok(())
+}
+
+fn canary_without_coordinator(
+    story: &mut Story,
+    cluster: &mut Cluster,
+    traffic: &Traffic,
+) -> Result<()> {
+    let start = Instant::now();
+    cluster.publish("2.0.0", Behaviour::Good)?;
+    cluster.deploy("2.0.0")?;
+    story.tell("web 2.0.0 is published; its rollout is signed: a canary, then half, then all");
+    let rollout = cluster.wait_for_rollout("2.0.0 is self-supporting", |rollout| {
+        rollout.epoch == 2 && rollout.self_supporting
+    })?;
+    story.tell("the rollout supports itself: two agents hold it, two whole copies are out");
+    ensure!(rollout.phase == RolloutPhase::Running, "killed too late: {:?}", rollout.phase);
+    let before = cluster.status()?;
+    cluster.kill_coordinator()?;
+    let committed = before.rollouts.iter().flat_map(|one| &one.hosts);
+    let committed = committed.filter(|host| host.state == Some(State::Committed)).count();
+    ensure!(committed < AGENTS, "nothing was left to do without the coordinator");
+    story.tell("the coordinator is killed (SIGKILL)");
+    let killed = Instant::now();
+    cluster.wait_for_rollout("2.0.0 is complete, seen from an agent", |rollout| {
+        rollout.epoch == 2 && rollout.phase == RolloutPhase::Complete
+    })?;
+    ensure!(!cluster.coordinator_runs(), "the coordinator came back by itself");
+    wait_until("every server answers 2.0.0", || {
+        Ok(traffic.latest().values().all(|version| version.as_deref() == Some("2.0.0")).then_some(()))
+    })?;
+    story.tell(&format!("the fleet finished by itself: all {AGENTS} servers serve web 2.0.0"));
+    story.fact("version 2.0.0, published to served everywhere", seconds(start.elapsed()));
+    story.fact("  of that without a coordinator", seconds(killed.elapsed()));
+    Ok(())
+}
+
+fn broken_version(story: &mut Story, cluster: &mut Cluster, traffic: &Traffic) -> Result<()> {
+    cluster.start_coordinator()?;
+    story.tell("the coordinator is back and has learnt from the fleet what it missed");
+    wait_until("the coordinator knows that 2.0.0 is complete", || {
+        let report = cluster.status()?;
+        let known = report.rollouts.iter().any(|rollout| {
+            rollout.epoch == 2 && rollout.phase == RolloutPhase::Complete
+        });
+        let alive = report.hosts.iter().filter(|host| host.alive).count();
+        Ok((known && alive == AGENTS).then_some(()))
+    })?;
+    let start = Instant::now();
+    cluster.publish("3.0.0", Behaviour::Broken)?;
+    cluster.deploy("3.0.0")?;
+    story.tell("web 3.0.0 is published and rolled out; it starts well and then answers 500");
+    let halted = cluster.wait_for_rollout("the fleet halts", |rollout| {
+        rollout.epoch == 3 && rollout.phase == RolloutPhase::Halted
+    })?;
+    story.tell(&format!("the fleet halts: {}", halted.why));
+    for agent in cluster.agents() {
+        wait_until(&format!("{} knows the halt", agent.name), || {
+            let report = cluster.status_via(Some(agent))?;
+            let knows = |one: &proto::report::RolloutReport| {
+                one.epoch == 3 && one.phase == RolloutPhase::Halted
+            };
+            Ok(report.rollouts.iter().any(knows).then_some(()))
+        })?;
+    }
+    wait_until("every server answers 2.0.0 again", || {
+        Ok(traffic.latest().values().all(|version| version.as_deref() == Some("2.0.0")).then_some(()))
+    })?;
+    story.tell(&format!("all {AGENTS} servers serve web 2.0.0"));
+    let canaries = canaries(traffic, start)?;
+    let took = canaries.values().max().copied().unwrap_or_default();
+    story.fact(
+        "version 3.0.0 on the canary: first bad answer to 2.0.0 serving",
+        format!("{} (bar: 3.00 s)", seconds(took)),
+    );
+    story.fact("servers that ever ran 3.0.0", format!("{} of {AGENTS}", canaries.len()));
+    ensure!(canaries.len() == 1, "the bad version spread beyond the canary: {canaries:?}");
+    Ok(())
+}
+
+/// The servers that gave up 2.0.0 for the bad version, each with the time from its last good
+/// answer of 2.0.0 before to the first one after.
+fn canaries(traffic: &Traffic, since: Instant) -> Result<BTreeMap<Ipv4Addr, Duration>> {
+    let mut by_host: BTreeMap<Ipv4Addr, Vec<Sample>> = BTreeMap::new();
+    for sample in traffic.samples().into_iter().filter(|sample| sample.at >= since) {
+        by_host.entry(sample.host).or_default().push(sample);
+    }
+    let good = |sample: &&Sample| sample.version.as_deref() == Some("2.0.0");
+    let mut found = BTreeMap::new();
+    for (host, samples) in by_host {
+        let Some(bad) = samples.iter().find(|sample| !good(sample)) else { continue };
+        let back = samples.iter().filter(good).find(|sample| sample.at > bad.at);
+        let back = back.with_context(|| format!("{host} never served 2.0.0 again"))?;
+        found.insert(host, back.at - bad.at);
+    }
+    ensure!(!found.is_empty(), "no server ever tried 3.0.0");
+    Ok(found)
+}
+
+fn idle_memory(story: &mut Story, cluster: &Cluster) -> Result<()> {
+    let mut largest_kib = 0;
+    for index in 0..AGENTS {
+        let pid = cluster.agent_pid(index).context("every agent runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|rest| rest.split_whitespace().next()).context("VmRSS")?;
+        largest_kib = largest_kib.max(kib.parse::<u64>()?);
+    }
+    let mib = largest_kib as f64 / 1024.0;
+    story.fact("agent after all that, largest RSS of the six", format!("{mib:.1} MiB (bar: 40 MiB)"));
+    ensure!(mib <= 40.0, "an agent uses {mib:.1} MiB");
+    Ok(())
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.2} s", duration.as_secs_f64())
+}

@@ -1,0 +1,171 @@
+//! The house keeps its own order: arrows between crates, names that stand in one file only, headers,
+//! lengths. Each rule says what to do when it fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Who may depend on whom (the arrows of the README's architecture section).
+const ARROWS: &[(&str, &[&str])] = &[
+    ("proto", &[]),
+    ("durable", &[]),
+    ("pack", &["proto", "durable"]),
+    ("rollout", &["proto"]),
+    ("net", &["proto"]),
+    ("swarm", &["proto", "durable", "pack", "net"]),
+    ("agent", &["proto", "durable", "pack", "rollout", "net", "swarm"]),
+    ("coordinator", &["proto", "durable", "pack", "rollout", "net", "swarm"]),
+    ("swell", &["proto", "durable", "pack", "rollout", "net"]),
+    ("demo-service", &[]),
+    (
+        "fleet-tests",
+        &["proto", "durable", "pack", "rollout", "net", "swarm", "agent", "coordinator"],
+    ),
+];
+
+/// What a crate promises not to hold.
+const ABSENT: &[(&str, &[&str])] = &[
+    ("proto", &["tokio", "quinn", "rustls", "rand", "getrandom", "tracing"]),
+    ("durable", &["tokio", "quinn", "serde"]),
+    ("pack", &["tokio", "quinn"]),
+    ("rollout", &["tokio", "quinn", "rand", "getrandom", "tracing"]),
+    ("agent", &["sqlx", "axum", "git2"]),
+    ("coordinator", &["zbus", "sysinfo"]),
+];
+
+/// Longest source file, in lines.
+const FILE_LINES_MAX: usize = 800;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
+}
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
+}
+
+/// The normal and build dependencies of each package of the workspace.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = metadata();
+    let packages = metadata["packages"].as_array().expect("packages");
+    let name = |value: &Value| value["name"].as_str().expect("a name").to_owned();
+    packages
+        .iter()
+        .map(|package| {
+            let all = package["dependencies"].as_array().expect("dependencies").iter();
+            (name(package), all.filter(|one| one["kind"] != "dev").map(name).collect())
+        })
+        .collect()
+}
+
+#[test]
+fn crates_depend_only_along_the_arrows() {
+    let dependencies = dependencies();
+    let known: BTreeSet<_> = ARROWS.iter().map(|(name, _)| *name).collect();
+    let found: BTreeSet<_> = dependencies.keys().map(String::as_str).collect();
+    assert_eq!(found, known, "a crate came or went: give it its arrows here and in the README");
+    for (name, allowed) in ARROWS {
+        for dependency in dependencies[*name].iter().filter(|one| known.contains(one.as_str())) {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} -> {dependency}: not an arrow of the house; see README, Architecture"
+            );
+        }
+    }
+}
+
+#[test]
+fn crates_keep_their_promises_of_absence() {
+    let dependencies = dependencies();
+    for (name, absent) in ABSENT {
+        for one in *absent {
+            assert!(!dependencies[*name].contains(*one), "{name} promises that {one} is absent");
+        }
+    }
+}
+
+#[test]
+fn one_tls_provider() {
+    let lock = std::fs::read_to_string(root().join("Cargo.lock")).expect("Cargo.lock");
+    for banned in ["aws-lc-rs", "openssl-sys", "native-tls"] {
+        assert!(
+            !lock.contains(&format!("name = \"{banned}\"")),
+            "{banned} is in Cargo.lock: ring is the one provider; turn the default features off"
+        );
+    }
+}
+
+/// Rust sources, as (path from the root, text).
+fn sources() -> Vec<(String, String)> {
+    fn visit(directory: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(directory).expect("a readable directory") {
+            let path = entry.expect("a readable entry").path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                visit(&path, found);
+            } else if name.ends_with(".rs") {
+                found.push(path);
+            }
+        }
+    }
+    let root = root();
+    let mut paths = Vec::new();
+    visit(&root, &mut paths);
+    paths.sort();
+    let relative = |path: &Path| path.strip_prefix(&root).expect("below").display().to_string();
+    paths
+        .into_iter()
+        .map(|path| (relative(&path), std::fs::read_to_string(&path).expect("UTF-8 source")))
+        .collect()
+}
+
+#[test]
+fn names_that_stand_in_one_place_only() {
+    // A crate that may have to be replaced has one seam.
+    let seams = [("bincode", "proto/src/codec.rs"), ("chitchat", "proto/net/src/gossip")];
+    for (path, text) in sources().iter().filter(|(path, _)| !path.ends_with("tidy.rs")) {
+        for (name, home) in seams {
+            let used = text.contains(&format!("{name}::"));
+            assert!(!used || path.starts_with(home), "{path} names {name}: only {home} may");
+        }
+    }
+}
+
+#[test]
+fn the_planner_of_the_swarm_is_free_of_io() {
+    for (path, text) in sources().iter().filter(|(path, _)| path.starts_with("proto/swarm/src/plan"))
+    {
+        for name in ["tokio::", "quinn::", "std::fs", "std::net", "Instant::now"] {
+            assert!(!text.contains(name), "{path} names {name}: plan/ is sans-IO");
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_and_stays_readable() {
+    for (path, text) in sources() {
+        assert!(text.starts_with("//!"), "{path}: starts with no //! line that says what it is");
+        let lines = text.lines().count();
+        assert!(
+            lines <= FILE_LINES_MAX,
+            "{path} has {lines} lines, at most {FILE_LINES_MAX}: a room that has become a hall"
+        );
+    }
+}
+
+#[test]
+fn clippy_thresholds_are_repeated_where_a_nested_file_hides_them() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).expect("a clippy file");
+    let nested = read("proto/rollout/.clippy.toml");
+    for line in read(".clippy.toml").lines().filter(|line| !line.is_empty()) {
+        assert!(nested.contains(line), "proto/rollout/.clippy.toml lacks `{line}`");
+    }
+}
