@@ -66,7 +66,9 @@ pub enum What {
         executable: bool,
     },
     /// A symbolic link that stays inside the tree.
-    Link { target: String },
+    Link {
+        target: String,
+    },
 }
 
 /// One zstd frame.

@@ -61,7 +61,8 @@ impl Certificate {
         if bytes.len() > CERTIFICATE_BYTES_MAX {
             return Err(CertificateError::TooLong { got: bytes.len() });
         }
-        serde_json::from_slice(bytes).map_err(|error| CertificateError::Malformed(error.to_string()))
+        serde_json::from_slice(bytes)
+            .map_err(|error| CertificateError::Malformed(error.to_string()))
     }
 
     /// The bytes whose digest names it.
@@ -79,7 +80,8 @@ impl Certificate {
         if self.rollout != id {
             return Err(CertificateError::OtherRollout(self.rollout));
         }
-        let keys: BTreeMap<_, _> = rollout.cohort.iter().map(|host| (&host.id, &host.key)).collect();
+        let keys: BTreeMap<_, _> =
+            rollout.cohort.iter().map(|host| (&host.id, &host.key)).collect();
         let mut receipts: BTreeMap<HostId, Receipt> = BTreeMap::new();
         if self.receipts.len() > rollout.cohort.len() {
             return Err(CertificateError::Foreign);

@@ -113,7 +113,41 @@ impl FromStr for Signature {
 
 serde_as_text!(Signature, |signature| signature.to_string());
 
+/// Longest key file, in bytes.
+pub const SECRET_BYTES_MAX: u64 = 256;
+/// What a key file starts with, so that people and scanners know one when they see it.
+const SECRET_PREFIX: &str = "gsw-secret-1 ";
+
+/// The content of a key file: one line, prefix and the 32 secret bytes in base64url.
+pub fn secret_to_text(key: &SigningKey) -> String {
+    format!("{SECRET_PREFIX}{}\n", URL_SAFE_NO_PAD.encode(key.as_bytes()))
+}
+
+/// The key in the content of a key file, `None` for anything else: no error quotes a secret.
+pub fn secret_from_text(text: &[u8]) -> Option<SigningKey> {
+    let text = std::str::from_utf8(text).ok()?.trim_end();
+    let bytes = decode_exactly::<32>(text.strip_prefix(SECRET_PREFIX)?)?;
+    Some(SigningKey::from_bytes(&bytes))
+}
+
 fn decode_exactly<const N: usize>(text: &str) -> Option<[u8; N]> {
     let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
     <[u8; N]>::try_from(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_files_hold_one_line_that_is_read_back_and_nothing_else_is() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let text = secret_to_text(&key);
+        assert_eq!(text, "gsw-secret-1 BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc\n");
+        assert!(text.len() as u64 <= SECRET_BYTES_MAX);
+        assert_eq!(secret_from_text(text.as_bytes()), Some(key));
+        for bad in ["", "gsw-secret-1 ", "BwcH", &text[..40], &text.replace("-1 ", "-2 ")] {
+            assert_eq!(secret_from_text(bad.as_bytes()), None, "{bad:?}");
+        }
+    }
 }

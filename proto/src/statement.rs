@@ -621,7 +621,8 @@ impl Rollout {
 
     /// The ranks of the hosts of a wave; empty beyond the last.
     pub fn ranks_in(&self, wave: usize) -> std::ops::Range<usize> {
-        let end = |wave: usize| self.waves.get(wave).map_or(self.cohort.len(), |w| w.hosts as usize);
+        let end =
+            |wave: usize| self.waves.get(wave).map_or(self.cohort.len(), |w| w.hosts as usize);
         let start = wave.checked_sub(1).map_or(0, end);
         start..end(wave)
     }

@@ -111,24 +111,42 @@ pub enum ControlRequest {
     /// A rollout by the start of its id (4 hex digits or more), or the newest of a scope.
     Rollout(RolloutQuery),
     /// An envelope by statement id.
-    Statement { id: Digest },
+    Statement {
+        id: Digest,
+    },
     /// The release statement of a version.
-    Release { service: Service, version: Version },
+    Release {
+        service: Service,
+        version: Version,
+    },
     /// The versions of a service, newest first.
-    Releases { service: Service },
+    Releases {
+        service: Service,
+    },
     /// Everything a plan needs about a scope.
     Scope(Scope),
     /// A signed statement to take in and pass on: rollout or directive.
-    Submit { envelope: Vec<u8> },
+    Submit {
+        envelope: Vec<u8>,
+    },
     /// A release signed by its publisher, and its manifest. The answer says which pieces to
     /// upload; they follow in that order as raw bytes; then comes the second answer. Coordinator.
-    Publish { release: Vec<u8>, manifest: Vec<u8> },
+    Publish {
+        release: Vec<u8>,
+        manifest: Vec<u8>,
+    },
     /// A new certificate for the host that asks. Coordinator.
     Renew,
     /// Coordinator, and the same for those below.
-    TokenCreate { uses: u32, ttl_s: u64, labels: Vec<(Name, Name)> },
+    TokenCreate {
+        uses: u32,
+        ttl_s: u64,
+        labels: Vec<(Name, Name)>,
+    },
     TokenList,
-    TokenRevoke { token: String },
+    TokenRevoke {
+        token: String,
+    },
 }
 
 /// Which rollout.
@@ -145,17 +163,31 @@ pub enum RolloutQuery {
 pub enum ControlReply {
     Fleet(Box<FleetReport>),
     Rollout(Box<RolloutReport>),
-    Statement { envelope: Vec<u8> },
+    Statement {
+        envelope: Vec<u8>,
+    },
     Releases(Vec<(Version, Digest)>),
     Scope(Box<ScopeFacts>),
     /// Taken in. `note`: what else there is to know, approvals missing for instance.
-    Submitted { id: Digest, effective: bool, note: String },
+    Submitted {
+        id: Digest,
+        effective: bool,
+        note: String,
+    },
     /// Upload these pieces.
-    Send { pieces: Vec<u32> },
-    Published { id: Digest },
-    Certificate { der: Vec<u8> },
+    Send {
+        pieces: Vec<u32>,
+    },
+    Published {
+        id: Digest,
+    },
+    Certificate {
+        der: Vec<u8>,
+    },
     /// A new token, shown this once.
-    Token { text: String },
+    Token {
+        text: String,
+    },
     Tokens(Vec<TokenReport>),
     Done,
     Refused(Refused),
