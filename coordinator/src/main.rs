@@ -1,1 +1,2 @@
+//! `swell-coordinator`: arguments, logging, exit code.
 fn main() {}

@@ -1,0 +1,286 @@
+//! `coordinator.toml`: where the coordinator listens, and where its keys and its state are.
+//!
+//! Written by `swell init`. Read whole before any port is bound: unknown keys are refused and every
+//! bad value is listed at once, with its key, its value and its range. A path that is not absolute
+//! is meant from the directory of the file, so that the bundle can be copied anywhere.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::{Table, Value};
+
+/// Longest `coordinator.toml` read, in bytes.
+const CONFIG_BYTES_MAX: u64 = 64 << 10;
+/// Every key there is, as the error for an unknown one lists them.
+const KEYS: [&str; 7] = [
+    "admit_key",
+    "advertise",
+    "bind",
+    "gossip_interval_ms",
+    "host_ca_key",
+    "root_dir",
+    "state_dir",
+];
+
+/// The checked content of `coordinator.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Database, statements, artifacts. Default `/var/lib/groundswell`.
+    pub state_dir: PathBuf,
+    /// The one UDP port. Default `0.0.0.0:7070`.
+    pub bind: SocketAddr,
+    /// Where hosts and people reach it; what tokens carry. Default: `bind`, where that names an
+    /// address.
+    pub advertise: SocketAddr,
+    /// Secret key of the role `admit`: who the coordinator is. Default `admit.key`.
+    pub admit_key: PathBuf,
+    /// Secret key of the role `host-ca`. Default `host-ca.key`.
+    pub host_ca_key: PathBuf,
+    /// Directory of the roots: `root.1.json` and those after it. Default `root`.
+    pub root_dir: PathBuf,
+    /// Between two rounds of gossip; 100 ms to 60 s, default 1 s.
+    pub gossip_interval: Duration,
+}
+
+/// Why there is no usable configuration. The text is for people and names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} is not TOML: {why}", path.display())]
+    Malformed { path: PathBuf, why: String },
+    #[error("{} has {} bad value(s):{}", path.display(), problems.len(), Lines(problems))]
+    Bad { path: PathBuf, problems: Vec<String> },
+}
+
+struct Lines<'a>(&'a [String]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+// --- impl Config ---
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: unreadable, not TOML, or every bad value at once.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let bytes = durable::read_bounded(path, CONFIG_BYTES_MAX).map_err(read)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| read(std::io::Error::other("the file is not UTF-8 text")))?;
+        Self::parse(path, &text)
+    }
+
+    /// Checks `text` as the content of `path`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], without the reading.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let table: Table = toml::from_str(text).map_err(|error| ConfigError::Malformed {
+            path: path.to_owned(),
+            why: error.to_string().trim_end().to_owned(),
+        })?;
+        let base = path.parent().unwrap_or(Path::new("")).to_owned();
+        let mut reader = Reader { table, base, problems: Vec::new() };
+        let config = reader.config();
+        if reader.problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Bad { path: path.to_owned(), problems: reader.problems })
+        }
+    }
+}
+
+// --- impl Reader ---
+
+/// Takes keys out of the table one by one; what is wrong with them is collected.
+struct Reader {
+    table: Table,
+    /// What relative paths are meant from.
+    base: PathBuf,
+    problems: Vec<String>,
+}
+
+impl Reader {
+    fn config(&mut self) -> Config {
+        for key in self.table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+            self.problems.push(format!("{key}: unknown key, the keys are {}", KEYS.join(", ")));
+        }
+        let state_dir = self.path("state_dir", "/var/lib/groundswell");
+        let (bind, advertise) = self.addresses();
+        Config {
+            state_dir,
+            bind,
+            advertise,
+            admit_key: self.path("admit_key", "admit.key"),
+            host_ca_key: self.path("host_ca_key", "host-ca.key"),
+            root_dir: self.path("root_dir", "root"),
+            gossip_interval: Duration::from_millis(self.number(
+                "gossip_interval_ms",
+                1_000,
+                100..=60_000,
+            )),
+        }
+    }
+
+    fn bad(&mut self, key: &str, value: &Value, must: &str) {
+        // A table or a long text would fill the screen; the key is enough to find it.
+        let shown: String = value.to_string().chars().take(80).collect();
+        self.problems.push(format!("{key} = {shown}: must be {must}"));
+    }
+
+    fn path(&mut self, key: &str, default: &str) -> PathBuf {
+        match self.table.remove(key) {
+            None => self.base.join(default),
+            Some(Value::String(text)) if !text.is_empty() => self.base.join(text),
+            Some(other) => {
+                self.bad(key, &other, "a path");
+                PathBuf::new()
+            }
+        }
+    }
+
+    fn addresses(&mut self) -> (SocketAddr, SocketAddr) {
+        let everywhere = (Ipv4Addr::UNSPECIFIED, 7070).into();
+        let bind = self.address("bind").map(|bind| bind.unwrap_or(everywhere));
+        let advertise = self.address("advertise");
+        let (Ok(bind), Ok(advertise)) = (bind, advertise) else { return (everywhere, everywhere) };
+        match advertise {
+            Some(address) if address.ip().is_unspecified() => {
+                let must = "an address that hosts can send to";
+                self.bad("advertise", &Value::String(address.to_string()), must);
+            }
+            None if bind.ip().is_unspecified() => self.problems.push(format!(
+                "advertise: bind = \"{bind}\" names no address that hosts can send to: set \
+                 advertise = \"IP:{}\"",
+                bind.port()
+            )),
+            Some(_) | None => {}
+        }
+        (bind, advertise.unwrap_or(bind))
+    }
+
+    /// `Err`: there is one, and it is bad.
+    fn address(&mut self, key: &str) -> Result<Option<SocketAddr>, ()> {
+        let Some(value) = self.table.remove(key) else { return Ok(None) };
+        match value.as_str().and_then(|text| text.parse::<SocketAddr>().ok()) {
+            Some(address) if address.port() != 0 => Ok(Some(address)),
+            _ => {
+                let must = "IP:PORT with a port of 1 to 65535, like \"10.0.0.5:7070\"";
+                self.bad(key, &value, must);
+                Err(())
+            }
+        }
+    }
+
+    fn number(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
+        let Some(value) = self.table.remove(key) else { return default };
+        match value.as_integer().and_then(|number| u64::try_from(number).ok()) {
+            Some(number) if range.contains(&number) => number,
+            _ => {
+                self.bad(key, &value, &format!("{} to {}", range.start(), range.end()));
+                default
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("/etc/groundswell/coordinator.toml"), text)
+    }
+
+    #[test]
+    fn only_the_address_has_to_be_said() {
+        assert_eq!(
+            parse("advertise = \"10.0.0.5:7070\"").unwrap(),
+            Config {
+                state_dir: "/var/lib/groundswell".into(),
+                bind: "0.0.0.0:7070".parse().unwrap(),
+                advertise: "10.0.0.5:7070".parse().unwrap(),
+                admit_key: "/etc/groundswell/admit.key".into(),
+                host_ca_key: "/etc/groundswell/host-ca.key".into(),
+                root_dir: "/etc/groundswell/root".into(),
+                gossip_interval: Duration::from_secs(1),
+            }
+        );
+    }
+
+    #[test]
+    fn every_key_is_read_and_relative_paths_are_the_files_own() {
+        let text = r#"
+            state_dir = "state"
+            bind = "127.0.0.1:7171"
+            admit_key = "../keys/a.key"
+            host_ca_key = "/keys/h.key"
+            root_dir = "."
+            gossip_interval_ms = 250
+        "#;
+        let config = parse(text).unwrap();
+        assert_eq!(config.state_dir, Path::new("/etc/groundswell/state"));
+        assert_eq!(config.bind.to_string(), "127.0.0.1:7171");
+        assert_eq!(config.advertise, config.bind, "the address bound");
+        assert_eq!(config.admit_key, Path::new("/etc/groundswell/../keys/a.key"));
+        assert_eq!(config.host_ca_key, Path::new("/keys/h.key"));
+        assert_eq!(config.root_dir, Path::new("/etc/groundswell/."));
+        assert_eq!(config.gossip_interval.as_millis(), 250);
+        let beside = Config::parse(Path::new("coordinator.toml"), text).unwrap();
+        assert_eq!(beside.state_dir, Path::new("state"), "a file named without a directory");
+    }
+
+    #[test]
+    fn all_that_is_bad_is_told_at_once() {
+        let text = r#"
+            state_dir = 7
+            bind = "10.0.0.5"
+            admit_key = ""
+            gossip_interval_ms = 50
+            fleet = "acme"
+        "#;
+        let told = parse(text).unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "/etc/groundswell/coordinator.toml has 5 bad value(s):\
+             \n  fleet: unknown key, the keys are admit_key, advertise, bind, gossip_interval_ms, \
+             host_ca_key, root_dir, state_dir\
+             \n  state_dir = 7: must be a path\
+             \n  bind = \"10.0.0.5\": must be IP:PORT with a port of 1 to 65535, like \
+             \"10.0.0.5:7070\"\
+             \n  admit_key = \"\": must be a path\
+             \n  gossip_interval_ms = 50: must be 100 to 60000"
+        );
+    }
+
+    #[test]
+    fn an_address_nobody_can_send_to_is_no_address() {
+        let cases = [
+            ("nothing said", "", "advertise: bind = \"0.0.0.0:7070\" names no address"),
+            ("bound to all", "bind = \"[::]:9\"", "set advertise = \"IP:9\""),
+            ("advertised", "advertise = \"0.0.0.0:7070\"", "advertise = \"0.0.0.0:7070\": must be"),
+            ("port 0", "bind = \"127.0.0.1:0\"", "bind = \"127.0.0.1:0\": must be IP:PORT"),
+        ];
+        for (case, text, part) in cases {
+            let told = parse(text).unwrap_err().to_string();
+            assert!(told.contains(part) && told.contains("1 bad value"), "{case}: {told}");
+        }
+        let told = parse("bind = ").unwrap_err().to_string();
+        assert!(told.starts_with("/etc/groundswell/coordinator.toml is not TOML: "), "{told}");
+    }
+}

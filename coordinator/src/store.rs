@@ -1,0 +1,695 @@
+//! What the coordinator alone must remember: tokens, the hosts it minted, the versions it admitted,
+//! and the audit record of it all. The only file with SQL in it.
+//!
+//! SQLite in WAL mode with full syncs, one writer at a time. Each method is one transaction, and a
+//! method that changes something writes its audit entry in the same one (R30). Statements and
+//! artifacts are not here: they are the swarm's, and every member keeps those.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use proto::id::{Digest, HostId, Name, Service, Version};
+use proto::key::PublicKey;
+use proto::statement::UnixTime;
+use proto::wire::TokenReport;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
+    SqliteSynchronous,
+};
+use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
+
+use crate::audit::{self, AuditFault, Entry, Event, Head};
+use crate::token::{Secret, TokenId};
+
+/// Longest wait for the database, in seconds, before a request gives up.
+const BUSY_TIMEOUT_S: u64 = 10;
+/// Connections to the database; readers run beside the one writer.
+const CONNECTIONS_MAX: u32 = 4;
+/// Entries that one page of the audit record holds at most.
+pub const AUDIT_PAGE_MAX: u32 = 1_000;
+
+/// Statements that lead from each version of the tables to the next; never changed, only added to.
+const MIGRATIONS: [&str; 1] = ["
+    CREATE TABLE tokens (
+        id          TEXT PRIMARY KEY,
+        secret_hash BLOB NOT NULL,
+        uses_left   BIGINT NOT NULL CHECK (uses_left >= 0),
+        expires     BIGINT NOT NULL,
+        labels      TEXT NOT NULL,
+        revoked     BOOLEAN NOT NULL DEFAULT FALSE,
+        created     BIGINT NOT NULL,
+        created_by  TEXT NOT NULL
+    );
+    CREATE TABLE hosts (
+        id       TEXT PRIMARY KEY,
+        key      BLOB NOT NULL,
+        name     TEXT NOT NULL,
+        envelope BLOB NOT NULL,
+        issued   BIGINT NOT NULL,
+        token    TEXT NOT NULL REFERENCES tokens (id)
+    );
+    CREATE TABLE releases (
+        service TEXT NOT NULL,
+        version TEXT NOT NULL,
+        id      TEXT NOT NULL,
+        at      BIGINT NOT NULL,
+        PRIMARY KEY (service, version)
+    );
+    CREATE TABLE audit (
+        seq     BIGINT PRIMARY KEY,
+        at      BIGINT NOT NULL,
+        actor   TEXT NOT NULL,
+        action  TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        detail  TEXT NOT NULL,
+        prev    BLOB NOT NULL,
+        hash    BLOB NOT NULL
+    );
+    CREATE TABLE audit_head (
+        one    INTEGER PRIMARY KEY CHECK (one = 1),
+        length BIGINT NOT NULL,
+        hash   BLOB NOT NULL
+    );
+    CREATE TRIGGER audit_is_never_updated BEFORE UPDATE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
+    CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
+        BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
+"];
+
+/// The coordinator's database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// Why the database did not do something; nothing of it was done.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot {step}")]
+    Database {
+        step: &'static str,
+        #[source]
+        source: sqlx::Error,
+    },
+    #[error("the database has tables of version {got}, this program knows up to {known}")]
+    Newer { got: i64, known: usize },
+    #[error("the database holds no valid {what}: {why}")]
+    Corrupt { what: &'static str, why: String },
+}
+
+/// A token to be made.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    pub id: TokenId,
+    /// Kept as its hash only.
+    pub secret: Secret,
+    pub uses: u32,
+    pub expires: UnixTime,
+    pub labels: BTreeMap<Name, Name>,
+    pub created_by: Name,
+}
+
+/// A host that wants to join, its proof of key verified already.
+#[derive(Debug, Clone)]
+pub struct Joiner {
+    pub token: TokenId,
+    pub secret: Secret,
+    pub key: PublicKey,
+    pub name: Name,
+}
+
+/// A host that may join.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// Its host statement.
+    pub envelope: Vec<u8>,
+    /// False: it had joined with this token before, and this is the statement of then.
+    pub new: bool,
+}
+
+/// Why a host may not join; one reason per cause, fit to be shown to the host.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error("there is no such token here")]
+    Unknown,
+    #[error("the token's secret is wrong")]
+    Secret,
+    #[error("the token was revoked")]
+    Revoked,
+    #[error("the token expired")]
+    Expired,
+    #[error("the token is used up")]
+    UsedUp,
+    #[error("this host's key has joined with another token already: make a new key to join anew")]
+    OtherToken,
+    #[error("another host has this host's id: make a new key")]
+    IdTaken,
+    #[error("the coordinator cannot do it now")]
+    Store(#[from] StoreError),
+}
+
+/// Why a version is not admitted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdmitError {
+    /// R3: a version is one release, for ever.
+    #[error("the version is release {held:#} already")]
+    Taken { held: Digest },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the audit record does not stand.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error("the audit record is not what was written: {0}")]
+    Fault(#[from] AuditFault),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+// --- opening ---
+
+impl Store {
+    /// Opens the database at `path`, makes it where there is none, and brings its tables up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: the file cannot be opened, or its tables are of a newer version.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(BUSY_TIMEOUT_S));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS_MAX)
+            .acquire_timeout(Duration::from_secs(BUSY_TIMEOUT_S))
+            .connect_with(options)
+            .await
+            .map_err(failed("open the database"))?;
+        let store = Self { pool };
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Closes the database: what was committed is in the file when this returns.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        const STEP: &str = "bring the database's tables up to date";
+        let mut change = self.change(STEP).await?;
+        sqlx::query("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
+            .execute(&mut *change)
+            .await
+            .map_err(failed(STEP))?;
+        let version: i64 =
+            sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM schema_version")
+                .fetch_one(&mut *change)
+                .await
+                .map_err(failed(STEP))?;
+        let done = usize::try_from(version).unwrap_or(usize::MAX);
+        let missing = MIGRATIONS
+            .get(done..)
+            .ok_or(StoreError::Newer { got: version, known: MIGRATIONS.len() })?;
+        for (migration, version) in missing.iter().zip(version + 1..) {
+            sqlx::raw_sql(*migration).execute(&mut *change).await.map_err(failed(STEP))?;
+            sqlx::query("INSERT INTO schema_version (version) VALUES (?1)")
+                .bind(version)
+                .execute(&mut *change)
+                .await
+                .map_err(failed(STEP))?;
+        }
+        change.commit().await.map_err(failed(STEP))
+    }
+
+    /// A transaction that holds the write lock from its first statement, so that what it reads is
+    /// still so when it writes.
+    async fn change(&self, step: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed(step))
+    }
+}
+
+// --- tokens and hosts ---
+
+impl Store {
+    /// Keeps a new token.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn token_create(&self, token: &NewToken, now: UnixTime) -> Result<(), StoreError> {
+        const STEP: &str = "keep the token";
+        let mut change = self.change(STEP).await?;
+        sqlx::query(
+            "INSERT INTO tokens (id, secret_hash, uses_left, expires, labels, created, created_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )
+        .bind(token.id.to_string())
+        .bind(token.secret.hash(&token.id).as_bytes().to_vec())
+        .bind(i64::from(token.uses))
+        .bind(stored_time(token.expires))
+        .bind(serde_json::to_string(&token.labels).expect("labels serialize"))
+        .bind(stored_time(now))
+        .bind(token.created_by.as_str())
+        .execute(&mut *change)
+        .await
+        .map_err(failed(STEP))?;
+        let detail = serde_json::json!({
+            "uses": token.uses, "expires": token.expires, "labels": token.labels,
+        });
+        let event = Event {
+            actor: token.created_by.to_string(),
+            action: "token-create",
+            subject: format!("token {}", token.id),
+            detail,
+        };
+        append(&mut change, now, event).await?;
+        change.commit().await.map_err(failed(STEP))
+    }
+
+    /// All tokens, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn tokens(&self) -> Result<Vec<TokenReport>, StoreError> {
+        const STEP: &str = "read the tokens";
+        let rows = sqlx::query("SELECT * FROM tokens ORDER BY created DESC, id")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed(STEP))?;
+        rows.iter().map(token_report).collect()
+    }
+
+    /// Revokes a token; says whether there is one with that id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn token_revoke(
+        &self,
+        id: &TokenId,
+        actor: &Name,
+        now: UnixTime,
+    ) -> Result<bool, StoreError> {
+        const STEP: &str = "revoke the token";
+        let mut change = self.change(STEP).await?;
+        let done = sqlx::query("UPDATE tokens SET revoked = TRUE WHERE id = ?1")
+            .bind(id.to_string())
+            .execute(&mut *change)
+            .await
+            .map_err(failed(STEP))?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let event = Event {
+            actor: actor.to_string(),
+            action: "token-revoke",
+            subject: format!("token {id}"),
+            detail: serde_json::json!({}),
+        };
+        append(&mut change, now, event).await?;
+        change.commit().await.map_err(failed(STEP))?;
+        Ok(true)
+    }
+
+    /// Uses a token up once for `joiner` and keeps the host statement that `make` signs for the
+    /// token's labels. A host that lost the answer asks again and gets the same statement; the
+    /// token is not used twice for it, and may have expired meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError`]; nothing was changed then.
+    pub async fn join(
+        &self,
+        joiner: &Joiner,
+        now: UnixTime,
+        make: impl FnOnce(BTreeMap<Name, Name>) -> Vec<u8>,
+    ) -> Result<Joined, JoinError> {
+        const STEP: &str = "use the token";
+        let mut change = self.change(STEP).await?;
+        let row = sqlx::query("SELECT * FROM tokens WHERE id = ?1")
+            .bind(joiner.token.to_string())
+            .fetch_optional(&mut *change)
+            .await
+            .map_err(failed(STEP))?
+            .ok_or(JoinError::Unknown)?;
+        let secret_hash = digest(&row, "secret_hash")?;
+        if !joiner.secret.is(&joiner.token, &secret_hash) {
+            return Err(JoinError::Secret);
+        }
+        let token = token_report(&row)?;
+        if token.revoked {
+            return Err(JoinError::Revoked);
+        }
+        if let Some(envelope) = joined_before(&mut change, joiner).await? {
+            return Ok(Joined { envelope, new: false });
+        }
+        if now >= token.expires {
+            return Err(JoinError::Expired);
+        }
+        if token.uses_left == 0 {
+            return Err(JoinError::UsedUp);
+        }
+        let envelope = make(token.labels.into_iter().collect());
+        insert_host(&mut change, joiner, &envelope, now).await?;
+        change.commit().await.map_err(failed(STEP))?;
+        Ok(Joined { envelope, new: true })
+    }
+
+    /// The statements of all hosts that ever joined.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn hosts(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        sqlx::query_scalar("SELECT envelope FROM hosts ORDER BY issued, id")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("read the hosts"))
+    }
+}
+
+/// The statement this host got with this token before, if it did.
+async fn joined_before(
+    change: &mut SqliteConnection,
+    joiner: &Joiner,
+) -> Result<Option<Vec<u8>>, JoinError> {
+    const STEP: &str = "look for the host";
+    let held = sqlx::query("SELECT key, token, envelope FROM hosts WHERE id = ?1")
+        .bind(HostId::of(&joiner.key).as_str())
+        .fetch_optional(change)
+        .await
+        .map_err(failed(STEP))?;
+    let Some(held) = held else { return Ok(None) };
+    let key: Vec<u8> = held.try_get("key").map_err(failed(STEP))?;
+    let token: String = held.try_get("token").map_err(failed(STEP))?;
+    if key != joiner.key.as_bytes() {
+        return Err(JoinError::IdTaken);
+    }
+    if token != joiner.token.to_string() {
+        return Err(JoinError::OtherToken);
+    }
+    Ok(Some(held.try_get("envelope").map_err(failed(STEP))?))
+}
+
+async fn insert_host(
+    change: &mut SqliteConnection,
+    joiner: &Joiner,
+    envelope: &[u8],
+    now: UnixTime,
+) -> Result<(), StoreError> {
+    const STEP: &str = "keep the host";
+    let Joiner { token, secret: _, key, name } = joiner;
+    let id = HostId::of(key);
+    sqlx::query("UPDATE tokens SET uses_left = uses_left - 1 WHERE id = ?1")
+        .bind(token.to_string())
+        .execute(&mut *change)
+        .await
+        .map_err(failed(STEP))?;
+    sqlx::query(
+        "INSERT INTO hosts (id, key, name, envelope, issued, token)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )
+    .bind(id.as_str())
+    .bind(key.as_bytes().to_vec())
+    .bind(name.as_str())
+    .bind(envelope)
+    .bind(stored_time(now))
+    .bind(token.to_string())
+    .execute(&mut *change)
+    .await
+    .map_err(failed(STEP))?;
+    let event = Event {
+        actor: format!("token {token}"),
+        action: "host-join",
+        subject: format!("host {id}"),
+        detail: serde_json::json!({ "name": name, "key": key }),
+    };
+    append(change, now, event).await
+}
+
+fn token_report(row: &SqliteRow) -> Result<TokenReport, StoreError> {
+    let labels: String = column(row, "labels")?;
+    let labels: BTreeMap<Name, Name> = serde_json::from_str(&labels)
+        .map_err(|error| StoreError::Corrupt { what: "labels", why: error.to_string() })?;
+    Ok(TokenReport {
+        token: column(row, "id")?,
+        uses_left: number(row, "uses_left")?,
+        expires: UnixTime(number(row, "expires")?),
+        revoked: column(row, "revoked")?,
+        labels: labels.into_iter().collect(),
+        created_by: text(row, "created_by")?,
+    })
+}
+
+// --- releases ---
+
+impl Store {
+    /// Ties a version of a service to a release, for ever; says whether that is new.
+    ///
+    /// # Errors
+    ///
+    /// [`AdmitError`]: the version is another release already, or the database failed.
+    pub async fn release_admit(
+        &self,
+        service: &Service,
+        version: &Version,
+        id: Digest,
+        event: Event,
+        now: UnixTime,
+    ) -> Result<bool, AdmitError> {
+        const STEP: &str = "keep the release";
+        let mut change = self.change(STEP).await?;
+        match release_of(&mut *change, service, version).await? {
+            Some(held) if held == id => return Ok(false),
+            Some(held) => return Err(AdmitError::Taken { held }),
+            None => {}
+        }
+        sqlx::query("INSERT INTO releases (service, version, id, at) VALUES (?1, ?2, ?3, ?4)")
+            .bind(service.as_str())
+            .bind(version.as_str())
+            .bind(format!("{id:#}"))
+            .bind(stored_time(now))
+            .execute(&mut *change)
+            .await
+            .map_err(failed(STEP))?;
+        append(&mut change, now, event).await?;
+        change.commit().await.map_err(failed(STEP))?;
+        Ok(true)
+    }
+
+    /// The release a version is.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn release_of(
+        &self,
+        service: &Service,
+        version: &Version,
+    ) -> Result<Option<Digest>, StoreError> {
+        release_of(&self.pool, service, version).await
+    }
+
+    /// The versions of a service, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn releases(&self, service: &Service) -> Result<Vec<(Version, Digest)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT version, id FROM releases WHERE service = ?1 ORDER BY at DESC, version DESC",
+        )
+        .bind(service.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(failed("read the releases"))?;
+        rows.iter().map(|row| Ok((text(row, "version")?, text(row, "id")?))).collect()
+    }
+}
+
+async fn release_of(
+    database: impl sqlx::Executor<'_, Database = Sqlite>,
+    service: &Service,
+    version: &Version,
+) -> Result<Option<Digest>, StoreError> {
+    let row = sqlx::query("SELECT id FROM releases WHERE service = ?1 AND version = ?2")
+        .bind(service.as_str())
+        .bind(version.as_str())
+        .fetch_optional(database)
+        .await
+        .map_err(failed("look for the release"))?;
+    row.map(|row| text(&row, "id")).transpose()
+}
+
+// --- audit ---
+
+impl Store {
+    /// Records what changed outside this database.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn record(&self, event: Event, now: UnixTime) -> Result<(), StoreError> {
+        const STEP: &str = "write the audit record";
+        let mut change = self.change(STEP).await?;
+        append(&mut change, now, event).await?;
+        change.commit().await.map_err(failed(STEP))
+    }
+
+    /// Reads the whole audit record and checks that it is what was written.
+    ///
+    /// # Errors
+    ///
+    /// [`VerifyError`]: the first entry that does not stand, or the database failed.
+    pub async fn audit_verify(&self) -> Result<Head, VerifyError> {
+        // One transaction: entries that come meanwhile are not seen.
+        let mut view = self.pool.begin().await.map_err(failed("read the audit record"))?;
+        let stored = audit_head(&mut *view).await?;
+        let mut walked = Head::EMPTY;
+        loop {
+            let page = audit_after(&mut *view, walked.length, AUDIT_PAGE_MAX).await?;
+            walked = page.iter().try_fold(walked, audit::follow)?;
+            if page.is_empty() {
+                audit::ends_at(stored, walked)?;
+                return Ok(walked);
+            }
+        }
+    }
+
+    /// Up to `limit` entries that come after entry `seq`, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn audit_after(&self, seq: u64, limit: u32) -> Result<Vec<Entry>, StoreError> {
+        audit_after(&self.pool, seq, limit).await
+    }
+}
+
+async fn audit_after(
+    database: impl sqlx::Executor<'_, Database = Sqlite>,
+    seq: u64,
+    limit: u32,
+) -> Result<Vec<Entry>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+        .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+        .bind(i64::from(limit.min(AUDIT_PAGE_MAX)))
+        .fetch_all(database)
+        .await
+        .map_err(failed("read the audit record"))?;
+    rows.iter().map(audit_entry).collect()
+}
+
+/// Writes an entry at the record's end, in the transaction of the change it records.
+async fn append(
+    change: &mut SqliteConnection,
+    now: UnixTime,
+    event: Event,
+) -> Result<(), StoreError> {
+    const STEP: &str = "write the audit record";
+    let head = audit_head(&mut *change).await?;
+    let entry = Entry::after(head, now, event);
+    let seq = i64::try_from(entry.seq).expect("fewer than 2^63 entries");
+    sqlx::query(
+        "INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )
+    .bind(seq)
+    .bind(stored_time(entry.at))
+    .bind(entry.actor)
+    .bind(entry.action)
+    .bind(entry.subject)
+    .bind(entry.detail)
+    .bind(entry.prev.as_bytes().to_vec())
+    .bind(entry.hash.as_bytes().to_vec())
+    .execute(&mut *change)
+    .await
+    .map_err(failed(STEP))?;
+    sqlx::query(
+        "INSERT INTO audit_head (one, length, hash) VALUES (1, ?1, ?2)
+         ON CONFLICT (one) DO UPDATE SET length = excluded.length, hash = excluded.hash",
+    )
+    .bind(seq)
+    .bind(entry.hash.as_bytes().to_vec())
+    .execute(&mut *change)
+    .await
+    .map_err(failed(STEP))?;
+    Ok(())
+}
+
+async fn audit_head(
+    database: impl sqlx::Executor<'_, Database = Sqlite>,
+) -> Result<Head, StoreError> {
+    let row = sqlx::query("SELECT length, hash FROM audit_head WHERE one = 1")
+        .fetch_optional(database)
+        .await
+        .map_err(failed("read the audit record's head"))?;
+    match row {
+        Some(row) => Ok(Head { length: number(&row, "length")?, hash: digest(&row, "hash")? }),
+        None => Ok(Head::EMPTY),
+    }
+}
+
+fn audit_entry(row: &SqliteRow) -> Result<Entry, StoreError> {
+    Ok(Entry {
+        seq: number(row, "seq")?,
+        at: UnixTime(number(row, "at")?),
+        actor: column(row, "actor")?,
+        action: column(row, "action")?,
+        subject: column(row, "subject")?,
+        detail: column(row, "detail")?,
+        prev: digest(row, "prev")?,
+        hash: digest(row, "hash")?,
+    })
+}
+
+// --- columns ---
+
+fn failed(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |source| StoreError::Database { step, source }
+}
+
+/// A time as the database holds it; what lies beyond is as good as never.
+fn stored_time(time: UnixTime) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
+}
+
+fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T, StoreError>
+where
+    T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
+{
+    row.try_get(name).map_err(failed("read a row"))
+}
+
+fn number<T: TryFrom<i64>>(row: &SqliteRow, name: &'static str) -> Result<T, StoreError> {
+    let stored: i64 = column(row, name)?;
+    T::try_from(stored)
+        .map_err(|_| StoreError::Corrupt { what: name, why: format!("{stored} is out of range") })
+}
+
+fn text<T>(row: &SqliteRow, name: &'static str) -> Result<T, StoreError>
+where
+    T: std::str::FromStr<Err = proto::id::ParseIdError>,
+{
+    let stored: &str = column(row, name)?;
+    stored.parse().map_err(|error: proto::id::ParseIdError| StoreError::Corrupt {
+        what: name,
+        why: error.to_string(),
+    })
+}
+
+fn digest(row: &SqliteRow, name: &'static str) -> Result<Digest, StoreError> {
+    let stored: &[u8] = column(row, name)?;
+    let bytes = stored.try_into().map_err(|_| StoreError::Corrupt {
+        what: name,
+        why: format!("{} bytes, not 32", stored.len()),
+    })?;
+    Ok(Digest::from_computed(bytes))
+}
