@@ -1,4 +1,4 @@
-//! The file system as steps. Two sides keep this contract.
+//! The file system as steps. Two sides keep this contract: [`crate::RealDisk`], [`crate::SimDisk`].
 
 use std::ffi::OsString;
 use std::io;
