@@ -101,22 +101,52 @@ impl Certificate {
     }
 }
 
+/// Where a host of the cohort stands, as far as budgets care: what its latest receipt says.
+pub type Standing = (State, Option<Cause>);
+
+/// A budget that is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Halted {
+    /// The wave whose budget it is, 0 first.
+    pub wave: usize,
+    /// Hosts failed in all waves up to this one, and how many may.
+    pub failed: usize,
+    pub failed_max: usize,
+    /// Hosts failed in this wave alone, and hosts in it: more than half halts whatever the budget.
+    pub failed_here: usize,
+    pub hosts_here: usize,
+}
+
 /// Whether `receipts`, each host's latest, prove `claim` about `rollout`.
 ///
-/// The one place where the budgets of R14 are counted; gates ask it, too. Receipts of hosts outside
-/// the cohort are ignored. Halt needs only failures to be present, so receipts that are missing can
-/// delay it and never turn it around.
+/// Receipts of hosts outside the cohort are ignored. Halt needs only failures to be present, so
+/// receipts that are missing can delay it and never turn it around.
 pub fn proves(claim: Claim, rollout: &Rollout, receipts: &BTreeMap<HostId, Receipt>) -> bool {
-    let halted = rollout.waves.iter().enumerate().any(|(index, wave)| {
-        let failed = failed_below(rollout, receipts, wave.hosts as usize);
-        let own = rollout.ranks_in(index);
-        let failed_before = failed_below(rollout, receipts, own.start);
-        failed > wave.failed_max as usize || 2 * (failed - failed_before) > own.len()
-    });
+    let seen = by_rank(rollout, receipts);
     match claim {
-        Claim::Halt => halted,
-        Claim::Complete => !halted && is_complete(rollout, receipts),
+        Claim::Halt => halted(rollout, &seen).is_some(),
+        Claim::Complete => is_complete(rollout, &seen),
     }
+}
+
+/// The first budget for failures that is used up, if any. `seen` tells where the host with a rank
+/// stands; none: no receipt of it.
+///
+/// The one place where the budgets of R14 are counted; gates ask it, too.
+pub fn halted(rollout: &Rollout, seen: &dyn Fn(usize) -> Option<Standing>) -> Option<Halted> {
+    let mut failed_before = 0;
+    for (wave, budget) in rollout.waves.iter().enumerate() {
+        let own = rollout.ranks_in(wave);
+        let hosts_here = own.len();
+        let failed_here = own.filter(|rank| seen(*rank).is_some_and(is_failure)).count();
+        let failed = failed_before + failed_here;
+        let failed_max = budget.failed_max as usize;
+        if failed > failed_max || 2 * failed_here > hosts_here {
+            return Some(Halted { wave, failed, failed_max, failed_here, hosts_here });
+        }
+        failed_before = failed;
+    }
+    None
 }
 
 /// Hosts with a rank below `ranks` on which `to` failed.
@@ -125,31 +155,45 @@ pub fn failed_below(
     receipts: &BTreeMap<HostId, Receipt>,
     ranks: usize,
 ) -> usize {
-    count_below(rollout, receipts, ranks, counts_as_failed)
+    let seen = by_rank(rollout, receipts);
+    (0..ranks.min(rollout.cohort.len())).filter(|rank| seen(*rank).is_some_and(is_failure)).count()
 }
 
-/// Whether a receipt counts against a failure budget: the fleet's own way back does not.
+/// Whether a receipt counts against a failure budget.
 pub fn counts_as_failed(receipt: &Receipt) -> bool {
-    receipt.state.is_failed() && receipt.cause != Some(Cause::Fleet)
+    is_failure((receipt.state, receipt.cause))
 }
 
-fn is_complete(rollout: &Rollout, receipts: &BTreeMap<HostId, Receipt>) -> bool {
+/// Whether a standing counts against a failure budget: the fleet's own way back does not, nor does
+/// what fails after the rollout was complete.
+pub fn is_failure((state, cause): Standing) -> bool {
+    state.is_failed() && !matches!(cause, Some(Cause::Fleet | Cause::Late))
+}
+
+/// Whether a host has come to its end in a rollout that goes forward.
+pub fn has_ended(standing: Standing) -> bool {
+    standing.0 == State::Committed || is_failure(standing)
+}
+
+/// Whether every host but the last wave's `unreachable_max` has ended, no budget being used up.
+pub fn is_complete(rollout: &Rollout, seen: &dyn Fn(usize) -> Option<Standing>) -> bool {
+    if halted(rollout, seen).is_some() {
+        return false;
+    }
     let hosts = rollout.cohort.len();
-    let committed = |receipt: &Receipt| receipt.state == State::Committed;
-    let ended = count_below(rollout, receipts, hosts, |receipt| {
-        committed(receipt) || counts_as_failed(receipt)
-    });
+    let ended = (0..hosts).filter(|rank| seen(*rank).is_some_and(has_ended)).count();
     let unheard_max = rollout.waves.last().map_or(0, |wave: &Wave| wave.unreachable_max as usize);
     // At least one host must serve it, whatever the budgets say.
-    hosts - ended <= unheard_max && count_below(rollout, receipts, hosts, committed) > 0
+    let serves = |rank| seen(rank).is_some_and(|(state, _)| state == State::Committed);
+    hosts - ended <= unheard_max && (0..hosts).any(serves)
 }
 
-fn count_below(
-    rollout: &Rollout,
-    receipts: &BTreeMap<HostId, Receipt>,
-    ranks: usize,
-    counts: impl Fn(&Receipt) -> bool,
-) -> usize {
-    let members = rollout.cohort.iter().take(ranks);
-    members.filter_map(|host| receipts.get(&host.id)).filter(|receipt| counts(receipt)).count()
+fn by_rank<'a>(
+    rollout: &'a Rollout,
+    receipts: &'a BTreeMap<HostId, Receipt>,
+) -> impl Fn(usize) -> Option<Standing> + 'a {
+    move |rank| {
+        let receipt = receipts.get(&rollout.cohort.get(rank)?.id)?;
+        Some((receipt.state, receipt.cause))
+    }
 }

@@ -76,6 +76,9 @@ pub enum Cause {
     Host,
     /// The fleet went back (halt, abort): does not count.
     Fleet,
+    /// It failed here after the rollout was complete: does not count, since a complete rollout is
+    /// judged. Only hosts that hold the completion certificate say so.
+    Late,
 }
 
 /// What a host says of itself.
