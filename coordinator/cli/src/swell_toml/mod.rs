@@ -1,0 +1,258 @@
+//! `swell.toml`: how a service is run, judged and rolled out.
+//!
+//! `[run]` and `[health]` travel in the release, `[deploy.ENV]` in the rollout. Every problem is told
+//! at once, with key, value and range; unknown keys are refused. Keys of protections that this
+//! version does not enforce are refused **by name**: a protection that is read and ignored is worse
+//! than none, since somebody relies on it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use proto::id::{Env, Service};
+use proto::statement::{Health, OnFailure, Run, Share};
+use toml::{Table, Value};
+
+use self::section::{Section, shown};
+use crate::failure::Advise;
+
+mod section;
+#[cfg(test)]
+mod tests;
+
+/// The name of the file.
+pub(crate) const SWELL_TOML: &str = "swell.toml";
+/// Longest file, in bytes.
+const BYTES_MAX: u64 = 256 << 10;
+/// Longest wait of a stage, in minutes: a week.
+const WAIT_MINUTES_MAX: f64 = 10_080.0;
+
+/// The checked content of the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SwellToml {
+    pub(crate) service: Service,
+    pub(crate) run: Run,
+    pub(crate) health: Health,
+    pub(crate) deploy: BTreeMap<Env, Deploy>,
+}
+
+/// `[deploy.ENV]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Deploy {
+    pub(crate) strategy: Strategy,
+    /// Approvals needed; the environment's policy may ask for more.
+    pub(crate) approvals: u8,
+    /// Hosts of one zone that may be stopped at once.
+    pub(crate) max_unavailable: Share,
+    pub(crate) on_failure: OnFailure,
+}
+
+/// Who goes when.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Strategy {
+    AllAtOnce,
+    /// 1 to 16 stages, weights rising to 100.
+    Canary(Vec<Stage>),
+}
+
+/// One stage of a canary.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Stage {
+    /// Cumulative percent of the hosts; above 0, at most 100.
+    pub(crate) weight: f64,
+    /// Bake, and the least time before the next stage, in seconds.
+    pub(crate) wait_s: u32,
+    /// None: 0 in the first stage, then the larger of 1 and 2 %.
+    pub(crate) failed_max: Option<Share>,
+    /// None: 0 in the first stage, then the larger of 1 and 5 %.
+    pub(crate) unreachable_max: Option<Share>,
+}
+
+/// Why there is no usable file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SwellTomlError {
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("there is no {SWELL_TOML} in {}", places(tried))]
+    NotFound { tried: Vec<PathBuf> },
+    #[error("{} is not TOML: {why}", path.display())]
+    Malformed { path: PathBuf, why: String },
+    #[error("{} has {} bad value(s):{}", path.display(), problems.len(), Lines(problems))]
+    Bad { path: PathBuf, problems: Vec<String> },
+}
+
+fn places(tried: &[PathBuf]) -> String {
+    let shown: Vec<_> = tried
+        .iter()
+        .map(|path| path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new(".")))
+        .map(|dir| dir.display().to_string())
+        .collect();
+    shown.join(" or ")
+}
+
+struct Lines<'a>(&'a [String]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+impl Advise for SwellTomlError {
+    fn next(&self) -> Option<String> {
+        match self {
+            Self::NotFound { .. } => Some(format!("name it by --config PATH/{SWELL_TOML}")),
+            _ => None,
+        }
+    }
+}
+
+// --- reading ---
+
+/// Reads the file at `config`, or, where none is given, the first `swell.toml` in `dirs`.
+///
+/// # Errors
+///
+/// [`SwellTomlError`]; all bad values in one.
+pub(crate) fn load(config: Option<&Path>, dirs: &[&Path]) -> Result<SwellToml, SwellTomlError> {
+    let tried: Vec<_> = match config {
+        Some(path) => vec![path.to_owned()],
+        None => dirs.iter().map(|dir| dir.join(SWELL_TOML)).collect(),
+    };
+    for path in &tried {
+        match durable::read_bounded(path, BYTES_MAX) {
+            Ok(bytes) => return parse(path, &String::from_utf8_lossy(&bytes)),
+            Err(source) if config.is_none() && source.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(SwellTomlError::Read { path: path.clone(), source }),
+        }
+    }
+    Err(SwellTomlError::NotFound { tried })
+}
+
+/// Checks `text` as the content of `path`.
+///
+/// # Errors
+///
+/// As [`load`], without the reading.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<SwellToml, SwellTomlError> {
+    let table: Table = toml::from_str(text).map_err(|error| SwellTomlError::Malformed {
+        path: path.to_owned(),
+        why: error.to_string().trim_end().to_owned(),
+    })?;
+    let mut problems = Vec::new();
+    let read = swell_toml(table, &mut problems);
+    match read {
+        Some(read) if problems.is_empty() => Ok(read),
+        _ => Err(SwellTomlError::Bad { path: path.to_owned(), problems }),
+    }
+}
+
+fn swell_toml(table: Table, problems: &mut Vec<String>) -> Option<SwellToml> {
+    let mut top = Section { path: String::new(), table, problems };
+    let service = top.required_text("service").and_then(|text| top.parsed("service", &text));
+    let run_table = top.required_section("run");
+    let health_table = top.section("health").unwrap_or_default();
+    let deploy_table = top.section("deploy").unwrap_or_default();
+    top.refuse_unknown();
+
+    let run = run_table.and_then(|table| run(Section::new("run", table, problems)));
+    let health = health(Section::new("health", health_table, problems));
+    let mut deploy = BTreeMap::new();
+    for (env, value) in deploy_table {
+        let path = format!("deploy.{env}");
+        let Value::Table(table) = value else {
+            problems.push(format!("{path} = {}: must be a table", shown(&value)));
+            continue;
+        };
+        let name = env.parse::<Env>().map_err(|error| problems.push(format!("{path}: {error}")));
+        if let (Some(read), Ok(name)) = (deployment(Section::new(&path, table, problems)), name) {
+            deploy.insert(name, read);
+        }
+    }
+    Some(SwellToml { service: service?, run: run?, health, deploy })
+}
+
+fn run(mut section: Section<'_>) -> Option<Run> {
+    let units = "this version starts no systemd units: give run.start and run.stop";
+    section.later("unit", units);
+    section.later("user", "this version runs every service as the user of its agent");
+    section.later("reload", "this version knows start and stop only");
+    let (start, stop) = (section.required_text("start"), section.required_text("stop"));
+    let timeout_s = section.whole("timeout_s").unwrap_or(30);
+    section.refuse_unknown();
+    let run = Run { start: start?, stop: stop?, timeout_s };
+    section.problems.extend(run.problems());
+    Some(run)
+}
+
+fn health(mut section: Section<'_>) -> Health {
+    for key in ["metrics", "requests", "errors", "latency", "window_s", "requests_min"] {
+        section.later(key, "this version reads no metrics, so nothing would come of it");
+    }
+    for key in ["error_threshold", "p99_ratio_max"] {
+        section.later(key, NOT_ENFORCED);
+    }
+    let default = Health::default();
+    let health = Health {
+        http: section.text("http"),
+        ready_timeout_s: section.whole("ready_timeout_s").unwrap_or(default.ready_timeout_s),
+        interval_ms: section.whole("interval_ms").unwrap_or(default.interval_ms),
+        timeout_ms: section.whole("timeout_ms").unwrap_or(default.timeout_ms),
+        failures_max: section.whole("failures_max").unwrap_or(default.failures_max),
+        warmup_s: section.whole("warmup_s").unwrap_or(default.warmup_s),
+    };
+    section.refuse_unknown();
+    section.problems.extend(health.problems());
+    health
+}
+
+const NOT_ENFORCED: &str = "this version does not enforce it (it judges by health.http and by \
+                            whether the commands succeed): take it out, so that nobody relies on it";
+
+fn deployment(mut section: Section<'_>) -> Option<Deploy> {
+    section.later("smoke", NOT_ENFORCED);
+    section.later("batch", "this version has no strategy that goes by batches");
+    let strategy = section.required_text("strategy");
+    let stages = section.take("stages");
+    let approvals = section.ranged("approvals", 0..=16).unwrap_or(0);
+    let max_unavailable = section.share("max_unavailable").unwrap_or(Share::Percent(25.0));
+    if matches!(max_unavailable, Share::Count(0)) || max_unavailable == Share::Percent(0.0) {
+        let path = section.key("max_unavailable");
+        section.problems.push(format!("{path} = {max_unavailable}: must be more than 0"));
+    }
+    let on_failure = section.text("on_failure");
+    let on_failure = match on_failure.as_deref() {
+        None | Some("rollback") => OnFailure::Rollback,
+        Some("pause") => OnFailure::Pause,
+        Some(other) => {
+            section.bad("on_failure", &Value::from(other), "rollback or pause");
+            OnFailure::Rollback
+        }
+    };
+    section.refuse_unknown();
+    let strategy = section.strategy(&strategy?, stages)?;
+    Some(Deploy { strategy, approvals, max_unavailable, on_failure })
+}
+
+fn stage(mut section: Section<'_>) -> Option<Stage> {
+    for key in ["error_threshold", "p99_ratio_max"] {
+        section.later(key, NOT_ENFORCED);
+    }
+    let weight = section.required_number("weight", "more than 0, at most 100", |weight| {
+        weight > 0.0 && weight <= 100.0
+    });
+    let wait = section.required_number("wait_minutes", "0 to 10080", |wait| {
+        (0.0..=WAIT_MINUTES_MAX).contains(&wait)
+    });
+    let (failed_max, unreachable_max) =
+        (section.share("failed_max"), section.share("unreachable_max"));
+    section.refuse_unknown();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let wait_s = (wait? * 60.0).ceil() as u32;
+    Some(Stage { weight: weight?, wait_s, failed_max, unreachable_max })
+}

@@ -1,0 +1,226 @@
+//! Reading one table of `swell.toml`: keys are taken out one by one, and what is wrong with them is
+//! collected.
+
+use std::fmt;
+use std::str::FromStr;
+
+use proto::statement::{Share, WAVES_MAX};
+use toml::{Table, Value};
+
+use super::{Stage, Strategy, stage};
+
+/// Takes keys out of a table one by one; what is wrong with them is collected.
+pub(super) struct Section<'p> {
+    pub(super) path: String,
+    pub(super) table: Table,
+    pub(super) problems: &'p mut Vec<String>,
+}
+
+impl<'p> Section<'p> {
+    pub(super) fn new(path: &str, table: Table, problems: &'p mut Vec<String>) -> Self {
+        Self { path: path.to_owned(), table, problems }
+    }
+
+    pub(super) fn key(&self, key: &str) -> String {
+        match self.path.is_empty() {
+            true => key.to_owned(),
+            false => format!("{}.{key}", self.path),
+        }
+    }
+
+    pub(super) fn bad(&mut self, key: &str, value: &Value, must: &str) {
+        let path = self.key(key);
+        self.problems.push(format!("{path} = {}: must be {must}", shown(value)));
+    }
+
+    pub(super) fn take(&mut self, key: &str) -> Option<Value> {
+        self.table.remove(key)
+    }
+
+    /// Refuses a key by name.
+    pub(super) fn later(&mut self, key: &str, why: &str) {
+        if self.table.remove(key).is_some() {
+            let path = self.key(key);
+            self.problems.push(format!("{path}: {why}"));
+        }
+    }
+
+    pub(super) fn refuse_unknown(&mut self) {
+        for key in std::mem::take(&mut self.table).keys() {
+            let path = self.key(key);
+            self.problems.push(format!("{path}: there is no such key"));
+        }
+    }
+
+    pub(super) fn section(&mut self, key: &str) -> Option<Table> {
+        match self.take(key)? {
+            Value::Table(table) => Some(table),
+            other => {
+                self.bad(key, &other, "a table");
+                None
+            }
+        }
+    }
+
+    pub(super) fn required_section(&mut self, key: &str) -> Option<Table> {
+        self.required(key).then(|| self.section(key))?
+    }
+
+    /// Whether it is there; else that is a problem.
+    pub(super) fn required(&mut self, key: &str) -> bool {
+        let there = self.table.contains_key(key);
+        if !there {
+            let path = self.key(key);
+            self.problems.push(format!("{path}: is missing"));
+        }
+        there
+    }
+
+    pub(super) fn text(&mut self, key: &str) -> Option<String> {
+        match self.take(key)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.bad(key, &other, "a text");
+                None
+            }
+        }
+    }
+
+    pub(super) fn required_text(&mut self, key: &str) -> Option<String> {
+        self.required(key).then(|| self.text(key))?
+    }
+
+    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(
+        &mut self,
+        key: &str,
+        text: &str,
+    ) -> Option<T> {
+        let path = self.key(key);
+        text.parse().map_err(|error| self.problems.push(format!("{path}: {error}"))).ok()
+    }
+
+    /// A number that fits; whoever asks checks its range.
+    pub(super) fn whole(&mut self, key: &str) -> Option<u32> {
+        let value = self.take(key)?;
+        let number = value.as_integer().and_then(|number| u32::try_from(number).ok());
+        if number.is_none() {
+            self.bad(key, &value, "a whole number, 0 or more");
+        }
+        number
+    }
+
+    pub(super) fn ranged(&mut self, key: &str, range: std::ops::RangeInclusive<u8>) -> Option<u8> {
+        let value = self.take(key)?;
+        let number = value.as_integer().and_then(|number| u8::try_from(number).ok());
+        let number = number.filter(|number| range.contains(number));
+        if number.is_none() {
+            self.bad(key, &value, &format!("{} to {}", range.start(), range.end()));
+        }
+        number
+    }
+
+    pub(super) fn required_number(
+        &mut self,
+        key: &str,
+        must: &str,
+        fits: impl Fn(f64) -> bool,
+    ) -> Option<f64> {
+        if !self.required(key) {
+            return None;
+        }
+        let value = self.take(key)?;
+        let number = match value {
+            Value::Integer(number) => i32::try_from(number).ok().map(f64::from),
+            Value::Float(number) => Some(number),
+            _ => None,
+        };
+        let number = number.filter(|number| fits(*number));
+        if number.is_none() {
+            self.bad(key, &value, must);
+        }
+        number
+    }
+
+    pub(super) fn share(&mut self, key: &str) -> Option<Share> {
+        let value = self.take(key)?;
+        let share = match &value {
+            Value::Integer(count) => u32::try_from(*count).ok().map(Share::Count),
+            Value::String(text) => text.parse().ok(),
+            _ => None,
+        };
+        if share.is_none() {
+            self.bad(key, &value, "a number of hosts, or \"0%\" to \"100%\"");
+        }
+        share
+    }
+
+    pub(super) fn strategy(&mut self, name: &str, stages: Option<Value>) -> Option<Strategy> {
+        match (name, stages) {
+            ("all-at-once", None) => Some(Strategy::AllAtOnce),
+            ("all-at-once", Some(_)) => {
+                let path = self.key("stages");
+                self.problems.push(format!("{path}: only with strategy = \"canary\""));
+                None
+            }
+            ("canary", Some(Value::Array(stages))) => self.stages(stages).map(Strategy::Canary),
+            ("canary", Some(other)) => {
+                self.bad("stages", &other, "a list of stages");
+                None
+            }
+            ("canary", None) => {
+                let path = self.key("stages");
+                self.problems.push(format!("{path}: is missing"));
+                None
+            }
+            ("rolling" | "blue-green", _) => {
+                let path = self.key("strategy");
+                self.problems.push(format!(
+                    "{path} = \"{name}\": this version has canary and all-at-once only"
+                ));
+                None
+            }
+            _ => {
+                self.bad("strategy", &Value::from(name), "canary or all-at-once");
+                None
+            }
+        }
+    }
+
+    pub(super) fn stages(&mut self, values: Vec<Value>) -> Option<Vec<Stage>> {
+        let path = self.key("stages");
+        let count = values.len();
+        if !(1..=WAVES_MAX).contains(&count) {
+            self.problems.push(format!("{path}: {count} of them, must be 1 to {WAVES_MAX}"));
+        }
+        let mut stages: Vec<Stage> = Vec::new();
+        for (index, value) in values.into_iter().enumerate() {
+            let path = format!("{path}.{index}");
+            let Value::Table(table) = value else {
+                self.problems.push(format!("{path} = {}: must be a table", shown(&value)));
+                continue;
+            };
+            let Some(stage) = stage(Section::new(&path, table, self.problems)) else { continue };
+            let before = stages.last().map_or(0.0, |stage| stage.weight);
+            if stage.weight <= before {
+                self.problems.push(format!(
+                    "{path}.weight = {}: must be more than the {before} before it",
+                    stage.weight
+                ));
+            }
+            stages.push(stage);
+        }
+        let reached = stages.last().map_or(100.0, |stage| stage.weight);
+        if stages.len() == count && reached < 100.0 {
+            let last = count.saturating_sub(1);
+            self.problems.push(format!(
+                "{path}.{last}.weight = {reached}: must be 100, so that every host has its turn"
+            ));
+        }
+        Some(stages)
+    }
+}
+
+/// A value as it stands in the file, cut where it would fill the screen.
+pub(super) fn shown(value: &Value) -> String {
+    value.to_string().chars().take(80).collect()
+}
