@@ -164,6 +164,7 @@ impl SignedReceipt {
     /// [`ReceiptError`]: too long (seen first), not signed by `key`, malformed.
     pub fn verify(&self, key: &PublicKey) -> Result<Receipt, ReceiptError> {
         let id = HostId::of(key);
+        self.check_length()?;
         if !key.verifies(&pae(PAYLOAD_TYPE, self.payload.as_bytes()), &self.signature) {
             return Err(ReceiptError::Signature(id));
         }
@@ -174,11 +175,15 @@ impl SignedReceipt {
         Ok(receipt)
     }
 
-    fn parse(&self) -> Result<Receipt, ReceiptError> {
-        let got = self.payload.len();
-        if got > RECEIPT_BYTES_MAX {
-            return Err(ReceiptError::TooLong { got });
+    fn check_length(&self) -> Result<(), ReceiptError> {
+        match self.payload.len() {
+            got if got > RECEIPT_BYTES_MAX => Err(ReceiptError::TooLong { got }),
+            _ => Ok(()),
         }
+    }
+
+    fn parse(&self) -> Result<Receipt, ReceiptError> {
+        self.check_length()?;
         serde_json::from_str(&self.payload)
             .map_err(|error| ReceiptError::Malformed(error.to_string()))
     }

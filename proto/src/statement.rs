@@ -4,7 +4,7 @@
 //! are ignored, unless the payload lists them under `critical`: then the statement is refused.
 //! `freeze`, `revocation` and `heads` have reserved names and are refused as unknown until built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -26,6 +26,8 @@ pub const SMALL_ENVELOPE_BYTES_MAX: usize = 128 << 10;
 pub const COHORT_MAX: usize = 10_000;
 /// Waves in one rollout.
 pub const WAVES_MAX: usize = 16;
+/// Highest threshold of a role, and most approvals: two of them fit in one envelope.
+pub const THRESHOLD_MAX: u8 = 8;
 /// Longest reason or message a person may attach, in bytes.
 pub const REASON_BYTES_MAX: usize = 500;
 /// The rules of this version (R20): it follows rollouts that sign this number.
@@ -180,7 +182,7 @@ serde_as_text!(Role, |role| role.to_string());
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleKeys {
     pub keys: Vec<KeyId>,
-    /// Distinct keys that must sign; 1 to the number of keys.
+    /// Distinct keys that must sign; 1 to the number of keys, [`THRESHOLD_MAX`] at most.
     pub threshold: u8,
 }
 
@@ -230,6 +232,36 @@ impl Root {
         ids.iter().filter_map(|id| self.keys.get_key_value(id)).map(|(id, entry)| (id, &entry.key))
     }
 
+    fn check_role(&self, role: &Role, holders: &RoleKeys) -> Result<(), String> {
+        let distinct: BTreeSet<_> = holders.keys.iter().collect();
+        if distinct.len() != holders.keys.len() {
+            return Err(format!("roles.{role}: a key stands twice"));
+        }
+        if let Some(unknown) = distinct.iter().find(|id| !self.keys.contains_key(**id)) {
+            return Err(format!("roles.{role}: key {unknown} is not among the keys"));
+        }
+        let max = holders.keys.len().min(usize::from(THRESHOLD_MAX));
+        if !(1..=max).contains(&usize::from(holders.threshold)) {
+            return Err(format!(
+                "roles.{role}.threshold = {}: must be 1 to {max}",
+                holders.threshold
+            ));
+        }
+        if let Role::Deploy(env) | Role::Approve(env) = role
+            && !self.environments.contains_key(env)
+        {
+            return Err(format!("roles.{role}: there is no environment {env}"));
+        }
+        // Else a stolen coordinator could do more than R4 says.
+        let admits = self.roles.get(&Role::Admit).map_or(&[][..], |admit| &admit.keys);
+        if !matches!(role, Role::Admit | Role::HostCa)
+            && let Some(key) = distinct.iter().find(|id| admits.contains(id))
+        {
+            return Err(format!("roles.{role}: key {key} is the coordinator's (admit)"));
+        }
+        Ok(())
+    }
+
     /// Whether `key` holds `role`.
     pub fn holds(&self, role: &Role, key: &PublicKey) -> bool {
         self.keys_of(role).any(|(_, held)| held == key)
@@ -256,24 +288,14 @@ impl Payload for Root {
             }
         }
         for (role, holders) in &self.roles {
-            let distinct: std::collections::BTreeSet<_> = holders.keys.iter().collect();
-            if distinct.len() != holders.keys.len() {
-                return Err(format!("roles.{role}: a key stands twice"));
-            }
-            if let Some(unknown) = distinct.iter().find(|id| !self.keys.contains_key(**id)) {
-                return Err(format!("roles.{role}: key {unknown} is not among the keys"));
-            }
-            if !(1..=holders.keys.len()).contains(&usize::from(holders.threshold)) {
+            self.check_role(role, holders)?;
+        }
+        for (env, policy) in &self.environments {
+            if policy.approvals_min > THRESHOLD_MAX {
                 return Err(format!(
-                    "roles.{role}.threshold = {}: must be 1 to {}",
-                    holders.threshold,
-                    holders.keys.len()
+                    "environments.{env}.approvals_min = {}: must be 0 to {THRESHOLD_MAX}",
+                    policy.approvals_min
                 ));
-            }
-            if let Role::Deploy(env) | Role::Approve(env) = role
-                && !self.environments.contains_key(env)
-            {
-                return Err(format!("roles.{role}: there is no environment {env}"));
             }
         }
         if !self.roles.contains_key(&Role::Root) {
@@ -593,7 +615,7 @@ pub struct Rollout {
     /// Hosts of one zone that may be stopped at once; 1 or more.
     pub max_unavailable: u32,
     pub on_failure: OnFailure,
-    /// Approvals needed; the environment's policy may ask for more.
+    /// Approvals needed, [`THRESHOLD_MAX`] at most; the environment's policy may ask for more.
     pub approvals: u8,
     pub created: UnixTime,
     /// No wave opens from then on.
@@ -613,6 +635,14 @@ impl Rollout {
     /// The place of a host in the cohort: its rank, 0 first.
     pub fn rank_of(&self, host: &HostId) -> Option<usize> {
         self.cohort.iter().position(|member| member.id == *host)
+    }
+
+    /// The rank of this very host: with its key in the cohort and labelled for this environment, so
+    /// that who may deploy to one environment cannot put hosts of another into a cohort.
+    pub fn rank_of_own(&self, host: &Host) -> Option<usize> {
+        let rank = self.rank_of(&host.id)?;
+        let own = self.cohort[rank].key == host.key && host.env().as_ref() == Some(&self.env);
+        own.then_some(rank)
     }
 
     /// The wave of the host with this rank, 0 first.
@@ -643,6 +673,7 @@ impl Payload for Rollout {
         within("max_unavailable", self.max_unavailable, 1..=u32::MAX, "", &mut problems);
         within("epoch", self.epoch, 1..=1 << 53, "", &mut problems);
         within("reason", self.reason.len(), 0..=REASON_BYTES_MAX, " bytes", &mut problems);
+        within("approvals", self.approvals, 0..=THRESHOLD_MAX, "", &mut problems);
         let mut reached = 0;
         for (index, wave) in self.waves.iter().enumerate() {
             if wave.hosts <= reached {
@@ -653,7 +684,7 @@ impl Payload for Rollout {
         if reached as usize != self.cohort.len() {
             problems.push(format!("waves reach {reached} of {} hosts", self.cohort.len()));
         }
-        let ids: std::collections::BTreeSet<_> = self.cohort.iter().map(|host| &host.id).collect();
+        let ids: BTreeSet<_> = self.cohort.iter().map(|host| &host.id).collect();
         if ids.len() != self.cohort.len() {
             problems.push("cohort: a host stands twice".to_owned());
         }
@@ -780,6 +811,17 @@ impl Statement {
             Self::Release(_) => Kind::Release,
             Self::Rollout(_) => Kind::Rollout,
             Self::Directive(_) => Kind::Directive,
+        }
+    }
+
+    /// When its signers say it was made; a root does not say.
+    pub fn created(&self) -> Option<UnixTime> {
+        match self {
+            Self::Root(_) => None,
+            Self::Host(host) => Some(host.issued),
+            Self::Release(release) => Some(release.created),
+            Self::Rollout(rollout) => Some(rollout.created),
+            Self::Directive(directive) => Some(directive.created),
         }
     }
 

@@ -256,11 +256,6 @@ impl Chain {
         Ok(())
     }
 
-    /// The id for which a version is taken already.
-    pub(super) fn taken_by(&self, release: &Release) -> Option<Digest> {
-        self.versions.get(&(release.service.clone(), release.version.clone())).copied()
-    }
-
     /// Whether a rollout forward in the line that ends with `newest` came from or led to `release`.
     pub(super) fn was_in_line(&self, newest: Option<&Digest>, release: &Digest) -> bool {
         // Epochs fall along the line, so this ends.

@@ -12,16 +12,22 @@
 //!
 //! Old statements replayed do no harm rather than fail: a rollout below its scope's head becomes
 //! history ([`Verified::superseded_by`]), since a fork that is found late must still be shown whole.
-//! What a current key has not signed is refused, so history that only keys since removed from the
-//! root have signed can be read by members that learned it before, and by nobody else.
+//!
+//! A limit: everything that arrives is judged by the newest root. What only keys since removed have
+//! signed, or a tightened policy no longer allows, stays with the members that learned it before
+//! ([`verify_by_root`] lets them read it again) and cannot be learned by one that joins later; nor
+//! can, then, the rollouts after it.
 
 mod chain;
 mod refusal;
+mod rollout;
+mod signers;
 mod verify;
 
 pub use chain::{Chain, Head, WhyNot};
 pub use refusal::Refusal;
-pub use verify::{check_policy, verify, verify_by_root};
+pub use rollout::check_policy;
+pub use verify::{verify, verify_by_root};
 
 use crate::dsse::Envelope;
 use crate::id::Digest;

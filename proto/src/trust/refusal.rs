@@ -24,11 +24,16 @@ pub enum Refusal {
     #[error("this {kind} is for fleet {got}, and this is {expected}", kind = kind.name())]
     WrongFleet { kind: Kind, got: FleetId, expected: FleetId },
     /// Nobody known has signed it, so it is not even kept aside.
-    #[error("no valid signature on this {kind}: {needs} must sign", kind = kind.name())]
-    NotSigned { kind: Kind, needs: String },
+    #[error("no key of this fleet has signed this {kind}", kind = kind.name())]
+    NotSigned { kind: Kind },
     /// A key of this fleet has signed what it may not.
     #[error("key {key} ({owner}) may not sign this {kind}: {needs} must", kind = kind.name())]
     NotThisRole { kind: Kind, key: KeyId, owner: Name, needs: String },
+    /// Of a rollout or directive.
+    #[error("the author of this {kind}, key {author}, has not signed it", kind = kind.name())]
+    AuthorNotSigned { kind: Kind, author: KeyId },
+    #[error("key {author} may not be the author of this {kind}: {needs} may", kind = kind.name())]
+    AuthorMayNot { kind: Kind, author: KeyId, needs: String },
     #[error(
         "made at {created}, more than a day after {newest}, the newest time known here: \
          set the clock of whoever made it, or of this host",
@@ -60,10 +65,6 @@ pub enum Refusal {
     // --- rollout ---
     #[error("there is no environment {0} in the root")]
     UnknownEnv(Env),
-    #[error("the author {author} has not signed the rollout or directive: sign with that key")]
-    AuthorNotSigned { author: KeyId },
-    #[error("the author {author} may not do this: {needs} may")]
-    AuthorMayNot { author: KeyId, needs: String },
     #[error("release {release} is of {got}, and this is a rollout of {expected}")]
     OtherService { release: Digest, got: Service, expected: Service },
     #[error("release {release} is version {got}, and the rollout calls it {named}")]
