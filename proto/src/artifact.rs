@@ -10,7 +10,6 @@
 //! The manifest is JSON; the artifact's id is the BLAKE3 of its bytes, and a signed release names it.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -44,8 +43,8 @@ pub struct Manifest {
 }
 
 /// One path of the tree.
+// Unknown fields are refused by `What`: serde hands it all fields that are not of this struct.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Entry {
     /// Relative, `/` between components, none of them empty, `.` or `..`.
     pub path: String,
@@ -55,7 +54,7 @@ pub struct Entry {
 
 /// What stands at a path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum What {
     Directory,
     File {
@@ -92,6 +91,8 @@ pub enum ManifestError {
     Format(u32),
     #[error("{path:?}: {why}")]
     Unsafe { path: String, why: &'static str },
+    #[error("not written the one way a manifest is written: no spaces, no unknown or missing field")]
+    NotCanonical,
     #[error("piece table: {0}")]
     Pieces(String),
     #[error("{what}: {got}, at most {max}")]
@@ -111,6 +112,12 @@ impl Manifest {
         let manifest: Self = serde_json::from_slice(bytes)
             .map_err(|error| ManifestError::Malformed(error.to_string()))?;
         manifest.check()?;
+        // One tree has one manifest and one id: a second way to write it would be a second id, and
+        // a place to hide something in. This also finds unknown fields, which serde lets pass
+        // beside a flattened one.
+        if manifest.to_bytes() != bytes {
+            return Err(ManifestError::NotCanonical);
+        }
         Ok(manifest)
     }
 
@@ -121,7 +128,11 @@ impl Manifest {
 
     /// Length of the archive: of all files together, in bytes.
     pub fn raw_bytes(&self) -> u64 {
-        self.files().map(|(_, bytes)| bytes).sum()
+        let bytes = |entry: &Entry| match entry.what {
+            What::File { bytes, .. } => bytes,
+            What::Directory | What::Link { .. } => 0,
+        };
+        self.entries.iter().map(bytes).sum()
     }
 
     /// Length of all pieces, in bytes.
@@ -135,13 +146,6 @@ impl Manifest {
         self.raw_bytes().saturating_sub(each * piece as u64).min(each)
     }
 
-    fn files(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.entries.iter().filter_map(|entry| match entry.what {
-            What::File { bytes, .. } => Some((entry.path.as_str(), bytes)),
-            What::Directory | What::Link { .. } => None,
-        })
-    }
-
     /// Checks what [`Self::parse`] checks; a packer asserts it before it signs.
     ///
     /// # Errors
@@ -151,42 +155,11 @@ impl Manifest {
         if self.format != FORMAT {
             return Err(ManifestError::Format(self.format));
         }
-        at_most("entries", self.entries.len() as u64, ENTRIES_MAX as u64)?;
-        self.check_entries()?;
-        self.check_pieces()
+        let raw_bytes = check_entries(&self.entries)?;
+        self.check_pieces(raw_bytes)
     }
 
-    fn check_entries(&self) -> Result<(), ManifestError> {
-        let mut seen: BTreeMap<&str, &What> = BTreeMap::new();
-        let mut last: Option<&str> = None;
-        let mut raw_bytes = 0_u64;
-        for Entry { path, what } in &self.entries {
-            let refuse = |why| Err(ManifestError::Unsafe { path: path.clone(), why });
-            check_path(path).or_else(refuse)?;
-            // Sorted by components, so a directory comes right before what it holds.
-            if last.is_some_and(|last| last.split('/').ge(path.split('/'))) {
-                return refuse("stands twice or out of order");
-            }
-            last = Some(path);
-            if let Some((parent, _)) = path.rsplit_once('/')
-                && !matches!(seen.get(parent), Some(What::Directory))
-            {
-                return refuse("its parent is not a directory of this artifact");
-            }
-            match what {
-                What::Directory => {}
-                What::File { bytes, .. } => {
-                    raw_bytes = raw_bytes.saturating_add(*bytes);
-                    at_most("bytes of all files", raw_bytes, RAW_BYTES_MAX)?;
-                }
-                What::Link { target } => check_link(path, target).or_else(refuse)?,
-            }
-            seen.insert(path, what);
-        }
-        Ok(())
-    }
-
-    fn check_pieces(&self) -> Result<(), ManifestError> {
+    fn check_pieces(&self, raw_bytes: u64) -> Result<(), ManifestError> {
         if !PIECE_RAW_BYTES.contains(&self.piece_raw_bytes) {
             return Err(ManifestError::Pieces(format!(
                 "piece_raw_bytes = {}: must be {} to {}",
@@ -195,7 +168,7 @@ impl Manifest {
                 PIECE_RAW_BYTES.end()
             )));
         }
-        let needed = self.raw_bytes().div_ceil(u64::from(self.piece_raw_bytes));
+        let needed = raw_bytes.div_ceil(u64::from(self.piece_raw_bytes));
         if self.pieces.len() as u64 != needed {
             return Err(ManifestError::Pieces(format!(
                 "{} pieces, the files need {needed}",
@@ -214,6 +187,45 @@ impl Manifest {
     }
 }
 
+/// Checks a file table, whoever made it, and tells the length of all its files in bytes.
+///
+/// # Errors
+///
+/// [`ManifestError`], naming the first path that would be unsafe or does not fit.
+pub fn check_entries(entries: &[Entry]) -> Result<u64, ManifestError> {
+    at_most("entries", entries.len() as u64, ENTRIES_MAX as u64)?;
+    let mut seen: BTreeMap<&str, &What> = BTreeMap::new();
+    let mut last: Option<&str> = None;
+    let mut raw_bytes = 0_u64;
+    for Entry { path, what } in entries {
+        // Quoted from a stranger's file, so it is cut.
+        let refuse = |why| {
+            Err(ManifestError::Unsafe { path: path.chars().take(PATH_BYTES_MAX).collect(), why })
+        };
+        check_path(path).or_else(refuse)?;
+        // Sorted by components, so a directory comes right before what it holds.
+        if last.is_some_and(|last| last.split('/').ge(path.split('/'))) {
+            return refuse("stands twice or out of order");
+        }
+        last = Some(path);
+        if let Some((parent, _)) = path.rsplit_once('/')
+            && !matches!(seen.get(parent), Some(What::Directory))
+        {
+            return refuse("its parent is not a directory of this artifact");
+        }
+        match what {
+            What::Directory => {}
+            What::File { bytes, .. } => {
+                raw_bytes = raw_bytes.saturating_add(*bytes);
+                at_most("bytes of all files", raw_bytes, RAW_BYTES_MAX)?;
+            }
+            What::Link { target } => check_link(path, target).or_else(refuse)?,
+        }
+        seen.insert(path, what);
+    }
+    Ok(raw_bytes)
+}
+
 fn at_most(what: &'static str, got: u64, max: u64) -> Result<(), ManifestError> {
     if got > max {
         return Err(ManifestError::TooMuch { what, got, max });
@@ -230,7 +242,7 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > PATH_BYTES_MAX {
         return Err("must have 1 to 1024 bytes");
     }
-    if path.bytes().any(|byte| byte < 0x20 || byte == 0x7f || byte == b'\\') {
+    if path.contains(is_unprintable) {
         return Err("must not hold control characters or backslashes");
     }
     for component in path.split('/') {
@@ -247,20 +259,31 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
 }
 
 /// A link target that, followed from where the link stands, never leaves the tree.
+///
+/// The steps up come first, and a link stands in real directories only, so they lead up real
+/// directories, no further than the tree's top. From there on the way leads down, or through other
+/// links that keep this rule. A step up after a name could start from wherever a link has led.
 fn check_link(path: &str, target: &str) -> Result<(), &'static str> {
-    if target.is_empty() || target.len() > PATH_BYTES_MAX || target.contains(['\0', '\\']) {
+    if target.is_empty() || target.len() > PATH_BYTES_MAX || target.contains(is_unprintable) {
         return Err("has an empty, overlong or malformed link target");
     }
-    let mut depth = path.split('/').count() - 1;
-    for component in Path::new(target).components() {
+    if target.starts_with('/') {
+        return Err("links to an absolute path");
+    }
+    let mut height = path.split('/').count() - 1;
+    let mut named = false;
+    for component in target.split('/') {
         match component {
-            Component::Prefix(_) | Component::RootDir => return Err("links to an absolute path"),
-            Component::CurDir => {}
-            Component::ParentDir => {
-                depth = depth.checked_sub(1).ok_or("links out of the artifact")?;
-            }
-            Component::Normal(_) => depth += 1,
+            "" | "." => {}
+            ".." if named => return Err("links through `..` after a name: write the way plainly"),
+            ".." => height = height.checked_sub(1).ok_or("links out of the artifact")?,
+            _ => named = true,
         }
     }
     Ok(())
+}
+
+/// What could break a terminal or mean something else to another system.
+fn is_unprintable(char: char) -> bool {
+    char.is_control() || char == '\\'
 }
