@@ -91,7 +91,7 @@ pub enum ManifestError {
     Format(u32),
     #[error("{path:?}: {why}")]
     Unsafe { path: String, why: &'static str },
-    #[error("not written the one way a manifest is written: no spaces, no unknown or missing field")]
+    #[error("not written in the one form of a manifest: no spaces, no unknown fields")]
     NotCanonical,
     #[error("piece table: {0}")]
     Pieces(String),
@@ -199,19 +199,18 @@ pub fn check_entries(entries: &[Entry]) -> Result<u64, ManifestError> {
     let mut raw_bytes = 0_u64;
     for Entry { path, what } in entries {
         // Quoted from a stranger's file, so it is cut.
-        let refuse = |why| {
-            Err(ManifestError::Unsafe { path: path.chars().take(PATH_BYTES_MAX).collect(), why })
-        };
-        check_path(path).or_else(refuse)?;
+        let refuse =
+            |why| ManifestError::Unsafe { path: path.chars().take(PATH_BYTES_MAX).collect(), why };
+        check_path(path).map_err(refuse)?;
         // Sorted by components, so a directory comes right before what it holds.
         if last.is_some_and(|last| last.split('/').ge(path.split('/'))) {
-            return refuse("stands twice or out of order");
+            return Err(refuse("stands twice or out of order"));
         }
         last = Some(path);
         if let Some((parent, _)) = path.rsplit_once('/')
             && !matches!(seen.get(parent), Some(What::Directory))
         {
-            return refuse("its parent is not a directory of this artifact");
+            return Err(refuse("its parent is not a directory of this artifact"));
         }
         match what {
             What::Directory => {}
@@ -219,7 +218,7 @@ pub fn check_entries(entries: &[Entry]) -> Result<u64, ManifestError> {
                 raw_bytes = raw_bytes.saturating_add(*bytes);
                 at_most("bytes of all files", raw_bytes, RAW_BYTES_MAX)?;
             }
-            What::Link { target } => check_link(path, target).or_else(refuse)?,
+            What::Link { target } => check_link(path, target).map_err(refuse)?,
         }
         seen.insert(path, what);
     }

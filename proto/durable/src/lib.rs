@@ -14,6 +14,7 @@ mod real;
 mod replace;
 mod secret;
 mod sim;
+mod tree;
 
 pub use disk::{Disk, Kind};
 pub use read::read_bounded;
@@ -21,3 +22,4 @@ pub use real::RealDisk;
 pub use replace::{ReplaceError, is_leftover, replace, replace_link};
 pub use secret::{SecretError, create_secret, read_secret};
 pub use sim::SimDisk;
+pub use tree::{PlaceError, place_tree};
