@@ -184,8 +184,13 @@ impl SignedReceipt {
 
     fn parse(&self) -> Result<Receipt, ReceiptError> {
         self.check_length()?;
-        serde_json::from_str(&self.payload)
-            .map_err(|error| ReceiptError::Malformed(error.to_string()))
+        let receipt: Receipt = serde_json::from_str(&self.payload)
+            .map_err(|error| ReceiptError::Malformed(error.to_string()))?;
+        // It is shown on people's terminals, so what the host wrote must be what `note` makes.
+        match receipt.note.len() <= NOTE_BYTES_MAX && receipt.note.chars().all(is_plain) {
+            true => Ok(receipt),
+            false => Err(ReceiptError::Malformed("the note is not plain".to_owned())),
+        }
     }
 }
 
@@ -194,9 +199,14 @@ pub fn note(text: &str) -> String {
     let plain = |c: char| match c {
         '"' => '\'',
         '\\' => '/',
-        c if c.is_ascii_graphic() => c,
+        c if is_plain(c) => c,
         c if c.is_whitespace() => ' ',
         _ => '?',
     };
     text.trim().chars().map(plain).take(NOTE_BYTES_MAX).collect()
+}
+
+/// What JSON does not escape and a terminal does not obey.
+fn is_plain(c: char) -> bool {
+    c == ' ' || (c.is_ascii_graphic() && !matches!(c, '"' | '\\'))
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
+use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::dsse::Envelope;
@@ -30,6 +31,8 @@ pub const WAVES_MAX: usize = 16;
 pub const THRESHOLD_MAX: u8 = 8;
 /// Longest reason or message a person may attach, in bytes.
 pub const REASON_BYTES_MAX: usize = 500;
+/// Highest epoch and sequence: every JSON reader has such numbers exactly.
+pub const COUNTER_MAX: u64 = 1 << 53;
 /// The rules of this version (R20): it follows rollouts that sign this number.
 pub const RULES: u32 = 1;
 
@@ -503,6 +506,23 @@ impl Health {
     }
 }
 
+/// Notes `key` in `problems` unless `text` has `bytes_max` bytes at most and no control characters:
+/// it is shown on terminals and in logs.
+fn one_line(key: &str, text: &str, bytes_max: usize, problems: &mut Vec<String>) {
+    within(key, text.len(), 0..=bytes_max, " bytes", problems);
+    if text.chars().any(char::is_control) {
+        problems.push(format!("{key}: must be one line without control characters"));
+    }
+}
+
+/// `Err` with all problems in one line, unless there are none.
+fn none_of(problems: &[String]) -> Result<(), String> {
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(problems.join("; ")),
+    }
+}
+
 /// Notes `key` in `problems` unless `value` is in `range`.
 #[expect(clippy::needless_pass_by_value, reason = "callers write numbers")]
 pub fn within<T: PartialOrd + fmt::Display>(
@@ -529,14 +549,10 @@ impl Payload for Release {
         let mut problems = self.run.problems();
         problems.extend(self.health.problems());
         let Source { commit, branch, commit_time: _ } = &self.source;
-        for (key, text) in [("commit", commit), ("branch", branch)] {
-            let bytes = text.as_ref().map_or(0, String::len);
-            within(&format!("source.{key}"), bytes, 0..=200, " bytes", &mut problems);
+        for (key, text) in [("source.commit", commit), ("source.branch", branch)] {
+            one_line(key, text.as_deref().unwrap_or_default(), 200, &mut problems);
         }
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(problems.join("; ")),
-        }
+        none_of(&problems)
     }
 }
 
@@ -671,8 +687,8 @@ impl Payload for Rollout {
         within("cohort", self.cohort.len(), 1..=COHORT_MAX, " hosts", &mut problems);
         within("waves", self.waves.len(), 1..=WAVES_MAX, "", &mut problems);
         within("max_unavailable", self.max_unavailable, 1..=u32::MAX, "", &mut problems);
-        within("epoch", self.epoch, 1..=1 << 53, "", &mut problems);
-        within("reason", self.reason.len(), 0..=REASON_BYTES_MAX, " bytes", &mut problems);
+        within("epoch", self.epoch, 1..=COUNTER_MAX, "", &mut problems);
+        one_line("reason", &self.reason, REASON_BYTES_MAX, &mut problems);
         within("approvals", self.approvals, 0..=THRESHOLD_MAX, "", &mut problems);
         let mut reached = 0;
         for (index, wave) in self.waves.iter().enumerate() {
@@ -697,10 +713,7 @@ impl Payload for Rollout {
         if self.from.as_ref().is_some_and(|from| from.release == self.to.release) {
             problems.push("from and to are the same release".to_owned());
         }
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(problems.join("; ")),
-        }
+        none_of(&problems)
     }
 }
 
@@ -746,16 +759,13 @@ impl Payload for Directive {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.reason.len() > REASON_BYTES_MAX {
-            return Err(format!("reason: longer than {REASON_BYTES_MAX} bytes"));
-        }
+        let mut problems = Vec::new();
+        one_line("reason", &self.reason, REASON_BYTES_MAX, &mut problems);
+        within("sequence", self.sequence, 1..=COUNTER_MAX, "", &mut problems);
         if self.wave.is_some() != (self.action == Action::Promote) {
-            return Err("wave: given with promote, and only then".to_owned());
+            problems.push("wave: given with promote, and only then".to_owned());
         }
-        if !(1..=1 << 53).contains(&self.sequence) {
-            return Err(format!("sequence = {}: must be 1 to 2^53", self.sequence));
-        }
-        Ok(())
+        none_of(&problems)
     }
 }
 
@@ -887,12 +897,13 @@ impl FromStr for Share {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let share = match text.strip_suffix('%') {
-            Some(percent) => percent.trim().parse().ok().map(Self::Percent),
+            // `contains` is false for NaN; -0.0 would be shown as such.
+            Some(percent) => (percent.trim_end().parse().ok())
+                .filter(|percent: &f64| (0.0..=100.0).contains(percent))
+                .map(|percent| Self::Percent(percent.abs())),
             None => text.parse().ok().map(Self::Count),
         };
-        share
-            .filter(|share| !matches!(share, Self::Percent(p) if !(0.0..=100.0).contains(p)))
-            .ok_or_else(|| ParseIdError::new("share", "a number or 0% to 100%", text))
+        share.ok_or_else(|| ParseIdError::new("share", "a number or 0% to 100%", text))
     }
 }
 
@@ -904,15 +915,32 @@ impl Serialize for Share {
 
 impl<'de> Deserialize<'de> for Share {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Written {
-            Count(u32),
-            Text(String),
+        struct Written;
+
+        impl Visitor<'_> for Written {
+            type Value = Share;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number such as 3 or a share such as \"10%\"")
+            }
+
+            fn visit_u64<E: Error>(self, count: u64) -> Result<Share, E> {
+                u32::try_from(count)
+                    .map(Share::Count)
+                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(count), &self))
+            }
+
+            fn visit_i64<E: Error>(self, count: i64) -> Result<Share, E> {
+                u32::try_from(count)
+                    .map(Share::Count)
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(count), &self))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Share, E> {
+                text.parse().map_err(E::custom)
+            }
         }
-        match Written::deserialize(deserializer)? {
-            Written::Count(count) => Ok(Self::Count(count)),
-            Written::Text(text) => text.parse().map_err(serde::de::Error::custom),
-        }
+
+        deserializer.deserialize_any(Written)
     }
 }

@@ -5,28 +5,29 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::artifact::COMPONENT_BYTES_MAX;
+use crate::codec::FRAME_BYTES_MAX;
 use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
 use crate::key::{PublicKey, Signature};
 use crate::report::{FleetReport, RolloutReport};
-use crate::statement::{ENVELOPE_BYTES_MAX, UnixTime};
+use crate::statement::UnixTime;
 
 /// Longest frame of the join protocol, in bytes: its sender may be anybody.
 pub const JOIN_REQUEST_BYTES_MAX: usize = 1_024;
 /// Longest answer to a join, in bytes.
 pub const JOIN_REPLY_BYTES_MAX: usize = 1 << 20;
-/// Longest swarm request, in bytes.
-pub const SWARM_REQUEST_BYTES_MAX: usize = COMPONENT_BYTES_MAX;
-/// Longest control frame, in bytes.
-pub const CONTROL_BYTES_MAX: usize = 2 * ENVELOPE_BYTES_MAX + (4 << 20);
+/// Longest swarm request, in bytes: the longest there is has some 100.
+pub const SWARM_REQUEST_BYTES_MAX: usize = 256;
+/// Longest control frame, in bytes: the manifest of a release with very many files.
+pub const CONTROL_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
 // --- join ---
 
 /// `gsw-join/1`: a host that has nothing but a token. Answered by one [`JoinReply`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinRequest {
-    /// Which token; see [`crate::wire`]'s users for its text form.
+    /// Which token: the public half of it, by which the coordinator finds it.
     pub token: [u8; 8],
+    /// The other half, known to whoever was given the token; the coordinator keeps its digest.
     pub secret: [u8; 16],
     pub key: PublicKey,
     /// Name for people.
