@@ -157,6 +157,15 @@ impl SignedReceipt {
         self.parse().map(|receipt| receipt.host)
     }
 
+    /// Which rollout it says it is about: to find the cohort to verify it with, and for nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`ReceiptError`]: too long or malformed.
+    pub fn claimed_rollout(&self) -> Result<Digest, ReceiptError> {
+        self.parse().map(|receipt| receipt.rollout)
+    }
+
     /// The receipt, if `key` signed it and it is of the host with that key.
     ///
     /// # Errors
