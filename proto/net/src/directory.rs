@@ -1,0 +1,275 @@
+//! Who the other side of a connection can be (R9).
+//!
+//! A [`Directory`] holds what verified statements say: the root's keys and the host statements. TLS
+//! and the gossip filter read it; the daemon fills it. A change applies to new connections.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use proto::statement::{Host, Role, Root};
+use proto::{HostId, KeyId, PublicKey, UnixTime};
+use tracing::warn;
+
+use crate::certificate::{self, CertificateError, Facts};
+
+/// A certificate may start this far in the future of the reader's clock, in seconds.
+const NOT_BEFORE_TOLERANCE_S: u64 = 300;
+
+/// Who is at the other end, proven by TLS.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    Host(HostId),
+    /// A key that holds `admit`; the id is [`HostId::of`] that key, its name in gossip.
+    Coordinator(HostId),
+    /// Any other key of the root: an operator, CI.
+    Person(KeyId),
+    /// Without a certificate: a host that wants to join.
+    Anonymous,
+}
+
+impl Peer {
+    /// The id of a member: host or coordinator.
+    pub const fn member(&self) -> Option<&HostId> {
+        match self {
+            Self::Host(id) | Self::Coordinator(id) => Some(id),
+            Self::Person(_) | Self::Anonymous => None,
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(id) => write!(f, "host {id}"),
+            Self::Coordinator(id) => write!(f, "coordinator {id}"),
+            Self::Person(key) => write!(f, "person {key}"),
+            Self::Anonymous => f.write_str("anonymous"),
+        }
+    }
+}
+
+/// Whom a dialler expects to meet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Expect {
+    /// The member with this id: a host, or the coordinator under its id in gossip.
+    Host(HostId),
+    /// Any key that holds `admit`.
+    Coordinator,
+    /// Any host or coordinator.
+    AnyMember,
+    /// Exactly this key, whatever the directory says: the coordinator's, as a join token names it.
+    Key(PublicKey),
+}
+
+impl From<HostId> for Expect {
+    fn from(id: HostId) -> Self {
+        Self::Host(id)
+    }
+}
+
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(id) => write!(f, "member {id}"),
+            Self::Coordinator => f.write_str("the coordinator"),
+            Self::AnyMember => f.write_str("a member of the fleet"),
+            Self::Key(key) => write!(f, "key {}", KeyId::of(key)),
+        }
+    }
+}
+
+impl Expect {
+    /// Whether `peer` is the one expected. A key is compared in the handshake, where it is known;
+    /// of a [`Peer`] only its id is left.
+    pub fn met_by(&self, peer: &Peer) -> bool {
+        match self {
+            Self::Host(id) => peer.member() == Some(id),
+            Self::Coordinator => matches!(peer, Peer::Coordinator(_)),
+            Self::AnyMember => peer.member().is_some(),
+            Self::Key(key) => *peer == Peer::Coordinator(HostId::of(key)),
+        }
+    }
+}
+
+/// Why a certificate proves no identity that may be here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error("the other side sent {got} certificates, exactly one is read")]
+    Chain { got: usize },
+    #[error("no root is known, nobody can be told from a stranger")]
+    NoRoot,
+    #[error("key {0} is not in the root, and no host CA of the root issued its certificate")]
+    Stranger(KeyId),
+    #[error("the certificate of host {host} is not valid yet: from {not_before} on, now {now}")]
+    NotYetValid { host: HostId, not_before: u64, now: u64 },
+    #[error(
+        "the certificate of host {host} expired at {not_after}, now {now}, and no statement about that host is known"
+    )]
+    Expired { host: HostId, not_after: u64, now: u64 },
+    #[error("it is {got}, not {expected}")]
+    Unexpected { got: String, expected: String },
+}
+
+/// The root and the hosts this side knows; cheap to clone, shared by all clones.
+#[derive(Clone, Default)]
+pub struct Directory {
+    known: Arc<RwLock<Known>>,
+}
+
+#[derive(Default)]
+struct Known {
+    root: Option<Root>,
+    hosts: BTreeMap<HostId, Host>,
+    /// Hosts whose expired certificate has been warned about: a subset of `hosts`.
+    warned: BTreeSet<HostId>,
+}
+
+impl Directory {
+    /// A directory of the keys in `root`, without hosts yet.
+    pub fn new(root: Root) -> Self {
+        let directory = Self::default();
+        directory.set_root(root);
+        directory
+    }
+
+    /// A directory that knows nobody: for a host that has yet to join, which meets only
+    /// [`Expect::Key`].
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Replaces the root. Connections that are open stay open.
+    pub fn set_root(&self, root: Root) {
+        self.write().root = Some(root);
+    }
+
+    /// Adds or replaces a host; its statement must have been verified.
+    pub fn add_host(&self, host: Host) {
+        self.write().hosts.insert(host.id.clone(), host);
+    }
+
+    pub fn root(&self) -> Option<Root> {
+        self.read().root.clone()
+    }
+
+    pub fn host(&self, id: &HostId) -> Option<Host> {
+        self.read().hosts.get(id).cloned()
+    }
+
+    /// All hosts, by id.
+    pub fn hosts(&self) -> Vec<Host> {
+        self.read().hosts.values().cloned().collect()
+    }
+
+    /// The key of a member: of a host, or a key that holds `admit`.
+    pub fn key_of(&self, id: &HostId) -> Option<PublicKey> {
+        let known = self.read();
+        if let Some(host) = known.hosts.get(id) {
+            return Some(host.key);
+        }
+        let root = known.root.as_ref()?;
+        root.keys_of(&Role::Admit).map(|(_, key)| *key).find(|key| HostId::of(key) == *id)
+    }
+
+    /// Who proves itself with these certificates; none: [`Peer::Anonymous`].
+    ///
+    /// The handshake has proven that the peer holds the key of the first one. Of a self-signed
+    /// certificate nothing but the key counts.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`]: nobody this directory knows.
+    pub fn identify(
+        &self,
+        chain: &[impl AsRef<[u8]>],
+        now: UnixTime,
+    ) -> Result<Peer, IdentityError> {
+        let der = match chain {
+            [] => return Ok(Peer::Anonymous),
+            [der] => der.as_ref(),
+            more => return Err(IdentityError::Chain { got: more.len() }),
+        };
+        let key = certificate::key_in(der)?;
+        let known = self.read();
+        let root = known.root.as_ref().ok_or(IdentityError::NoRoot)?;
+        let id = KeyId::of(&key);
+        if root.keys.get(&id).is_some_and(|entry| entry.key == key) {
+            let coordinator = root.holds(&Role::Admit, &key);
+            return Ok(match coordinator {
+                true => Peer::Coordinator(HostId::of(&key)),
+                false => Peer::Person(id),
+            });
+        }
+        if !root.keys_of(&Role::HostCa).any(|(_, ca)| certificate::issued_by(der, ca)) {
+            return Err(IdentityError::Stranger(id));
+        }
+        let facts = certificate::facts(der)?;
+        let warn_once = known.judge_validity(&facts, now)?;
+        drop(known);
+        if warn_once && self.write().warned.insert(facts.host.clone()) {
+            warn!(
+                host = %facts.host,
+                not_after = facts.not_after.0,
+                "certificate expired; still good because the host's statement is known"
+            );
+        }
+        Ok(Peer::Host(facts.host))
+    }
+
+    /// As [`Self::identify`], for a dialler: the other side must have a certificate, and be the one
+    /// expected.
+    pub(crate) fn meet(
+        &self,
+        expect: &Expect,
+        chain: &[impl AsRef<[u8]>],
+        now: UnixTime,
+    ) -> Result<Peer, IdentityError> {
+        let unexpected =
+            |got: String| IdentityError::Unexpected { got, expected: expect.to_string() };
+        if let Expect::Key(expected) = expect {
+            let [der] = chain else { return Err(IdentityError::Chain { got: chain.len() }) };
+            let key = certificate::key_in(der.as_ref())?;
+            return match key == *expected {
+                true => Ok(Peer::Coordinator(HostId::of(&key))),
+                false => Err(unexpected(format!("key {}", KeyId::of(&key)))),
+            };
+        }
+        let peer = self.identify(chain, now)?;
+        match expect.met_by(&peer) {
+            true => Ok(peer),
+            false => Err(unexpected(peer.to_string())),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Known> {
+        // Every write is one assignment or insert, so a poisoned lock still guards whole values.
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// Whether the certificate's time is right; `Ok(true)`: it is over, but the host's statement
+    /// vouches for the key, and nobody has been warned yet.
+    fn judge_validity(&self, facts: &Facts, now: UnixTime) -> Result<bool, IdentityError> {
+        let Facts { host, key, not_before, not_after } = facts;
+        if now.plus_s(NOT_BEFORE_TOLERANCE_S) < *not_before {
+            let (host, not_before) = (host.clone(), not_before.0);
+            return Err(IdentityError::NotYetValid { host, not_before, now: now.0 });
+        }
+        if now <= *not_after {
+            return Ok(false);
+        }
+        if self.hosts.get(host).is_none_or(|known| known.key != *key) {
+            let (host, not_after) = (host.clone(), not_after.0);
+            return Err(IdentityError::Expired { host, not_after, now: now.0 });
+        }
+        Ok(!self.warned.contains(host))
+    }
+}

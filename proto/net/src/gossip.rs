@@ -1,0 +1,202 @@
+//! Membership and small signed values: chitchat over QUIC, behind a filter, supervised (R11).
+//!
+//! Each member writes its own values and nobody else's; values are signed, versioned, overwritten and
+//! never deleted. Gossip says what exists; content is fetched elsewhere. Which member is alive is
+//! chitchat's guess from heartbeats that are not signed: good for choosing whom to ask, never for
+//! deciding anything.
+//!
+//! ```text
+//! peer -> QUIC stream -> wire::decode -> Filter -> wire::encode -> chitchat -> members()
+//!                                          `-> Asker: who is that? -> Directory
+//! ```
+
+mod ask;
+mod filter;
+mod supervisor;
+mod transport;
+mod value;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ed25519_dalek::SigningKey;
+use proto::record::VALUE_BYTES_MAX;
+use proto::{FleetId, HostId, PublicKey};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use ask::{HostEnvelope, HostVerifier};
+
+use crate::endpoint::Endpoint;
+use crate::router::Handler;
+use ask::Asker;
+use filter::Filter;
+use supervisor::Supervisor;
+use transport::{Hub, Incoming};
+use wire::{Incarnation, KEYS_MAX};
+
+/// How a member gossips.
+#[derive(Clone)]
+pub struct GossipConfig {
+    pub fleet: FleetId,
+    /// The member's key: the host's, or the coordinator's. Its id in gossip is [`HostId::of`] it.
+    pub key: SigningKey,
+    /// Where others reach this member.
+    pub advertise: SocketAddr,
+    /// Members to start with.
+    pub seeds: Vec<SocketAddr>,
+    /// Between two rounds; the same throughout a fleet.
+    pub interval: Duration,
+    /// Judges host statements that peers send.
+    pub verify: HostVerifier,
+    /// Finds host statements that peers ask for.
+    pub envelope: HostEnvelope,
+}
+
+/// A member as gossip shows it: its newest life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub host: HostId,
+    pub address: SocketAddr,
+    /// Start of this life, milliseconds since 1970 by the member's own clock.
+    pub generation: u64,
+    /// Whether its heartbeats come.
+    pub alive: bool,
+    /// What it says, by key; signatures are verified and stripped.
+    pub values: BTreeMap<String, String>,
+}
+
+/// Why a value is not gossiped.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SetError {
+    #[error(
+        "gossip key {key:?}: must be 1 to {} of a-z, 0-9, `/`, `_` and `-`",
+        value::KEY_BYTES_MAX
+    )]
+    Key { key: String },
+    #[error("gossip value of {key} has {got} bytes, at most {VALUE_BYTES_MAX} are allowed")]
+    TooLong { key: String, got: usize },
+    #[error("gossip key {key} would be one more than {KEYS_MAX}")]
+    TooMany { key: String },
+}
+
+/// What happened to gossip messages since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GossipCounts {
+    /// Sent and acknowledged.
+    pub sent: u64,
+    /// Received and passed on to chitchat, maybe in part.
+    pub passed: u64,
+    /// Incarnations left out of those.
+    pub left_out: u64,
+    /// Dropped for want of room, rate or a connection; the next round makes up for them.
+    pub dropped: u64,
+    /// Refused, and their senders hung up on.
+    pub violations: u64,
+}
+
+/// Gossip of this member. Cheap to clone; it runs until the token it was spawned with is cancelled.
+#[derive(Clone)]
+pub struct Gossip {
+    shared: Arc<Shared>,
+}
+
+/// What the handle and the supervisor share.
+struct Shared {
+    me: HostId,
+    hub: Arc<Hub>,
+    values: Mutex<BTreeMap<String, String>>,
+    /// The values changed.
+    changed: Notify,
+    members: watch::Sender<Arc<Vec<Member>>>,
+    duplicate: watch::Sender<Option<SocketAddr>>,
+}
+
+impl Gossip {
+    /// Starts to gossip, in the tokio runtime of the caller. The endpoint must also
+    /// [`serve`](Endpoint::serve) [`handler`](Self::handler).
+    pub fn spawn(endpoint: Endpoint, config: GossipConfig, stop: CancellationToken) -> Self {
+        let me = HostId::of(&PublicKey::of(&config.key));
+        let life = Incarnation { host: me.clone(), generation: 0, addr: config.advertise };
+        let directory = endpoint.directory().clone();
+        let filter = Filter::new(config.fleet.clone(), life, directory.clone(), config.interval);
+        let asker = Asker::new(directory, config.verify.clone(), config.envelope.clone());
+        let hub = Arc::new(Hub::new(endpoint, me.clone(), filter, asker, config.interval));
+        let shared = Arc::new(Shared {
+            me,
+            hub,
+            values: Mutex::default(),
+            changed: Notify::new(),
+            members: watch::Sender::default(),
+            duplicate: watch::Sender::new(None),
+        });
+        tokio::spawn(Supervisor::new(shared.clone(), config).run(stop));
+        Self { shared }
+    }
+
+    /// Serves the gossip of others.
+    pub fn handler(&self) -> Arc<dyn Handler> {
+        Arc::new(Incoming(self.shared.hub.clone()))
+    }
+
+    /// This member's id.
+    pub fn me(&self) -> &HostId {
+        &self.shared.me
+    }
+
+    /// Writes a value of this member; it is signed and spread soon, and survives restarts of the
+    /// gossip task. Of values set in quick succession only the last is spread.
+    ///
+    /// # Errors
+    ///
+    /// [`SetError`]: key or value are not gossiped.
+    pub fn set(&self, key: &str, value: &str) -> Result<(), SetError> {
+        let named = || key.chars().take(80).collect::<String>();
+        if !value::is_key(key) {
+            return Err(SetError::Key { key: named() });
+        }
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(SetError::TooLong { key: named(), got: value.len() });
+        }
+        let mut values = self.shared.values.lock().unwrap_or_else(PoisonError::into_inner);
+        if values.len() == KEYS_MAX && !values.contains_key(key) {
+            return Err(SetError::TooMany { key: named() });
+        }
+        if values.get(key).is_none_or(|old| old != value) {
+            values.insert(key.to_owned(), value.to_owned());
+            self.shared.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// All members that said something, this one included, by id.
+    pub fn members(&self) -> watch::Receiver<Arc<Vec<Member>>> {
+        self.shared.members.subscribe()
+    }
+
+    /// Where this host's identity also lives: somebody there signs with its key, and started later.
+    pub fn duplicate(&self) -> watch::Receiver<Option<SocketAddr>> {
+        self.shared.duplicate.subscribe()
+    }
+
+    pub fn counts(&self) -> GossipCounts {
+        let tally = &self.shared.hub.tally;
+        GossipCounts {
+            sent: tally.sent.load(Relaxed),
+            passed: tally.passed.load(Relaxed),
+            left_out: tally.left_out.load(Relaxed),
+            dropped: tally.dropped.load(Relaxed),
+            violations: tally.violations.load(Relaxed),
+        }
+    }
+}
+
+/// The wall clock, for generations: they must rise from one start to the next.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,256 @@
+//! What of a peer's gossip chitchat gets to see (R11).
+//!
+//! Bare chitchat dies of one packet, and lets anybody write anybody's values. So every message is
+//! judged first. Three outcomes:
+//!
+//! - A **violation**: no honest member sends that, since it judges what it passes on by the same
+//!   rules. The whole message is dropped and its sender is told and hung up on.
+//! - **Left out**: what an honest member may send and this one cannot use: of members it does not
+//!   know yet (it asks for them), from clocks that are ahead, implausible heartbeats, echoes of its
+//!   own state. The rest of the message counts.
+//! - **Passed**, written afresh.
+//!
+//! An incarnation counts only once its host signed something in it: digests are not signed, and
+//! anyone could otherwise fill everybody's memory with incarnations that never were. How many a host
+//! may start is bounded too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use proto::{FleetId, HostId, PublicKey};
+use tracing::warn;
+
+use super::value;
+use super::wire::{
+    Heard, Incarnation, KEYS_MAX, Message, NODES_MAX, News, Violation, Written, decode, encode,
+};
+use crate::directory::Directory;
+use crate::quota::{Quota, Quotas};
+
+/// Verified signatures that are remembered: every value of a full cell, and some.
+const VERIFIED_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+/// How far a member's clock may be ahead, in milliseconds.
+const AHEAD_MS_MAX: u64 = 300_000;
+/// Heartbeats of a member per gossip interval: its ticks and the messages it handles, about ten.
+const HEARTBEATS_PER_INTERVAL: u64 = 200;
+/// Heartbeats anyone may have, however young.
+const HEARTBEATS_FREE: u64 = 10_000;
+/// New incarnations of a host: enough for a daemon that is restarted again and again.
+const RESTARTS: Quota = Quota { burst: 8, period: Duration::from_secs(30) };
+/// Hosts whose restarts are counted.
+const RESTARTED_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
+/// An incarnation that chitchat does not hold is forgotten after so long.
+const FORGET_AFTER: Duration = Duration::from_secs(60);
+
+/// What is left of a message.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Passed {
+    /// For chitchat.
+    pub(super) message: Vec<u8>,
+    /// Members named in it that the directory does not know.
+    pub(super) unknown: BTreeSet<HostId>,
+    /// Another life of this very host, younger than this one, and signed with its key.
+    pub(super) younger_self: Option<(u64, SocketAddr)>,
+    /// Incarnations left out, for whatever reason.
+    pub(super) left_out: usize,
+}
+
+/// The state of the judgement. Its owner is the one member that judges.
+pub(super) struct Filter {
+    fleet: FleetId,
+    me: Incarnation,
+    directory: Directory,
+    interval: Duration,
+    verified: LruCache<[u8; 32], ()>,
+    lives: BTreeMap<Incarnation, Life>,
+    restarts: Quotas<HostId>,
+}
+
+/// An incarnation whose host signed something in it.
+struct Life {
+    keys: BTreeSet<String>,
+    seen: Instant,
+}
+
+impl Filter {
+    pub(super) fn new(
+        fleet: FleetId,
+        me: Incarnation,
+        directory: Directory,
+        interval: Duration,
+    ) -> Self {
+        Self {
+            fleet,
+            me,
+            directory,
+            interval,
+            verified: LruCache::new(VERIFIED_MAX),
+            lives: BTreeMap::new(),
+            restarts: Quotas::new(RESTARTS, RESTARTED_MAX),
+        }
+    }
+
+    /// This member starts a new life.
+    pub(super) fn reborn(&mut self, generation: u64) {
+        self.me.generation = generation;
+    }
+
+    /// Forgets incarnations that chitchat does not hold any more.
+    pub(super) fn retain(&mut self, held: &BTreeSet<Incarnation>, now: Instant) {
+        self.lives
+            .retain(|who, life| held.contains(who) || now.duration_since(life.seen) < FORGET_AFTER);
+    }
+
+    /// Judges a message. `unix_ms` is this member's clock, `now` its monotonic one.
+    pub(super) fn judge(
+        &mut self,
+        bytes: &[u8],
+        unix_ms: u64,
+        now: Instant,
+    ) -> Result<Passed, Violation> {
+        let mut passed = Passed::default();
+        let message = match decode(bytes)? {
+            Message::Syn { fleet, digest } => {
+                if fleet != self.fleet.as_str() {
+                    return Err(Violation::OtherFleet);
+                }
+                Message::Syn { fleet, digest: self.digest(digest, unix_ms, &mut passed) }
+            }
+            Message::SynAck { digest, delta } => {
+                // The delta first: what is signed in it vouches for what the digest names.
+                let delta = self.delta(delta, unix_ms, now, &mut passed)?;
+                Message::SynAck { digest: self.digest(digest, unix_ms, &mut passed), delta }
+            }
+            Message::Ack { delta } => {
+                Message::Ack { delta: self.delta(delta, unix_ms, now, &mut passed)? }
+            }
+            // Of a member of this fleet this is a mistake; chitchat only logs it.
+            Message::BadCluster => return Err(Violation::OtherFleet),
+        };
+        passed.message = encode(&message);
+        Ok(passed)
+    }
+
+    fn digest(&self, digest: Vec<Heard>, unix_ms: u64, passed: &mut Passed) -> Vec<Heard> {
+        let named = digest.len();
+        let kept: Vec<_> = digest
+            .into_iter()
+            .filter(|heard| {
+                let who = &heard.who;
+                *who == self.me
+                    || self.knows(who, passed).is_some()
+                        && self.plausible(heard, unix_ms)
+                        && self.lives.contains_key(who)
+            })
+            .collect();
+        passed.left_out += named - kept.len();
+        kept
+    }
+
+    fn delta(
+        &mut self,
+        delta: Vec<News>,
+        unix_ms: u64,
+        now: Instant,
+        passed: &mut Passed,
+    ) -> Result<Vec<News>, Violation> {
+        let mut kept = Vec::with_capacity(delta.len());
+        for news in delta {
+            let Some(key) = self.knows(&news.who, passed) else {
+                passed.left_out += 1;
+                continue;
+            };
+            for written in &news.values {
+                self.verify(&key, &news.who, written)?;
+            }
+            match self.counts(&news, unix_ms, now, passed) {
+                true => kept.push(news),
+                false => passed.left_out += 1,
+            }
+        }
+        Ok(kept)
+    }
+
+    /// The key of a member, or a note that somebody has to be asked for it.
+    fn knows(&self, who: &Incarnation, passed: &mut Passed) -> Option<PublicKey> {
+        let key = self.directory.key_of(&who.host);
+        if key.is_none() {
+            passed.unknown.insert(who.host.clone());
+        }
+        key
+    }
+
+    /// A heartbeat moves by one per tick and per message handled. Too high a one would make its
+    /// owner look dead, since its real ones would never count again.
+    fn plausible(&self, heard: &Heard, unix_ms: u64) -> bool {
+        let latest = unix_ms.saturating_add(AHEAD_MS_MAX);
+        let Some(age_ms) = latest.checked_sub(heard.who.generation) else { return false };
+        let interval_ms = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX).max(1);
+        let intervals = age_ms / interval_ms + 1;
+        heard.heartbeat
+            <= intervals.saturating_mul(HEARTBEATS_PER_INTERVAL).saturating_add(HEARTBEATS_FREE)
+    }
+
+    fn verify(
+        &mut self,
+        key: &PublicKey,
+        who: &Incarnation,
+        written: &Written,
+    ) -> Result<(), Violation> {
+        let host = || who.host.clone();
+        let Written { key: name, text, version } = written;
+        if !value::is_key(name) {
+            return Err(Violation::Value { host: host() });
+        }
+        let (signature, value) =
+            value::split(text).ok_or_else(|| Violation::Value { host: host() })?;
+        let message = value::message(&self.fleet, who, name, *version, value);
+        // Bound to all that is signed, to the signature and to the key: an insider who can make two
+        // of these collide can also forge the signature.
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(key.as_bytes()).update(&signature.to_bytes()).update(&message);
+        let seen = *hasher.finalize().as_bytes();
+        if self.verified.get(&seen).is_some() {
+            return Ok(());
+        }
+        if !key.verifies(&message, &signature) {
+            return Err(Violation::Signature { host: host() });
+        }
+        self.verified.put(seen, ());
+        Ok(())
+    }
+
+    /// Whether verified news is of use: of a life that may be, and not of this one.
+    fn counts(&mut self, news: &News, unix_ms: u64, now: Instant, passed: &mut Passed) -> bool {
+        let News { who, values, .. } = news;
+        if *who == self.me || who.generation > unix_ms.saturating_add(AHEAD_MS_MAX) {
+            return false;
+        }
+        let names = values.iter().map(|written| written.key.clone());
+        if let Some(life) = self.lives.get_mut(who) {
+            life.seen = now;
+            let mut keys = life.keys.clone();
+            keys.extend(names);
+            if keys.len() > KEYS_MAX {
+                // Its relays may each have seen few enough, so this convicts nobody but the author.
+                warn!(host = %who.host, "too many gossip keys; its news is left out");
+                return false;
+            }
+            life.keys = keys;
+        } else if values.is_empty()
+            || self.lives.len() >= NODES_MAX - 1
+            || !self.restarts.take(who.host.clone(), now)
+        {
+            return false;
+        } else {
+            self.lives.insert(who.clone(), Life { keys: names.collect(), seen: now });
+        }
+        if who.host == self.me.host && who.generation > self.me.generation && !values.is_empty() {
+            passed.younger_self = Some((who.generation, who.addr));
+        }
+        true
+    }
+}
