@@ -1,0 +1,1 @@
+//! Tables and properties of `gate`; filled with the simulation.

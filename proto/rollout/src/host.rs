@@ -1,0 +1,286 @@
+//! One host in one scope (a service in an environment): inputs to effects, deciding alone.
+//!
+//! ```text
+//!                    a newer rollout starts at the top, from any state;
+//!                    where `to` runs already, it goes straight to baking or committed
+//!
+//!  Pending ──▶ Fetching ──▶ Staged ──gate open, slot free──▶ Activating ──▶ Baking ──▶ Committed
+//!     │  ▲ retries, ever      │ ▲                             │  │            │ bake     │
+//!     │  └──slower            │ └──retry in the lane──┐       │  │ failed,    │ failed   │ halt, abort
+//!     │                       │                       │       │  │ went back  ▼          ▼ (rollback)
+//!     └── halt, abort: ───────┴── nothing new         │       │  └────────▶ (going back to `from`)
+//!         starts                                      │       │ failed          │           │
+//!                                                 Reverted ◀──┼─────────────────┘           │ failed
+//!                                                             └──▶ RevertFailed ◀───────────┘
+//!                                                                  │ ▲ 3 times, slower each time
+//!                                                                  └─┘ then a person is needed
+//! ```
+//!
+//! | state | ends by itself | default action |
+//! |---|---|---|
+//! | pending, fetching | [`FETCH_MS_MAX`] without an answer | asks again |
+//! | staged | the rollout's expiry | nothing new starts; reverts and the lane are not concerned |
+//! | activating | [`STEP_MS_MAX`] without an answer | goes back, cause host |
+//! | baking | the wave's wait, on the host's own clock, stopped by pause | commits |
+//! | going back | [`STEP_MS_MAX`] without an answer | counts as failed; again, at most 3 times |
+//! | committed, reverted | a halt or abort (rollback), a newer rollout | goes back; starts at the top |
+//!
+//! **Standing.** What is known about a rollout only grows: open < complete < halted or aborted. Halt
+//! and abort latch. Completion makes the rollout the scope's standing intent: hosts outside the
+//! cohort and hosts that missed their turn follow in the *lane*, each after a delay of its own. Where
+//! proofs of both are about, the halt wins, for every host in the end the same; failures of hosts
+//! that know of the completion do not count ([`Cause::Late`]), and no host concludes completion while
+//! one that has not ended can be heard, so that takes failures on hosts that were cut off.
+//!
+//! **Record.** [`Host`] without its view of others is the record on disk: small, and enough to finish
+//! a bake or a way back without the network. Elapsed times are kept as amounts, never as instants.
+//! After a restart the caller restores it, calls [`Host::resume`] and feeds statements and receipts
+//! again. An effect is done after the [`Effect::Persist`] before it, or never.
+
+mod course;
+mod moves;
+mod take;
+mod view;
+
+use std::sync::Arc;
+
+use proto::certificate::Claim;
+use proto::receipt::{Cause, Receipt, State};
+use proto::statement::{Directive, Rollout};
+use proto::{Digest, HostId, Scope};
+use serde::{Deserialize, Serialize};
+
+use crate::Now;
+use crate::gate::Gate;
+use course::{Course, Prior, Step, Watch};
+use view::View;
+
+/// Longest time without an answer to [`Effect::Fetch`] before it is asked again.
+pub const FETCH_MS_MAX: u64 = 600_000;
+/// Longest time without an answer to [`Effect::Activate`] or [`Effect::Revert`]: three commands of
+/// the longest time a release may ask for (stop, start, ready), and ten minutes.
+pub const STEP_MS_MAX: u64 = 3 * 3_600_000 + 600_000;
+
+/// Something that happened. Inputs that are late, repeated or out of turn change nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// An effective rollout. The one with the highest epoch is followed.
+    Rollout {
+        id: Digest,
+        rollout: Arc<Rollout>,
+    },
+    /// There are two effective rollouts of this epoch (R5): neither may start anything.
+    Conflict {
+        epoch: u64,
+    },
+    /// An effective directive.
+    Directive(Directive),
+    /// A certificate for a claim about this rollout was verified.
+    Certificate {
+        rollout: Digest,
+        claim: Claim,
+    },
+    /// A receipt that was verified under the cohort's key ([`crate::receipts::Receipts::offer`]).
+    Receipt(Receipt),
+    /// The release is whole and verified on this disk.
+    Fetched {
+        release: Digest,
+    },
+    FetchFailed {
+        release: Digest,
+        note: String,
+    },
+    /// The release of this attempt serves, and its health is being watched from now on.
+    Activated {
+        attempt: u64,
+    },
+    /// The release of this attempt does not serve. `reverted`: what was asked for as `from` does
+    /// again; otherwise the way back failed, too.
+    ActivationFailed {
+        attempt: u64,
+        reverted: bool,
+        cause: Cause,
+        note: String,
+    },
+    /// The release of this attempt served and failed its health checks.
+    Unhealthy {
+        attempt: u64,
+        note: String,
+    },
+    /// What [`Effect::Revert`] asked for serves again (or nothing does, where that was asked).
+    Reverted {
+        attempt: u64,
+    },
+    RevertFailed {
+        attempt: u64,
+        note: String,
+    },
+    /// A deadline passed ([`Host::next_deadline`]), or nothing at all happened.
+    Tick,
+}
+
+/// Something to do, in this order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Make the record durable, as it stands now, before going on.
+    Persist,
+    /// Sign this and publish it.
+    Publish(Receipt),
+    /// Bring the release onto this disk, whole and verified; at once [`Input::Fetched`] if it is
+    /// there. May be asked again while it is under way.
+    Fetch { release: Digest },
+    /// Make `to` serve, starting from whatever is; on failure go back to `from` (none: stop and
+    /// remove). Where `to` serves already, nothing is stopped. Repeated with the same number after a
+    /// restart. From the answer [`Input::Activated`] on, watch its health.
+    Activate { attempt: u64, from: Option<Digest>, to: Digest },
+    /// Go back to `to` (none: stop and remove), starting from whatever is. Ends every watch.
+    Revert { attempt: u64, to: Option<Digest> },
+    /// The bake of this attempt passed: stop watching, `from` is only needed for the fleet's way back.
+    Commit { attempt: u64 },
+    /// The claim is proven by the receipts: make the certificate and announce it.
+    Certify { rollout: Digest, claim: Claim },
+}
+
+/// The machine, and, without its view of others, its own record on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Host {
+    me: HostId,
+    scope: Scope,
+    /// The release that serves here, as far as the answers to effects tell.
+    running: Option<Digest>,
+    /// The release that last passed its bake here, or that a way back led to.
+    proven: Option<Digest>,
+    /// Number of the last step; each has its own.
+    attempts: u64,
+    /// Highest epoch with two rollouts; 0: none.
+    conflict: u64,
+    /// The newest rollout and how far it has come here. Never removed, so epochs never go back.
+    course: Option<Course>,
+    /// The rollout that brought what is running, if that is not the newest.
+    prior: Option<Prior>,
+    /// The release that is watched and has not passed its bake.
+    watch: Option<Watch>,
+    /// What the caller is doing.
+    step: Option<Step>,
+    #[serde(skip)]
+    view: View,
+}
+
+impl Host {
+    /// A host that runs nothing of this scope and knows nothing.
+    pub fn new(me: HostId, scope: Scope) -> Self {
+        Self {
+            me,
+            scope,
+            running: None,
+            proven: None,
+            attempts: 0,
+            conflict: 0,
+            course: None,
+            prior: None,
+            watch: None,
+            step: None,
+            view: View::default(),
+        }
+    }
+
+    /// Takes one input and appends what is to be done. Never fails.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Effect>) {
+        let start = out.len();
+        self.account(now);
+        let look = self.take(now, input);
+        if look || self.next_deadline().is_some_and(|at| now.boot_ms >= at) {
+            self.advance(now, out);
+        }
+        self.settle(now, start, out);
+    }
+
+    /// Goes on after a restart from the record, with nothing known about others.
+    pub fn resume(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let start = out.len();
+        self.view = View::at(now.boot_ms);
+        self.repeat_watch();
+        self.advance(now, out);
+        // A sign of life, whatever has changed.
+        self.view.published = None;
+        self.settle(now, start, out);
+    }
+
+    /// When to call [`Self::handle`] with [`Input::Tick`], in boot milliseconds; none: not before
+    /// another input.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let bake =
+            self.bake_left_ms().map(|left_ms| self.view.accounted_ms.saturating_add(left_ms));
+        [bake, self.view.next_timer()].into_iter().flatten().min()
+    }
+
+    // --- what it knows ---
+
+    pub fn me(&self) -> &HostId {
+        &self.me
+    }
+
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// The release that serves here.
+    pub fn running(&self) -> Option<Digest> {
+        self.running
+    }
+
+    /// Id of the newest rollout.
+    pub fn rollout(&self) -> Option<Digest> {
+        self.course.as_ref().map(|course| course.id)
+    }
+
+    /// Epoch of the newest rollout; 0: none.
+    pub fn epoch(&self) -> u64 {
+        self.course.as_ref().map_or(0, |course| course.epoch)
+    }
+
+    /// Where the host stands in the newest rollout.
+    pub fn state(&self) -> Option<State> {
+        self.course.as_ref().map(|course| course.state)
+    }
+
+    /// Why it went back, if it did.
+    pub fn cause(&self) -> Option<Cause> {
+        self.course.as_ref().and_then(|course| course.cause)
+    }
+
+    /// How long the newest rollout was held, without pauses, in milliseconds.
+    pub fn held_ms(&self) -> u64 {
+        self.course.as_ref().map_or(0, |course| course.held_ms)
+    }
+
+    /// Whether the newest rollout is known to have halted.
+    pub fn is_halted(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.halted)
+    }
+
+    /// Whether the newest rollout is known to be complete.
+    pub fn is_complete(&self) -> bool {
+        self.course.as_ref().is_some_and(|course| course.complete)
+    }
+
+    /// What must stay on disk: what runs, both sides of the newest rollout, and those of a step
+    /// under way.
+    pub fn pinned(&self) -> Vec<Digest> {
+        let course = self.course.iter().flat_map(|course| [course.from, Some(course.to)]);
+        let step = self.step.iter().flat_map(|step| [step.from, step.to]);
+        let mut pinned: Vec<_> =
+            course.chain(step).chain([self.running, self.proven]).flatten().collect();
+        pinned.sort();
+        pinned.dedup();
+        pinned
+    }
+
+    /// Why the host does not start, as it last decided; none: it does not wait for a gate.
+    pub fn why(&self) -> Option<&Gate> {
+        self.view.why.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod test;

@@ -1,0 +1,199 @@
+//! What a host remembers of a rollout: the parts of its record.
+
+use std::sync::Arc;
+
+use proto::receipt::{Cause, Receipt, State};
+use proto::statement::{Action, Direction, OnFailure, Rollout, UnixTime};
+use proto::{Digest, HostId};
+use serde::{Deserialize, Serialize};
+
+use crate::gate::{self, Order};
+
+/// The newest rollout, as far as it concerns this host, and how far it has come here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Course {
+    pub(super) id: Digest,
+    pub(super) epoch: u64,
+    pub(super) from: Option<Digest>,
+    pub(super) to: Digest,
+    pub(super) direction: Direction,
+    pub(super) rules: u32,
+    pub(super) on_failure: OnFailure,
+    pub(super) expires: UnixTime,
+    /// None: outside the cohort.
+    pub(super) rank: Option<usize>,
+    pub(super) bake_ms: u64,
+
+    pub(super) state: State,
+    pub(super) cause: Option<Cause>,
+    pub(super) note: String,
+    /// Of the last receipt signed.
+    pub(super) sequence: u64,
+    pub(super) attempt: u32,
+    /// `to` is on this disk.
+    pub(super) staged: bool,
+    /// `from` is on this disk.
+    pub(super) way_back: bool,
+    pub(super) baked_ms: u64,
+    pub(super) held_ms: u64,
+    /// The release failed here by itself: this host does not try it again in this rollout.
+    pub(super) boxed: bool,
+    /// Failed ways back in a row.
+    pub(super) revert_failures: u32,
+
+    pub(super) order: Option<Order>,
+    pub(super) halted: bool,
+    pub(super) complete: bool,
+}
+
+/// The rollout that brought what is running, when a newer one is followed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Prior {
+    pub(super) rollout: Digest,
+    pub(super) to: Digest,
+    pub(super) on_failure: OnFailure,
+    /// It halted, was aborted, or failed here: what it brought must go.
+    pub(super) bad: bool,
+}
+
+/// A release that is watched.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Watch {
+    pub(super) attempt: u64,
+    pub(super) rollout: Digest,
+    pub(super) release: Digest,
+}
+
+/// What the caller was asked to do and has not answered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Step {
+    pub(super) attempt: u64,
+    pub(super) rollout: Digest,
+    pub(super) kind: StepKind,
+    /// Where a failed activation goes back to.
+    pub(super) from: Option<Digest>,
+    /// What shall serve afterwards.
+    pub(super) to: Option<Digest>,
+    /// Why it goes back, and the evidence.
+    pub(super) cause: Option<Cause>,
+    pub(super) note: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum StepKind {
+    Activate,
+    Revert,
+}
+
+impl Course {
+    pub(super) fn new(me: &HostId, id: Digest, rollout: &Arc<Rollout>) -> Self {
+        let rank = rollout.rank_of(me);
+        // A host outside the cohort is watched for as long as the canaries were.
+        let wave = rank.map_or(0, |rank| rollout.wave_of(rank));
+        Self {
+            id,
+            epoch: rollout.epoch,
+            from: rollout.from.as_ref().map(|from| from.release),
+            to: rollout.to.release,
+            direction: rollout.direction,
+            rules: rollout.rules,
+            on_failure: rollout.on_failure,
+            expires: rollout.expires,
+            rank,
+            bake_ms: u64::from(gate::bake_s(rollout, wave)) * 1_000,
+            state: State::Pending,
+            cause: None,
+            note: String::new(),
+            sequence: 0,
+            attempt: 1,
+            staged: false,
+            way_back: false,
+            baked_ms: 0,
+            held_ms: 0,
+            boxed: false,
+            revert_failures: 0,
+            order: None,
+            halted: false,
+            complete: false,
+        }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.order.is_some_and(|order| order.action == Action::Pause)
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        self.order.is_some_and(|order| order.action == Action::Abort)
+    }
+
+    /// Halted or aborted: nothing new starts in this rollout, ever.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.halted || self.is_aborted()
+    }
+
+    /// Whether every host that runs `to` goes back to `from` (R12).
+    pub(super) fn goes_back(&self) -> bool {
+        self.is_stopped() && self.on_failure == OnFailure::Rollback
+    }
+
+    /// Whether a newer rollout must not leave running what this one brought.
+    pub(super) fn must_go(&self) -> bool {
+        self.goes_back() || self.boxed || self.state == State::RevertFailed
+    }
+
+    /// Whether the host has come to an end of its own.
+    pub(super) fn is_at_rest(&self) -> bool {
+        matches!(self.state, State::Committed | State::Reverted | State::RevertFailed)
+    }
+
+    /// Whether steps of other hosts, or their silence, may let this one move or end the rollout.
+    pub(super) fn cares_for_others(&self) -> bool {
+        !self.is_stopped() && (self.state == State::Staged || self.is_at_rest() && !self.complete)
+    }
+
+    /// What a failure here counts as.
+    pub(super) fn cause_of(&self, cause: Cause) -> Cause {
+        match self.complete && !self.is_stopped() {
+            true => Cause::Late,
+            false => cause,
+        }
+    }
+
+    /// The release that must be brought to this disk next, if any. The way back is there before the
+    /// service is touched (R22).
+    pub(super) fn wants(&self, running: Option<Digest>) -> Option<Digest> {
+        let way_back = self.from.filter(|from| !self.way_back && running != Some(*from));
+        match self.staged || running == Some(self.to) {
+            false => Some(self.to),
+            true => way_back.filter(|_| running != Some(self.to)),
+        }
+    }
+
+    pub(super) fn receipt(&self, me: &HostId) -> Receipt {
+        Receipt {
+            rollout: self.id,
+            host: me.clone(),
+            sequence: self.sequence,
+            attempt: self.attempt,
+            state: self.state,
+            cause: self.cause,
+            note: self.note.clone(),
+        }
+    }
+
+    /// Takes the directive, unless one that is stronger is in force. Whether anything changed.
+    pub(super) fn obey(&mut self, order: Order) -> bool {
+        let newer = !self.is_aborted() && self.order.is_none_or(|held| order > held);
+        let abort = order.action == Action::Abort && !self.is_aborted();
+        if newer || abort {
+            self.order = Some(order);
+        }
+        newer || abort
+    }
+
+    pub(super) fn stand(&mut self, state: State, cause: Option<Cause>, note: &str) {
+        self.state = state;
+        self.cause = cause;
+        self.note = proto::receipt::note(note);
+    }
+}

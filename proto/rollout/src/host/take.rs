@@ -1,0 +1,311 @@
+//! What each input changes in the record. Decides nothing and does nothing: that is `moves`.
+
+use std::sync::Arc;
+
+use proto::certificate::{self, Claim};
+use proto::receipt::{Cause, Receipt, State};
+use proto::statement::{Directive, OnFailure, Rollout};
+use proto::{Digest, HostId};
+
+use super::course::{Course, Prior, Step, StepKind, Watch};
+use super::view::View;
+use super::{Host, Input};
+use crate::Now;
+use crate::gate::Order;
+
+/// Shortest pause between two looks at the gates, in milliseconds: receipts come in bursts.
+const LOOK_MS_MIN: u64 = 250;
+/// First pause after a failed fetch, in milliseconds; doubles up to [`FETCH_PAUSE_MS_MAX`].
+const FETCH_PAUSE_MS: u64 = 1_000;
+const FETCH_PAUSE_MS_MAX: u64 = 60_000;
+/// First pause after a failed way back, in milliseconds; doubles.
+const REVERT_PAUSE_MS: u64 = 10_000;
+
+impl Host {
+    /// Applies an input; whether to look at once at what there is to do.
+    pub(super) fn take(&mut self, now: Now, input: Input) -> bool {
+        match input {
+            Input::Rollout { id, rollout } => self.take_rollout(now, id, &rollout),
+            Input::Conflict { epoch } => {
+                let news = epoch > self.conflict;
+                self.conflict = self.conflict.max(epoch);
+                self.view.changed |= news;
+                news
+            }
+            Input::Directive(directive) => self.take_directive(&directive),
+            Input::Certificate { rollout, claim } => self.take_certificate(rollout, claim),
+            Input::Receipt(receipt) => self.take_receipt(now, &receipt),
+            Input::Fetched { release } => self.take_fetched(release),
+            Input::FetchFailed { release, note } => self.take_fetch_failed(now, release, &note),
+            Input::Activated { attempt } => self.take_activated(attempt),
+            Input::ActivationFailed { attempt, reverted, cause, note } => {
+                self.take_activation_failed(now, attempt, reverted, cause, &note)
+            }
+            Input::Unhealthy { attempt, note } => self.take_unhealthy(attempt, &note),
+            Input::Reverted { attempt } => self.take_reverted(attempt),
+            Input::RevertFailed { attempt, note } => self.take_revert_failed(now, attempt, &note),
+            Input::Tick => false,
+        }
+    }
+
+    // --- statements and what others say ---
+
+    fn take_rollout(&mut self, now: Now, id: Digest, rollout: &Arc<Rollout>) -> bool {
+        if rollout.service != self.scope.service || rollout.env != self.scope.env {
+            return false;
+        }
+        if let Some(course) = &self.course {
+            if course.id == id {
+                let first = self.view.plan.is_none();
+                if first {
+                    self.view.attach(now.boot_ms, rollout);
+                    self.see_myself(now);
+                }
+                return first;
+            }
+            if rollout.epoch == course.epoch {
+                return self.take(now, Input::Conflict { epoch: rollout.epoch });
+            }
+            if rollout.epoch < course.epoch {
+                return false;
+            }
+        }
+        self.follow(now, id, rollout);
+        true
+    }
+
+    /// Starts a newer rollout at the top; a step under way is finished first.
+    fn follow(&mut self, now: Now, id: Digest, rollout: &Arc<Rollout>) {
+        let course = Course::new(&self.me, id, rollout);
+        let brought = match &self.step {
+            Some(Step { kind: StepKind::Activate, to, .. }) => *to,
+            _ => self.running,
+        };
+        if let Some(old) = &self.course
+            && brought == Some(old.to)
+        {
+            let (bad, on_failure) = (old.must_go(), old.on_failure);
+            self.prior = Some(Prior { rollout: old.id, to: old.to, on_failure, bad });
+        }
+        self.course = Some(course);
+        // Only the step under way goes on.
+        let View { step_asked, step_until, .. } = self.view;
+        self.view = View::at(now.boot_ms);
+        (self.view.step_asked, self.view.step_until) = (step_asked, step_until);
+        self.view.attach(now.boot_ms, rollout);
+        self.view.changed = true;
+    }
+
+    fn take_directive(&mut self, directive: &Directive) -> bool {
+        let Directive { rollout, sequence, action, wave, .. } = directive;
+        let order = Order { sequence: *sequence, action: *action, wave: *wave };
+        if let Some(course) = &mut self.course
+            && course.id == *rollout
+        {
+            let news = course.obey(order);
+            self.view.changed |= news;
+            return news;
+        }
+        *action == proto::statement::Action::Abort && self.condemn(*rollout)
+    }
+
+    fn take_certificate(&mut self, rollout: Digest, claim: Claim) -> bool {
+        let Some(course) = self.course.as_mut().filter(|course| course.id == rollout) else {
+            return claim == Claim::Halt && self.condemn(rollout);
+        };
+        let flag = match claim {
+            Claim::Halt => &mut course.halted,
+            Claim::Complete => &mut course.complete,
+        };
+        let news = !std::mem::replace(flag, true);
+        self.view.changed |= news;
+        news
+    }
+
+    /// A rollout that is no longer followed has halted: what it brought must go.
+    fn condemn(&mut self, rollout: Digest) -> bool {
+        let Some(prior) = &mut self.prior else { return false };
+        let news =
+            prior.rollout == rollout && prior.on_failure == OnFailure::Rollback && !prior.bad;
+        prior.bad |= news;
+        self.view.changed |= news;
+        news
+    }
+
+    fn take_receipt(&mut self, now: Now, receipt: &Receipt) -> bool {
+        let about = self.course.as_ref().is_some_and(|course| course.id == receipt.rollout);
+        if !about || receipt.host == self.me {
+            return false;
+        }
+        let Some((_, before)) = self.view.note(now.boot_ms, receipt) else { return false };
+        let standing = (receipt.state, receipt.cause);
+        if certificate::is_failure(standing) && !before.is_some_and(certificate::is_failure) {
+            self.view.failure_is_new = true;
+            return true;
+        }
+        if before != Some(standing) && self.course.as_ref().is_some_and(Course::cares_for_others) {
+            self.view.look_soon(now.boot_ms, LOOK_MS_MIN);
+        }
+        false
+    }
+
+    /// Puts this host's own last receipt among those of the others.
+    pub(super) fn see_myself(&mut self, now: Now) {
+        let Some(course) = &self.course else { return };
+        let receipt = course.receipt(&self.me);
+        self.view.note(now.boot_ms, &receipt);
+    }
+
+    // --- answers to effects ---
+
+    fn take_fetched(&mut self, release: Digest) -> bool {
+        let Some(course) = &mut self.course else { return false };
+        let news = (release == course.to && !course.staged)
+            || (Some(release) == course.from && !course.way_back);
+        course.staged |= release == course.to;
+        course.way_back |= Some(release) == course.from;
+        if news {
+            (self.view.fetch_at, self.view.fetch_failures) = (None, 0);
+            self.view.changed = true;
+        }
+        news
+    }
+
+    fn take_fetch_failed(&mut self, now: Now, release: Digest, note: &str) -> bool {
+        let Some(course) = &mut self.course else { return false };
+        if course.state != State::Fetching || course.wants(self.running) != Some(release) {
+            return false;
+        }
+        course.stand(State::Fetching, None, note);
+        let pause_ms = FETCH_PAUSE_MS << self.view.fetch_failures.min(16);
+        self.view.fetch_failures += 1;
+        self.view.fetch_at = Some(now.boot_ms + pause_ms.min(FETCH_PAUSE_MS_MAX));
+        self.view.changed = true;
+        true
+    }
+
+    /// Ends the step with this number, if it is under way.
+    fn end_step(&mut self, attempt: u64, kind: StepKind) -> Option<Step> {
+        let step = self.step.take_if(|step| step.attempt == attempt && step.kind == kind)?;
+        self.view.step_until = None;
+        self.view.changed = true;
+        Some(step)
+    }
+
+    /// The newest rollout, if the step is one of it.
+    fn own(&mut self, step: &Step) -> Option<&mut Course> {
+        self.course.as_mut().filter(|course| course.id == step.rollout)
+    }
+
+    fn take_activated(&mut self, attempt: u64) -> bool {
+        let Some(step) = self.end_step(attempt, StepKind::Activate) else { return false };
+        let Some(release) = step.to else { return true };
+        self.running = Some(release);
+        self.watch = Some(Watch { attempt, rollout: step.rollout, release });
+        if let Some(course) = self.own(&step)
+            && course.state == State::Activating
+        {
+            course.baked_ms = 0;
+            course.stand(State::Baking, None, "");
+        }
+        true
+    }
+
+    fn take_activation_failed(
+        &mut self,
+        now: Now,
+        attempt: u64,
+        reverted: bool,
+        cause: Cause,
+        note: &str,
+    ) -> bool {
+        let Some(step) = self.end_step(attempt, StepKind::Activate) else { return false };
+        self.watch = None;
+        self.running = if reverted { step.from } else { step.to };
+        if reverted {
+            self.proven = step.from;
+        }
+        self.blame_prior(step.rollout);
+        if let Some(course) = self.own(&step) {
+            course.boxed |= cause == Cause::Release;
+            let state = if reverted { State::Reverted } else { State::RevertFailed };
+            course.stand(state, Some(course.cause_of(cause)), note);
+            self.plan_retry(now, !reverted);
+        }
+        true
+    }
+
+    fn take_unhealthy(&mut self, attempt: u64, note: &str) -> bool {
+        let Some(watch) = self.watch.filter(|watch| watch.attempt == attempt) else { return false };
+        // Where the step with this number was being repeated after a restart, this is its answer.
+        self.end_step(attempt, StepKind::Activate);
+        if self.step.is_some() {
+            return false;
+        }
+        self.watch = None;
+        self.view.changed = true;
+        self.blame_prior(watch.rollout);
+        if let Some(course) = self.course.as_mut().filter(|course| course.id == watch.rollout) {
+            course.boxed = true;
+            let cause = course.cause_of(Cause::Release);
+            self.go_back(cause, note);
+        }
+        true
+    }
+
+    fn take_reverted(&mut self, attempt: u64) -> bool {
+        let Some(step) = self.end_step(attempt, StepKind::Revert) else { return false };
+        (self.running, self.proven, self.watch) = (step.to, step.to, None);
+        if let Some(course) = &mut self.course {
+            course.revert_failures = 0;
+        }
+        if let Some(course) = self.own(&step) {
+            course.stand(State::Reverted, step.cause, &step.note);
+        }
+        true
+    }
+
+    fn take_revert_failed(&mut self, now: Now, attempt: u64, note: &str) -> bool {
+        let Some(step) = self.end_step(attempt, StepKind::Revert) else { return false };
+        if let Some(course) = self.own(&step) {
+            course.stand(State::RevertFailed, step.cause, note);
+        }
+        self.blame_prior(step.rollout);
+        self.plan_retry(now, true);
+        true
+    }
+
+    /// What an older rollout brought fails here: it must go.
+    fn blame_prior(&mut self, rollout: Digest) {
+        if let Some(prior) = self.prior.as_mut().filter(|prior| prior.rollout == rollout) {
+            prior.bad = true;
+        }
+    }
+
+    /// After a failure: when to try again to go back, and when the lane may be tried again.
+    fn plan_retry(&mut self, now: Now, revert_failed: bool) {
+        let lane_ms = self.lane_delay_ms();
+        let Some(course) = &mut self.course else { return };
+        if revert_failed {
+            course.revert_failures += 1;
+            let pause_ms = REVERT_PAUSE_MS << course.revert_failures.min(8);
+            self.view.revert_at = Some(now.boot_ms + pause_ms);
+        }
+        self.view.lane_at = Some(now.boot_ms + (lane_ms << course.attempt.min(8)));
+    }
+
+    /// How long this host lets others go first in the lane, in milliseconds: its own share of
+    /// [`LANE_MS_MAX`](super::moves::LANE_MS_MAX).
+    pub(super) fn lane_delay_ms(&self) -> u64 {
+        let id = self.course.as_ref().map(|course| course.id);
+        id.map_or(0, |id| share_of(&id, &self.me, super::moves::LANE_MS_MAX))
+    }
+}
+
+/// A host's own, even share of a time: the same on every run, another in every rollout.
+pub(super) fn share_of(rollout: &Digest, host: &HostId, whole_ms: u64) -> u64 {
+    let hash = Digest::of(&[rollout.as_bytes(), host.as_str().as_bytes()].concat());
+    let mut head = [0; 8];
+    head.copy_from_slice(&hash.as_bytes()[..8]);
+    u64::from_be_bytes(head) % whole_ms.max(1)
+}

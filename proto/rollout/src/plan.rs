@@ -1,0 +1,273 @@
+//! Hosts and a strategy become a cohort and its waves (R13, R14): pure, so that `swell plan` shows
+//! what `swell deploy` signs, and an approver can derive it again.
+//!
+//! The order of the cohort depends on the release and on nothing a host can choose: hosts stand in
+//! hash order, zones taking turns, so canaries differ from one release to the next and a wave is
+//! spread over as many zones as it has hosts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use proto::statement::{COHORT_MAX, CohortHost, Direction, Host, Share, WAVES_MAX, Wave};
+use proto::{Digest, HostId, Zone};
+
+/// A host that may take part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub host: Host,
+    /// Heard of lately. A silent host is left to the catch-up lane.
+    pub alive: bool,
+}
+
+/// One stage, as an operator writes it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stage {
+    /// Percent of the cohort's hosts that have had their turn once this stage is open: cumulative,
+    /// above 0, rising, 100 last.
+    pub weight: f64,
+    /// Bake of each of its hosts, in seconds.
+    pub wait_s: u32,
+    /// Of the hosts of all stages up to this one. None: 0 in the first stage, then max(1, 2 %).
+    pub failed_max: Option<Share>,
+    /// Likewise. None: 0 in the first stage, then max(1, 5 %).
+    pub unreachable_max: Option<Share>,
+}
+
+impl Stage {
+    /// A stage with default budgets.
+    pub const fn new(weight: f64, wait_s: u32) -> Self {
+        Self { weight, wait_s, failed_max: None, unreachable_max: None }
+    }
+}
+
+/// How a rollout goes through the cohort.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Strategy {
+    /// One wave without a bake.
+    AllAtOnce {
+        failed_max: Option<Share>,
+        unreachable_max: Option<Share>,
+    },
+    Canary(Vec<Stage>),
+}
+
+/// Who goes when: the part of a rollout statement that is computed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    pub cohort: Vec<CohortHost>,
+    pub waves: Vec<Wave>,
+    /// Hosts of one zone that may be stopped at once; 1 or more.
+    pub max_unavailable: u32,
+    /// Silent hosts, left to the catch-up lane.
+    pub left_out: Vec<HostId>,
+    /// What people should know about how the stages came out; empty if it is as written.
+    pub notes: Vec<Note>,
+}
+
+/// A thing worth telling about a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// This stage (0 first) adds no host: its wait went to `wave`, budgets are that wave's.
+    Merged { stage: usize, wave: usize, wait_s: u32 },
+    /// There is one host: the service is down while it restarts.
+    Alone,
+}
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum PlanError {
+    #[error("no host to deploy to: {silent} of the environment, all silent")]
+    Empty { silent: usize },
+    #[error("{got} hosts, at most {COHORT_MAX} fit in one rollout")]
+    TooManyHosts { got: usize },
+    #[error("{got} stages: must be 1 to {WAVES_MAX}")]
+    Stages { got: usize },
+    #[error("stages.{stage}.weight = {weight}: must be above {above} and at most 100")]
+    Weight { stage: usize, weight: f64, above: f64 },
+    #[error("the last stage has weight {weight}: must be 100")]
+    NotWhole { weight: f64 },
+}
+
+// --- planning ---
+
+/// Plans a rollout of `release` (its id decides the order) over `hosts`.
+///
+/// `max_unavailable` is of the whole cohort, rounded down, at least 1; it is kept per zone.
+///
+/// # Errors
+///
+/// [`PlanError`]: nobody to deploy to, too many hosts, stages that do not rise to 100 %.
+pub fn plan(
+    hosts: &[Candidate],
+    strategy: &Strategy,
+    direction: Direction,
+    max_unavailable: Share,
+    release: &Digest,
+) -> Result<Plan, PlanError> {
+    let stages = stages_of(strategy)?;
+    let (alive, silent): (Vec<_>, Vec<_>) = hosts.iter().partition(|candidate| candidate.alive);
+    let mut left_out: Vec<_> = silent.iter().map(|candidate| candidate.host.id.clone()).collect();
+    left_out.sort();
+    let cohort = order(alive.iter().map(|candidate| &candidate.host), release);
+    if cohort.is_empty() {
+        return Err(PlanError::Empty { silent: left_out.len() });
+    }
+    if cohort.len() > COHORT_MAX {
+        return Err(PlanError::TooManyHosts { got: cohort.len() });
+    }
+    let count = u32::try_from(cohort.len()).expect("at most COHORT_MAX hosts");
+    let (mut waves, mut notes) = waves(&stages, count);
+    if direction == Direction::Rollback {
+        waves.iter_mut().for_each(|wave| wave.wait_s = 0);
+    }
+    if count == 1 {
+        notes.push(Note::Alone);
+    }
+    let max_unavailable = max_unavailable.of(count).max(1);
+    Ok(Plan { cohort, waves, max_unavailable, left_out, notes })
+}
+
+fn stages_of(strategy: &Strategy) -> Result<Vec<Stage>, PlanError> {
+    let stages = match strategy {
+        Strategy::AllAtOnce { failed_max, unreachable_max } => {
+            let (failed_max, unreachable_max) = (*failed_max, *unreachable_max);
+            vec![Stage { weight: 100.0, wait_s: 0, failed_max, unreachable_max }]
+        }
+        Strategy::Canary(stages) => stages.clone(),
+    };
+    if !(1..=WAVES_MAX).contains(&stages.len()) {
+        return Err(PlanError::Stages { got: stages.len() });
+    }
+    let mut above = 0.0;
+    for (stage, Stage { weight, .. }) in stages.iter().enumerate() {
+        // Written so that a weight that is no number is refused, too.
+        if !(*weight > above && *weight <= 100.0) {
+            return Err(PlanError::Weight { stage, weight: *weight, above });
+        }
+        above = *weight;
+    }
+    if above < 100.0 {
+        return Err(PlanError::NotWhole { weight: above });
+    }
+    Ok(stages)
+}
+
+/// The hosts in the order of their turns: by hash, zones taking turns.
+fn order<'a>(hosts: impl Iterator<Item = &'a Host>, release: &Digest) -> Vec<CohortHost> {
+    let point = |text: &str| Digest::of(&[release.as_bytes(), text.as_bytes()].concat());
+    // A map by id first: a host that is listed twice is one host.
+    let hosts: BTreeMap<_, _> = hosts.map(|host| (&host.id, host)).collect();
+    let mut zones: BTreeMap<(Digest, Zone), Vec<(Digest, &Host)>> = BTreeMap::new();
+    for host in hosts.into_values() {
+        let zone = host.zone();
+        let members = zones.entry((point(zone.as_str()), zone)).or_default();
+        members.push((point(host.id.as_str()), host));
+    }
+    for members in zones.values_mut() {
+        members.sort_by_key(|(point, _)| *point);
+    }
+    let rounds = zones.values().map(Vec::len).max().unwrap_or(0);
+    let mut cohort = Vec::new();
+    for round in 0..rounds {
+        for ((_, zone), members) in &zones {
+            if let Some((_, host)) = members.get(round) {
+                let (id, key, zone) = (host.id.clone(), host.key, zone.clone());
+                cohort.push(CohortHost { id, key, zone });
+            }
+        }
+    }
+    cohort
+}
+
+fn waves(stages: &[Stage], count: u32) -> (Vec<Wave>, Vec<Note>) {
+    let mut waves: Vec<Wave> = Vec::new();
+    let mut notes = Vec::new();
+    for (index, stage) in stages.iter().enumerate() {
+        let hosts = share_up(stage.weight, count);
+        let wave = waves.len();
+        match waves.last_mut() {
+            Some(last) if last.hosts == hosts => {
+                last.wait_s = last.wait_s.saturating_add(stage.wait_s);
+                notes.push(Note::Merged { stage: index, wave: wave - 1, wait_s: stage.wait_s });
+            }
+            _ => waves.push(Wave {
+                hosts,
+                wait_s: stage.wait_s,
+                failed_max: budget(stage.failed_max, wave, hosts, 2.0),
+                unreachable_max: budget(stage.unreachable_max, wave, hosts, 5.0),
+            }),
+        }
+    }
+    (waves, notes)
+}
+
+/// `weight` percent of `count` hosts, rounded up, at least one.
+fn share_up(weight: f64, count: u32) -> u32 {
+    let exact = f64::from(count) * weight / 100.0;
+    // The margin keeps 7 % of 100 at 7, whatever the floating point makes of it.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to count")]
+    let hosts = (exact - 1e-6).ceil() as u32;
+    hosts.clamp(1, count)
+}
+
+fn budget(given: Option<Share>, wave: usize, hosts: u32, percent: f64) -> u32 {
+    match given {
+        Some(share) => share.of(hosts),
+        None if wave == 0 => 0,
+        None => Share::Percent(percent).of(hosts).max(1),
+    }
+}
+
+// --- text ---
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Merged { stage, wave, wait_s } => write!(
+                f,
+                "stage {} adds no host: merged into wave {}, whose wait grows by {wait_s} s",
+                stage + 1,
+                wave + 1
+            ),
+            Self::Alone => f.write_str("one host: the service is down while it restarts"),
+        }
+    }
+}
+
+impl Plan {
+    /// Each wave in a line: `wave 2: 3 hosts (5 of 20), bake 60 s, at most 1 failed, 1 unreachable`.
+    pub fn lines(&self) -> Vec<String> {
+        let mut before = 0;
+        let mut lines = Vec::new();
+        for (index, wave) in self.waves.iter().enumerate() {
+            let own = wave.hosts - before;
+            before = wave.hosts;
+            lines.push(format!(
+                "wave {}: {own} host{} ({} of {}), bake {} s, at most {} failed, {} unreachable",
+                index + 1,
+                if own == 1 { "" } else { "s" },
+                wave.hosts,
+                self.cohort.len(),
+                wave.wait_s,
+                wave.failed_max,
+                wave.unreachable_max
+            ));
+        }
+        lines
+    }
+
+    /// The least time the rollout takes, in seconds: its bakes, without fetching and restarting.
+    pub fn least_s(&self) -> u64 {
+        self.waves.iter().map(|wave| u64::from(wave.wait_s)).sum()
+    }
+
+    /// The hosts of a wave, 0 first; none beyond the last.
+    pub fn hosts_in(&self, wave: usize) -> &[CohortHost] {
+        let end =
+            |wave: usize| self.waves.get(wave).map_or(self.cohort.len(), |w| w.hosts as usize);
+        &self.cohort[wave.checked_sub(1).map_or(0, end)..end(wave)]
+    }
+}
+
+#[cfg(test)]
+mod test;

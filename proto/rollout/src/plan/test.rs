@@ -1,0 +1,1 @@
+//! Tables and properties of `plan`; filled with the simulation.

@@ -1,0 +1,207 @@
+//! Where a rollout stands, for people: counted and explained by the same functions the hosts decide
+//! by, so that what an operator reads is what the fleet does.
+
+use proto::receipt::{Receipt, State};
+use proto::report::{RolloutPhase, RolloutReport, StandingReport, WaveReport};
+use proto::statement::{Action, Rollout};
+use proto::{HostId, Name};
+
+use crate::Now;
+use crate::gate::{self, Facts, Gate, Hold, Order, Sight};
+use crate::receipts::Receipts;
+
+/// What a member sees of a rollout.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// Which rollout, and who stands where in it.
+    pub receipts: &'a Receipts,
+    pub now: Now,
+    /// Since when the member holds it, without pauses; [`crate::host::Host::held_ms`] on a host.
+    pub held_ms: u64,
+    /// Signatures that are missing: the rollout has no effect yet.
+    pub pending: Option<&'a str>,
+    /// The directive in force.
+    pub order: Option<Order>,
+    /// A halt certificate is held.
+    pub halted: bool,
+    /// A completion certificate is held.
+    pub complete: bool,
+    /// There is another effective rollout of this epoch.
+    pub conflict: bool,
+    /// A newer rollout of the scope is effective.
+    pub superseded: bool,
+    /// Whose key made it.
+    pub author: &'a Name,
+    pub facts_of: &'a dyn Fn(&HostId) -> HostFacts,
+}
+
+/// What a member knows of a host beside its receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    pub name: Name,
+    /// Heard of lately, in gossip.
+    pub alive: bool,
+    /// Verified pieces of the artifact it has said it holds, and pieces in all; 0 of 0: nothing said.
+    pub pieces: u32,
+    pub of: u32,
+}
+
+/// The report on a rollout, as the member that has this view sees it.
+pub fn rollout_report(view: &View<'_>) -> RolloutReport {
+    let rollout: &Rollout = view.receipts.rollout();
+    let seen = |rank: usize| view.sight(rank);
+    let facts = view.facts(&seen);
+    let phase = phase(view, &facts);
+    let hosts = view.hosts();
+    RolloutReport {
+        id: view.receipts.id(),
+        service: rollout.service.clone(),
+        env: rollout.env.clone(),
+        epoch: rollout.epoch,
+        from: rollout.from.as_ref().map(|from| from.version.clone()),
+        to: rollout.to.version.clone(),
+        direction: rollout.direction,
+        author: view.author.clone(),
+        reason: rollout.reason.clone(),
+        created: rollout.created,
+        expires: rollout.expires,
+        phase,
+        why: why(view, &facts, phase),
+        self_supporting: is_self_supporting(&hosts),
+        waves: (0..rollout.waves.len()).map(|wave| wave_report(&facts, wave)).collect(),
+        hosts,
+    }
+}
+
+/// Whether it would end without the coordinator (R21): two hosts hold the rollout, for they signed
+/// receipts about it, and two hold the whole artifact.
+fn is_self_supporting(hosts: &[StandingReport]) -> bool {
+    let holds = hosts.iter().filter(|host| host.state.is_some()).count();
+    let whole = |host: &&StandingReport| {
+        let staged = host.state.is_some_and(|state| state >= State::Staged);
+        staged || (host.of > 0 && host.pieces == host.of)
+    };
+    holds >= 2 && hosts.iter().filter(whole).count() >= 2
+}
+
+fn phase(view: &View<'_>, facts: &Facts<'_>) -> RolloutPhase {
+    let closed = gate::closed(facts);
+    match closed {
+        _ if view.pending.is_some() => RolloutPhase::Pending,
+        _ if view.superseded => RolloutPhase::Superseded,
+        Some(Gate::Halt(_)) => RolloutPhase::Halted,
+        Some(Gate::Hold(Hold::Aborted)) => RolloutPhase::Aborted,
+        _ if view.complete => RolloutPhase::Complete,
+        Some(Gate::Hold(Hold::Paused)) => RolloutPhase::Paused,
+        Some(Gate::Hold(Hold::Expired)) => RolloutPhase::Expired,
+        _ => RolloutPhase::Running,
+    }
+}
+
+fn why(view: &View<'_>, facts: &Facts<'_>, phase: RolloutPhase) -> String {
+    let rollout = facts.rollout;
+    let count = gate::count(0..rollout.cohort.len(), facts.seen);
+    match phase {
+        RolloutPhase::Pending => view.pending.unwrap_or_default().to_owned(),
+        RolloutPhase::Superseded => "a newer rollout took over; deploy again if needed".to_owned(),
+        RolloutPhase::Complete => format!("complete: {count}"),
+        RolloutPhase::Running
+        | RolloutPhase::Paused
+        | RolloutPhase::Halted
+        | RolloutPhase::Aborted
+        | RolloutPhase::Expired => {
+            let gates = (0..rollout.waves.len()).map(|wave| gate::decide(facts, wave));
+            match { gates }.find(|gate| !matches!(gate, Gate::Open(_))) {
+                Some(gate) => gate.to_string(),
+                None => format!("all waves are open: {count}"),
+            }
+        }
+    }
+}
+
+fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {
+    let rollout = facts.rollout;
+    let ranks = rollout.ranks_in(wave);
+    let budget = rollout.waves[wave];
+    // Once a host of a wave has started, the wave was open, whatever has been heard since.
+    let started =
+        |rank| (facts.seen)(rank).standing.is_some_and(|(state, _)| state >= State::Activating);
+    let open = ranks.clone().any(started) || matches!(gate::decide(facts, wave), Gate::Open(_));
+    let count = gate::count(ranks, facts.seen);
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    WaveReport {
+        hosts: number(count.hosts),
+        open,
+        waiting: number(count.waiting),
+        activating: number(count.activating),
+        baking: number(count.baking),
+        committed: number(count.committed),
+        failed: number(count.failed),
+        returned: number(count.returned),
+        unreachable: number(count.unheard),
+        wait_s: gate::bake_s(rollout, wave),
+        failed_max: budget.failed_max,
+        unreachable_max: budget.unreachable_max,
+    }
+}
+
+// --- impl View ---
+
+impl<'a> View<'a> {
+    fn facts<'b>(&self, seen: &'b dyn Fn(usize) -> Sight) -> Facts<'b>
+    where
+        'a: 'b,
+    {
+        let rollout: &'a Rollout = self.receipts.rollout();
+        Facts {
+            rollout,
+            seen,
+            held_ms: self.held_ms,
+            order: self.order,
+            halted: self.halted,
+            complete: self.complete,
+            conflict: self.conflict,
+            expired: self.now.unix >= rollout.expires,
+        }
+    }
+
+    fn sight(&self, rank: usize) -> Sight {
+        let rollout = self.receipts.rollout();
+        let id = &rollout.cohort[rank].id;
+        let receipt = self.receipts.latest(id);
+        let standing = receipt.map(|receipt| (receipt.state, receipt.cause));
+        // Once it is closed nobody signs again, and silence says nothing about who has settled.
+        let settled = standing.is_some_and(|(state, _)| state.is_settled());
+        let silent = self.receipts.is_silent(id, self.now.boot_ms);
+        Sight { standing, silent: silent && !(settled && self.is_closed()) }
+    }
+
+    fn is_closed(&self) -> bool {
+        let aborted = self.order.is_some_and(|order| order.action == Action::Abort);
+        let expired = self.now.unix >= self.receipts.rollout().expires;
+        self.complete || self.halted || self.superseded || aborted || expired
+    }
+
+    fn hosts(&self) -> Vec<StandingReport> {
+        let rollout = self.receipts.rollout();
+        let standing = |(rank, member): (usize, &proto::statement::CohortHost)| {
+            let HostFacts { name, alive, pieces, of } = (self.facts_of)(&member.id);
+            let receipt: Option<&Receipt> = self.receipts.latest(&member.id);
+            StandingReport {
+                host: member.id.clone(),
+                name,
+                wave: u32::try_from(rollout.wave_of(rank)).unwrap_or(u32::MAX),
+                state: receipt.map(|receipt| receipt.state),
+                cause: receipt.and_then(|receipt| receipt.cause),
+                note: receipt.map(|receipt| receipt.note.clone()).unwrap_or_default(),
+                pieces,
+                of,
+                alive,
+            }
+        };
+        rollout.cohort.iter().enumerate().map(standing).collect()
+    }
+}
+
+#[cfg(test)]
+mod test;

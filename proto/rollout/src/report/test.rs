@@ -1,0 +1,1 @@
+//! Tables and properties of `report`; filled with the simulation.
