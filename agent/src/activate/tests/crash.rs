@@ -1,0 +1,221 @@
+//! The power is cut before every step, and the agent killed at every step and in every command;
+//! then the machine comes up, recovers, and is asked for the next rollout (R22).
+
+use super::*;
+
+/// What is done to a host that serves version 1, or nothing.
+#[derive(Debug, Clone, Copy)]
+struct Story {
+    name: &'static str,
+    first: bool,
+    to: Behaviour,
+    then: Then,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Nothing,
+    Commit,
+    Revert,
+    CommitAndRevert,
+}
+
+const fn story(name: &'static str, first: bool, to: Behaviour, then: Then) -> Story {
+    Story { name, first, to, then }
+}
+
+const STORIES: [Story; 11] = [
+    story("a good release", false, Behaviour::Good, Then::Commit),
+    story("still baking", false, Behaviour::Good, Then::Nothing),
+    story("does not start", false, Behaviour::StartFails, Then::Nothing),
+    story("never ready", false, Behaviour::NeverReady, Then::Nothing),
+    story("sick in the bake", false, Behaviour::Good, Then::Revert),
+    story("the fleet goes back", false, Behaviour::Good, Then::CommitAndRevert),
+    story("a good first release", true, Behaviour::Good, Then::Commit),
+    story("a first release that does not start", true, Behaviour::StartFails, Then::Nothing),
+    story("a first release never ready", true, Behaviour::NeverReady, Then::Nothing),
+    story("a first release sick in the bake", true, Behaviour::Good, Then::Revert),
+    story("the fleet goes back to nothing", true, Behaviour::Good, Then::CommitAndRevert),
+];
+
+/// A host in the middle of a story.
+struct Scene {
+    host: Host,
+    from: Option<Digest>,
+    to: Digest,
+    /// The commit was answered.
+    committed: bool,
+    /// A way back was asked for.
+    reverting: bool,
+}
+
+impl Story {
+    fn begin(self) -> Scene {
+        let host = Host::new();
+        let from = (!self.first).then(|| host.settle_on("1"));
+        let to = host.install("2", self.to);
+        host.calls();
+        Scene { host, from, to, committed: false, reverting: false }
+    }
+}
+
+impl Scene {
+    /// Goes on to the end, or until agent or power are gone.
+    fn play(&mut self, then: Then) {
+        let activator = &self.host.activator;
+        let attempt = attempt("story", 1);
+        if activator.activate(attempt, self.from, self.to) != Outcome::Baking {
+            return;
+        }
+        if matches!(then, Then::Commit | Then::CommitAndRevert) {
+            self.committed = activator.commit(attempt).is_ok();
+        }
+        if matches!(then, Then::Revert | Then::CommitAndRevert) {
+            self.reverting = true;
+            activator.revert(attempt, self.from, Cause::Release, "sick".to_owned());
+        }
+    }
+
+    /// What must hold once `host` has recovered.
+    fn check(&self, host: &Host, standing: Option<&Standing>, booted: bool, case: &str) {
+        let (current, running) = (host.current(), host.running());
+        assert!(
+            current == self.from || current == Some(self.to),
+            "{case}: points at {current:?}, neither from nor to"
+        );
+        if let Some(current) = &current {
+            assert!(host.is_whole(current), "{case}: {current} is not whole");
+        }
+        assert_eq!(running, current, "{case}: what `current` points at serves, and nothing else");
+        let kept = current == Some(self.to);
+        if self.committed && !self.reverting {
+            assert!(kept, "{case}: a commit that was answered is kept");
+        }
+        let phase = standing.filter(|one| one.attempt == attempt("story", 1)).map(|one| &one.phase);
+        match phase {
+            Some(Phase::Committed) => assert!(kept, "{case}"),
+            Some(Phase::Baking) => assert!(kept && !booted, "{case}: only in the same boot"),
+            Some(Phase::Reverted { .. }) => assert_eq!(current, self.from, "{case}"),
+            Some(Phase::RevertFailed { note, .. }) => panic!("{case}: {note}"),
+            None => assert_eq!(current, self.from, "{case}: never begun"),
+        }
+        assert_eq!(standing.and_then(|one| one.down.as_deref()), None, "{case}");
+    }
+}
+
+/// The next rollout works, whatever happened before.
+fn goes_on(host: &Host, case: &str) {
+    let from = host.current();
+    let next = host.install("3", Behaviour::Good);
+    let attempt = attempt("next", 1);
+    assert_eq!(host.activator.activate(attempt, from, next), Outcome::Baking, "{case}");
+    host.activator.commit(attempt).unwrap();
+    assert_eq!((host.current(), host.running()), (Some(next), Some(next)), "{case}");
+}
+
+/// Steps of the disk that a story takes.
+fn steps_of(story: Story) -> std::ops::Range<u64> {
+    let mut scene = story.begin();
+    let start = scene.host.disk.steps();
+    scene.play(story.then);
+    start..scene.host.disk.steps() + 1
+}
+
+#[test]
+fn r22_power_cut_before_every_step() {
+    for story in STORIES {
+        for step in steps_of(story) {
+            let mut scene = story.begin();
+            scene.host.disk.fail_at(step);
+            scene.play(story.then);
+            for seed in 0..60 {
+                let case = format!("{}, cut before step {step}, seed {seed}", story.name);
+                let host = scene.host.after_power_cut(seed, "boot 2");
+                let standing = host.activator.recover().unwrap();
+                scene.check(&host, standing.as_ref(), true, &case);
+                goes_on(&host, &case);
+            }
+        }
+    }
+}
+
+#[test]
+fn r22_power_cut_again_while_recovering() {
+    for story in STORIES {
+        for step in steps_of(story) {
+            let mut scene = story.begin();
+            scene.host.disk.fail_at(step);
+            scene.play(story.then);
+            for seed in 0..4 {
+                let first = scene.host.after_power_cut(seed, "boot 2");
+                let untouched = scene.host.after_power_cut(seed, "boot 2");
+                first.activator.recover().unwrap();
+                for again in 0..=first.disk.steps() {
+                    let second = untouched.disk.after_power_cut(0);
+                    second.fail_at(again);
+                    let machine =
+                        Machine { behaviours: scene.host.behaviours(), ..Machine::default() };
+                    let second = Host::on(second, machine, "boot 2");
+                    let _ = second.activator.recover();
+                    let third = second.after_power_cut(seed + again, "boot 3");
+                    let case =
+                        format!("{}, cut at {step}, again at {again}, seed {seed}", story.name);
+                    let standing = third.activator.recover().unwrap();
+                    scene.check(&third, standing.as_ref(), true, &case);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn r22_agent_killed_before_every_step() {
+    for story in STORIES {
+        for step in steps_of(story) {
+            let mut scene = story.begin();
+            scene.host.disk.fail_at(step);
+            scene.play(story.then);
+            let case = format!("{}, killed before step {step}", story.name);
+            let host = scene.host.after_kill();
+            let standing = host.activator.recover().unwrap();
+            scene.check(&host, standing.as_ref(), false, &case);
+            goes_on(&host, &case);
+        }
+    }
+}
+
+#[test]
+fn r22_agent_killed_in_every_command() {
+    for story in STORIES {
+        let mut scene = story.begin();
+        scene.play(story.then);
+        for call in 0..scene.host.calls().len() {
+            for happens in [false, true] {
+                let mut scene = story.begin();
+                scene.host.services.machine.lock().unwrap().dies_in = Some((call, happens));
+                scene.play(story.then);
+                let case = format!("{}, killed in call {call} ({happens})", story.name);
+                let host = scene.host.after_kill();
+                let standing = host.activator.recover().unwrap();
+                scene.check(&host, standing.as_ref(), false, &case);
+                goes_on(&host, &case);
+            }
+        }
+    }
+}
+
+/// A full disk is no power cut: the agent goes on, and so does the service.
+#[test]
+fn a_journal_that_cannot_be_written_stops_nothing() {
+    for story in STORIES.into_iter().filter(|story| story.then == Then::Nothing) {
+        let scene = story.begin();
+        // A directory where the journal is to be: it can be neither read nor replaced.
+        let journal = scene.host.activator.journal.clone();
+        let _ = scene.host.disk.remove_file(&journal);
+        scene.host.disk.create_dir_all(&journal).unwrap();
+        let outcome = scene.host.activator.activate(attempt("story", 1), scene.from, scene.to);
+        assert!(matches!(outcome, Outcome::Reverted { cause: Cause::Host, .. }), "{outcome:?}");
+        assert_eq!(scene.host.running(), scene.from, "{}", story.name);
+        assert_eq!(scene.host.current(), scene.from, "{}", story.name);
+    }
+}

@@ -1,0 +1,316 @@
+//! Every way forward and back, without crashes: what is called, in what order, and how it ends.
+
+use super::*;
+
+const BAD: [Behaviour; 2] = [Behaviour::StartFails, Behaviour::NeverReady];
+
+fn release_failure(note: &str) -> Outcome {
+    Outcome::Reverted { cause: Cause::Release, note: note.to_owned() }
+}
+
+#[test]
+fn r22_forward_in_order() {
+    let host = Host::new();
+    let from = host.settle_on("1");
+    host.calls();
+    let to = host.install("2", Behaviour::Good);
+    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    assert_eq!(host.calls(), ["stop 1 forward", "start 2 forward", "ready 2 forward"]);
+    assert_eq!((host.current(), host.running()), (Some(to), Some(to)));
+    let link = host.disk.read_link(Path::new("/srv/web/current")).unwrap();
+    assert_eq!(link, Path::new("releases").join(to.to_string()), "relative");
+    host.activator.commit(attempt("r", 1)).unwrap();
+    host.activator.commit(attempt("r", 1)).expect("asked twice, done once");
+}
+
+#[test]
+fn r22_a_bad_release_goes_back_the_same_way() {
+    for (behaviour, note, ready) in [
+        (Behaviour::StartFails, "start exited 1", None),
+        (Behaviour::NeverReady, "not ready within 30 s", Some("ready 2 forward")),
+    ] {
+        let host = Host::new();
+        let from = host.settle_on("1");
+        host.calls();
+        let to = host.install("2", behaviour);
+        let outcome = host.activator.activate(attempt("r", 1), Some(from), to);
+        assert_eq!(outcome, release_failure(note), "{behaviour:?}");
+        let mut expected = vec!["stop 1 forward", "start 2 forward"];
+        expected.extend(ready);
+        expected.extend(["stop 2 back", "start 1 back", "ready 1 back"]);
+        assert_eq!(host.calls(), expected, "{behaviour:?}");
+        assert_eq!((host.current(), host.running()), (Some(from), Some(from)), "{behaviour:?}");
+        let error = host.activator.commit(attempt("r", 1)).unwrap_err().to_string();
+        assert!(error.ends_with("is not baking: it is reverted"), "{error}");
+    }
+}
+
+#[test]
+fn r25_a_bad_first_deployment_leaves_nothing() {
+    for behaviour in BAD {
+        let host = Host::new();
+        let to = host.install("1", behaviour);
+        let outcome = host.activator.activate(attempt("r", 1), None, to);
+        assert!(matches!(outcome, Outcome::Reverted { cause: Cause::Release, .. }), "{outcome:?}");
+        assert_eq!((host.current(), host.running()), (None, None), "{behaviour:?}");
+        assert_eq!(host.calls().last().unwrap(), "stop 1 back", "{behaviour:?}");
+        // And the next one is a first deployment again.
+        host.settle_on("2");
+    }
+}
+
+#[test]
+fn a_revert_from_the_bake_and_after_a_commit() {
+    for committed in [false, true] {
+        let host = Host::new();
+        let from = host.settle_on("1");
+        let to = host.install("2", Behaviour::Good);
+        assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+        if committed {
+            host.activator.commit(attempt("r", 1)).unwrap();
+        }
+        host.calls();
+        let revert = |note: &str| {
+            host.activator.revert(attempt("r", 1), Some(from), Cause::Release, note.to_owned())
+        };
+        assert_eq!(revert("500 three times in a row"), release_failure("500 three times in a row"));
+        assert_eq!(host.calls(), ["stop 2 back", "start 1 back", "ready 1 back"]);
+        assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
+        // Asked again, say after a restart: the same answer, and nothing is done.
+        assert_eq!(revert("again"), release_failure("500 three times in a row"));
+        assert_eq!(host.calls(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_revert_of_what_was_never_begun_stops_nothing() {
+    let host = Host::new();
+    let from = host.settle_on("1");
+    host.calls();
+    let outcome =
+        host.activator.revert(attempt("r", 1), Some(from), Cause::Fleet, "aborted".to_owned());
+    assert_eq!(outcome, Outcome::Reverted { cause: Cause::Fleet, note: "aborted".to_owned() });
+    assert_eq!(host.calls(), [""; 0]);
+}
+
+#[test]
+fn a_host_that_missed_a_rollout_goes_back_to_from() {
+    let host = Host::new();
+    host.settle_on("1");
+    let from = host.install("2", Behaviour::Good);
+    let to = host.install("3", Behaviour::NeverReady);
+    host.calls();
+    let outcome = host.activator.activate(attempt("r", 1), Some(from), to);
+    assert_eq!(outcome, release_failure("not ready within 30 s"));
+    assert_eq!(host.calls()[0], "stop 1 forward", "by the stop command of what ran");
+    assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
+}
+
+#[test]
+fn r22_nothing_is_stopped_unless_both_trees_are_whole() {
+    let spoil = |host: &Host, id: &Digest| {
+        let path = paths().release(id).join("b");
+        host.disk.write_at(&path, 0, b"edited").unwrap();
+    };
+    let missing = Digest::of(b"missing");
+    type Prepare<'a> = &'a dyn Fn(&Host, Digest, Digest) -> (Digest, Digest);
+    let cases: [(&str, Prepare<'_>, &str); 5] = [
+        (
+            "to is damaged",
+            &|host, from, to| {
+                spoil(host, &to);
+                (from, to)
+            },
+            "2 is not whole on disk: b was changed",
+        ),
+        (
+            "from is damaged",
+            &|host, from, to| {
+                spoil(host, &from);
+                (from, to)
+            },
+            "1 is not whole on disk: b was changed",
+        ),
+        ("to was never staged", &|_, from, _| (from, missing), "cannot read /srv/web/releases/"),
+        ("from was never staged", &|_, _, to| (missing, to), "cannot read /srv/web/releases/"),
+        (
+            "current is no link",
+            &|host, from, to| {
+                let current = Path::new("/srv/web/current");
+                host.disk.remove_file(current).unwrap();
+                host.disk.create(current, b"").unwrap();
+                (from, to)
+            },
+            "/srv/web/current is not a link to releases/<12 hex>: move it away",
+        ),
+    ];
+    for (case, prepare, expected) in cases {
+        let host = Host::new();
+        let from = host.settle_on("1");
+        let to = host.install("2", Behaviour::Good);
+        host.calls();
+        let (wanted_from, wanted_to) = prepare(&host, from, to);
+        match host.activator.activate(attempt("r", 1), Some(wanted_from), wanted_to) {
+            Outcome::Reverted { cause: Cause::Host, note } => {
+                assert!(note.contains(expected), "{case}: {note}");
+            }
+            other => panic!("{case}: {other:?}"),
+        }
+        assert_eq!(host.calls(), [""; 0], "{case}");
+        assert_eq!(host.running(), Some(from), "{case}");
+    }
+}
+
+#[test]
+fn an_old_release_that_does_not_stop_stays() {
+    let host = Host::new();
+    let from = host.settle_on("1");
+    host.services.machine.lock().unwrap().behaviours.insert(from, Behaviour::StopFails);
+    host.calls();
+    let to = host.install("2", Behaviour::Good);
+    let outcome = host.activator.activate(attempt("r", 1), Some(from), to);
+    let note = "stop exited 1".to_owned();
+    assert_eq!(outcome, Outcome::Reverted { cause: Cause::Host, note }, "it still answers");
+    let expected = ["stop 1 forward", "stop 1 back", "start 1 back", "ready 1 back"];
+    assert_eq!(host.calls(), expected);
+    assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
+}
+
+#[test]
+fn a_new_release_that_neither_serves_nor_stops_needs_a_person() {
+    let host = Host::new();
+    let from = host.settle_on("1");
+    let to = host.install("2", Behaviour::Good);
+    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    host.services.machine.lock().unwrap().behaviours.insert(to, Behaviour::StopFails);
+    let revert =
+        || host.activator.revert(attempt("r", 1), Some(from), Cause::Release, "500".to_owned());
+    let note = "500; going back: the port is taken".to_owned();
+    assert_eq!(revert(), Outcome::RevertFailed { cause: Cause::Release, note: note.clone() });
+    assert_eq!(host.current(), Some(from), "whole, though it does not run");
+    // A restart of the agent changes nothing; mended by hand, it can be asked again.
+    let standing = host.activator.recover().unwrap().unwrap();
+    assert_eq!(standing.phase, Phase::RevertFailed { cause: Cause::Release, note });
+    host.services.machine.lock().unwrap().running = None;
+    assert_eq!(revert(), release_failure("500"));
+    assert_eq!(host.running(), Some(from));
+}
+
+#[test]
+fn a_first_deployment_that_does_not_stop_keeps_current() {
+    let host = Host::new();
+    let to = host.install("1", Behaviour::Good);
+    assert_eq!(host.activator.activate(attempt("r", 1), None, to), Outcome::Baking);
+    host.services.machine.lock().unwrap().behaviours.insert(to, Behaviour::StopFails);
+    let outcome = host.activator.revert(attempt("r", 1), None, Cause::Release, "500".to_owned());
+    assert!(matches!(outcome, Outcome::RevertFailed { .. }), "{outcome:?}");
+    assert_eq!(host.current(), Some(to), "so that its stop command can be found again");
+}
+
+#[test]
+fn only_the_attempt_that_bakes_can_be_committed() {
+    let host = Host::new();
+    let text = |attempt| host.activator.commit(attempt).unwrap_err().to_string();
+    assert!(text(attempt("r", 1)).ends_with("this service was never activated"));
+    let to = host.install("1", Behaviour::Good);
+    assert_eq!(host.activator.activate(attempt("r", 1), None, to), Outcome::Baking);
+    assert!(text(attempt("r", 2)).contains("the last one is attempt 1 of "));
+    assert!(text(attempt("other", 1)).contains("the last one is attempt 1 of "));
+    host.activator.commit(attempt("r", 1)).unwrap();
+}
+
+// --- restarts ---
+
+#[test]
+fn a_service_that_outlives_the_agent_bakes_on() {
+    let host = Host::new();
+    assert_eq!(host.activator.recover().unwrap(), None, "never activated");
+    let from = host.settle_on("1");
+    let to = host.install("2", Behaviour::Good);
+    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    let host = host.after_kill();
+    let expected = Standing {
+        attempt: attempt("r", 1),
+        from: Some(from),
+        to,
+        phase: Phase::Baking,
+        down: None,
+    };
+    assert_eq!(host.activator.recover().unwrap(), Some(expected));
+    assert_eq!(host.calls(), [""; 0], "nothing is touched");
+    host.activator.commit(attempt("r", 1)).unwrap();
+}
+
+#[test]
+fn r19_a_boot_in_the_bake_goes_back() {
+    let host = Host::new();
+    let from = host.settle_on("1");
+    let to = host.install("2", Behaviour::Good);
+    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    let host = host.after_power_cut(0, "boot 2");
+    let standing = host.activator.recover().unwrap().unwrap();
+    let note = "the machine went down in the bake".to_owned();
+    assert_eq!(standing.phase, Phase::Reverted { cause: Cause::Host, note });
+    assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
+}
+
+#[test]
+fn after_a_boot_what_was_committed_is_started() {
+    let host = Host::new();
+    let id = host.settle_on("1");
+    let host = host.after_power_cut(0, "boot 2");
+    let standing = host.activator.recover().unwrap().unwrap();
+    assert_eq!((standing.phase, standing.down), (Phase::Committed, None));
+    assert_eq!(host.running(), Some(id));
+    host.calls();
+    let standing = host.activator.recover().unwrap().unwrap();
+    assert_eq!((standing.phase, host.calls()), (Phase::Committed, vec![]), "once per boot");
+
+    host.services.machine.lock().unwrap().behaviours.insert(id, Behaviour::NeverReady);
+    let host = host.after_power_cut(0, "boot 3");
+    let standing = host.activator.recover().unwrap().unwrap();
+    assert_eq!(standing.down.as_deref(), Some("not ready within 30 s"), "told, not hidden");
+}
+
+#[test]
+fn a_moved_current_is_no_bake() {
+    let host = Host::new();
+    let from = host.settle_on("1");
+    let to = host.install("2", Behaviour::Good);
+    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    replace_link(&*host.disk, &paths().current(), &layout::target(&from)).unwrap();
+    // The release that runs is stopped by the command of another: it takes down what it finds.
+    let standing = host.after_kill().activator.recover().unwrap().unwrap();
+    assert!(matches!(standing.phase, Phase::Reverted { cause: Cause::Host, .. }), "{standing:?}");
+}
+
+#[test]
+fn r22_after_a_boot_a_damaged_from_is_not_started() {
+    let host = Host::new();
+    let from = host.settle_on("1");
+    let to = host.install("2", Behaviour::Good);
+    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    host.disk.write_at(&paths().release(&from).join("a"), 0, b"edited").unwrap();
+    host.disk.settle();
+    let host = host.after_power_cut(0, "boot 2");
+    let standing = host.activator.recover().unwrap().unwrap();
+    match standing.phase {
+        Phase::RevertFailed { note, .. } => {
+            assert!(note.contains("1 is not whole on disk: a was changed"), "{note}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(host.current(), Some(to), "whole");
+}
+
+#[test]
+fn an_unreadable_journal_touches_nothing() {
+    let host = Host::new();
+    host.settle_on("1");
+    host.calls();
+    let journal = Path::new("/var/lib/groundswell/activations/web.json");
+    host.disk.write_at(journal, 0, b"{{{").unwrap();
+    let error = host.activator.recover().unwrap_err().to_string();
+    assert!(error.contains("web.json is not an activation journal"), "{error}");
+    assert_eq!(host.calls(), [""; 0]);
+}

@@ -1,0 +1,490 @@
+//! `agent.toml`: what a host says about itself, and the last word on what may run here (R23).
+//!
+//! Read whole before any port is bound: unknown keys are refused and every bad value is listed at
+//! once, with its key, its value and its range. A key that is left out has its default.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proto::statement::within;
+use proto::{Name, Service};
+use toml::{Table, Value};
+
+/// Longest `agent.toml` read, in bytes.
+const CONFIG_BYTES_MAX: u64 = 64 << 10;
+/// Services an allow-list may name.
+const SERVICES_MAX: usize = 256;
+/// Every key there is, as the error for an unknown one lists them.
+const KEYS: [&str; 8] = [
+    "advertise",
+    "bind",
+    "gossip_interval_ms",
+    "keep_releases",
+    "name",
+    "service_root",
+    "services",
+    "state_dir",
+];
+
+/// The checked content of `agent.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Keys, statements, artifacts, journals, logs. Default `/var/lib/groundswell`.
+    pub state_dir: PathBuf,
+    /// The one UDP port. Default `0.0.0.0:7070`.
+    pub bind: SocketAddr,
+    /// Where other hosts reach this one. Default: `bind`, or, where that names no address, the one
+    /// this host sends from.
+    pub advertise: SocketAddr,
+    /// This host's name for people. Default: its hostname.
+    pub name: Name,
+    /// Services live in `service_root/SERVICE`. Default `/srv`.
+    pub service_root: PathBuf,
+    /// The only services this host runs, whatever a rollout says. None: every one.
+    pub services: Option<BTreeSet<Service>>,
+    /// Releases of a service that stay on disk besides those in use; 2 to 100, default 5.
+    pub keep_releases: usize,
+    /// Between two rounds of gossip; 100 ms to 60 s, default 1 s.
+    pub gossip_interval: Duration,
+}
+
+/// Why there is no usable configuration. The text is for people and names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}", path.display())]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{} is not TOML: {why}", path.display())]
+    Malformed { path: PathBuf, why: String },
+    #[error("{} has {} bad value(s):{}", path.display(), problems.len(), Lines(problems))]
+    Bad { path: PathBuf, problems: Vec<String> },
+}
+
+/// What the defaults depend on: this machine.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    pub hostname: String,
+    /// The address this host sends from, if it has a route to anywhere.
+    pub address: Option<IpAddr>,
+}
+
+struct Lines<'a>(&'a [String]);
+
+impl fmt::Display for Lines<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|line| write!(f, "\n  {line}"))
+    }
+}
+
+// --- impl Config ---
+
+impl Config {
+    /// Reads and checks the file at `path`; what it leaves out is derived from this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: unreadable, not TOML, or every bad value at once.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text =
+            read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, &text, Machine::this)
+    }
+
+    /// Checks `text` as the content of `path`, on the machine that `machine` describes for the
+    /// address to bind.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`], without the reading.
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        machine: impl FnOnce(SocketAddr) -> Machine,
+    ) -> Result<Self, ConfigError> {
+        let table: Table = toml::from_str(text).map_err(|error| ConfigError::Malformed {
+            path: path.to_owned(),
+            why: error.to_string().trim_end().to_owned(),
+        })?;
+        let mut reader = Reader { table, problems: Vec::new() };
+        let config = reader.config(machine);
+        if reader.problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::Bad { path: path.to_owned(), problems: reader.problems })
+        }
+    }
+
+    /// Whether this host may run `service`: its owner has the last word.
+    pub fn allows(&self, service: &Service) -> bool {
+        self.services.as_ref().is_none_or(|allowed| allowed.contains(service))
+    }
+}
+
+fn read(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    let bytes = file.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if bytes as u64 > CONFIG_BYTES_MAX {
+        return Err(std::io::Error::other(format!("longer than {CONFIG_BYTES_MAX} bytes")));
+    }
+    Ok(text)
+}
+
+// --- impl Machine ---
+
+impl Machine {
+    /// This one. The address is the one packets leave from, of the family of `bind` where there is
+    /// such a route; asking for it sends nothing.
+    pub fn this(bind: SocketAddr) -> Self {
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        // Documentation addresses (RFC 5737, RFC 3849): only the routing table is asked.
+        let v4 =
+            || source_towards(Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::new(192, 0, 2, 1).into());
+        let v6 = || {
+            let to = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+            source_towards(Ipv6Addr::UNSPECIFIED.into(), to.into())
+        };
+        let address = match bind {
+            SocketAddr::V4(_) => v4(),
+            SocketAddr::V6(_) => v6().or_else(v4),
+        };
+        Self { hostname: hostname.trim().to_owned(), address }
+    }
+}
+
+fn source_towards(any: IpAddr, to: IpAddr) -> Option<IpAddr> {
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((to, 9)).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+}
+
+// --- impl Reader ---
+
+/// Takes keys out of the table one by one; what is wrong with them is collected.
+struct Reader {
+    table: Table,
+    problems: Vec<String>,
+}
+
+impl Reader {
+    fn config(&mut self, machine: impl FnOnce(SocketAddr) -> Machine) -> Config {
+        self.unknown_keys();
+        let state_dir = self.directory("state_dir", "/var/lib/groundswell");
+        let bind = self.address("bind");
+        let known = bind.is_ok();
+        let bind = bind.ok().flatten().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 7070).into());
+        let machine = machine(bind);
+        let advertise = self.advertise(bind, known, &machine);
+        let name = self.name(&machine.hostname);
+        let service_root = self.directory("service_root", "/srv");
+        let services = self.services();
+        let keep_releases = self.number("keep_releases", 5, 2..=100);
+        let interval_ms = self.number("gossip_interval_ms", 1_000, 100..=60_000);
+        Config {
+            state_dir,
+            bind,
+            advertise,
+            name,
+            service_root,
+            services,
+            keep_releases: usize::try_from(keep_releases).unwrap_or(usize::MAX),
+            gossip_interval: Duration::from_millis(interval_ms),
+        }
+    }
+
+    fn unknown_keys(&mut self) {
+        for key in self.table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
+            self.problems.push(format!("{key}: unknown key, the keys are {}", KEYS.join(", ")));
+        }
+    }
+
+    fn bad(&mut self, key: &str, value: &Value, must: &str) {
+        // A table or a long text would fill the screen; the key is enough to find it.
+        let shown: String = value.to_string().chars().take(80).collect();
+        self.problems.push(format!("{key} = {shown}: must be {must}"));
+    }
+
+    /// The text at `key`; a value of another type is a problem, and no text.
+    fn text(&mut self, key: &str, must: &str) -> Option<String> {
+        match self.table.remove(key)? {
+            Value::String(text) => Some(text),
+            other => {
+                self.bad(key, &other, must);
+                None
+            }
+        }
+    }
+
+    fn directory(&mut self, key: &str, default: &str) -> PathBuf {
+        const MUST: &str = "an absolute path, without `..`";
+        let Some(text) = self.text(key, MUST) else { return PathBuf::from(default) };
+        let path = PathBuf::from(&text);
+        if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
+            self.bad(key, &Value::String(text), MUST);
+        }
+        path
+    }
+
+    /// `Err`: there is one, and it is bad.
+    fn address(&mut self, key: &str) -> Result<Option<SocketAddr>, ()> {
+        const MUST: &str = "IP:PORT with a port of 1 to 65535, like \"10.0.0.7:7070\"";
+        let given = self.table.contains_key(key);
+        let Some(text) = self.text(key, MUST) else {
+            return if given { Err(()) } else { Ok(None) };
+        };
+        match text.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Ok(Some(address)),
+            _ => {
+                self.bad(key, &Value::String(text), MUST);
+                Err(())
+            }
+        }
+    }
+
+    fn advertise(&mut self, bind: SocketAddr, bind_known: bool, machine: &Machine) -> SocketAddr {
+        let given = self.address("advertise");
+        if let Ok(Some(address)) = given {
+            if address.ip().is_unspecified() {
+                let must = "an address that other hosts can send to";
+                self.bad("advertise", &Value::String(address.to_string()), must);
+            }
+            return address;
+        }
+        if !bind.ip().is_unspecified() {
+            return bind;
+        }
+        match machine.address {
+            Some(ip) => (ip, bind.port()).into(),
+            None => {
+                // Not told when the reader has reason to mend `bind` or `advertise` first.
+                if bind_known && given.is_ok() {
+                    self.problems.push(format!(
+                        "advertise: bind = \"{bind}\" names no address that other hosts can send \
+                         to, and this host has no route to derive one from: set advertise = \
+                         \"IP:{}\"",
+                        bind.port()
+                    ));
+                }
+                bind
+            }
+        }
+    }
+
+    fn name(&mut self, hostname: &str) -> Name {
+        const MUST: &str =
+            "1 to 63 of A-Z, a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit";
+        let given = self.table.contains_key("name");
+        let text = self.text("name", MUST);
+        let stand_in = || "host".parse().expect("a name");
+        match text.as_deref().unwrap_or(hostname).parse() {
+            // A name of another type has been reported already.
+            Err(_) if given && text.is_none() => stand_in(),
+            Ok(name) => name,
+            Err(_) if given => {
+                self.bad("name", &Value::String(text.unwrap_or_default()), MUST);
+                stand_in()
+            }
+            Err(_) => {
+                self.problems.push(format!(
+                    "name: the hostname {hostname:?} cannot be one, set name (must be {MUST})"
+                ));
+                stand_in()
+            }
+        }
+    }
+
+    fn services(&mut self) -> Option<BTreeSet<Service>> {
+        let value = self.table.remove("services")?;
+        let Value::Array(items) = &value else {
+            self.bad("services", &value, "a list of service names, like [\"web\"]");
+            return None;
+        };
+        within("services", items.len(), 0..=SERVICES_MAX, " names", &mut self.problems);
+        let mut services = BTreeSet::new();
+        for (index, item) in items.iter().enumerate().take(SERVICES_MAX) {
+            match item.as_str().map(str::parse) {
+                Some(Ok(service)) => drop(services.insert(service)),
+                Some(Err(_)) | None => {
+                    let must = "a service name: 1 to 32 of a-z, 0-9 and inner hyphens";
+                    self.bad(&format!("services.{index}"), item, must);
+                }
+            }
+        }
+        Some(services)
+    }
+
+    fn number(&mut self, key: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
+        let Some(value) = self.table.remove(key) else { return default };
+        match value.as_integer().and_then(|number| u64::try_from(number).ok()) {
+            Some(number) if range.contains(&number) => number,
+            _ => {
+                self.bad(key, &value, &format!("{} to {}", range.start(), range.end()));
+                default
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(_: SocketAddr) -> Machine {
+        Machine { hostname: "web-1".into(), address: Some("10.0.0.7".parse().unwrap()) }
+    }
+
+    fn cut_off(_: SocketAddr) -> Machine {
+        Machine { hostname: "not a name".into(), address: None }
+    }
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        Config::parse(Path::new("/etc/groundswell/agent.toml"), text, machine)
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        assert_eq!(
+            parse("").unwrap(),
+            Config {
+                state_dir: "/var/lib/groundswell".into(),
+                bind: "0.0.0.0:7070".parse().unwrap(),
+                advertise: "10.0.0.7:7070".parse().unwrap(),
+                name: "web-1".parse().unwrap(),
+                service_root: "/srv".into(),
+                services: None,
+                keep_releases: 5,
+                gossip_interval: Duration::from_secs(1),
+            }
+        );
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config = parse(
+            r#"
+            state_dir = "/tmp/state"
+            bind = "127.0.0.1:7171"
+            advertise = "127.0.0.2:7172"
+            name = "alpha"
+            service_root = "/tmp/srv"
+            services = ["web", "mail"]
+            keep_releases = 2
+            gossip_interval_ms = 100
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.state_dir, Path::new("/tmp/state"));
+        assert_eq!(config.bind.to_string(), "127.0.0.1:7171");
+        assert_eq!(config.advertise.to_string(), "127.0.0.2:7172");
+        assert_eq!(config.name.as_str(), "alpha");
+        assert_eq!(config.service_root, Path::new("/tmp/srv"));
+        assert_eq!((config.keep_releases, config.gossip_interval.as_millis()), (2, 100));
+        assert!(config.allows(&"web".parse().unwrap()) && config.allows(&"mail".parse().unwrap()));
+        assert!(!config.allows(&"shop".parse().unwrap()), "agent.toml has the last word");
+        assert!(parse("").unwrap().allows(&"shop".parse().unwrap()));
+        assert!(!parse("services = []").unwrap().allows(&"shop".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_advertised() {
+        let address = |text: &str| parse(text).unwrap().advertise.to_string();
+        assert_eq!(address("bind = \"127.0.0.1:9\""), "127.0.0.1:9", "the address bound");
+        assert_eq!(address("bind = \"0.0.0.0:9\""), "10.0.0.7:9", "derived, with the port bound");
+        let given = "bind = \"0.0.0.0:9\"\nadvertise = \"192.0.2.1:10\"";
+        assert_eq!(address(given), "192.0.2.1:10", "as given");
+    }
+
+    /// The exact text people read.
+    #[test]
+    fn every_bad_value_is_listed_at_once() {
+        let error = parse(
+            r#"
+            state_dir = "state"
+            bind = "0.0.0.0"
+            advertise = 7070
+            name = "über"
+            services = ["web", "Web", 3]
+            keep_releases = 1
+            gossip_interval_ms = 99
+            bindd = "0.0.0.0:7070"
+            "#,
+        )
+        .unwrap_err();
+        let expected = r#"/etc/groundswell/agent.toml has 9 bad value(s):
+  bindd: unknown key, the keys are advertise, bind, gossip_interval_ms, keep_releases, name, service_root, services, state_dir
+  state_dir = "state": must be an absolute path, without `..`
+  bind = "0.0.0.0": must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
+  advertise = 7070: must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
+  name = "über": must be 1 to 63 of A-Z, a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit
+  services.1 = "Web": must be a service name: 1 to 32 of a-z, 0-9 and inner hyphens
+  services.2 = 3: must be a service name: 1 to 32 of a-z, 0-9 and inner hyphens
+  keep_releases = 1: must be 2 to 100
+  gossip_interval_ms = 99: must be 100 to 60000"#;
+        assert_eq!(error.to_string(), expected);
+    }
+
+    #[test]
+    fn bad_values_table() {
+        let cases = [
+            (
+                "a port of nought",
+                "bind = \"127.0.0.1:0\"",
+                "bind = \"127.0.0.1:0\": must be IP:PORT",
+            ),
+            ("a name to resolve", "bind = \"localhost:7070\"", "bind = \"localhost:7070\": must"),
+            ("advertise nowhere", "advertise = \"0.0.0.0:1\"", "must be an address that other"),
+            ("a path with ..", "service_root = \"/srv/..\"", "service_root = \"/srv/..\": must be"),
+            ("a path of another type", "state_dir = true", "state_dir = true: must be an absolute"),
+            ("services as text", "services = \"web\"", "services = \"web\": must be a list"),
+            ("negative", "keep_releases = -1", "keep_releases = -1: must be 2 to 100"),
+            ("a fraction", "keep_releases = 2.5", "keep_releases = 2.5: must be 2 to 100"),
+            ("too many", "keep_releases = 101", "keep_releases = 101: must be 2 to 100"),
+            ("too rare", "gossip_interval_ms = 60001", "must be 100 to 60000"),
+            ("a section", "[net]\nport = 1", "net: unknown key"),
+            ("not TOML", "bind = ", "is not TOML"),
+            ("one key twice", "name = \"a\"\nname = \"b\"", "is not TOML"),
+        ];
+        for (case, text, expected) in cases {
+            let got = parse(text).unwrap_err().to_string();
+            assert!(got.contains(expected), "{case}: {got}");
+            assert!(got.starts_with("/etc/groundswell/agent.toml "), "{case}: {got}");
+            assert!(!got.contains(" 2 bad"), "{case}: one mistake, told once: {got}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_derived_is_asked_for() {
+        let path = Path::new("agent.toml");
+        let error = Config::parse(path, "", cut_off).unwrap_err();
+        let expected = "agent.toml has 2 bad value(s):\n  \
+            advertise: bind = \"0.0.0.0:7070\" names no address that other hosts can send to, and \
+            this host has no route to derive one from: set advertise = \"IP:7070\"\n  \
+            name: the hostname \"not a name\" cannot be one, set name (must be 1 to 63 of A-Z, \
+            a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit)";
+        assert_eq!(error.to_string(), expected);
+        let named = "bind = \"127.0.0.1:1\"\nname = \"a\"";
+        assert!(Config::parse(path, named, cut_off).is_ok(), "nothing to derive");
+    }
+
+    #[test]
+    fn load_reads_a_bounded_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let cause = |error: ConfigError| match error {
+            ConfigError::Read { source, .. } => source.to_string(),
+            other => other.to_string(),
+        };
+        assert!(cause(Config::load(&path).unwrap_err()).contains("No such file"));
+        std::fs::write(&path, "bind = \"127.0.0.1:7070\"\nname = \"a\"\n").unwrap();
+        assert_eq!(Config::load(&path).unwrap().name.as_str(), "a");
+        std::fs::write(&path, "#".repeat(70_000)).unwrap();
+        assert!(cause(Config::load(&path).unwrap_err()).contains("longer than 65536 bytes"));
+    }
+}

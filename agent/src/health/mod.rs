@@ -1,0 +1,183 @@
+//! The HTTP check of a service: ready yet, and well since (the hard signals of R24).
+//!
+//! [`wait_ready`] asks until the first good answer, [`watch`] from then on until too many bad ones
+//! in a row. Good is a status of 200 to 299, whole within the check's timeout; everything else is
+//! bad: no connection, no answer in time, a redirect, an endless body.
+
+mod url;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::header::{CONNECTION, HOST, USER_AGENT};
+use hyper::{Request, Uri};
+use hyper_util::rt::TokioIo;
+use proto::statement::Health;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::services::Variables;
+pub use url::UrlError;
+
+/// Longest body of an answer, in bytes.
+const BODY_BYTES_MAX: usize = 64 << 10;
+/// Longest pause between two questions while the service gets ready: it is down until then.
+const READY_PAUSE: Duration = Duration::from_millis(100);
+
+/// What to ask, how often, and what counts as failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    uri: Uri,
+    /// From start to the first good answer.
+    ready_timeout: Duration,
+    /// From one question to the next.
+    interval: Duration,
+    /// For one answer.
+    timeout: Duration,
+    /// Bad answers in a row that make a failure.
+    failures_max: u32,
+}
+
+impl Check {
+    /// The check of a release on a host with these variables; none where the release has none.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError`]: the URL names a variable that is not set, or is none once they are filled in.
+    pub fn new(health: &Health, variables: &Variables) -> Result<Option<Self>, UrlError> {
+        let Health { http, ready_timeout_s, interval_ms, timeout_ms, failures_max, warmup_s: _ } =
+            health;
+        let Some(http) = http else { return Ok(None) };
+        let ms = |ms: &u32| Duration::from_millis((*ms).into());
+        Ok(Some(Self {
+            uri: url::fill_in(http, variables)?,
+            ready_timeout: Duration::from_secs((*ready_timeout_s).into()),
+            interval: ms(interval_ms),
+            timeout: ms(timeout_ms),
+            failures_max: *failures_max,
+        }))
+    }
+}
+
+/// Asks until the first good answer.
+///
+/// # Errors
+///
+/// Not one within the check's `ready_timeout`: a line that says how the last question ended.
+pub async fn wait_ready(check: &Check) -> Result<(), String> {
+    let end = Instant::now() + check.ready_timeout;
+    let pause = check.interval.min(READY_PAUSE);
+    let mut last = String::from("not asked");
+    loop {
+        let next = Instant::now() + pause;
+        match tokio::time::timeout_at(end, ask(check)).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(bad)) => last = bad,
+            // Cut short by the end: the last whole answer says more.
+            Err(_) => {}
+        }
+        if next >= end {
+            let limit_s = check.ready_timeout.as_secs();
+            return Err(format!("{}: not ready within {limit_s} s: {last}", check.uri));
+        }
+        sleep_until(next).await;
+    }
+}
+
+/// Asks until `failures_max` bad answers in a row, and returns the evidence; or until `stop`, and
+/// returns nothing. A good answer clears the count.
+///
+/// A question is asked every `interval`, or as soon as the one before it is done with.
+pub async fn watch(check: &Check, stop: &CancellationToken) -> Option<String> {
+    let watched = async {
+        let mut in_a_row = 0_u32;
+        loop {
+            let next = Instant::now() + check.interval;
+            match ask(check).await {
+                Ok(()) => in_a_row = 0,
+                Err(bad) => {
+                    in_a_row += 1;
+                    tracing::debug!(uri = %check.uri, %bad, in_a_row, "bad health check");
+                    if in_a_row >= check.failures_max {
+                        return format!("{}: {bad}{}", check.uri, times(in_a_row));
+                    }
+                }
+            }
+            sleep_until(next).await;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        note = watched => Some(note),
+    }
+}
+
+/// How often it happened, in words behind it.
+fn times(count: u32) -> String {
+    const NAMES: [&str; 6] = ["three", "four", "five", "six", "seven", "eight"];
+    match count {
+        0 | 1 => String::new(),
+        2 => " twice in a row".to_owned(),
+        _ => match NAMES.get(count as usize - 3) {
+            Some(name) => format!(" {name} times in a row"),
+            None => format!(" {count} times in a row"),
+        },
+    }
+}
+
+/// One question. `Err`: in few words, why the answer is a bad one.
+async fn ask(check: &Check) -> Result<(), String> {
+    match timeout(check.timeout, get(&check.uri)).await {
+        Err(_) => Err(format!("no answer within {} ms", check.timeout.as_millis())),
+        Ok(answer) => answer,
+    }
+}
+
+async fn get(uri: &Uri) -> Result<(), String> {
+    let (host, port) = url::host_port(uri);
+    let stream = TcpStream::connect((host, port)).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        _ => format!("cannot connect: {error}"),
+    })?;
+    let failed = |error: hyper::Error| format!("no HTTP answer: {error}");
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let request = Request::get(path)
+        .header(HOST, authority)
+        .header(USER_AGENT, "groundswell")
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| format!("cannot ask: {error}"))?;
+    let exchange = async {
+        let response = sender.send_request(request).await.map_err(failed)?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(status.as_u16().to_string());
+        }
+        // Read to the end: a service that breaks in the middle of an answer is not well.
+        match Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                Err(format!("a body of more than {BODY_BYTES_MAX} bytes"))
+            }
+            Err(error) => Err(format!("the answer breaks off: {error}")),
+        }
+    };
+    // The connection is driven here and dropped with the answer: nothing is left in the background.
+    tokio::pin!(exchange);
+    tokio::select! {
+        answer = &mut exchange => answer,
+        ended = connection => match ended {
+            Ok(()) => exchange.await,
+            Err(error) => Err(failed(error)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

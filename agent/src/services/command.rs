@@ -1,0 +1,359 @@
+//! One command: started, waited for, killed when it takes too long; its output kept in a file.
+//!
+//! The output goes to a file rather than a pipe, because a service that stays behind keeps it
+//! open: nobody would ever see the end of a pipe. What such a service goes on writing there is cut
+//! only at the next command; one that writes much should keep its own log.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use super::process::Leader;
+
+/// Length from which a log is moved aside (`.log.old`) before the next command, in bytes.
+const LOG_BYTES_MAX: u64 = 1 << 20;
+/// Of a command's output, the last so many bytes are looked at.
+const TAIL_BYTES: u64 = 64 << 10;
+/// Longest last line in an error, in characters.
+const LAST_LINE_CHARS: usize = 200;
+/// How long a killed process may take to go.
+const KILL_LIMIT: Duration = Duration::from_secs(5);
+
+/// A command and all it needs.
+#[derive(Debug)]
+pub(super) struct Script<'a> {
+    /// `start` or `stop`: how errors and the log call it.
+    pub(super) name: &'static str,
+    /// For `/bin/sh -c`.
+    pub(super) text: &'a str,
+    pub(super) directory: &'a Path,
+    /// All of its environment.
+    pub(super) variables: &'a [(String, String)],
+    pub(super) timeout: Duration,
+    pub(super) log: &'a Path,
+    /// Where it is on record while it runs, so that an agent started anew can end it.
+    pub(super) record: &'a Path,
+}
+
+/// Why a command did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    #[error("{name}: cannot write {}: {source}", path.display())]
+    File { name: &'static str, path: PathBuf, source: io::Error },
+    #[error("{name} cannot be run in {}: {source}", directory.display())]
+    Spawn { name: &'static str, directory: PathBuf, source: io::Error },
+    #[error("{name} did not end within {timeout:?}{}", Last(last))]
+    Timeout { name: &'static str, timeout: Duration, last: String },
+    #[error("{name} {}{}", Ended(*status), Last(last))]
+    Exit { name: &'static str, status: ExitStatus, last: String },
+}
+
+impl CommandError {
+    /// Whether the command itself said no, by its exit code, rather than the host or the clock.
+    pub(super) fn is_exit(&self) -> bool {
+        matches!(self, Self::Exit { .. })
+    }
+}
+
+struct Last<'a>(&'a str);
+
+impl std::fmt::Display for Last<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            "" => Ok(()),
+            last => write!(f, ": {last}"),
+        }
+    }
+}
+
+struct Ended(ExitStatus);
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.0.code(), self.0.signal()) {
+            (Some(code), _) => write!(f, "exited {code}"),
+            (None, Some(signal)) => write!(f, "was killed by signal {signal}"),
+            (None, None) => f.write_str("ended in an unknown way"),
+        }
+    }
+}
+
+impl Script<'_> {
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`CommandError`]. After a timeout nothing of its process group is left.
+    pub(super) fn run(&self) -> Result<(), CommandError> {
+        let file = |path: &Path| {
+            let path = path.to_owned();
+            move |source| CommandError::File { name: self.name, path, source }
+        };
+        let (log, start) = self.open_log().map_err(file(self.log))?;
+        let output = || log.try_clone().map(Stdio::from);
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", self.text])
+            .current_dir(self.directory)
+            .env_clear()
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(output().map_err(file(self.log))?)
+            .stderr(output().map_err(file(self.log))?)
+            .process_group(0)
+            .spawn()
+            .map_err(|source| self.spawn_error(source))?;
+        let leader = Pid::from_child(&child);
+        // Best effort: without the record only an agent killed right now would miss it.
+        if let Some(Err(error)) = Leader::of(leader).map(|leader| leader.record(self.record)) {
+            tracing::warn!(%error, path = %self.record.display(), "cannot record a command");
+        }
+        let ended = self.wait(&mut child);
+        let _ = fs::remove_file(self.record);
+        let status = ended.map_err(|source| self.spawn_error(source))?;
+        let last = || last_line(self.log, start);
+        match status {
+            None => {
+                Err(CommandError::Timeout { name: self.name, timeout: self.timeout, last: last() })
+            }
+            Some(status) if !status.success() => {
+                Err(CommandError::Exit { name: self.name, status, last: last() })
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn spawn_error(&self, source: io::Error) -> CommandError {
+        CommandError::Spawn { name: self.name, directory: self.directory.to_owned(), source }
+    }
+
+    /// Its exit status; `None`: it took too long and was killed.
+    fn wait(&self, child: &mut std::process::Child) -> io::Result<Option<ExitStatus>> {
+        let end = Instant::now() + self.timeout;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(Some(status));
+            }
+            if Instant::now() >= end {
+                // Not waited for yet, so the id still is this child's and its group's.
+                let group = Pid::from_child(child);
+                let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+                child.wait()?;
+                return Ok(None);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(20));
+        }
+    }
+
+    /// The log, and its length before this command's output.
+    fn open_log(&self) -> io::Result<(File, u64)> {
+        if let Some(directory) = self.log.parent() {
+            fs::create_dir_all(directory)?;
+        }
+        if fs::metadata(self.log).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
+            fs::rename(self.log, self.log.with_extension("log.old"))?;
+        }
+        let mut log = OpenOptions::new().append(true).create(true).open(self.log)?;
+        writeln!(log, "== {} in {}", self.name, self.directory.display())?;
+        let start = log.metadata()?.len();
+        Ok((log, start))
+    }
+}
+
+/// Kills the command on record at `path`, if it still runs.
+///
+/// # Errors
+///
+/// What is left: a process that not even SIGKILL ended.
+pub(super) fn end_recorded(path: &Path) -> Result<(), String> {
+    if let Some(leader) = Leader::on_record(path) {
+        tracing::warn!(?leader, "ending a command that an earlier agent left running");
+        if !leader.kill_group(KILL_LIMIT) {
+            return Err(format!("a command left running cannot be killed: {leader:?}"));
+        }
+    }
+    let _ = fs::remove_file(path);
+    Ok(())
+}
+
+/// The last line that says something, of what was written to `log` from `start` on.
+fn last_line(log: &Path, start: u64) -> String {
+    let tail = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let from = file.metadata()?.len().saturating_sub(TAIL_BYTES).max(start);
+        file.seek(SeekFrom::Start(from))?;
+        let mut tail = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    let tail = tail().unwrap_or_default();
+    let text = String::from_utf8_lossy(&tail);
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
+    line.unwrap_or_default().chars().filter(|c| !c.is_control()).take(LAST_LINE_CHARS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        timeout: Duration,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { dir: tempfile::tempdir().unwrap(), timeout: Duration::from_secs(20) }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn run(&self, text: &str) -> Result<(), CommandError> {
+            let variables = [("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+            Script {
+                name: "start",
+                text,
+                directory: self.dir.path(),
+                variables: &variables,
+                timeout: self.timeout,
+                log: &self.path("logs/web.log"),
+                record: &self.path("web.command"),
+            }
+            .run()
+        }
+    }
+
+    fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !done() {
+            assert!(Instant::now() < end, "{what}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn runs(pid: &str) -> bool {
+        let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+        Leader::of(pid).is_some()
+    }
+
+    fn kill(pid: &str) {
+        let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+
+    #[test]
+    fn exit_code_and_last_line_are_told() {
+        let bench = Bench::new();
+        let cases = [
+            (
+                "a code and a line",
+                "echo out; echo 'no such port' >&2; exit 3",
+                "start exited 3: no such port",
+            ),
+            ("blank lines do not count", "echo why; echo; echo ' '; exit 1", "start exited 1: why"),
+            ("silence", "exit 7", "start exited 7"),
+            ("a signal", "kill -9 $$", "start was killed by signal 9"),
+            (
+                "no such program",
+                "bin/nothing",
+                "start exited 127: /bin/sh: 1: bin/nothing: not found",
+            ),
+        ];
+        for (case, text, expected) in cases {
+            let error = bench.run(text).unwrap_err();
+            assert_eq!(error.to_string(), expected, "{case}");
+            assert!(error.is_exit(), "{case}");
+        }
+        assert!(bench.run("echo fine").is_ok());
+        assert!(!bench.path("web.command").exists(), "on record only while it runs");
+    }
+
+    #[test]
+    fn the_environment_is_what_was_given() {
+        let bench = Bench::new();
+        bench.run("env > env; pwd > pwd").unwrap();
+        let env = fs::read_to_string(bench.path("env")).unwrap();
+        let names: Vec<_> = env.lines().filter_map(|line| line.split('=').next()).collect();
+        assert!(
+            names.iter().all(|name| ["PATH", "PWD", "OLDPWD", "SHLVL", "_"].contains(name)),
+            "{env}"
+        );
+        let pwd = fs::read_to_string(bench.path("pwd")).unwrap();
+        assert_eq!(Path::new(pwd.trim()), bench.dir.path().canonicalize().unwrap());
+    }
+
+    #[test]
+    fn what_it_leaves_behind_neither_blocks_nor_dies() {
+        let bench = Bench::new();
+        bench.run("sleep 600 & echo $! > pid").unwrap();
+        let pid = fs::read_to_string(bench.path("pid")).unwrap();
+        assert!(runs(&pid), "the service outlives its start command");
+        kill(&pid);
+    }
+
+    #[test]
+    fn a_timeout_takes_the_process_group() {
+        let mut bench = Bench::new();
+        bench.timeout = Duration::from_millis(300);
+        let error = bench.run("sleep 600 & echo $! > pid; echo waiting; wait").unwrap_err();
+        assert_eq!(error.to_string(), "start did not end within 300ms: waiting");
+        assert!(!error.is_exit());
+        let pid = fs::read_to_string(bench.path("pid")).unwrap();
+        wait_until("the command's child is gone", || !runs(&pid));
+    }
+
+    #[test]
+    fn a_command_of_a_killed_agent_is_ended_and_nothing_else() {
+        let bench = Bench::new();
+        let record = bench.path("web.command");
+        assert!(end_recorded(&record).is_ok(), "nothing on record");
+        let mut other = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        let mut left = Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        Leader::of(Pid::from_child(&left)).unwrap().record(&record).unwrap();
+        end_recorded(&record).unwrap();
+        assert_eq!(left.wait().unwrap().signal(), Some(9));
+        assert!(other.try_wait().unwrap().is_none(), "another process is left alone");
+        assert!(!record.exists());
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+
+    #[test]
+    fn a_long_log_is_moved_aside_and_its_tail_is_enough() {
+        let bench = Bench::new();
+        let noise = "i=0; while [ $i -lt 30000 ]; do echo 'a line of forty characters, more or less'; \
+                     i=$((i+1)); done; echo last; exit 1";
+        let error = bench.run(noise).unwrap_err();
+        assert_eq!(error.to_string(), "start exited 1: last");
+        assert!(fs::metadata(bench.path("logs/web.log")).unwrap().len() > LOG_BYTES_MAX);
+        bench.run("true").unwrap();
+        assert!(fs::metadata(bench.path("logs/web.log")).unwrap().len() < 1_000);
+        assert!(bench.path("logs/web.log.old").exists());
+    }
+
+    #[test]
+    fn no_directory_to_run_in() {
+        let bench = Bench::new();
+        let error = Script {
+            name: "stop",
+            text: "true",
+            directory: &bench.path("missing"),
+            variables: &[],
+            timeout: bench.timeout,
+            log: &bench.path("log"),
+            record: &bench.path("record"),
+        }
+        .run()
+        .unwrap_err();
+        assert!(error.to_string().starts_with("stop cannot be run in "), "{error}");
+        assert!(!error.is_exit());
+    }
+}

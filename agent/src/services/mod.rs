@@ -1,0 +1,113 @@
+//! Running a service by its release's commands (R23), and what activation asks of the outside.
+//!
+//! [`Services`] is the seam between the order of an activation's steps ([`crate::activate`]) and
+//! the processes of this machine. Its real side is [`Shell`]: `/bin/sh -c`, in the release's
+//! directory, in a process group of its own. A command must return; what it leaves behind in the
+//! background is the service, which outlives the agent and is never killed by it. Only a command
+//! that does not return in time is killed, with its process group.
+//!
+//! **Environment of a command**: `PATH`, `LANG`, `HOME` (= `shared/`), then the variables of
+//! `shared/env`, then
+//!
+//! | variable | value |
+//! |---|---|
+//! | `SWELL_SERVICE` | the service's name |
+//! | `SWELL_RELEASE` | the version whose command this is |
+//! | `SWELL_FROM` | the version this host moves away from; unset where there is none |
+//! | `SWELL_DIRECTION` | `forward`, or `back` |
+//! | `SWELL_DIR` | the release's directory, also the working directory |
+//! | `SWELL_SHARED` | the directory that outlives releases: the only one the service writes to |
+//!
+//! Nothing else: not what the agent was started with.
+
+mod command;
+mod env;
+mod process;
+mod shell;
+
+use std::path::Path;
+
+use proto::Version;
+use proto::receipt::Cause;
+
+pub(crate) use env::is_variable_name;
+pub use env::{EnvError, EnvProblem, Variables};
+pub use process::boot_id;
+pub use shell::Shell;
+
+use crate::activate::{Installed, Paths};
+
+/// Whether a command runs because something is brought or because it is taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Forward,
+    Back,
+}
+
+impl Way {
+    /// The value of `SWELL_DIRECTION`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Back => "back",
+        }
+    }
+}
+
+/// Whose command to run, and in what direction the host is going.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    pub paths: &'a Paths,
+    /// The release whose command or check it is.
+    pub release: &'a Installed,
+    /// The version this host moves away from.
+    pub leaving: Option<&'a Version>,
+    pub way: Way,
+}
+
+/// Why something did not work, and whose fault it is taken for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    pub cause: Cause,
+    /// The evidence in a line, for people.
+    pub note: String,
+}
+
+impl Failure {
+    /// The host's fault: its disk, its settings, a command that does not end.
+    pub fn host(note: impl Into<String>) -> Self {
+        Self { cause: Cause::Host, note: note.into() }
+    }
+
+    /// The release's fault.
+    pub fn release(note: impl Into<String>) -> Self {
+        Self { cause: Cause::Release, note: note.into() }
+    }
+}
+
+/// What activation asks of the machine besides its disk. Each call blocks until it is done.
+///
+/// # Errors
+///
+/// [`Failure`], with the evidence.
+#[expect(clippy::missing_errors_doc, reason = "said once, above, for all calls")]
+pub trait Services: Send + Sync {
+    /// Whatever can be known to be wrong before anything is stopped: settings that do not parse, a
+    /// health URL that names an unknown variable.
+    fn prepare(&self, call: Call<'_>) -> Result<(), Failure>;
+
+    /// Whether the tree in `directory` is exactly what `manifest` says.
+    fn verify(&self, manifest: &[u8], directory: &Path) -> Result<(), Failure>;
+
+    /// Runs the start command.
+    fn start(&self, call: Call<'_>) -> Result<(), Failure>;
+
+    /// Runs the stop command.
+    fn stop(&self, call: Call<'_>) -> Result<(), Failure>;
+
+    /// Waits until the service answers its health check, within the release's limit.
+    fn ready(&self, call: Call<'_>) -> Result<(), Failure>;
+
+    /// Ends a command that an agent, killed in the middle of it, left running.
+    fn end_left_over(&self, paths: &Paths) -> Result<(), Failure>;
+}
