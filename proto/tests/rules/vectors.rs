@@ -1,0 +1,132 @@
+//! Statements, a receipt, a certificate and a frame as earlier builds wrote them: all of them must
+//! be read for as long as there are fleets that hold such. A line is `name id bytes`, tab between.
+//!
+//! The file is only ever added to. `SWELL_WRITE_VECTORS=1` adds the lines that are missing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use proto::certificate::{Certificate, Claim};
+use proto::dsse::Envelope;
+use proto::receipt::{Cause, Receipt, SignedReceipt, State};
+use proto::statement::{Action, ENVELOPE_BYTES_MAX, Payload, Statement};
+use proto::trust::{Standing, verify};
+use proto::wire::SwarmRequest;
+use proto::{Digest, HostId, codec};
+
+use crate::fleet::*;
+
+fn path() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/v1.tsv")
+}
+
+fn failed() -> SignedReceipt {
+    Receipt {
+        rollout: rollout().envelope().id(),
+        host: HostId::of(&public(HOSTS)),
+        sequence: 7,
+        attempt: 1,
+        state: State::Reverted,
+        cause: Some(Cause::Release),
+        note: "healthz answered 500 three times".to_owned(),
+    }
+    .sign(&key(HOSTS))
+}
+
+/// What this version writes, by name.
+fn written() -> Vec<(&'static str, Vec<u8>)> {
+    let second = next(&rollout(), "2");
+    let promote = directive(&rollout(), 3, Action::Promote, ANNA);
+    let certificate = Certificate {
+        rollout: rollout().envelope().id(),
+        claim: Claim::Halt,
+        receipts: vec![failed()],
+    };
+    let frame = codec::encode(&SwarmRequest::Piece { artifact: Digest::of(b"a"), index: 300 }, 256);
+    vec![
+        ("root", signed(&root(), &[ROOT])),
+        ("host", signed(&host(HOSTS), &[HOST_CA])),
+        ("release", signed(&release("1"), &[CI, COORDINATOR])),
+        ("release", signed(&release("2"), &[CI, COORDINATOR])),
+        ("rollout", signed(&rollout(), &[ANNA, CLEO])),
+        ("rollout", signed(&second, &[ANNA])),
+        ("rollout", signed(&undo(&second, COORDINATOR), &[COORDINATOR])),
+        ("directive", signed(&promote, &[ANNA])),
+        ("receipt", failed().to_text().into_bytes()),
+        ("certificate", certificate.to_bytes()),
+        (
+            "frame",
+            frame.unwrap().iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect(),
+        ),
+    ]
+}
+
+fn id_of(name: &str, bytes: &[u8]) -> Digest {
+    match name {
+        "receipt" | "certificate" | "frame" => Digest::of(bytes),
+        _ => Envelope::parse(bytes, ENVELOPE_BYTES_MAX).unwrap().id(),
+    }
+}
+
+fn line(name: &str, bytes: &[u8]) -> String {
+    format!("{name}\t{:#}\t{}\n", id_of(name, bytes), String::from_utf8_lossy(bytes))
+}
+
+#[test]
+fn what_was_written_is_still_written_the_same() {
+    let mut text = std::fs::read_to_string(path()).unwrap_or_default();
+    let missing: String = written()
+        .iter()
+        .map(|(name, bytes)| line(name, bytes))
+        .filter(|line| !text.contains(line.as_str()))
+        .collect();
+    if std::env::var_os("SWELL_WRITE_VECTORS").is_some() && !missing.is_empty() {
+        text.push_str(&missing);
+        std::fs::write(path(), &text).unwrap();
+        return;
+    }
+    assert_eq!(missing, "", "the format changed: hosts of the last version read these otherwise");
+}
+
+/// The same statements, from the file alone.
+#[test]
+fn what_was_written_is_still_read() {
+    let text = std::fs::read_to_string(path()).unwrap();
+    let mut chain = None;
+    let mut seen = BTreeMap::<_, u32>::new();
+    for line in text.lines() {
+        let [name, id, body] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let (id, body) = (parsed::<Digest>(id), body.as_bytes());
+        assert_eq!(id_of(name, body), id, "{name}");
+        *seen.entry(name.to_owned()).or_default() += 1;
+        match name {
+            "root" => chain = Some(proto::trust::Chain::genesis(body, id).unwrap()),
+            "receipt" => {
+                let text = std::str::from_utf8(body).unwrap();
+                let receipt = SignedReceipt::from_text(text).unwrap();
+                assert_eq!(receipt.verify(&public(HOSTS)).unwrap().sequence, 7);
+            }
+            "certificate" => {
+                let certificate = Certificate::parse(body).unwrap();
+                let chain = chain.as_ref().unwrap();
+                let rollout = chain.rollout(&certificate.rollout).unwrap();
+                assert_eq!(certificate.verify(certificate.rollout, rollout).unwrap().len(), 1);
+            }
+            "frame" => {
+                let hex = std::str::from_utf8(body).unwrap();
+                let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+                let frame: Vec<_> = (0..hex.len()).step_by(2).map(byte).collect();
+                let request: SwarmRequest = codec::decode(&frame, 256).unwrap();
+                assert!(matches!(request, SwarmRequest::Piece { index: 300, .. }));
+            }
+            kind => {
+                let chain = chain.as_mut().unwrap();
+                let verified = verify(chain, body, NOW).unwrap();
+                assert_eq!(verified.standing, Standing::Effective, "{kind}");
+                assert_eq!(Statement::parse(&verified.envelope).unwrap().kind().name(), kind);
+                chain.learn(&verified);
+            }
+        }
+    }
+    assert_eq!(seen.values().sum::<u32>() as usize, written().len());
+}
