@@ -11,7 +11,9 @@
 //! | [`host`] | one host in one scope: inputs to effects (R12, R15, R17, R18) |
 //! | [`receipts`] | the verified receipts a member holds of a rollout; certificates from them (R17) |
 //! | [`report`] | where a rollout stands, for people: the very values the hosts decide by |
+//! | [`fleet`] | the fleet as one member sees it: every question that only reads, answered |
 
+pub mod fleet;
 pub mod gate;
 pub mod host;
 pub mod plan;

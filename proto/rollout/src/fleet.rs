@@ -1,0 +1,179 @@
+//! The fleet, for people, as one member sees it: the same answers from the coordinator and from any
+//! agent (`swell --via HOST`).
+//!
+//! An [`Observer`] keeps what has to be followed over time: who was heard when, in which rollout.
+//! An [`Outlook`] puts it together with what the member holds now and answers every
+//! [`ControlRequest`] that only reads. No IO: gossip values, statements and the time come in.
+
+mod answer;
+mod outlook;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proto::certificate::{Certificate, Claim};
+use proto::receipt::SignedReceipt;
+use proto::record;
+use proto::statement::{Action, Rollout};
+use proto::trust::Chain;
+use proto::wire::ControlRequest;
+use proto::{Digest, HostId};
+
+pub use answer::refused;
+pub use outlook::{Outlook, Pending};
+
+use crate::receipts::Receipts;
+
+/// Rollouts that were replaced and whose receipts are still kept, the newest.
+const REPLACED_MAX: usize = 32;
+
+/// What a member says in gossip: the newest word of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// `ip:port`.
+    pub address: String,
+    /// Heard of lately.
+    pub alive: bool,
+    /// As in [`proto::record`], checked to be the member's own.
+    pub values: BTreeMap<String, String>,
+}
+
+/// Follows the rollouts of all scopes: receipts as they come, certificates, time without pauses.
+#[derive(Debug, Clone, Default)]
+pub struct Observer {
+    followed: BTreeMap<Digest, Followed>,
+    /// What certificates have proven, of all rollouts.
+    claims: BTreeMap<Digest, BTreeSet<Claim>>,
+    /// The receipt of each slot as last read, so that gossip that repeats itself costs nothing.
+    read: BTreeMap<(HostId, usize), String>,
+}
+
+#[derive(Debug, Clone)]
+struct Followed {
+    receipts: Receipts,
+    /// Time that the member held the rollout, without pauses.
+    held_ms: u64,
+    /// When that was last counted.
+    counted_ms: u64,
+}
+
+impl Observer {
+    /// Takes in what the member holds and hears at `now_ms` of its own clock that never steps.
+    /// Called whenever either changes, and every few seconds.
+    pub fn observe(&mut self, now_ms: u64, chain: &Chain, members: &BTreeMap<HostId, Seen>) {
+        self.follow(now_ms, chain);
+        for (host, seen) in members {
+            for slot in 0..record::SLOTS {
+                if let Some(text) = seen.values.get(&record::receipt_key(slot)) {
+                    self.hear(now_ms, host, slot, text);
+                }
+            }
+        }
+        self.read.retain(|(host, _), _| members.contains_key(host));
+    }
+
+    /// Takes in a verified certificate of a rollout that `chain` holds.
+    pub fn certify(&mut self, now_ms: u64, chain: &Chain, certificate: &Certificate) {
+        let Some(rollout) = chain.rollout(&certificate.rollout) else { return };
+        if !self.claims.entry(certificate.rollout).or_default().insert(certificate.claim) {
+            return;
+        }
+        // Receipts of a rollout that nobody speaks of any more are still its history.
+        let followed = self.begin(now_ms, certificate.rollout, rollout);
+        for receipt in &certificate.receipts {
+            // Verified with the certificate; one that is older than what is held is left out.
+            let _ = followed.receipts.offer(now_ms, receipt.clone());
+        }
+        self.forget_replaced(chain);
+    }
+
+    /// The claims about rollouts of `chain` for which no certificate has been taken in: what the
+    /// caller holds of these goes to [`Self::certify`].
+    pub fn unproven(&self, chain: &Chain) -> Vec<(Digest, Claim)> {
+        let rollouts = chain.heads().flat_map(|(scope, _)| chain.history(scope));
+        let claims = rollouts.flat_map(|(id, _)| [(id, Claim::Halt), (id, Claim::Complete)]);
+        claims.filter(|(id, claim)| !self.claimed(id, *claim)).collect()
+    }
+
+    fn claimed(&self, rollout: &Digest, claim: Claim) -> bool {
+        self.claims.get(rollout).is_some_and(|claims| claims.contains(&claim))
+    }
+
+    fn begin(&mut self, now_ms: u64, id: Digest, rollout: &Rollout) -> &mut Followed {
+        self.followed.entry(id).or_insert_with(|| {
+            // What was read before this rollout was known is read again.
+            self.read.clear();
+            let receipts = Receipts::new(id, Arc::new(rollout.clone()), now_ms);
+            Followed { receipts, held_ms: 0, counted_ms: now_ms }
+        })
+    }
+
+    fn follow(&mut self, now_ms: u64, chain: &Chain) {
+        for (_, head) in chain.heads() {
+            for id in [Some(head.rollout), head.conflict].into_iter().flatten() {
+                if let Some(rollout) = chain.rollout(&id) {
+                    self.begin(now_ms, id, rollout);
+                }
+            }
+        }
+        for (id, followed) in &mut self.followed {
+            let paused =
+                chain.directive(id).is_some_and(|(_, directive)| directive.action == Action::Pause);
+            if !paused {
+                followed.held_ms += now_ms.saturating_sub(followed.counted_ms);
+            }
+            followed.counted_ms = now_ms;
+        }
+        self.forget_replaced(chain);
+    }
+
+    fn forget_replaced(&mut self, chain: &Chain) {
+        let current = |id: &Digest, rollout: &Rollout| {
+            let head = chain.head(&rollout.scope());
+            head.is_some_and(|head| head.rollout == *id || head.conflict == Some(*id))
+        };
+        let mut replaced: Vec<_> = self
+            .followed
+            .iter()
+            .map(|(id, followed)| (*id, followed.receipts.rollout()))
+            .filter(|(id, rollout)| !current(id, rollout))
+            .map(|(id, rollout)| (rollout.created, id))
+            .collect();
+        replaced.sort_unstable();
+        let surplus = replaced.len().saturating_sub(REPLACED_MAX);
+        for (_, id) in &replaced[..surplus] {
+            self.followed.remove(id);
+        }
+    }
+
+    fn hear(&mut self, now_ms: u64, host: &HostId, slot: usize, text: &str) {
+        let place = (host.clone(), slot);
+        if self.read.get(&place).is_some_and(|read| read == text) {
+            return;
+        }
+        // Other versions may write other things: what is no receipt is not looked at again.
+        if let Ok(signed) = SignedReceipt::from_text(text)
+            && let Ok(rollout) = signed.claimed_rollout()
+            && let Some(followed) = self.followed.get_mut(&rollout)
+        {
+            let _ = followed.receipts.offer(now_ms, signed);
+        }
+        self.read.insert(place, text.to_owned());
+    }
+}
+
+/// Whether a request only reads, so that [`Outlook::answer`] answers it.
+pub const fn only_reads(request: &ControlRequest) -> bool {
+    matches!(
+        request,
+        ControlRequest::Fleet
+            | ControlRequest::Rollout(_)
+            | ControlRequest::Statement { .. }
+            | ControlRequest::Release { .. }
+            | ControlRequest::Releases { .. }
+            | ControlRequest::Scope(_)
+    )
+}
+
+#[cfg(test)]
+mod test;

@@ -1,0 +1,279 @@
+//! What one member sees, put together for people.
+
+use std::collections::BTreeMap;
+
+use proto::certificate::Claim;
+use proto::receipt::{Receipt, State};
+use proto::record::{self, HostRecord, ProgressRecord};
+use proto::report::{FleetReport, HostReport, RolloutReport, ServiceReport};
+use proto::statement::{Host, Role, Rollout};
+use proto::trust::Chain;
+use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts};
+use proto::{Digest, HostId, KeyId, Name, Scope, Service};
+
+use super::{Observer, Seen};
+use crate::Now;
+use crate::gate::Order;
+use crate::receipts::Receipts;
+use crate::report::{self, HostFacts, View};
+
+/// Rollouts of a scope that its history tells of at most.
+const HISTORY_MAX: usize = 1_000;
+/// Fewest digits by which a rollout can be named.
+const PREFIX_MIN: usize = 4;
+
+/// A rollout that lacks signatures: no member's chain holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    pub id: Digest,
+    pub rollout: Rollout,
+    /// What is missing, for people.
+    pub missing: String,
+}
+
+/// All that a member's answers depend on.
+#[derive(Clone, Copy)]
+pub struct Outlook<'a> {
+    /// Name of the member that answers.
+    pub seen_by: &'a Name,
+    pub now: Now,
+    pub chain: &'a Chain,
+    pub observer: &'a Observer,
+    /// Everybody in gossip, the member itself with them.
+    pub members: &'a BTreeMap<HostId, Seen>,
+    /// Verified host statements.
+    pub hosts: &'a [Host],
+    pub pending: &'a [Pending],
+    /// The envelope of a statement, by id.
+    pub statement: &'a dyn Fn(&Digest) -> Option<Vec<u8>>,
+    /// The envelope of a host's statement.
+    pub host_statement: &'a dyn Fn(&HostId) -> Option<Vec<u8>>,
+}
+
+impl Outlook<'_> {
+    /// The whole fleet: every host with what it serves, the newest rollout of each scope.
+    pub fn fleet_report(&self) -> FleetReport {
+        let root = self.chain.root();
+        let coordinator = |(_, key): (_, &proto::PublicKey)| self.is_alive(&HostId::of(key));
+        let mut hosts: Vec<_> = self.hosts.iter().map(|host| self.host_report(host)).collect();
+        hosts.sort_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
+        let heads = self.chain.heads();
+        FleetReport {
+            fleet: self.chain.fleet().clone(),
+            seen_by: self.seen_by.clone(),
+            at: self.now.unix,
+            root_version: root.version,
+            coordinator_alive: root.keys_of(&Role::Admit).any(coordinator),
+            hosts,
+            rollouts: heads.filter_map(|(_, head)| self.rollout_report(&head.rollout)).collect(),
+        }
+    }
+
+    /// Where a rollout stands; none if it is not known here.
+    pub fn rollout_report(&self, id: &Digest) -> Option<RolloutReport> {
+        let pending = self.pending.iter().find(|pending| pending.id == *id);
+        let rollout = self.chain.rollout(id);
+        let rollout = rollout.or_else(|| pending.map(|pending| &pending.rollout))?;
+        let followed = self.observer.followed.get(id);
+        // One that nobody follows has no receipts here, and none is waited for.
+        let none = || Receipts::new(*id, rollout.clone().into(), self.now.boot_ms);
+        let unfollowed = followed.is_none().then(none);
+        let receipts = followed.map(|followed| &followed.receipts).or(unfollowed.as_ref())?;
+        let head = self.chain.head(&rollout.scope());
+        let artifact = self.chain.release(&rollout.to.release).map(|release| release.artifact.id);
+        let author = self.name_of_key(&rollout.author);
+        let names: BTreeMap<_, _> = self.hosts.iter().map(|host| (&host.id, &host.name)).collect();
+        let facts_of = |host: &HostId| self.host_facts(host, names.get(host).copied(), artifact);
+        Some(report::rollout_report(&View {
+            receipts,
+            now: self.now,
+            held_ms: followed.map_or(0, |followed| followed.held_ms),
+            pending: pending.map(|pending| pending.missing.as_str()),
+            order: self.order(id),
+            halted: self.observer.claimed(id, Claim::Halt),
+            complete: self.observer.claimed(id, Claim::Complete),
+            conflict: head.is_some_and(|head| head.conflict.is_some()),
+            superseded: head.is_some_and(|head| head.epoch > rollout.epoch),
+            author: &author,
+            facts_of: &facts_of,
+        }))
+    }
+
+    /// The rollout a person means.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: none or several have that id, or the scope has none.
+    pub fn find_rollout(&self, query: &RolloutQuery) -> Result<Digest, Refused> {
+        let found = match query {
+            RolloutQuery::Id(prefix) => return self.find_by_prefix(prefix),
+            RolloutQuery::Scope(scope) => self.newest(|candidate| candidate == scope),
+            RolloutQuery::Latest => self.newest(|_| true),
+        };
+        found.ok_or_else(|| match query {
+            RolloutQuery::Scope(scope) => not_found(format!("{scope} has no rollout")),
+            RolloutQuery::Id(_) | RolloutQuery::Latest => {
+                not_found("there is no rollout yet".to_owned())
+            }
+        })
+    }
+
+    /// Everything a plan needs about a scope.
+    pub fn scope_facts(&self, scope: &Scope) -> ScopeFacts {
+        let head = self.chain.head(scope);
+        let history = self.chain.history(scope);
+        let complete = |id: &Digest| self.observer.claimed(id, Claim::Complete);
+        let stable = history.iter().find(|(id, _)| complete(id));
+        let hosts = self.hosts.iter().filter(|host| host.env().as_ref() == Some(&scope.env));
+        let with_envelope =
+            |host: &Host| Some(((self.host_statement)(&host.id)?, self.is_alive(&host.id)));
+        let past = |(id, rollout): &&(Digest, &Rollout)| {
+            complete(id) || head.is_some_and(|head| head.epoch > rollout.epoch)
+        };
+        let directive = head.and_then(|head| self.chain.directive(&head.rollout));
+        ScopeFacts {
+            rollout: head.and_then(|head| (self.statement)(&head.rollout)),
+            report: head.and_then(|head| self.rollout_report(&head.rollout)),
+            stable: stable.and_then(|(_, rollout)| (self.statement)(&rollout.to.release)),
+            hosts: hosts.filter_map(with_envelope).collect(),
+            directive_sequence: directive.map_or(0, |(_, directive)| directive.sequence),
+            history: history
+                .iter()
+                .filter(past)
+                .take(HISTORY_MAX)
+                .map(|(id, rollout)| (*id, rollout.to.version.clone()))
+                .collect(),
+        }
+    }
+
+    // --- rollouts ---
+
+    fn order(&self, rollout: &Digest) -> Option<Order> {
+        let (_, directive) = self.chain.directive(rollout)?;
+        let (sequence, action, wave) = (directive.sequence, directive.action, directive.wave);
+        Some(Order { sequence, action, wave })
+    }
+
+    /// The newest rollout of the scopes that fit; one that waits for signatures is newer than the
+    /// one it would replace.
+    fn newest(&self, fits: impl Fn(&Scope) -> bool) -> Option<Digest> {
+        let effective = self
+            .chain
+            .heads()
+            .filter(|(scope, _)| fits(scope))
+            .filter_map(|(_, head)| Some((self.chain.rollout(&head.rollout)?, head.rollout)));
+        let pending = self.pending.iter().map(|pending| (&pending.rollout, pending.id));
+        let pending = pending.filter(|(rollout, _)| fits(&rollout.scope()));
+        let newest = effective.chain(pending).max_by_key(|(rollout, id)| (rollout.created, *id));
+        newest.map(|(_, id)| id)
+    }
+
+    fn find_by_prefix(&self, prefix: &str) -> Result<Digest, Refused> {
+        let hex = prefix.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !hex || !(PREFIX_MIN..=64).contains(&prefix.len()) {
+            return Err(Refused {
+                kind: RefusedKind::Invalid,
+                reason: format!("a rollout is named by {PREFIX_MIN} to 64 hex digits"),
+                next: String::new(),
+            });
+        }
+        let scopes = self.chain.heads().map(|(scope, _)| scope);
+        let known = scopes.flat_map(|scope| self.chain.history(scope)).map(|(id, _)| id);
+        let mut fitting: Vec<_> = known
+            .chain(self.pending.iter().map(|pending| pending.id))
+            .filter(|id| format!("{id:#}").starts_with(prefix))
+            .collect();
+        fitting.sort_unstable();
+        fitting.dedup();
+        match fitting[..] {
+            [id] => Ok(id),
+            [] => Err(not_found(format!("no rollout has an id that starts with {prefix}"))),
+            [one, other, ..] => Err(Refused {
+                kind: RefusedKind::Invalid,
+                reason: format!("{prefix} may be {one} or {other}"),
+                next: "give more digits".to_owned(),
+            }),
+        }
+    }
+
+    // --- hosts ---
+
+    fn is_alive(&self, host: &HostId) -> bool {
+        self.members.get(host).is_some_and(|seen| seen.alive)
+    }
+
+    /// The owner of a key, or the key itself once the root has forgotten it.
+    fn name_of_key(&self, key: &KeyId) -> Name {
+        let entry = self.chain.root().keys.get(key);
+        entry.map_or_else(|| as_name(key.as_str()), |entry| entry.owner.clone())
+    }
+
+    fn host_report(&self, host: &Host) -> HostReport {
+        let seen = self.members.get(&host.id);
+        let value = |key: &str| seen.and_then(|seen| seen.values.get(key));
+        let record = value(record::HOST).and_then(|text| record::from_text::<HostRecord>(text));
+        HostReport {
+            id: host.id.clone(),
+            name: host.name.clone(),
+            env: host.env(),
+            zone: host.zone(),
+            labels: host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
+            address: seen.map(|seen| seen.address.clone()),
+            alive: seen.is_some_and(|seen| seen.alive),
+            agent_version: record.map(|record| record.version),
+            services: self.services_on(&host.id),
+        }
+    }
+
+    /// By the receipt of the newest rollout of each service in which the host has spoken.
+    fn services_on(&self, host: &HostId) -> Vec<ServiceReport> {
+        let mut newest: BTreeMap<&Service, (&Rollout, &Receipt)> = BTreeMap::new();
+        for followed in self.observer.followed.values() {
+            let rollout: &Rollout = followed.receipts.rollout();
+            let Some(receipt) = followed.receipts.latest(host) else { continue };
+            let newer = |(held, _): &(&Rollout, _)| held.epoch < rollout.epoch;
+            if newest.get(&rollout.service).is_none_or(newer) {
+                newest.insert(&rollout.service, (rollout, receipt));
+            }
+        }
+        let service_report =
+            |(service, (rollout, receipt)): (&Service, (&Rollout, &Receipt))| ServiceReport {
+                service: service.clone(),
+                version: serving(rollout, receipt.state).map(|target| target.version.clone()),
+                state: receipt.state,
+                note: receipt.note.clone(),
+            };
+        newest.into_iter().map(service_report).collect()
+    }
+
+    fn host_facts(&self, id: &HostId, name: Option<&Name>, artifact: Option<Digest>) -> HostFacts {
+        let seen = self.members.get(id);
+        let slots = (0..record::SLOTS).map(record::progress_key);
+        let records = slots.filter_map(|key| seen?.values.get(&key));
+        let mut records = records.filter_map(|text| record::from_text::<ProgressRecord>(text));
+        let held = records.find(|record| Some(record.artifact) == artifact);
+        HostFacts {
+            name: name.cloned().unwrap_or_else(|| as_name(id.as_str())),
+            alive: seen.is_some_and(|seen| seen.alive),
+            pieces: held.as_ref().map_or(0, |held| held.pieces),
+            of: held.as_ref().map_or(0, |held| held.of),
+        }
+    }
+}
+
+/// What a host in that state serves; none: nothing, or it is between two releases.
+fn serving(rollout: &Rollout, state: State) -> Option<&proto::statement::Target> {
+    match state {
+        State::Baking | State::Committed => Some(&rollout.to),
+        State::Pending | State::Fetching | State::Staged | State::Reverted => rollout.from.as_ref(),
+        State::Activating | State::RevertFailed => None,
+    }
+}
+
+fn as_name(id: &str) -> Name {
+    id.parse().expect("ids of keys and hosts are letters and digits")
+}
+
+pub(super) fn not_found(reason: String) -> Refused {
+    Refused { kind: RefusedKind::NotFound, reason, next: String::new() }
+}
