@@ -1,1 +1,58 @@
-fn main() {}
+//! `swell-agent`: joins a server to its fleet, and runs on it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use agent::config::Config;
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+#[derive(Parser)]
+#[command(name = "swell-agent", version, about = "The agent of Groundswell on a server")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make this server a host of a fleet, with a token from `swell token create`.
+    Join {
+        token: String,
+        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
+        config: PathBuf,
+    },
+    /// Run the agent until it gets SIGTERM; services go on without it.
+    Run {
+        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("swell-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let (Command::Join { config: path, .. } | Command::Run { config: path }) = &command;
+    let config = Config::load(path)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    match command {
+        Command::Join { token, .. } => runtime.block_on(agent::join::join(&config, &token)),
+        Command::Run { .. } => runtime.block_on(agent::daemon::run(config)),
+    }
+}

@@ -1,0 +1,185 @@
+//! The loop around the rollout core: statements, receipts and answers in, effects out.
+//!
+//! One task owns the state of every scope of this host. Whatever takes long runs elsewhere and
+//! answers through one bounded queue: fetching and staging in tasks of their own, commands of the
+//! service on a blocking thread, one at a time per service. A kill at any point is fine: the record
+//! is made durable before the effects that depend on it, and what is not answered is asked again.
+
+mod scope;
+mod steps;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable::{Disk, RealDisk};
+use ed25519_dalek::SigningKey;
+use net::{Gossip, Member};
+use proto::record::SLOTS;
+use proto::{Env, HostId, PublicKey, Scope, Service};
+use rollout::host::Input;
+use swarm::{Ledger, Swarm};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::config::Config;
+use crate::home::Home;
+use crate::services::Shell;
+use scope::Running;
+
+/// Answers waiting to be taken in. Each scope has a few steps under way at most.
+const ANSWERS_MAX: usize = 64;
+/// How long to wait at most before looking at the clock again.
+const IDLE: Duration = Duration::from_secs(5);
+
+/// What the scopes share.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) config: Arc<Config>,
+    pub(crate) home: Home,
+    pub(crate) key: SigningKey,
+    pub(crate) ledger: Ledger,
+    pub(crate) swarm: Swarm,
+    pub(crate) gossip: Gossip,
+    pub(crate) shell: Shell,
+    pub(crate) disk: Arc<dyn Disk>,
+}
+
+/// An answer to an effect of a scope.
+pub(super) type Answer = (Service, Input);
+
+/// Carries out the rollouts of this host's environment until `stop`; services go on.
+///
+/// # Errors
+///
+/// None: what goes wrong with one service is logged and shown, and the others go on.
+pub(crate) async fn run(context: Context, env: Env, stop: CancellationToken) {
+    let (answers, inbox) = mpsc::channel(ANSWERS_MAX);
+    let me = HostId::of(&PublicKey::of(&context.key));
+    let mut driver = Driver { context, env, me, answers, scopes: BTreeMap::new() };
+    driver.restore().await;
+    driver.drive(inbox, stop).await;
+}
+
+struct Driver {
+    context: Context,
+    env: Env,
+    me: HostId,
+    answers: mpsc::Sender<Answer>,
+    scopes: BTreeMap<Service, Running>,
+}
+
+impl Driver {
+    /// Goes on with what was under way when the agent ended.
+    async fn restore(&mut self) {
+        let directory = records(&self.context.home);
+        if let Err(error) = RealDisk.create_dir_all(&directory) {
+            error!(%error, path = %directory.display(), "cannot make the directory of records");
+        }
+        let names = RealDisk.list(&directory).unwrap_or_default();
+        let services = names.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
+        for service in services.filter_map(|name| name.parse().ok()).collect::<Vec<Service>>() {
+            self.add(service).await;
+        }
+    }
+
+    async fn drive(&mut self, mut inbox: mpsc::Receiver<Answer>, stop: CancellationToken) {
+        let mut statements = self.context.ledger.events();
+        let mut members = self.context.gossip.members();
+        self.read_statements().await;
+        loop {
+            let wait = self.wait();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => self.tick().await,
+                Some((service, input)) = inbox.recv() => {
+                    if let Some(scope) = self.scopes.get_mut(&service) {
+                        scope.take(input).await;
+                    }
+                }
+                Ok(()) = statements.changed() => self.read_statements().await,
+                Ok(()) = members.changed() => self.read_receipts(&mut members).await,
+            }
+        }
+    }
+
+    /// Until the next deadline of any scope.
+    fn wait(&self) -> Duration {
+        let next = self.scopes.values().filter_map(Running::next_deadline).min();
+        let left_ms = next.map(|at_ms| at_ms.saturating_sub(clock::boot_ms()));
+        left_ms.map_or(IDLE, |left_ms| Duration::from_millis(left_ms).min(IDLE))
+    }
+
+    async fn tick(&mut self) {
+        for scope in self.scopes.values_mut() {
+            scope.take(Input::Tick).await;
+        }
+    }
+
+    /// Takes in every effective rollout of this environment, with what is known about it.
+    async fn read_statements(&mut self) {
+        let chain = self.context.ledger.chain();
+        let own = chain.heads().filter(|(scope, _)| scope.env == self.env);
+        for service in own.map(|(scope, _)| scope.service.clone()).collect::<Vec<_>>() {
+            if !self.scopes.contains_key(&service) {
+                if !self.context.config.allows(&service) {
+                    info!(%service, "not among the services of agent.toml: left alone");
+                    continue;
+                }
+                self.add(service.clone()).await;
+            }
+            if let Some(scope) = self.scopes.get_mut(&service) {
+                scope.read_statements(&chain).await;
+            }
+        }
+        // What gossip said of a rollout before its statement came counts from now on.
+        let members = self.context.gossip.members();
+        self.offer(&members.borrow().clone()).await;
+    }
+
+    async fn read_receipts(&mut self, members: &mut watch::Receiver<Arc<Vec<Member>>>) {
+        let members = members.borrow_and_update().clone();
+        self.offer(&members).await;
+    }
+
+    async fn offer(&mut self, members: &[Member]) {
+        for scope in self.scopes.values_mut() {
+            scope.read_receipts(members).await;
+        }
+    }
+
+    async fn add(&mut self, service: Service) {
+        let slot = self.scopes.len();
+        if slot >= SLOTS {
+            error!(%service, "more than {SLOTS} services on one host: this one is left alone");
+            return;
+        }
+        let scope = Scope { service: service.clone(), env: self.env.clone() };
+        let context = self.context.clone();
+        match Running::start(context, &self.me, scope, slot, self.answers.clone()).await {
+            Ok(running) => {
+                self.scopes.insert(service, running);
+            }
+            // Nothing of this service is touched; a person must look.
+            Err(error) => {
+                error!(%service, error = format!("{error:#}"), "this service is left alone");
+            }
+        }
+    }
+}
+
+/// Where the records of all scopes are.
+fn records(home: &Home) -> PathBuf {
+    home.services().join("rollouts")
+}
+
+/// For answers of steps: the driver is gone only when the agent stops.
+pub(super) async fn answer(answers: &mpsc::Sender<Answer>, service: &Service, input: Input) {
+    if answers.send((service.clone(), input)).await.is_err() {
+        warn!(%service, "an answer came after the agent began to stop");
+    }
+}

@@ -1,0 +1,309 @@
+//! The steps of one service: fetch and stage, activate, go back, commit, clear away.
+//!
+//! Activations and ways back run one at a time, in the order asked, on a blocking thread; each ends
+//! with an answer. A step asked for again after a restart is answered from what recovery found.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use proto::receipt::Cause;
+use proto::trust::WhyNot;
+use proto::{Digest, Service};
+use rollout::host::Input;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, spawn_blocking};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, error, info, warn};
+
+use super::{Answer, Context, answer};
+use crate::activate::{
+    Activator, Attempt, InUse, Need, Outcome, Paths, Phase, Standing, check_space, stage,
+};
+use crate::clock;
+use crate::health;
+use crate::services::{Call, Shell, Way, boot_id};
+
+/// Steps waiting for their turn: the core asks for one at a time, and clearing away may be behind it.
+const JOBS_MAX: usize = 8;
+
+enum Job {
+    Activate { attempt: Attempt, from: Option<Digest>, to: Digest, watch: CancellationToken },
+    Revert { attempt: Attempt, to: Option<Digest>, cause: Cause, note: String },
+    Collect { pinned: Vec<Digest> },
+}
+
+pub(super) struct Steps {
+    context: Context,
+    service: Service,
+    activator: Arc<Activator>,
+    jobs: mpsc::Sender<Job>,
+    answers: mpsc::Sender<Answer>,
+    fetching: Option<(Digest, AbortHandle)>,
+    /// Ends the watch over the release that bakes.
+    watch: Option<DropGuard>,
+}
+
+impl Steps {
+    /// Finishes what a kill or a power cut interrupted, then takes steps.
+    pub(super) async fn start(
+        context: Context,
+        service: Service,
+        answers: mpsc::Sender<Answer>,
+    ) -> Result<Self> {
+        let activator = Arc::new(Activator::new(
+            context.disk.clone(),
+            Arc::new(context.shell.clone()),
+            Paths::new(&context.config.service_root, &service),
+            &context.home.services(),
+            boot_id(),
+        ));
+        let recovering = activator.clone();
+        let standing = spawn_blocking(move || recovering.recover())
+            .await?
+            .context("cannot recover the last activation")?;
+        if let Some(standing) = &standing {
+            info!(%service, to = %standing.to, phase = ?standing.phase, "recovered");
+            if let Some(why) = &standing.down {
+                error!(%service, %why, "the service does not run");
+            }
+        }
+        let (jobs, queue) = mpsc::channel(JOBS_MAX);
+        let worker = Worker {
+            context: context.clone(),
+            service: service.clone(),
+            activator: activator.clone(),
+            answers: answers.clone(),
+            recovered: standing,
+        };
+        tokio::spawn(worker.run(queue));
+        Ok(Self { context, service, activator, jobs, answers, fetching: None, watch: None })
+    }
+
+    /// Brings a release onto the disk; asked again for the same one, it goes on.
+    pub(super) fn fetch(&mut self, release: Digest) {
+        if let Some((under_way, task)) = &self.fetching
+            && !task.is_finished()
+        {
+            if *under_way == release {
+                return;
+            }
+            task.abort();
+        }
+        let (context, answers) = (self.context.clone(), self.answers.clone());
+        let service = self.service.clone();
+        let paths = self.activator.paths().clone();
+        let task = tokio::spawn(async move {
+            let input = match bring(&context, &paths, release).await {
+                Ok(()) => Input::Fetched { release },
+                Err(error) => {
+                    let note = format!("{error:#}");
+                    warn!(%service, %release, %note, "a release is not on disk");
+                    Input::FetchFailed { release, note }
+                }
+            };
+            answer(&answers, &service, input).await;
+        });
+        self.fetching = Some((release, task.abort_handle()));
+    }
+
+    pub(super) async fn activate(
+        &mut self,
+        rollout: Digest,
+        attempt: u64,
+        from: Option<Digest>,
+        to: Digest,
+    ) {
+        let watch = CancellationToken::new();
+        self.watch = Some(watch.clone().drop_guard());
+        let attempt = Attempt { rollout, number: attempt };
+        self.queue(Job::Activate { attempt, from, to, watch }).await;
+    }
+
+    pub(super) async fn revert(
+        &mut self,
+        rollout: Digest,
+        attempt: u64,
+        to: Option<Digest>,
+        cause: Cause,
+        note: String,
+    ) {
+        self.watch = None;
+        let attempt = Attempt { rollout, number: attempt };
+        self.queue(Job::Revert { attempt, to, cause, note }).await;
+    }
+
+    /// Ends the bake in the journal, durably.
+    pub(super) async fn commit(&mut self, attempt: u64) {
+        self.watch = None;
+        let activator = self.activator.clone();
+        let committed = spawn_blocking(move || activator.commit(attempt)).await;
+        match committed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(service = %self.service, %error, "not committed in the journal"),
+            Err(error) => error!(service = %self.service, %error, "not committed in the journal"),
+        }
+    }
+
+    /// Clears releases away that nothing needs, behind all other steps.
+    pub(super) async fn collect(&self, pinned: &[Digest]) {
+        // Never beside a staging: it could take away what is being put there.
+        if self.fetching.as_ref().is_none_or(|(_, task)| task.is_finished()) {
+            self.queue(Job::Collect { pinned: pinned.to_vec() }).await;
+        }
+    }
+
+    async fn queue(&self, job: Job) {
+        if self.jobs.send(job).await.is_err() {
+            error!(service = %self.service, "the steps of this service have ended");
+        }
+    }
+}
+
+/// Fetches a release from the fleet and stages it.
+async fn bring(context: &Context, paths: &Paths, id: Digest) -> Result<()> {
+    let chain = context.ledger.chain();
+    let release = chain.release(&id).context("its release statement is not here yet")?.clone();
+    let store = context.home.store();
+    let artifact = release.artifact;
+    if !context.swarm.store().has_whole(&artifact.id) {
+        spawn_blocking(move || check_space(&store, Need::to_fetch(&artifact))).await??;
+        context.swarm.fetch(artifact).done().await?;
+    }
+    let (paths, store) = (paths.clone(), context.swarm.store().clone());
+    let staged = spawn_blocking(move || {
+        let manifest = store.manifest_bytes(&artifact.id)?.context("its manifest is not here")?;
+        let mut piece = |index| {
+            store.read_piece(&artifact.id, index).map_err(std::io::Error::other)
+        };
+        Ok::<_, anyhow::Error>(stage(&paths, &id, &release, &manifest, &mut piece)?)
+    });
+    staged.await??;
+    Ok(())
+}
+
+/// Takes the steps of a service, one at a time.
+struct Worker {
+    context: Context,
+    service: Service,
+    activator: Arc<Activator>,
+    answers: mpsc::Sender<Answer>,
+    /// What recovery found, until another step is taken.
+    recovered: Option<Standing>,
+}
+
+impl Worker {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        while let Some(job) = queue.recv().await {
+            match job {
+                Job::Activate { attempt, from, to, watch } => {
+                    self.activate(attempt, from, to, watch).await;
+                }
+                Job::Revert { attempt, to, cause, note } => {
+                    self.revert(attempt, to, cause, note).await;
+                }
+                Job::Collect { pinned } => self.collect(pinned).await,
+            }
+        }
+    }
+
+    async fn activate(
+        &mut self,
+        attempt: Attempt,
+        from: Option<Digest>,
+        to: Digest,
+        watch: CancellationToken,
+    ) {
+        let outcome = match self.recovered.take() {
+            Some(Standing { attempt: last, phase, .. }) if last == attempt => phase.into(),
+            _ => self.start(attempt, from, to).await,
+        };
+        let number = attempt.number;
+        let input = match outcome {
+            Outcome::Baking => {
+                tokio::spawn(watch_health(
+                    self.activator.clone(),
+                    self.service.clone(),
+                    number,
+                    self.answers.clone(),
+                    watch,
+                ));
+                Input::Activated { attempt: number }
+            }
+            Outcome::Reverted { cause, note } => {
+                Input::ActivationFailed { attempt: number, reverted: true, cause, note }
+            }
+            Outcome::RevertFailed { cause, note } => {
+                Input::ActivationFailed { attempt: number, reverted: false, cause, note }
+            }
+        };
+        answer(&self.answers, &self.service, input).await;
+    }
+
+    async fn start(&self, attempt: Attempt, from: Option<Digest>, to: Digest) -> Outcome {
+        // The core sees to all but this: an expired root starts nothing new (R7).
+        let may = self.context.ledger.chain().may_start(clock::unix(), &attempt.rollout);
+        if let Err(why @ WhyNot::RootExpired { .. }) = may {
+            return Outcome::Reverted { cause: Cause::Host, note: why.to_string() };
+        }
+        let activator = self.activator.clone();
+        spawn_blocking(move || activator.activate(attempt, from, to)).await.unwrap_or_else(|error| {
+            let note = format!("the activation ended unexpectedly: {error}");
+            Outcome::RevertFailed { cause: Cause::Host, note }
+        })
+    }
+
+    async fn revert(&mut self, attempt: Attempt, to: Option<Digest>, cause: Cause, note: String) {
+        self.recovered = None;
+        let activator = self.activator.clone();
+        let outcome = spawn_blocking(move || activator.revert(attempt, to, cause, note)).await;
+        let attempt = attempt.number;
+        let input = match outcome {
+            Ok(Outcome::Reverted { .. }) => Input::Reverted { attempt },
+            Ok(Outcome::RevertFailed { note, .. }) => Input::RevertFailed { attempt, note },
+            Ok(Outcome::Baking) => unreachable!("a way back never bakes"),
+            Err(error) => {
+                let note = format!("the way back ended unexpectedly: {error}");
+                Input::RevertFailed { attempt, note }
+            }
+        };
+        answer(&self.answers, &self.service, input).await;
+    }
+
+    async fn collect(&self, pinned: Vec<Digest>) {
+        let activator = self.activator.clone();
+        let keep = self.context.config.keep_releases;
+        let in_use = InUse { to: BTreeSet::from_iter(pinned), ..InUse::default() };
+        match spawn_blocking(move || activator.collect_garbage(in_use, keep)).await {
+            Ok(Ok(fates)) => debug!(service = %self.service, ?fates, "cleared away"),
+            Ok(Err(error)) => {
+                warn!(service = %self.service, %error, "old releases are not cleared away");
+            }
+            Err(error) => warn!(service = %self.service, %error, "clearing away failed"),
+        }
+    }
+}
+
+/// Watches what bakes until it fails, or until `stop`.
+async fn watch_health(
+    activator: Arc<Activator>,
+    service: Service,
+    attempt: u64,
+    answers: mpsc::Sender<Answer>,
+    stop: CancellationToken,
+) {
+    let check = spawn_blocking(move || {
+        let release = activator.current()?.context("`current` points at nothing")?;
+        let paths = activator.paths();
+        let call = Call { paths, release: &release, leaving: None, way: Way::Forward };
+        Shell::check(call).map_err(|failure| anyhow::anyhow!(failure.note))
+    });
+    let note = match check.await.map_err(anyhow::Error::from).and_then(|checked| checked) {
+        Ok(Some(check)) => health::watch(&check, &stop).await,
+        Ok(None) => None,
+        Err(error) => Some(format!("cannot watch its health: {error:#}")),
+    };
+    if let Some(note) = note {
+        answer(&answers, &service, Input::Unhealthy { attempt, note }).await;
+    }
+}
