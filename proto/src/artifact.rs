@@ -113,8 +113,7 @@ impl Manifest {
             .map_err(|error| ManifestError::Malformed(error.to_string()))?;
         manifest.check()?;
         // One tree has one manifest and one id: a second way to write it would be a second id, and
-        // a place to hide something in. This also finds unknown fields, which serde lets pass
-        // beside a flattened one.
+        // a place to hide something in.
         if manifest.to_bytes() != bytes {
             return Err(ManifestError::NotCanonical);
         }

@@ -1,1 +1,31 @@
-//! pack
+//! A directory as an artifact, and back (R26). The format is told in [`proto::artifact`].
+//!
+//! | function | from | to |
+//! |---|---|---|
+//! | [`pack`] | a directory | a manifest, and the pieces one after the other |
+//! | [`extract_tar`] | a `.tar.zst` that somebody built | a directory to pack |
+//! | [`unpack`] | a manifest and pieces from anywhere | a directory, whole and durable, or nothing |
+//! | [`verify_tree`] | a manifest and a directory | whether it is still exactly that |
+//!
+//! Input is hostile on both sides: whatever could reach outside the tree, or be more than a plain
+//! file, directory or link in it, is refused when it is packed and again when it is unpacked.
+//! Memory stays within a few pieces, whatever the input.
+//!
+//! **Absent:** network, async.
+
+mod frame;
+mod pack;
+mod refusal;
+mod stage;
+mod tar;
+mod tree;
+mod unpack;
+mod walk;
+
+pub use frame::FrameError;
+pub use pack::{PackError, artifact_ref, pack};
+pub use refusal::Refusal;
+pub use tar::{TarError, extract_tar};
+pub use tree::{TreeError, verify_tree};
+pub use unpack::{UnpackError, unpack};
+pub use walk::WalkError;
