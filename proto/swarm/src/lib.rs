@@ -1,1 +1,188 @@
-//! swarm
+//! What exists, who has it, and how it gets here: statements, certificates and artifacts (R26, R27).
+//!
+//! Gossip says what exists; content is fetched by digest from whoever has it and counts once it is
+//! verified here (R11). So a host that never meets the coordinator takes part all the same.
+//! **Absent:** rollout; nothing here knows why a statement or an artifact is wanted.
+//!
+//! ```text
+//! gossip: root, s/N, a/N ---> sync ----> Ledger ----> Store       statements, certificates
+//!                   `-------> fetch <--> Picker  `--> Store       artifacts, piece by piece
+//! peers ------> provide <--------------------------- Store
+//! ```
+//!
+//! | module | what |
+//! |---|---|
+//! | [`store`] | files: envelopes, blobs, pieces and the record of them |
+//! | [`ledger`] | what is verified and counted on; the only way in |
+//! | [`plan`] | which piece to ask of whom, sans-IO |
+//! | `sync` | fetches the statements and certificates that members announce |
+//! | `announce` | tells the members what is here |
+//! | `transfer` | questions and answers on streams; the fetch of an artifact |
+
+mod announce;
+mod bits;
+pub mod ledger;
+pub mod plan;
+pub mod store;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod transfer;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use net::{Alpn, Endpoint, Gossip, Handler, Member, Pool};
+use proto::statement::ArtifactRef;
+use proto::{Digest, HostId};
+use tokio::sync::watch;
+use tokio::task;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+pub use bits::Bits;
+pub use ledger::Ledger;
+pub use store::{Store, StoreError};
+pub use transfer::fetch::{FetchError, FetchHandle, Progress};
+
+use transfer::fetch::{self, Surroundings};
+use transfer::provide::{Provider, UPLOADS_MAX};
+
+/// Connections to other members that are kept for reuse.
+const POOL_MAX: usize = 32;
+
+/// The swarm as this member takes part in it. Cheap to clone.
+#[derive(Clone)]
+pub struct Swarm(Arc<Inner>);
+
+struct Inner {
+    ledger: Ledger,
+    pool: Pool,
+    hearsay: Hearsay,
+    provider: Provider,
+    /// Fetches of one artifact take turns.
+    turns: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Gossip, as far as the swarm needs it: tests put a simpler one in its place.
+#[derive(Clone)]
+struct Hearsay {
+    me: HostId,
+    members: watch::Receiver<Arc<Vec<Member>>>,
+    set: Arc<SetValue>,
+}
+
+type SetValue = dyn Fn(&str, &str) + Send + Sync;
+
+impl From<Gossip> for Hearsay {
+    fn from(gossip: Gossip) -> Self {
+        let (me, members) = (gossip.me().clone(), gossip.members());
+        let set = move |key: &str, value: &str| {
+            if let Err(error) = gossip.set(key, value) {
+                error!(key, %error, "a value is not announced");
+            }
+        };
+        Self { me, members, set: Arc::new(set) }
+    }
+}
+
+impl Swarm {
+    /// Takes part through `endpoint`, which must also serve [`Self::handler`]. Nothing is fetched or
+    /// announced before [`Self::run`].
+    pub fn new(endpoint: &Endpoint, ledger: Ledger, gossip: Gossip) -> Self {
+        Self::with(endpoint, ledger, gossip.into(), UPLOADS_MAX)
+    }
+
+    fn with(endpoint: &Endpoint, ledger: Ledger, hearsay: Hearsay, uploads: usize) -> Self {
+        let provider = Provider::new(ledger.clone(), uploads);
+        let pool = endpoint.pool(Alpn::Swarm, POOL_MAX);
+        Self(Arc::new(Inner { ledger, pool, hearsay, provider, turns: Mutex::default() }))
+    }
+
+    /// Answers other members: the handler of [`Alpn::Swarm`].
+    pub fn handler(&self) -> Arc<dyn Handler> {
+        Arc::new(self.0.provider.clone())
+    }
+
+    pub fn ledger(&self) -> &Ledger {
+        &self.0.ledger
+    }
+
+    pub fn store(&self) -> &Store {
+        self.0.ledger.store()
+    }
+
+    /// Fetches what members announce, announces what is here, and verifies the artifacts of earlier
+    /// runs, until `stop`.
+    pub async fn run(&self, stop: CancellationToken) {
+        let Inner { ledger, pool, hearsay, .. } = &*self.0;
+        let parts = async {
+            tokio::join!(
+                sync::run(ledger, pool, hearsay),
+                announce::statements(ledger, hearsay),
+                announce::artifacts(ledger.store(), hearsay),
+                check_artifacts(ledger.store()),
+            )
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            _ = parts => {}
+        }
+    }
+
+    /// Fetches an artifact from the members that announce it and, where they cannot give it, from
+    /// `origin`. Ends at once if it is here and whole. Of two fetches of one artifact the second
+    /// waits for the first.
+    ///
+    /// Must be called in a tokio runtime. It runs on its own, whether or not [`Self::run`] does.
+    pub fn fetch(&self, artifact: ArtifactRef, origin: Option<HostId>) -> FetchHandle {
+        let Hearsay { me, members, .. } = self.0.hearsay.clone();
+        let pool = self.0.pool.clone();
+        let around = Surroundings { me, store: self.store().clone(), pool, members };
+        fetch::start(around, artifact, origin, self.turn(artifact.id))
+    }
+
+    /// Keeps a whole artifact whose pieces lie in the file `data`: see [`Store::add_whole`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::add_whole`].
+    pub async fn add_whole(
+        &self,
+        artifact: ArtifactRef,
+        manifest: Vec<u8>,
+        data: PathBuf,
+    ) -> Result<(), StoreError> {
+        let store = self.store().clone();
+        blocking(move || store.add_whole(&artifact, &manifest, &data)).await
+    }
+
+    fn turn(&self, artifact: Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(artifact).or_default().clone()
+    }
+}
+
+/// Verifies what an earlier run has left, one artifact after the other.
+async fn check_artifacts(store: &Store) {
+    for id in store.artifacts() {
+        let store = store.clone();
+        if let Err(error) = blocking(move || store.check(&id)).await {
+            let error: &(dyn std::error::Error + 'static) = &error;
+            warn!(artifact = %id, error, "an artifact cannot be verified");
+        }
+    }
+}
+
+/// Runs what blocks on the disk. A panic in it goes on here; where the runtime stops, so does this.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_stopping) => std::future::pending().await,
+        },
+    }
+}

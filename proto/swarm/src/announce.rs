@@ -1,0 +1,152 @@
+//! Telling the members what is here: `root`, `s/N` and `a/N` (R11).
+//!
+//! Keys are reused and never deleted. A slot belongs to its scope or artifact for as long as this
+//! member runs; one that is free holds an empty value, which is no record.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use proto::certificate::Claim;
+use proto::record::{ROOT, RootRecord, SLOTS, ScopeRecord, progress_key, scope_key, to_text};
+use proto::{Digest, Scope};
+use tokio::time;
+use tracing::error;
+
+use crate::Hearsay;
+use crate::ledger::Ledger;
+use crate::store::Store;
+
+/// Least time between two announcements of progress: gossip is not faster.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Announces the newest root and the heads of all scopes, whenever the ledger changes.
+pub(crate) async fn statements(ledger: &Ledger, hearsay: &Hearsay) {
+    let mut events = ledger.events();
+    let mut slots = Slots::default();
+    loop {
+        events.mark_unchanged();
+        let chain = ledger.chain();
+        let root = RootRecord { version: chain.root().version, root: chain.root_id() };
+        (hearsay.set)(ROOT, &to_text(&root));
+        let records = scope_records(ledger);
+        let keys: Vec<_> = records.keys().cloned().collect();
+        let without = slots.assign(&keys);
+        for (scope, _) in without {
+            error!(%scope, slots = SLOTS, "too many scopes: this one is not announced");
+        }
+        for (slot, key) in slots.0.iter().enumerate() {
+            let record = key.as_ref().and_then(|key| records.get(key));
+            publish(hearsay, &scope_key(slot), record, key.is_some());
+        }
+        if events.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What is said of each scope; of one in conflict there are two records, since both rollouts must
+/// spread as proof of it (R5).
+fn scope_records(ledger: &Ledger) -> BTreeMap<(Scope, bool), ScopeRecord> {
+    let chain = ledger.chain();
+    let record = |scope: &Scope, epoch: u64, rollout: Digest| ScopeRecord {
+        scope: scope.clone(),
+        epoch,
+        rollout,
+        directive: chain.directive(&rollout).map(|(id, _)| id),
+        halt: ledger.certificate(&rollout, Claim::Halt),
+        complete: ledger.certificate(&rollout, Claim::Complete),
+    };
+    let mut records = BTreeMap::new();
+    for (scope, head) in chain.heads() {
+        records.insert((scope.clone(), false), record(scope, head.epoch, head.rollout));
+        if let Some(other) = head.conflict {
+            records.insert((scope.clone(), true), record(scope, head.epoch, other));
+        }
+    }
+    records
+}
+
+/// Announces how much of which artifacts is here; of more than there are slots, those touched last.
+pub(crate) async fn artifacts(store: &Store, hearsay: &Hearsay) {
+    let mut changes = store.changes();
+    let mut slots = Slots::default();
+    loop {
+        changes.mark_unchanged();
+        let mut records = store.progress();
+        records.truncate(SLOTS);
+        let records: BTreeMap<_, _> =
+            records.into_iter().map(|record| (record.artifact, record)).collect();
+        slots.keep(|artifact| records.contains_key(artifact));
+        let keys: Vec<_> = records.keys().copied().collect();
+        slots.assign(&keys);
+        for (slot, key) in slots.0.iter().enumerate() {
+            let record = key.as_ref().and_then(|key| records.get(key));
+            publish(hearsay, &progress_key(slot), record, slot < slots.1);
+        }
+        time::sleep(PROGRESS_INTERVAL).await;
+        if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sets a slot's value; one that was never used is left out, one that is free is emptied.
+fn publish<T: serde::Serialize>(hearsay: &Hearsay, key: &str, record: Option<&T>, used: bool) {
+    match record {
+        Some(record) => (hearsay.set)(key, &to_text(record)),
+        None if used => (hearsay.set)(key, ""),
+        None => {}
+    }
+}
+
+/// Who has which slot, and how many slots were ever used.
+struct Slots<K>([Option<K>; SLOTS], usize);
+
+impl<K> Default for Slots<K> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| None), 0)
+    }
+}
+
+impl<K: Ord + Clone> Slots<K> {
+    fn keep(&mut self, mut keeps: impl FnMut(&K) -> bool) {
+        for slot in &mut self.0 {
+            if slot.as_ref().is_some_and(|key| !keeps(key)) {
+                *slot = None;
+            }
+        }
+    }
+
+    /// Gives a free slot to each of `keys` that has none; returns those for whom there was none.
+    fn assign<'a>(&mut self, keys: &'a [K]) -> Vec<&'a K> {
+        let placed: BTreeSet<K> = self.0.iter().flatten().cloned().collect();
+        let mut without = Vec::new();
+        for key in keys.iter().filter(|key| !placed.contains(key)) {
+            match self.0.iter().position(Option::is_none) {
+                Some(free) => {
+                    self.0[free] = Some(key.clone());
+                    self.1 = self.1.max(free + 1);
+                }
+                None => without.push(key),
+            }
+        }
+        without
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_stay_with_their_owner_and_are_reused() {
+        let mut slots = Slots::default();
+        assert!(slots.assign(&[1, 2, 3]).is_empty());
+        slots.keep(|key| *key != 2);
+        assert!(slots.assign(&[1, 3, 4]).is_empty());
+        assert_eq!(slots.0[..4], [Some(1), Some(4), Some(3), None]);
+        let many: Vec<i32> = (10..20).collect();
+        assert_eq!(slots.assign(&many).len(), 10 - (SLOTS - 3));
+        assert_eq!(slots.1, SLOTS);
+    }
+}

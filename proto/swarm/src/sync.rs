@@ -1,0 +1,356 @@
+//! Fetching the statements and certificates that members announce (R11).
+//!
+//! Announcements are hints: what comes is judged by the [`Ledger`] alone. Of an announcement that is
+//! older than what is here nothing follows, as its member sees ours. A member that announces what
+//! it has not, or what does not verify, costs a request now and then: one at a time, a pause after
+//! each failure, and a longer one each time the same item fails.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::time::Duration;
+
+use net::{Member, Pool};
+use proto::certificate::{CERTIFICATE_BYTES_MAX, Claim};
+use proto::dsse::Envelope;
+use proto::record::{ROOT, RootRecord, SLOTS, ScopeRecord, from_text, scope_key};
+use proto::statement::ENVELOPE_BYTES_MAX;
+use proto::trust::{Chain, Standing};
+use proto::wire::SwarmRequest;
+use proto::{Digest, HostId};
+use rand::seq::IndexedRandom;
+use tokio::task::JoinSet;
+use tokio::time::{self, Instant};
+use tracing::{debug, warn};
+
+use crate::ledger::{AdmitError, CertifyError, Ledger};
+use crate::transfer::ask::{self, Answer, AskError, Source};
+use crate::{Hearsay, blocking};
+
+/// Items fetched at a time.
+const FETCHES_MAX: usize = 8;
+/// Statements that may each need the next: more than a scope sees epochs.
+const DEPTH_MAX: usize = 10_000;
+/// Envelopes kept while what they need is fetched, in bytes; beyond, they are fetched again.
+const KEPT_BYTES_MAX: usize = 8 << 20;
+/// First pause after a failure; doubled with each in a row.
+const REST: Duration = Duration::from_secs(1);
+/// Longest such pause for a member that cannot be reached.
+const REST_MAX: Duration = Duration::from_secs(30);
+/// Longest such pause for one item of one member: it does not verify here, or is not there.
+const ITEM_REST_MAX: Duration = Duration::from_secs(300);
+/// Pause of a member after any failure.
+const BREATH: Duration = Duration::from_millis(250);
+/// Items that are paused at a time.
+const ITEMS_MAX: usize = 4_096;
+/// How often it is looked again when nothing happens.
+const REVIEW_EVERY: Duration = Duration::from_secs(1);
+
+/// Something announced that is not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Want {
+    /// All roots up to this version.
+    Roots(u32),
+    Statement(Digest),
+    Certificate {
+        rollout: Digest,
+        claim: Claim,
+        id: Digest,
+    },
+}
+
+/// Why something announced did not come.
+#[derive(Debug, thiserror::Error)]
+enum SyncError {
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error("the member announces it and has not got it")]
+    NotThere,
+    #[error("the member is busy")]
+    Busy,
+    #[error(transparent)]
+    Admit(#[from] AdmitError),
+    #[error(transparent)]
+    Certify(#[from] CertifyError),
+    #[error("statement {id} is below its threshold with what the member holds: {missing}")]
+    Pending { id: Digest, missing: String },
+    #[error("statements need each other in a circle, or more than {DEPTH_MAX} deep")]
+    TooDeep,
+}
+
+/// Runs for ever.
+pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
+    let mut members = hearsay.members.clone();
+    let mut events = ledger.events();
+    let mut fetching = JoinSet::new();
+    let mut pauses = Pauses::default();
+    let mut under_way: BTreeMap<Want, HostId> = BTreeMap::new();
+    let mut members_end = false;
+    loop {
+        let now = Instant::now();
+        let known = members.borrow_and_update().clone();
+        events.mark_unchanged();
+        pauses.forget_all_but(&known);
+        let wants = wants(&known, &hearsay.me, &ledger.chain(), ledger);
+        for (want, sources) in wants {
+            if fetching.len() >= FETCHES_MAX || under_way.contains_key(&want) {
+                continue;
+            }
+            let free = |source: &&Source| {
+                pauses.may_ask(&source.host, want, now)
+                    && !under_way.values().any(|busy| *busy == source.host)
+            };
+            let free: Vec<_> = sources.iter().filter(free).collect();
+            let Some(source) = free.choose(&mut rand::rng()).map(|source| Source::clone(source))
+            else {
+                continue;
+            };
+            under_way.insert(want, source.host.clone());
+            let (ledger, pool) = (ledger.clone(), pool.clone());
+            fetching.spawn(async move {
+                let outcome = obtain(&ledger, &pool, &source, want).await;
+                (want, source.host, outcome)
+            });
+        }
+        let wake = pauses.next(now).map_or(REVIEW_EVERY, |at| at - now).min(REVIEW_EVERY);
+        tokio::select! {
+            Some(done) = fetching.join_next() => match done {
+                Ok((want, member, outcome)) => {
+                    under_way.remove(&want);
+                    pauses.note(member, want, outcome);
+                }
+                Err(error) => {
+                    // A bug in one fetch must not end all: what it was about is tried again.
+                    warn!(%error, "a fetch failed");
+                    fetching.abort_all();
+                    while fetching.join_next().await.is_some() {}
+                    under_way.clear();
+                }
+            },
+            changed = members.changed(), if !members_end => members_end = changed.is_err(),
+            Ok(()) = events.changed() => {}
+            () = time::sleep(wake) => {}
+        }
+    }
+}
+
+/// What is announced and not here, with those who announce it.
+fn wants(
+    members: &[Member],
+    me: &HostId,
+    chain: &Chain,
+    ledger: &Ledger,
+) -> BTreeMap<Want, Vec<Source>> {
+    // Members that agree say the same in the same words: each wording is read once.
+    let mut roots: BTreeMap<&str, Vec<Source>> = BTreeMap::new();
+    let mut scopes: BTreeMap<&str, Vec<Source>> = BTreeMap::new();
+    for member in members.iter().filter(|member| member.alive && member.host != *me) {
+        let source = Source { host: member.host.clone(), address: member.address };
+        if let Some(text) = member.values.get(ROOT) {
+            roots.entry(text).or_default().push(source.clone());
+        }
+        for text in (0..SLOTS).filter_map(|slot| member.values.get(&scope_key(slot))) {
+            scopes.entry(text).or_default().push(source.clone());
+        }
+    }
+    let mut wants: BTreeMap<Want, Vec<Source>> = BTreeMap::new();
+    for (text, sources) in roots {
+        let version = from_text::<RootRecord>(text).map_or(0, |record| record.version);
+        if version > chain.root().version {
+            wants.entry(Want::Roots(version)).or_default().extend(sources);
+        }
+    }
+    for (text, sources) in scopes {
+        let Some(record) = from_text::<ScopeRecord>(text) else { continue };
+        for want in wants_of(&record, chain, ledger) {
+            wants.entry(want).or_default().extend(sources.iter().cloned());
+        }
+    }
+    wants
+}
+
+fn wants_of(record: &ScopeRecord, chain: &Chain, ledger: &Ledger) -> Vec<Want> {
+    let rollout = record.rollout;
+    if chain.head(&record.scope).is_some_and(|head| head.epoch > record.epoch) {
+        return Vec::new();
+    }
+    if chain.rollout(&rollout).is_none() {
+        return vec![Want::Statement(rollout)];
+    }
+    let directive = record.directive.filter(|id| !ledger.is_effective(id)).map(Want::Statement);
+    let claims = [(Claim::Halt, record.halt), (Claim::Complete, record.complete)];
+    let certificates = claims.into_iter().filter_map(|(claim, id)| {
+        let id = id.filter(|_| ledger.certificate(&rollout, claim).is_none())?;
+        Some(Want::Certificate { rollout, claim, id })
+    });
+    directive.into_iter().chain(certificates).collect()
+}
+
+// --- one item ---
+
+async fn obtain(ledger: &Ledger, pool: &Pool, from: &Source, want: Want) -> Result<(), SyncError> {
+    match want {
+        Want::Roots(version) => obtain_roots(ledger, pool, from, version).await,
+        Want::Statement(id) => obtain_statement(ledger, pool, from, id).await,
+        Want::Certificate { id, .. } => {
+            let request = SwarmRequest::Blob { id };
+            let bytes = content(pool, from, &request, CERTIFICATE_BYTES_MAX).await?;
+            if Digest::of(&bytes) != id {
+                return Err(AskError::OtherContent.into());
+            }
+            let ledger = ledger.clone();
+            blocking(move || ledger.certify(&bytes)).await?;
+            Ok(())
+        }
+    }
+}
+
+async fn obtain_roots(
+    ledger: &Ledger,
+    pool: &Pool,
+    from: &Source,
+    version: u32,
+) -> Result<(), SyncError> {
+    loop {
+        let held = ledger.chain().root().version;
+        if held >= version {
+            return Ok(());
+        }
+        for envelope in ask::roots(pool, from, held).await? {
+            let ledger = ledger.clone();
+            blocking(move || ledger.admit(&envelope)).await?;
+        }
+        // Each round must bring the next version, or there is none.
+        if ledger.chain().root().version == held {
+            return Err(SyncError::NotThere);
+        }
+    }
+}
+
+/// Fetches a statement and, before it, what it needs. Each that is asked for was named by one that
+/// carries a signature of a known key, so a liar cannot make up a long way.
+async fn obtain_statement(
+    ledger: &Ledger,
+    pool: &Pool,
+    from: &Source,
+    id: Digest,
+) -> Result<(), SyncError> {
+    let mut way = vec![id];
+    let mut kept: BTreeMap<Digest, Vec<u8>> = BTreeMap::new();
+    while let Some(id) = way.last().copied() {
+        let envelope = match kept.remove(&id) {
+            Some(envelope) => envelope,
+            None => statement(pool, from, id).await?,
+        };
+        let (judge, judged) = (ledger.clone(), envelope.clone());
+        match blocking(move || judge.admit(&judged)).await {
+            Ok(admitted) => match admitted.standing {
+                Standing::Effective => drop(way.pop()),
+                Standing::Pending { missing } => return Err(SyncError::Pending { id, missing }),
+            },
+            Err(error) => {
+                let Some(needs) = error.needs() else { return Err(error.into()) };
+                if way.contains(&needs) || way.len() >= DEPTH_MAX {
+                    return Err(SyncError::TooDeep);
+                }
+                let held: usize = kept.values().map(Vec::len).sum();
+                if held + envelope.len() <= KEPT_BYTES_MAX {
+                    kept.insert(id, envelope);
+                }
+                way.push(needs);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn statement(pool: &Pool, from: &Source, id: Digest) -> Result<Vec<u8>, SyncError> {
+    let request = SwarmRequest::Statement { id };
+    let envelope = content(pool, from, &request, ENVELOPE_BYTES_MAX).await?;
+    let parsed = Envelope::parse(&envelope, ENVELOPE_BYTES_MAX);
+    match parsed.is_ok_and(|parsed| parsed.id() == id) {
+        true => Ok(envelope),
+        false => Err(AskError::OtherContent.into()),
+    }
+}
+
+async fn content(
+    pool: &Pool,
+    from: &Source,
+    request: &SwarmRequest,
+    bytes_max: usize,
+) -> Result<Vec<u8>, SyncError> {
+    match ask::content(pool, from, request, bytes_max as u64).await? {
+        Answer::Content(bytes) => Ok(bytes),
+        Answer::No => Err(SyncError::NotThere),
+        Answer::Busy => Err(SyncError::Busy),
+    }
+}
+
+// --- pauses ---
+
+/// Whom not to ask, and what not to ask of whom, for a while.
+#[derive(Default)]
+struct Pauses {
+    /// By member and item: a member may for ever announce what is refused here.
+    items: BTreeMap<(HostId, Want), Pause>,
+    members: BTreeMap<HostId, Pause>,
+}
+
+struct Pause {
+    until: Instant,
+    failures: u32,
+}
+
+impl Pauses {
+    fn may_ask(&self, member: &HostId, want: Want, now: Instant) -> bool {
+        let over = |pause: &Pause| pause.until <= now;
+        self.members.get(member).is_none_or(over)
+            && self.items.get(&(member.clone(), want)).is_none_or(over)
+    }
+
+    fn note(&mut self, member: HostId, want: Want, outcome: Result<(), SyncError>) {
+        let item = (member.clone(), want);
+        let Err(error) = outcome else {
+            debug!(%member, ?want, "fetched what was announced");
+            self.items.remove(&item);
+            self.members.remove(&member);
+            return;
+        };
+        let unreachable = matches!(&error, SyncError::Ask(error) if error.is_unreachable());
+        let cause: &(dyn Error + 'static) = &error;
+        debug!(%member, ?want, cause, "what is announced did not come");
+        let now = Instant::now();
+        if unreachable {
+            rest(self.members.entry(member), REST_MAX, now);
+            return;
+        }
+        // Whatever it thinks of next to announce has to wait, too, if only a moment.
+        self.members.insert(member, Pause { until: now + BREATH, failures: 0 });
+        if self.items.len() >= ITEMS_MAX && !self.items.contains_key(&item) {
+            let soonest = self.items.iter().min_by_key(|(_, pause)| pause.until);
+            let soonest = soonest.map(|(item, _)| item.clone());
+            soonest.and_then(|item| self.items.remove(&item));
+        }
+        rest(self.items.entry(item), ITEM_REST_MAX, now);
+    }
+
+    fn next(&self, now: Instant) -> Option<Instant> {
+        let pauses = self.members.values().chain(self.items.values());
+        pauses.map(|pause| pause.until).filter(|until| *until > now).min()
+    }
+
+    /// Bounds the lists by the members that gossip lets in.
+    fn forget_all_but(&mut self, members: &[Member]) {
+        let known: BTreeSet<&HostId> = members.iter().map(|member| &member.host).collect();
+        self.members.retain(|member, _| known.contains(member));
+        self.items.retain(|(member, _), _| known.contains(member));
+    }
+}
+
+/// Lengthens a pause, or starts one.
+fn rest<K: Ord>(pause: Entry<'_, K, Pause>, longest: Duration, now: Instant) {
+    let pause = pause.or_insert(Pause { until: now, failures: 0 });
+    pause.until = now + REST.saturating_mul(1 << pause.failures.min(10)).min(longest);
+    pause.failures += 1;
+}

@@ -1,0 +1,137 @@
+//! One question on a stream of its own, and its answer: bounded in size before anything is
+//! allocated, and in time.
+
+use std::net::SocketAddr;
+
+use net::frame::{self, FrameError};
+use net::{ConnectError, Connection, ConnectionLost, Pool, RecvStream, SendStream};
+use proto::HostId;
+use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
+
+use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, content_timeout};
+
+/// A member and where it is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) host: HostId,
+    pub(crate) address: SocketAddr,
+}
+
+/// Why there is no answer, or none to go by.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    #[error("cannot reach it")]
+    Connect(#[from] ConnectError),
+    #[error("the connection is lost")]
+    Lost(#[from] ConnectionLost),
+    #[error("it does not answer as agreed")]
+    Frame(#[from] FrameError),
+    #[error("it answers with {got} bytes, at most {max} are read")]
+    TooLong { got: u64, max: u64 },
+    #[error("it answers with other content than asked for")]
+    OtherContent,
+}
+
+impl AskError {
+    /// Whether the peer could not be spoken to at all, as opposed to one question that failed.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connect(_) | Self::Lost(_))
+    }
+}
+
+/// What an answerer has to say to a question for content.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    Content(Vec<u8>),
+    No,
+    Busy,
+}
+
+/// Asks for content of at most `bytes_max` bytes.
+pub(crate) async fn content(
+    pool: &Pool,
+    of: &Source,
+    request: &SwarmRequest,
+    bytes_max: u64,
+) -> Result<Answer, AskError> {
+    let (mut send, mut recv) = open(pool, of, request).await?;
+    // Nothing more to say; an error shows in the answer.
+    let _ = send.finish();
+    match frame::recv(&mut recv, 64, ANSWER_TIMEOUT).await? {
+        Found::No => Ok(Answer::No),
+        Found::Busy => Ok(Answer::Busy),
+        Found::Yes { bytes } if bytes > bytes_max => {
+            Err(AskError::TooLong { got: bytes, max: bytes_max })
+        }
+        Found::Yes { bytes } => {
+            let count = usize::try_from(bytes)
+                .map_err(|_| AskError::TooLong { got: bytes, max: bytes_max })?;
+            let content = frame::recv_bytes(&mut recv, count, content_timeout(bytes)).await?;
+            Ok(Answer::Content(content))
+        }
+    }
+}
+
+/// Asks for the roots after a version.
+pub(crate) async fn roots(pool: &Pool, of: &Source, after: u32) -> Result<Vec<Vec<u8>>, AskError> {
+    let (mut send, mut recv) = open(pool, of, &SwarmRequest::Roots { after }).await?;
+    let _ = send.finish();
+    let within = content_timeout(ROOTS_BYTES_MAX as u64);
+    Ok(frame::recv(&mut recv, ROOTS_BYTES_MAX, within).await?)
+}
+
+/// A subscription to what a member holds of an artifact; ends when it is dropped.
+pub(crate) struct Holdings {
+    /// Kept open: its end is the asker's way to end the subscription.
+    _send: SendStream,
+    recv: RecvStream,
+    connection: Connection,
+}
+
+impl Holdings {
+    pub(crate) async fn ask(
+        pool: &Pool,
+        of: &Source,
+        artifact: proto::Digest,
+    ) -> Result<Self, AskError> {
+        let connection = pool.get(of.host.clone(), of.address).await?;
+        let (send, recv) = on(&connection, &SwarmRequest::Have { artifact }).await?;
+        Ok(Self { _send: send, recv, connection })
+    }
+
+    /// The next bitmap; `None` when there will be no more.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, AskError> {
+        // As long as a connection may be idle: the answerer speaks when there is something new.
+        let within = std::time::Duration::from_secs(300);
+        match frame::recv::<Have>(&mut self.recv, HAVE_BYTES_MAX, within).await {
+            Ok(have) => Ok(Some(have.bitmap)),
+            Err(FrameError::Ended) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until the connection is gone.
+    pub(crate) async fn lost(&self) -> ConnectionLost {
+        self.connection.closed().await
+    }
+}
+
+async fn open(
+    pool: &Pool,
+    of: &Source,
+    request: &SwarmRequest,
+) -> Result<(SendStream, RecvStream), AskError> {
+    let connection = pool.get(of.host.clone(), of.address).await?;
+    on(&connection, request).await
+}
+
+async fn on(
+    connection: &Connection,
+    request: &SwarmRequest,
+) -> Result<(SendStream, RecvStream), AskError> {
+    let opened = tokio::time::timeout(ANSWER_TIMEOUT, connection.open_bi()).await;
+    let within_ms = ANSWER_TIMEOUT.as_millis();
+    let (mut send, recv) = opened.map_err(|_| FrameError::Timeout { within_ms })??;
+    frame::send(&mut send, request, SWARM_REQUEST_BYTES_MAX, ANSWER_TIMEOUT).await?;
+    Ok((send, recv))
+}

@@ -1,0 +1,570 @@
+//! Fetching an artifact: the loop that carries out what [`Picker`] decides.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use net::{Member, Pool};
+use proto::HostId;
+use proto::artifact::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use proto::statement::ArtifactRef;
+use proto::wire::SwarmRequest;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio::time::{self, Instant};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{debug, info, warn};
+
+use super::ask::{self, Answer, AskError, Holdings, Source};
+use super::peers::{Peers, announcers, reach};
+use crate::bits::Bits;
+use crate::plan::{Ask, Picker};
+use crate::store::{Store, StoreError};
+
+/// Pieces written before their data is synced and the record says so.
+const FLUSH_PIECES: u32 = 32;
+/// Or this long after the first of them.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
+/// How long nothing must have moved before a fetch says that it is stalled.
+const STALL_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked who else could be asked.
+const REVIEW_EVERY: Duration = Duration::from_secs(1);
+
+/// Where a fetch stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Verified pieces, those of earlier fetches included.
+    pub pieces: u32,
+    /// Pieces in all; 0 until the manifest is here.
+    pub of: u32,
+    /// Content received and verified in this fetch, in bytes.
+    pub bytes_from_peers: u64,
+    pub bytes_from_origin: u64,
+    /// Who is asked now.
+    pub peers: Vec<HostId>,
+    /// Who sent wrong bytes, or announced what it has not, and is not asked any more.
+    pub banned: Vec<HostId>,
+    /// Why nothing moves, if nothing does: for people.
+    pub stall: Option<String>,
+}
+
+/// Why a fetch ended without the artifact. What was fetched stays, and the next fetch goes on.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error("cancelled")]
+    Cancelled,
+    /// See [`StoreError::is_full`].
+    #[error("cannot keep what was fetched")]
+    Store(#[from] StoreError),
+    #[error("its manifest may not be unpacked")]
+    Manifest(#[from] ManifestError),
+    /// What the release says of its artifact is not so: nobody can deliver it.
+    #[error("the release says {said} {what}, the manifest {is}")]
+    NotAsReleased { what: &'static str, said: u64, is: u64 },
+    #[error("a part of the fetch failed")]
+    Failed(#[from] JoinError),
+}
+
+/// A fetch under way. Dropping it cancels the fetch.
+#[derive(Debug)]
+pub struct FetchHandle {
+    progress: watch::Receiver<Progress>,
+    task: task::JoinHandle<Result<(), FetchError>>,
+    stop: CancellationToken,
+    _on_drop: DropGuard,
+}
+
+impl FetchHandle {
+    /// Where it stands, and what that becomes.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+
+    /// Waits for its end: the artifact is whole and synced. It never gives up by itself while the
+    /// disk works: it waits for members that hold what is missing, and its progress says so.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`].
+    pub async fn done(mut self) -> Result<(), FetchError> {
+        (&mut self.task).await?
+    }
+
+    /// Ends it early; [`Self::done`] then says so, once what was written is synced.
+    pub fn cancel(&self) {
+        self.stop.cancel();
+    }
+}
+
+/// What a fetch needs from around it.
+#[derive(Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) me: HostId,
+    pub(crate) store: Store,
+    pub(crate) pool: Pool,
+    pub(crate) members: watch::Receiver<Arc<Vec<Member>>>,
+}
+
+/// Starts to fetch `artifact` from the members that announce it and, last, from `origin`, once the
+/// fetch of it before has let go of `turn`.
+pub(crate) fn start(
+    around: Surroundings,
+    artifact: ArtifactRef,
+    origin: Option<HostId>,
+    turn: Arc<tokio::sync::Mutex<()>>,
+) -> FetchHandle {
+    let stop = CancellationToken::new();
+    let (progress_sender, progress) = watch::channel(Progress::default());
+    let stopped = stop.clone();
+    let task = tokio::spawn(async move {
+        let begun = async {
+            let turn = turn.lock_owned().await;
+            let driver = Driver::begin(around, artifact, origin, progress_sender).await?;
+            Ok::<_, FetchError>((turn, driver))
+        };
+        let (_turn, mut driver) = tokio::select! {
+            biased;
+            () = stopped.cancelled() => return Err(FetchError::Cancelled),
+            begun = begun => begun?,
+        };
+        let outcome = driver.run(&stopped).await;
+        // What came in counts for the next try, however this one ended.
+        driver.flush().await?;
+        outcome
+    });
+    FetchHandle { progress, task, stop: stop.clone(), _on_drop: stop.drop_guard() }
+}
+
+/// What tasks that follow a peer report.
+enum News {
+    Holds { peer: HostId, pieces: Bits },
+    Left { peer: HostId, why: Left },
+}
+
+/// Why nothing more is heard from a peer.
+#[derive(Debug, thiserror::Error)]
+enum Left {
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error("it does not hold the artifact")]
+    NotHere,
+    #[error("its bitmap is not one of this artifact")]
+    Malformed,
+    #[error("the subscription ended")]
+    Ended,
+}
+
+/// What became of an ask.
+enum Outcome {
+    Stored { bytes: u64 },
+    Wrong,
+    No,
+    Busy,
+    Failed(AskError),
+    NotKept(StoreError),
+    Stopped(JoinError),
+}
+
+struct Driver {
+    around: Surroundings,
+    artifact: ArtifactRef,
+    origin: Option<HostId>,
+    progress: watch::Sender<Progress>,
+    picker: Picker,
+    peers: Peers,
+    zero: Instant,
+    /// Subscriptions to what peers hold; each is also in `peers`.
+    following: JoinSet<()>,
+    news: (mpsc::Sender<News>, mpsc::Receiver<News>),
+    asking: JoinSet<(Ask, Outcome)>,
+    asks: BTreeMap<Ask, AbortHandle>,
+    unsynced: u32,
+    flush_at: Option<Instant>,
+    moved_at: Instant,
+}
+
+impl Driver {
+    /// Gets the manifest and takes stock of the pieces of earlier fetches.
+    async fn begin(
+        around: Surroundings,
+        artifact: ArtifactRef,
+        origin: Option<HostId>,
+        progress: watch::Sender<Progress>,
+    ) -> Result<Self, FetchError> {
+        let (id, store) = (artifact.id, around.store.clone());
+        if store.pieces(&id).is_err() {
+            let manifest = manifest(&around, &artifact, origin.as_ref(), &progress).await?;
+            let store = store.clone();
+            task::spawn_blocking(move || store.begin(&id, &manifest)).await??;
+        }
+        let here = task::spawn_blocking(move || {
+            store.check(&id)?;
+            store.pieces(&id)
+        });
+        let picker = Picker::new(here.await??, rand::random());
+        let (peers, following, asking, asks) = Default::default();
+        let now = Instant::now();
+        Ok(Self {
+            around,
+            artifact,
+            origin,
+            progress,
+            picker,
+            peers,
+            zero: now,
+            following,
+            news: mpsc::channel(64),
+            asking,
+            asks,
+            unsynced: 0,
+            flush_at: None,
+            moved_at: now,
+        })
+    }
+
+    async fn run(&mut self, stop: &CancellationToken) -> Result<(), FetchError> {
+        let mut members = self.around.members.clone();
+        let mut members_end = false;
+        let mut review_at = Instant::now();
+        loop {
+            let now = Instant::now();
+            self.tell(now);
+            if self.picker.is_complete() {
+                let Progress { pieces, bytes_from_peers, bytes_from_origin, .. } =
+                    self.progress.borrow().clone();
+                let artifact = self.artifact.id;
+                info!(%artifact, pieces, bytes_from_peers, bytes_from_origin, "artifact is whole");
+                return Ok(());
+            }
+            if now >= review_at {
+                self.review(now);
+                review_at = now + REVIEW_EVERY;
+            }
+            if self.flush_at.is_some_and(|at| at <= now) || self.unsynced >= FLUSH_PIECES {
+                self.flush().await?;
+            }
+            self.ask_more(now);
+            let wake = self.wake(now).min(review_at);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(FetchError::Cancelled),
+                Some(done) = self.asking.join_next() => match done {
+                    Ok((ask, outcome)) => self.asked(&ask, outcome)?,
+                    Err(error) if error.is_panic() => return Err(error.into()),
+                    Err(_cancelled) => {}
+                },
+                Some(news) = self.news.1.recv() => self.heard(news),
+                Some(_) = self.following.join_next() => {}
+                changed = members.changed(), if !members_end => {
+                    members_end = changed.is_err();
+                    review_at = Instant::now();
+                }
+                () = time::sleep_until(wake) => self.expire(),
+            }
+        }
+    }
+
+    fn wake(&self, now: Instant) -> Instant {
+        let picker = self.picker.next_ms(self.ms(now));
+        let picker = picker.map(|at_ms| self.zero + Duration::from_millis(at_ms));
+        let soon = [picker, self.flush_at, self.peers.next(now)];
+        soon.into_iter().flatten().min().unwrap_or(now + REVIEW_EVERY)
+    }
+
+    fn ms(&self, at: Instant) -> u64 {
+        u64::try_from((at - self.zero).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    // --- peers ---
+
+    /// Joins who should be, lets go who may.
+    fn review(&mut self, now: Instant) {
+        let members = self.around.members.borrow().clone();
+        let announcers = announcers(&members, &self.artifact.id, &self.around.me);
+        let origin = self.origin.as_ref().and_then(|origin| reach(&members, origin));
+        let mut useless = self.peers.hosts();
+        useless.retain(|host| !self.picker.is_useful(host));
+        let (join, leave) = self.peers.choose(now, announcers, origin.as_ref(), &useless);
+        if let Some(host) = leave {
+            self.leave(&host, now);
+        }
+        for source in join {
+            let pieces = self.picker.here().len();
+            let follow = follow(
+                self.around.pool.clone(),
+                source.clone(),
+                self.artifact,
+                pieces,
+                self.news.0.clone(),
+            );
+            let task = self.following.spawn(follow);
+            self.peers.joined(source, task);
+        }
+    }
+
+    fn heard(&mut self, news: News) {
+        let now = Instant::now();
+        match news {
+            News::Holds { peer, pieces } if self.peers.source(&peer).is_some() => {
+                let is_origin = self.origin.as_ref() == Some(&peer);
+                self.picker.connected(peer.clone(), is_origin);
+                self.picker.holds(&peer, &pieces);
+            }
+            News::Left { peer, why: Left::Malformed } => self.ban(&peer, "its bitmap is malformed"),
+            News::Left { peer, why } if self.peers.source(&peer).is_some() => {
+                let why: &(dyn Error + 'static) = &why;
+                debug!(artifact = %self.artifact.id, %peer, why, "a peer is gone");
+                self.leave(&peer, now);
+            }
+            News::Holds { .. } | News::Left { .. } => {}
+        }
+    }
+
+    fn leave(&mut self, peer: &HostId, now: Instant) {
+        for piece in self.picker.disconnected(peer) {
+            self.abort(&Ask { peer: peer.clone(), piece });
+        }
+        self.peers.leave(peer, now);
+    }
+
+    fn ban(&mut self, peer: &HostId, why: &str) {
+        warn!(artifact = %self.artifact.id, %peer, why, "a peer is not asked any more");
+        self.picker.wrong(peer);
+        let asks: Vec<Ask> = self.asks.keys().filter(|ask| ask.peer == *peer).cloned().collect();
+        asks.iter().for_each(|ask| self.abort(ask));
+        self.peers.ban(peer, Instant::now());
+        self.progress.send_modify(|progress| progress.banned.push(peer.clone()));
+    }
+
+    // --- pieces ---
+
+    fn ask_more(&mut self, now: Instant) {
+        for ask in self.picker.asks(self.ms(now)) {
+            let Some(source) = self.peers.source(&ask.peer).cloned() else {
+                // Never: who left the peers left the picker, too. The ask runs into its deadline.
+                continue;
+            };
+            let around = self.around.clone();
+            let (artifact, asked) = (self.artifact, ask.clone());
+            let task = self.asking.spawn(async move {
+                let outcome = piece(&around, &source, artifact, asked.piece).await;
+                (asked, outcome)
+            });
+            self.asks.insert(ask, task);
+        }
+    }
+
+    fn asked(&mut self, ask: &Ask, outcome: Outcome) -> Result<(), FetchError> {
+        self.asks.remove(ask);
+        let now = Instant::now();
+        let Ask { peer, piece } = ask;
+        match outcome {
+            Outcome::Stored { bytes } => {
+                self.moved_at = now;
+                self.unsynced += 1;
+                self.flush_at.get_or_insert(now + FLUSH_AFTER);
+                self.peers.useful(peer);
+                let from_origin = self.origin.as_ref() == Some(peer);
+                self.progress.send_modify(|progress| match from_origin {
+                    true => progress.bytes_from_origin += bytes,
+                    false => progress.bytes_from_peers += bytes,
+                });
+                for superfluous in self.picker.verified(peer, *piece) {
+                    self.abort(&superfluous);
+                }
+            }
+            Outcome::Wrong => self.ban(peer, &format!("wrong bytes for piece {piece}")),
+            Outcome::No => {
+                if self.picker.denied(peer, *piece) {
+                    self.ban(peer, "it announces pieces that it has not");
+                }
+            }
+            Outcome::Busy => self.picker.busy(peer, *piece, self.ms(now)),
+            Outcome::Failed(error) => {
+                let unreachable = error.is_unreachable();
+                let error: &(dyn Error + 'static) = &error;
+                debug!(artifact = %self.artifact.id, %peer, piece, error, "an ask failed");
+                match unreachable {
+                    true => self.leave(peer, now),
+                    false => self.picker.failed(peer, *piece, self.ms(now)),
+                }
+            }
+            Outcome::NotKept(error) => return Err(error.into()),
+            Outcome::Stopped(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self) {
+        for ask in self.picker.expire(self.ms(Instant::now())) {
+            debug!(artifact = %self.artifact.id, peer = %ask.peer, piece = ask.piece, "too slow");
+            self.abort(&ask);
+        }
+    }
+
+    fn abort(&mut self, ask: &Ask) {
+        if let Some(task) = self.asks.remove(ask) {
+            task.abort();
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), FetchError> {
+        (self.unsynced, self.flush_at) = (0, None);
+        let (store, id) = (self.around.store.clone(), self.artifact.id);
+        Ok(task::spawn_blocking(move || store.flush(&id)).await??)
+    }
+
+    fn tell(&self, now: Instant) {
+        let idle = now.saturating_duration_since(self.moved_at) >= STALL_AFTER;
+        let stall = self.picker.stall().filter(|_| idle).map(|stall| stall.to_string());
+        let peers: Vec<HostId> = self.picker.peers().cloned().collect();
+        let (pieces, of) = (self.picker.here().count(), self.picker.here().len());
+        self.progress.send_if_modified(|progress| {
+            let next = Progress { pieces, of, peers, stall, ..progress.clone() };
+            let changed = next != *progress;
+            *progress = next;
+            changed
+        });
+    }
+}
+
+/// Asks for a piece, checks it and keeps it.
+async fn piece(around: &Surroundings, of: &Source, artifact: ArtifactRef, index: u32) -> Outcome {
+    let piece = match around.store.piece(&artifact.id, index) {
+        Ok(piece) => piece,
+        Err(error) => return Outcome::NotKept(error),
+    };
+    let request = SwarmRequest::Piece { artifact: artifact.id, index };
+    let bytes = match ask::content(&around.pool, of, &request, u64::from(piece.bytes)).await {
+        Ok(Answer::Content(bytes)) => bytes,
+        Ok(Answer::No) => return Outcome::No,
+        Ok(Answer::Busy) => return Outcome::Busy,
+        // It announces a longer one: that is not the piece.
+        Err(AskError::TooLong { .. }) => return Outcome::Wrong,
+        Err(error) => return Outcome::Failed(error),
+    };
+    let store = around.store.clone();
+    let kept = task::spawn_blocking(move || {
+        store.write_piece(&artifact.id, index, &bytes).map(|_| bytes.len() as u64)
+    });
+    match kept.await {
+        Ok(Ok(bytes)) => Outcome::Stored { bytes },
+        Ok(Err(StoreError::WrongBytes { .. })) => Outcome::Wrong,
+        Ok(Err(error)) => Outcome::NotKept(error),
+        Err(error) => Outcome::Stopped(error),
+    }
+}
+
+/// Reports what a peer holds until it is gone.
+async fn follow(
+    pool: Pool,
+    of: Source,
+    artifact: ArtifactRef,
+    pieces: u32,
+    news: mpsc::Sender<News>,
+) {
+    let why = match follow_on(&pool, &of, artifact, pieces, &news).await {
+        Ok(never) => match never {},
+        Err(why) => why,
+    };
+    // Nobody to tell: the fetch is over.
+    let _ = news.send(News::Left { peer: of.host, why }).await;
+}
+
+async fn follow_on(
+    pool: &Pool,
+    of: &Source,
+    artifact: ArtifactRef,
+    pieces: u32,
+    news: &mpsc::Sender<News>,
+) -> Result<std::convert::Infallible, Left> {
+    let mut holdings = Holdings::ask(pool, of, artifact.id).await?;
+    loop {
+        let bitmap = holdings.next().await?.ok_or(Left::Ended)?;
+        if bitmap.is_empty() && pieces > 0 {
+            return Err(Left::NotHere);
+        }
+        let held = Bits::from_bytes(pieces, &bitmap).ok_or(Left::Malformed)?;
+        let whole = held.is_all();
+        if news.send(News::Holds { peer: of.host.clone(), pieces: held }).await.is_err() {
+            return Err(Left::Ended);
+        }
+        if whole {
+            return Err(AskError::from(holdings.lost().await).into());
+        }
+    }
+}
+
+/// Gets the manifest from any member that announces the artifact, or from the origin.
+async fn manifest(
+    around: &Surroundings,
+    artifact: &ArtifactRef,
+    origin: Option<&HostId>,
+    progress: &watch::Sender<Progress>,
+) -> Result<Vec<u8>, FetchError> {
+    let mut members = around.members.clone();
+    let mut peers = Peers::default();
+    loop {
+        let known = members.borrow_and_update().clone();
+        let origin = origin.and_then(|origin| reach(&known, origin));
+        let sources = announcers(&known, &artifact.id, &around.me);
+        let now = Instant::now();
+        let (sources, _) = peers.choose(now, sources, origin.as_ref(), &[]);
+        for source in sources {
+            match manifest_of(around, &source, artifact).await {
+                Ok(Some(bytes)) => {
+                    check_manifest(&Manifest::parse(&bytes)?, artifact)?;
+                    return Ok(bytes);
+                }
+                Ok(None) => {}
+                Err(AskError::TooLong { .. } | AskError::OtherContent) => {
+                    peers.ban(&source.host, now);
+                }
+                Err(error) => {
+                    let error: &(dyn Error + 'static) = &error;
+                    debug!(artifact = %artifact.id, peer = %source.host, error, "no manifest");
+                }
+            }
+            peers.leave(&source.host, Instant::now());
+        }
+        progress.send_modify(|progress| {
+            progress.stall = Some("no member that is connected gives the manifest".to_owned());
+        });
+        let now = Instant::now();
+        let wake = peers.next(now).unwrap_or(now + REVIEW_EVERY).min(now + REVIEW_EVERY);
+        tokio::select! {
+            Ok(()) = members.changed() => {}
+            () = time::sleep_until(wake) => {}
+        }
+    }
+}
+
+async fn manifest_of(
+    around: &Surroundings,
+    of: &Source,
+    artifact: &ArtifactRef,
+) -> Result<Option<Vec<u8>>, AskError> {
+    let max = artifact.manifest_bytes.min(MANIFEST_BYTES_MAX);
+    let request = SwarmRequest::Blob { id: artifact.id };
+    match ask::content(&around.pool, of, &request, max).await? {
+        Answer::Content(bytes) if proto::Digest::of(&bytes) == artifact.id => Ok(Some(bytes)),
+        Answer::Content(_) => {
+            warn!(artifact = %artifact.id, peer = %of.host, "a peer sent another manifest");
+            Err(AskError::OtherContent)
+        }
+        Answer::No | Answer::Busy => Ok(None),
+    }
+}
+
+/// The manifest must be what the signed release says of it.
+fn check_manifest(manifest: &Manifest, artifact: &ArtifactRef) -> Result<(), FetchError> {
+    let sizes = [
+        ("bytes of pieces", artifact.bytes, manifest.bytes()),
+        ("bytes of files", artifact.raw_bytes, manifest.raw_bytes()),
+    ];
+    match sizes.into_iter().find(|(_, said, is)| said != is) {
+        Some((what, said, is)) => Err(FetchError::NotAsReleased { what, said, is }),
+        None => Ok(()),
+    }
+}

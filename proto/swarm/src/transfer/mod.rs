@@ -1,0 +1,30 @@
+//! Moving content between members over `gsw-swarm/1`.
+//!
+//! [`ask`] is one question and its answer, from the asker's side; [`provide`] answers; [`fetch`]
+//! drives a [`crate::plan::Picker`] until an artifact is whole.
+
+pub(crate) mod ask;
+pub(crate) mod fetch;
+mod peers;
+pub(crate) mod provide;
+
+use std::time::Duration;
+
+use proto::codec::FRAME_BYTES_MAX;
+
+/// Longest frame of a `Have`: a bit for each of as many pieces as an artifact can have.
+const HAVE_BYTES_MAX: usize = 64 << 10;
+/// Longest frame that answers `Roots`.
+const ROOTS_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// Roots in one answer; who needs more asks again.
+const ROOTS_MAX: usize = 64;
+/// Longest wait for the first word of an answer, or for a request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The slowest line on which content still arrives, in bytes per second: sets how long a sender or
+/// receiver waits for the end of it.
+const BYTES_PER_S_MIN: u64 = 16 << 10;
+
+/// Longest wait for `bytes` of content.
+fn content_timeout(bytes: u64) -> Duration {
+    ANSWER_TIMEOUT + Duration::from_secs(bytes / BYTES_PER_S_MIN)
+}
