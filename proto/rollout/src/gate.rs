@@ -14,8 +14,20 @@ use proto::statement::{Action, Direction, RULES, Rollout};
 pub struct Sight {
     /// Of its latest receipt; none: no receipt was ever seen.
     pub standing: Option<Standing>,
-    /// Not heard for [`crate::UNHEARD_MS_MAX`], by the member's own clock.
-    pub silent: bool,
+    pub heard: Heard,
+}
+
+/// Whether a host is there, by the member's own clock (R16).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Heard {
+    /// It signed something new within [`crate::UNHEARD_MS_MAX`] of the one before.
+    Fresh,
+    /// Not yet known: what was seen of it, if anything, may be old. The first receipt that a member
+    /// sees says where a host stood, not when.
+    #[default]
+    Unsure,
+    /// Nothing new for [`crate::UNHEARD_MS_MAX`].
+    Silent,
 }
 
 /// The directive in force, as far as gates care.
@@ -126,8 +138,10 @@ pub struct Count {
     pub unheard: usize,
     pub baking: usize,
     pub activating: usize,
-    /// Pending, fetching, staged, or never heard and not yet silent for too long.
+    /// Pending, fetching, staged, or no receipt was seen yet.
     pub waiting: usize,
+    /// Further than that by a receipt that may be old.
+    pub unsure: usize,
     /// Back on `from` with the fleet.
     pub returned: usize,
 }
@@ -228,14 +242,15 @@ pub fn bake_s(rollout: &Rollout, wave: usize) -> u32 {
 pub fn count(ranks: std::ops::Range<usize>, seen: &dyn Fn(usize) -> Sight) -> Count {
     let mut count = Count { hosts: ranks.len(), ..Count::default() };
     for rank in ranks {
-        let Sight { standing, silent } = seen(rank);
+        let Sight { standing, heard } = seen(rank);
         let place = match standing {
             // A failure is for ever: it needs no fresh receipt.
             Some(standing) if certificate::is_failure(standing) => &mut count.failed,
-            _ if silent => &mut count.unheard,
+            _ if heard == Heard::Silent => &mut count.unheard,
             None => &mut count.waiting,
             Some((state, _)) => match state {
                 State::Pending | State::Fetching | State::Staged => &mut count.waiting,
+                _ if heard == Heard::Unsure => &mut count.unsure,
                 State::Activating => &mut count.activating,
                 State::Baking => &mut count.baking,
                 State::Committed => &mut count.committed,
@@ -333,6 +348,7 @@ impl fmt::Display for Count {
             (self.baking, "baking"),
             (self.activating, "activating"),
             (self.waiting, "not started"),
+            (self.unsure, "to be heard again"),
             (self.returned, "went back"),
         ];
         others

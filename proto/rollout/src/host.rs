@@ -35,7 +35,8 @@
 //! **Record.** [`Host`] without its view of others is the record on disk: small, and enough to finish
 //! a bake or a way back without the network. Elapsed times are kept as amounts, never as instants.
 //! After a restart the caller restores it, calls [`Host::resume`] and feeds statements and receipts
-//! again. An effect is done after the [`Effect::Persist`] before it, or never.
+//! again. An effect is done after the [`Effect::Persist`] before it, or never; a step that was decided
+//! before a restart is finished after it.
 
 mod course;
 mod moves;

@@ -10,6 +10,7 @@ use proto::statement::Rollout;
 use proto::{Digest, HostId, PublicKey};
 
 use crate::UNHEARD_MS_MAX;
+use crate::gate::Heard;
 
 /// Why a receipt is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -27,8 +28,10 @@ pub enum OfferError {
 struct Held {
     receipt: Receipt,
     signed: SignedReceipt,
-    /// By the holder's own boot clock.
+    /// When something new came last, by the holder's own boot clock.
     heard_ms: u64,
+    /// Something newer than the first receipt has come.
+    risen: bool,
 }
 
 /// The latest receipt of each host of one rollout. At most two per host of the cohort are kept.
@@ -80,7 +83,10 @@ impl Receipts {
         if !self.latest.get(&host).is_none_or(newer) {
             return Ok(None);
         }
-        self.latest.insert(host.clone(), Held { receipt, signed, heard_ms: now_ms });
+        // The first one may be as old as it likes: it does not end the silence.
+        let risen = self.latest.contains_key(&host);
+        let heard_ms = if risen { now_ms } else { self.since_ms };
+        self.latest.insert(host.clone(), Held { receipt, signed, heard_ms, risen });
         Ok(self.latest.get(&host).map(|held| &held.receipt))
     }
 
@@ -103,10 +109,15 @@ impl Receipts {
         self.latest.values().map(|held| &held.receipt)
     }
 
-    /// Whether a host was not heard for [`UNHEARD_MS_MAX`], by the holder's own clock.
-    pub fn is_silent(&self, host: &HostId, now_ms: u64) -> bool {
-        let heard_ms = self.latest.get(host).map_or(self.since_ms, |held| held.heard_ms);
-        now_ms.saturating_sub(heard_ms) > UNHEARD_MS_MAX
+    /// Whether a host is there, by the holder's own clock.
+    pub fn heard(&self, host: &HostId, now_ms: u64) -> Heard {
+        let held = self.latest.get(host);
+        let heard_ms = held.map_or(self.since_ms, |held| held.heard_ms);
+        match held.is_some_and(|held| held.risen) {
+            _ if now_ms.saturating_sub(heard_ms) > UNHEARD_MS_MAX => Heard::Silent,
+            true => Heard::Fresh,
+            false => Heard::Unsure,
+        }
     }
 
     /// The certificate for a claim, of as few receipts as show it; none if they do not.

@@ -7,7 +7,7 @@ use proto::statement::{Action, Rollout};
 use proto::{HostId, Name};
 
 use crate::Now;
-use crate::gate::{self, Facts, Gate, Hold, Order, Sight};
+use crate::gate::{self, Facts, Gate, Heard, Hold, Order, Sight};
 use crate::receipts::Receipts;
 
 /// What a member sees of a rollout.
@@ -127,7 +127,17 @@ fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {
     let started =
         |rank| (facts.seen)(rank).standing.is_some_and(|(state, _)| state >= State::Activating);
     let open = ranks.clone().any(started) || matches!(gate::decide(facts, wave), Gate::Open(_));
-    let count = gate::count(ranks, facts.seen);
+    // People are shown where hosts stood last; unreachable is who has not committed and is silent.
+    let shown = |rank| {
+        let Sight { standing, heard } = (facts.seen)(rank);
+        let committed = standing.is_some_and(|(state, _)| state == State::Committed);
+        let heard = match heard {
+            Heard::Silent if !committed => Heard::Silent,
+            _ => Heard::Fresh,
+        };
+        Sight { standing, heard }
+    };
+    let count = gate::count(ranks, &shown);
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     WaveReport {
         hosts: number(count.hosts),
@@ -172,8 +182,11 @@ impl<'a> View<'a> {
         let standing = receipt.map(|receipt| (receipt.state, receipt.cause));
         // Once it is closed nobody signs again, and silence says nothing about who has settled.
         let settled = standing.is_some_and(|(state, _)| state.is_settled());
-        let silent = self.receipts.is_silent(id, self.now.boot_ms);
-        Sight { standing, silent: silent && !(settled && self.is_closed()) }
+        let heard = match settled && self.is_closed() {
+            true => Heard::Fresh,
+            false => self.receipts.heard(id, self.now.boot_ms),
+        };
+        Sight { standing, heard }
     }
 
     fn is_closed(&self) -> bool {

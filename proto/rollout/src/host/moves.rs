@@ -8,7 +8,7 @@ use proto::receipt::{Cause, State};
 use super::course::{Course, Step, StepKind};
 use super::take::share_of;
 use super::{Effect, FETCH_MS_MAX, Host, STEP_MS_MAX};
-use crate::gate::{self, Facts, Gate, Hold, Open, Sight};
+use crate::gate::{self, Facts, Gate, Heard, Hold, Open, Sight};
 use crate::{Now, RESIGN_MS};
 
 /// Longest pause between two looks at the gates, in milliseconds: silence makes no noise.
@@ -64,12 +64,18 @@ impl Host {
         }
     }
 
-    /// Marks what changed: the record before anything else, then the receipt, then the rest.
+    /// Puts the effects in order: proofs, the record, the receipt, the rest.
+    ///
+    /// A proof is first: it is as true without the record, and if the host ends between the two, the
+    /// caller's stored certificate tells it again. The other way round it could be lost for good.
     pub(super) fn settle(&mut self, now: Now, start: usize, out: &mut Vec<Effect>) {
         let receipt = self.sign(now);
         if self.view.changed || receipt.is_some() || out.len() > start {
-            let first = [Some(Effect::Persist), receipt];
-            out.splice(start..start, first.into_iter().flatten());
+            let proof = |effect: &Effect| matches!(effect, Effect::Certify { .. });
+            out[start..].sort_by_key(|effect| !proof(effect));
+            let proofs = out[start..].iter().take_while(|effect| proof(effect)).count();
+            let at = start + proofs;
+            out.splice(at..at, [Some(Effect::Persist), receipt].into_iter().flatten());
         }
         self.view.changed = false;
     }
@@ -129,7 +135,7 @@ impl Host {
         let sight = |rank| self.view.sight(now.boot_ms, course.rank, rank);
         let ended = |rank| match sight(rank) {
             Sight { standing: Some(standing), .. } if certificate::has_ended(standing) => true,
-            Sight { silent, .. } => silent,
+            Sight { heard, .. } => heard == Heard::Silent,
         };
         let done = (0..plan.cohort.len()).all(ended)
             && certificate::is_complete(plan, &|rank| sight(rank).standing);

@@ -8,7 +8,7 @@ use proto::receipt::{Cause, Receipt, State};
 use proto::statement::Rollout;
 
 use crate::UNHEARD_MS_MAX;
-use crate::gate::{Gate, Sight};
+use crate::gate::{Gate, Heard, Sight};
 
 /// The receipts of the cohort by rank, and when to wake up. All times in boot milliseconds.
 #[derive(Debug, Clone, Default)]
@@ -45,7 +45,10 @@ pub(super) struct View {
 struct Seen {
     sequence: u64,
     standing: Option<Standing>,
+    /// When something new came last; at first, since when it is waited for.
     heard_ms: u64,
+    /// Something newer than the first receipt has come: the host is there.
+    risen: bool,
 }
 
 impl View {
@@ -59,7 +62,7 @@ impl View {
         let mut by_id: Vec<u32> = (0..).take(rollout.cohort.len()).collect();
         by_id.sort_unstable_by_key(|rank| &rollout.cohort[*rank as usize].id);
         self.by_id = by_id;
-        let nobody = Seen { sequence: 0, standing: None, heard_ms: now_ms };
+        let nobody = Seen { sequence: 0, standing: None, heard_ms: now_ms, risen: false };
         self.seen = vec![nobody; rollout.cohort.len()];
         self.plan = Some(Arc::clone(rollout));
     }
@@ -84,15 +87,23 @@ impl View {
         }
         let before = seen.standing;
         let standing = Some((receipt.state, receipt.cause));
-        *seen = Seen { sequence: receipt.sequence, standing, heard_ms: now_ms };
+        // The first one may be as old as it likes: it does not end the silence.
+        let risen = before.is_some();
+        let heard_ms = if risen { now_ms } else { seen.heard_ms };
+        *seen = Seen { sequence: receipt.sequence, standing, heard_ms, risen };
         Some((rank, before))
     }
 
     /// What is seen of the host with this rank; `own`: it is this host, which hears itself.
     pub(super) fn sight(&self, now_ms: u64, own: Option<usize>, rank: usize) -> Sight {
         let Some(seen) = self.seen.get(rank) else { return Sight::default() };
-        let silent = now_ms.saturating_sub(seen.heard_ms) > UNHEARD_MS_MAX;
-        Sight { standing: seen.standing, silent: silent && own != Some(rank) }
+        let heard = match seen.risen {
+            _ if own == Some(rank) => Heard::Fresh,
+            _ if now_ms.saturating_sub(seen.heard_ms) > UNHEARD_MS_MAX => Heard::Silent,
+            true => Heard::Fresh,
+            false => Heard::Unsure,
+        };
+        Sight { standing: seen.standing, heard }
     }
 
     /// The next timer; one that the last look has seen is spent.
