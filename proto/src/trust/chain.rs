@@ -256,16 +256,14 @@ impl Chain {
         Ok(())
     }
 
-    /// Whether a rollout forward in the line that ends with `newest` came from or led to `release`.
+    /// Whether a rollout of the line that ends with `newest` came from or led to `release`.
     pub(super) fn was_in_line(&self, newest: Option<&Digest>, release: &Digest) -> bool {
         // Epochs fall along the line, so this ends.
         let line = std::iter::successors(newest.and_then(|id| self.rollouts.get(id)), |rollout| {
             rollout.previous.as_ref().and_then(|id| self.rollouts.get(id))
         });
-        line.filter(|rollout| rollout.direction == Direction::Forward).any(|rollout| {
-            rollout.to.release == *release
-                || rollout.from.as_ref().is_some_and(|from| from.release == *release)
-        })
+        line.flat_map(|rollout| std::iter::once(&rollout.to).chain(&rollout.from))
+            .any(|target| target.release == *release)
     }
 }
 

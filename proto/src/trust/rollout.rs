@@ -148,7 +148,8 @@ pub fn check_policy(policy: &Policy, rollout: &Rollout) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What needs no approval leads only where approved rollouts have been.
+/// What needs no approval leads only where rollouts of its line have been; the first of them to
+/// name a release went forward, with its approvals.
 fn check_rollback(chain: &Chain, rollout: &Rollout) -> Result<(), Refusal> {
     let targets = std::iter::once(&rollout.to).chain(&rollout.from);
     for Target { release, .. } in targets {

@@ -167,6 +167,64 @@ fn directives_have_thresholds_too() {
     ]);
 }
 
+/// What is kept of an envelope are signatures that verify and that this statement may count.
+#[test]
+fn r1_other_signatures_are_dropped() {
+    let chain = chain_with(&two_of_three(), &[&rollout()]);
+    let mut next_root = Root { version: 2, ..two_of_three() };
+    next_root.roles.insert(parsed("root"), holders(1, &[ROOT_2]));
+    let everyone = [CI, COORDINATOR, HOST_CA, ANNA, CLEO, DIRK, EMMA, ROOT, ROOT_2, STRANGER];
+    let second = next(&rollout(), "2");
+    let back = Rollout { from: Some(target("1")), to: target("2"), ..undo(&second, ANNA) };
+    let pause = directive(&rollout(), 1, Action::Pause, ANNA);
+    let resume = directive(&rollout(), 1, Action::Resume, ANNA);
+    for (name, bytes, expected) in [
+        ("root", signed(&next_root, &everyone), &[ROOT, ROOT_2][..]),
+        ("root known", signed(&two_of_three(), &everyone), &[ROOT]),
+        ("host", signed(&host(HOSTS), &everyone), &[HOST_CA]),
+        ("release", signed(&release("4"), &everyone), &[CI, COORDINATOR]),
+        ("rollout", signed(&second, &everyone), &[ANNA, CLEO, EMMA]),
+        ("pause", signed(&pause, &everyone), &[COORDINATOR, ANNA, CLEO, EMMA]),
+        ("resume", signed(&resume, &everyone), &[ANNA, CLEO, EMMA]),
+    ] {
+        let verified = verify(&chain, &bytes, NOW).unwrap();
+        let kept: Vec<_> = verified.envelope.signatures().keys().cloned().collect();
+        let mut expected: Vec<_> = expected.iter().map(|seed| key_id(*seed)).collect();
+        expected.sort();
+        assert_eq!(kept, expected, "{name}");
+    }
+
+    // A forged one does not displace a good one, since it is gone before they merge.
+    let good = signed(&second, &[ANNA, CLEO]);
+    let forged = {
+        let other = signed(&back, &[CLEO]);
+        let text = String::from_utf8(good.clone()).unwrap();
+        let signature = |bytes: &[u8]| {
+            let envelope = Envelope::parse(bytes, ENVELOPE_BYTES_MAX).unwrap();
+            envelope.signatures()[&key_id(CLEO)].to_string()
+        };
+        text.replace(&signature(&good), &signature(&other)).into_bytes()
+    };
+    let kept = verify(&chain, &forged, NOW).unwrap().envelope.to_bytes();
+    assert_eq!(kept, signed(&second, &[ANNA]));
+    assert_eq!(union(&good, &kept), good);
+}
+
+#[test]
+fn r5_an_emergency_has_a_threshold_for_its_jumps() {
+    let mut root = root();
+    root.roles.insert(parsed("emergency"), holders(2, &[EMMA, BERT]));
+    let first = rollout();
+    let chain = chain_with(&root, &[&first]);
+    let jump = Rollout { epoch: 100, author: key_id(EMMA), ..next(&first, "2") };
+    let waits = "pending: 1 of 2 signatures of emergency";
+    check_rows(&[
+        ("one of two", outcome(&chain, &signed(&jump, &[EMMA])), waits),
+        ("one, and those who deploy", outcome(&chain, &signed(&jump, &[EMMA, ANNA])), waits),
+        ("both", outcome(&chain, &signed(&jump, &[EMMA, BERT])), "effective"),
+    ]);
+}
+
 /// Strangers cannot fill the place where statements wait.
 #[test]
 fn r1_nothing_waits_without_a_key_that_fits() {
@@ -191,6 +249,8 @@ fn envelopes_of_two_statements_do_not_merge() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// However signatures come together, the same ones make the same envelope, and verifying drops
     /// none that counts.
     #[test]

@@ -119,6 +119,9 @@ fn r4_the_coordinator_goes_back_one_release_and_no_further() {
     let as_first = Rollout { previous: second.previous, epoch: second.epoch, ..back.clone() };
     let jump = Rollout { epoch: back.epoch + 1, ..back.clone() };
     let only = |rollout: &Rollout| signed(rollout, &[COORDINATOR]);
+    let third = next(&second, "3");
+    let longer = chain_with(&careful_root(), &[&rollout(), &second, &third]);
+    let past = Rollout { from: Some(target("1")), ..undo(&third, COORDINATOR) };
     let mut forbids = careful_root();
     policy_of_production(&mut forbids).coordinator_may_roll_back = false;
     let forbidden = chain_with(&forbids, &[&rollout(), &second]);
@@ -133,6 +136,16 @@ fn r4_the_coordinator_goes_back_one_release_and_no_further() {
         ("with another way back", outcome(&chain, &only(&from_elsewhere)), "was never rolled out"),
         ("the rollout before", outcome(&chain, &only(&as_first)), "was never rolled out"),
         ("a jump of epochs", outcome(&chain, &only(&jump)), "after previous comes 3"),
+        (
+            "a jump that an emergency's key signs, too",
+            outcome(&chain, &signed(&jump, &[COORDINATOR, EMMA])),
+            "after previous comes 3",
+        ),
+        (
+            "with a way back that leads past the last rollout",
+            outcome(&longer, &only(&past)),
+            "only to where the last rollout came from",
+        ),
         ("where policy forbids", outcome(&forbidden, &only(&back)), "does not let the coordinator"),
     ]);
 }

@@ -1,0 +1,195 @@
+//! Everything that reads bytes of others, each behind one function that takes any bytes.
+//!
+//! It panics if what was read breaks a promise: what is read is written again and read as the same.
+//! The test beside this file feeds them mutated samples; `tests/fuzz` feeds them to libFuzzer.
+
+use std::fmt::{Debug, Display};
+use std::str::FromStr;
+use std::sync::LazyLock;
+
+use ed25519_dalek::SigningKey;
+use proto::artifact::Manifest;
+use proto::certificate::Certificate;
+use proto::codec::{self, FRAME_BYTES_MAX};
+use proto::dsse::Envelope;
+use proto::id::ParseIdError;
+use proto::key::Signature;
+use proto::receipt::SignedReceipt;
+use proto::record::{HostRecord, ProgressRecord, RootRecord, ScopeRecord, from_text, to_text};
+use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Role, Share};
+use proto::trust::{Chain, verify};
+use proto::wire::{
+    ControlReply, ControlRequest, Found, Have, JoinReply, JoinRequest, SwarmRequest,
+};
+use proto::{
+    Digest, Env, FleetId, HostId, KeyId, Name, PublicKey, Service, UnixTime, Version, Zone,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Reads any bytes.
+type Entry = fn(&[u8]);
+
+/// The functions, by the name of their corpus.
+pub const ENTRIES: [(&str, Entry); 8] = [
+    ("statement", statement),
+    ("payload", payload),
+    ("frame", frame),
+    ("manifest", manifest),
+    ("receipt", receipt),
+    ("certificate", certificate),
+    ("record", record),
+    ("text", text),
+];
+
+/// The time of the vectors.
+pub const NOW: UnixTime = UnixTime(1_800_000_000);
+/// The keys of their root, by seed.
+const SEEDS: [u8; 8] = [1, 10, 20, 21, 30, 32, 34, 35];
+
+/// What the vectors teach: a root, two releases, three rollouts, a directive.
+pub static CHAIN: LazyLock<Chain> = LazyLock::new(|| {
+    let mut lines = statements();
+    let (pinned, root) = lines.next().expect("the first line is the root");
+    let mut chain = Chain::genesis(root, pinned).expect("a root that verifies");
+    for (_, bytes) in lines {
+        let verified = verify(&chain, bytes, NOW).expect("a statement that verifies");
+        chain.learn(&verified);
+    }
+    chain
+});
+
+/// The statements of the vectors, with their ids.
+pub fn statements() -> impl Iterator<Item = (Digest, &'static [u8])> {
+    include_str!("../vectors/v1.tsv").lines().filter_map(|line| {
+        let [_, id, bytes] = line.split('\t').collect::<Vec<_>>()[..] else { return None };
+        bytes
+            .starts_with("{\"payloadType\"")
+            .then(|| (id.parse().expect("an id"), bytes.as_bytes()))
+    })
+}
+
+/// An envelope as it arrives.
+pub fn statement(bytes: &[u8]) {
+    if let Ok(envelope) = Envelope::parse(bytes, ENVELOPE_BYTES_MAX) {
+        let again = Envelope::parse(&envelope.to_bytes(), ENVELOPE_BYTES_MAX);
+        assert_eq!(again.as_ref(), Ok(&envelope));
+    }
+    if let Ok(verified) = verify(&CHAIN, bytes, NOW) {
+        assert_eq!(verified.id, verified.envelope.id());
+        let again = verify(&CHAIN, &verified.envelope.to_bytes(), NOW);
+        assert_eq!(again.as_ref(), Ok(&verified), "what is kept verifies as what came");
+    }
+}
+
+/// A payload that everybody has signed; its kind is the first byte.
+pub fn payload(bytes: &[u8]) {
+    let Some((kind, payload)) = bytes.split_first() else { return };
+    let kind = Kind::ALL[usize::from(*kind) % Kind::ALL.len()];
+    let mut envelope = Envelope::new(kind.payload_type(), payload.to_vec());
+    for seed in SEEDS {
+        envelope.sign(&SigningKey::from_bytes(&[seed; 32]));
+    }
+    let mut chain = CHAIN.clone();
+    if let Ok(verified) = verify(&chain, &envelope.to_bytes(), NOW) {
+        chain.learn(&verified);
+        assert!(!chain.learn(&verified), "learning twice is learning once");
+        assert!(chain.root().version >= CHAIN.root().version);
+        for (scope, head) in CHAIN.heads() {
+            let now = chain.head(scope).expect("scopes do not go away");
+            assert!(now.epoch >= head.epoch, "epochs only rise");
+        }
+    }
+}
+
+/// A frame of any protocol.
+pub fn frame(bytes: &[u8]) {
+    reads_back::<JoinRequest>(bytes);
+    reads_back::<JoinReply>(bytes);
+    reads_back::<SwarmRequest>(bytes);
+    reads_back::<Found>(bytes);
+    reads_back::<Have>(bytes);
+    reads_back::<ControlRequest>(bytes);
+    reads_back::<ControlReply>(bytes);
+    reads_back::<Vec<Vec<u8>>>(bytes);
+}
+
+fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
+    let Ok(value) = codec::decode::<T>(bytes, FRAME_BYTES_MAX) else { return };
+    let frame = codec::encode(&value, FRAME_BYTES_MAX).expect("what was read is written");
+    assert_eq!(codec::decode(&frame, FRAME_BYTES_MAX), Ok(value));
+}
+
+/// An artifact's manifest.
+pub fn manifest(bytes: &[u8]) {
+    if let Ok(manifest) = Manifest::parse(bytes) {
+        assert_eq!(Manifest::parse(&manifest.to_bytes()), Ok(manifest));
+    }
+}
+
+/// A receipt as it is gossiped.
+pub fn receipt(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(signed) = SignedReceipt::from_text(text) else { return };
+    assert_eq!(SignedReceipt::from_text(&signed.to_text()), Ok(signed.clone()));
+    let key = PublicKey::of(&SigningKey::from_bytes(&[100; 32]));
+    if let Ok(receipt) = signed.verify(&key) {
+        assert_eq!(signed.claimed_host(), Ok(receipt.host));
+    }
+}
+
+/// A certificate.
+pub fn certificate(bytes: &[u8]) {
+    let Ok(certificate) = Certificate::parse(bytes) else { return };
+    assert_eq!(Certificate::parse(&certificate.to_bytes()).as_ref(), Ok(&certificate));
+    if let Some(rollout) = CHAIN.rollout(&certificate.rollout)
+        && let Ok(receipts) = certificate.verify(certificate.rollout, rollout)
+    {
+        assert_eq!(receipts.len(), certificate.receipts.len());
+    }
+}
+
+/// A gossiped value.
+pub fn record(bytes: &[u8]) {
+    fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(text: &str) {
+        if let Some(record) = from_text::<T>(text) {
+            let again = serde_json::from_str::<T>(&to_text(&record)).ok();
+            assert_eq!(again, Some(record));
+        }
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    reads_back::<HostRecord>(text);
+    reads_back::<RootRecord>(text);
+    reads_back::<ScopeRecord>(text);
+    reads_back::<ProgressRecord>(text);
+}
+
+/// Ids, names and shares as people write them.
+pub fn text(bytes: &[u8]) {
+    fn reads_back<T: FromStr<Err = ParseIdError> + PartialEq + Debug>(
+        text: &str,
+        show: impl Fn(&T) -> String,
+    ) {
+        match text.parse::<T>() {
+            Ok(value) => assert_eq!(show(&value).parse(), Ok(value)),
+            Err(error) => assert!(error.to_string().len() < 2_000, "errors do not fill logs"),
+        }
+    }
+    fn plain<T: FromStr<Err = ParseIdError> + PartialEq + Debug + Display>(text: &str) {
+        reads_back::<T>(text, ToString::to_string);
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    reads_back::<Digest>(text, |digest| format!("{digest:#}"));
+    plain::<HostId>(text);
+    plain::<KeyId>(text);
+    plain::<PublicKey>(text);
+    plain::<Signature>(text);
+    plain::<FleetId>(text);
+    plain::<Service>(text);
+    plain::<Env>(text);
+    plain::<Zone>(text);
+    plain::<Name>(text);
+    plain::<Version>(text);
+    plain::<Role>(text);
+    plain::<Share>(text);
+}
