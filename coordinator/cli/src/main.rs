@@ -1,39 +1,49 @@
 //! `swell`: what operators and CI type. It holds the person's key, signs with it, and speaks the
 //! control protocol to the coordinator or, with `--via HOST`, to any agent.
 
+mod args;
 mod ask;
+mod client;
 mod failure;
 mod home;
 mod init;
+mod knowledge;
+mod outcome;
+mod output;
+mod planning;
+mod publish;
+mod reading;
+mod render;
+mod sign;
 mod span;
 mod swell_toml;
+mod token;
+mod watch;
 
-use std::path::PathBuf;
+use clap::Parser as _;
+use ed25519_dalek::SigningKey;
+use proto::statement::Action;
+use tracing_subscriber::EnvFilter;
 
-use clap::{Parser, Subcommand};
-
+use crate::args::{AskCommand, Cli, Command};
+use crate::client::Client;
 use crate::failure::{Exit, Failure};
-
-/// Deploys code to fleets of servers without an orchestrator.
-#[derive(Debug, Parser)]
-#[command(name = "swell", version)]
-struct Cli {
-    /// The operator's directory: keys, fleet and coordinator
-    #[arg(long, env = "SWELL_DIR", value_name = "DIR", global = true)]
-    dir: Option<PathBuf>,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Make a new fleet: its keys, its first root, and the coordinator's files
-    Init(init::InitArgs),
-}
+use crate::home::{Home, HomeError, KeyName};
 
 fn main() -> Exit {
     let cli = Cli::parse();
-    match run(cli) {
+    // People read errors, not logs; $SWELL_LOG=debug shows what the network does.
+    let filter = EnvFilter::try_from_env("SWELL_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("swell: cannot start: {error}");
+            return Exit::Error;
+        }
+    };
+    match runtime.block_on(run(cli)) {
         Ok(exit) => exit,
         Err(failure) => {
             eprintln!("swell: {failure}");
@@ -42,12 +52,78 @@ fn main() -> Exit {
     }
 }
 
-fn run(cli: Cli) -> Result<Exit, Failure> {
-    let dir = home::locate(cli.dir)?;
-    match cli.command {
+async fn run(cli: Cli) -> Result<Exit, Failure> {
+    let Cli { dir, via, command } = cli;
+    let dir = home::locate(dir)?;
+    match command {
         Command::Init(args) => {
-            print!("{}", init::run(&args, &dir, home::now())?);
+            output::write(&init::run(&args, &dir, home::now())?);
             Ok(Exit::Done)
         }
+        Command::Publish(args) => {
+            let home = Home::open(dir)?;
+            let key = home.key(KeyName::Publisher, "sign a release")?;
+            // Packing comes before dialling: it may take longer than a connection lasts.
+            let ready = publish::prepare(&home, args)?;
+            let member = client::member(&home, via.as_deref())?;
+            let client = Client::connect(&home, &key, member).await?;
+            let exit = publish::run(&home, &client, &key, ready).await;
+            client.close().await;
+            exit
+        }
+        Command::Ask(command) => {
+            let home = Home::open(dir)?;
+            let key = key_for(&home, &command)?;
+            let member = client::member(&home, via.as_deref())?;
+            let mut client = Client::connect(&home, &key, member).await?;
+            let exit = ask_somebody(&home, &mut client, &key, command).await;
+            client.close().await;
+            exit
+        }
+    }
+}
+
+/// Who signs needs the operator's key; to look on, any key of the fleet will do.
+fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
+    match command {
+        AskCommand::Deploy(_) | AskCommand::Rollback(_) => {
+            home.key(KeyName::Operator, "sign a rollout")
+        }
+        AskCommand::Approve(_) => home.key(KeyName::Operator, "approve a rollout"),
+        AskCommand::Pause(_)
+        | AskCommand::Resume(_)
+        | AskCommand::Promote(_)
+        | AskCommand::Abort(_) => home.key(KeyName::Operator, "direct a rollout"),
+        AskCommand::Token(_)
+        | AskCommand::Plan(_)
+        | AskCommand::Watch(_)
+        | AskCommand::Status(_)
+        | AskCommand::Hosts(_)
+        | AskCommand::Explain(_)
+        | AskCommand::History(_) => home.any_key("be let in"),
+    }
+}
+
+async fn ask_somebody(
+    home: &Home,
+    client: &mut Client,
+    key: &SigningKey,
+    command: AskCommand,
+) -> Result<Exit, Failure> {
+    match command {
+        AskCommand::Token(command) => token::run(client, command).await,
+        AskCommand::Plan(args) => sign::plan(home, client, key, args).await,
+        AskCommand::Deploy(args) => sign::deploy(home, client, key, args).await,
+        AskCommand::Rollback(args) => sign::rollback(home, client, key, args).await,
+        AskCommand::Approve(args) => sign::approve(home, client, key, args).await,
+        AskCommand::Pause(args) => sign::direct(home, client, key, Action::Pause, args).await,
+        AskCommand::Resume(args) => sign::direct(home, client, key, Action::Resume, args).await,
+        AskCommand::Abort(args) => sign::direct(home, client, key, Action::Abort, args).await,
+        AskCommand::Promote(args) => sign::promote(home, client, key, args).await,
+        AskCommand::Watch(args) => watch::run(home, client, key, args).await,
+        AskCommand::Status(args) => reading::status(home, client, args).await,
+        AskCommand::Hosts(args) => reading::hosts(home, client, args).await,
+        AskCommand::Explain(args) => reading::explain(client, args).await,
+        AskCommand::History(args) => reading::history(client, args).await,
     }
 }

@@ -11,7 +11,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use proto::id::{Env, Service};
-use proto::statement::{Health, OnFailure, Run, Share};
+use proto::statement::{Health, OnFailure, Run, Share, THRESHOLD_MAX};
+use rollout::plan::{Stage, Strategy};
 use toml::{Table, Value};
 
 use self::section::{Section, shown};
@@ -46,27 +47,6 @@ pub(crate) struct Deploy {
     /// Hosts of one zone that may be stopped at once.
     pub(crate) max_unavailable: Share,
     pub(crate) on_failure: OnFailure,
-}
-
-/// Who goes when.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Strategy {
-    AllAtOnce,
-    /// 1 to 16 stages, weights rising to 100.
-    Canary(Vec<Stage>),
-}
-
-/// One stage of a canary.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Stage {
-    /// Cumulative percent of the hosts; above 0, at most 100.
-    pub(crate) weight: f64,
-    /// Bake, and the least time before the next stage, in seconds.
-    pub(crate) wait_s: u32,
-    /// None: 0 in the first stage, then the larger of 1 and 2 %.
-    pub(crate) failed_max: Option<Share>,
-    /// None: 0 in the first stage, then the larger of 1 and 5 %.
-    pub(crate) unreachable_max: Option<Share>,
 }
 
 /// Why there is no usable file.
@@ -219,7 +199,8 @@ fn deployment(mut section: Section<'_>) -> Option<Deploy> {
     section.later("batch", "this version has no strategy that goes by batches");
     let strategy = section.required_text("strategy");
     let stages = section.take("stages");
-    let approvals = section.ranged("approvals", 0..=16).unwrap_or(0);
+    let budgets = (section.share("failed_max"), section.share("unreachable_max"));
+    let approvals = section.ranged("approvals", 0..=THRESHOLD_MAX).unwrap_or(0);
     let max_unavailable = section.share("max_unavailable").unwrap_or(Share::Percent(25.0));
     if matches!(max_unavailable, Share::Count(0)) || max_unavailable == Share::Percent(0.0) {
         let path = section.key("max_unavailable");
@@ -235,7 +216,7 @@ fn deployment(mut section: Section<'_>) -> Option<Deploy> {
         }
     };
     section.refuse_unknown();
-    let strategy = section.strategy(&strategy?, stages)?;
+    let strategy = section.strategy(&strategy?, stages, budgets)?;
     Some(Deploy { strategy, approvals, max_unavailable, on_failure })
 }
 

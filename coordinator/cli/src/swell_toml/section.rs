@@ -5,9 +5,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use proto::statement::{Share, WAVES_MAX};
+use rollout::plan::{Stage, Strategy};
 use toml::{Table, Value};
 
-use super::{Stage, Strategy, stage};
+use super::stage;
 
 /// Takes keys out of a table one by one; what is wrong with them is collected.
 pub(super) struct Section<'p> {
@@ -33,6 +34,11 @@ impl<'p> Section<'p> {
         self.problems.push(format!("{path} = {}: must be {must}", shown(value)));
     }
 
+    fn problem(&mut self, key: &str, why: &str) {
+        let path = self.key(key);
+        self.problems.push(format!("{path}: {why}"));
+    }
+
     pub(super) fn take(&mut self, key: &str) -> Option<Value> {
         self.table.remove(key)
     }
@@ -40,15 +46,13 @@ impl<'p> Section<'p> {
     /// Refuses a key by name.
     pub(super) fn later(&mut self, key: &str, why: &str) {
         if self.table.remove(key).is_some() {
-            let path = self.key(key);
-            self.problems.push(format!("{path}: {why}"));
+            self.problem(key, why);
         }
     }
 
     pub(super) fn refuse_unknown(&mut self) {
         for key in std::mem::take(&mut self.table).keys() {
-            let path = self.key(key);
-            self.problems.push(format!("{path}: there is no such key"));
+            self.problem(key, "there is no such key");
         }
     }
 
@@ -70,8 +74,7 @@ impl<'p> Section<'p> {
     pub(super) fn required(&mut self, key: &str) -> bool {
         let there = self.table.contains_key(key);
         if !there {
-            let path = self.key(key);
-            self.problems.push(format!("{path}: is missing"));
+            self.problem(key, "is missing");
         }
         there
     }
@@ -154,22 +157,36 @@ impl<'p> Section<'p> {
         share
     }
 
-    pub(super) fn strategy(&mut self, name: &str, stages: Option<Value>) -> Option<Strategy> {
+    /// `budgets`: `failed_max` and `unreachable_max` beside the strategy, which only the strategy
+    /// without stages has.
+    pub(super) fn strategy(
+        &mut self,
+        name: &str,
+        stages: Option<Value>,
+        budgets: (Option<Share>, Option<Share>),
+    ) -> Option<Strategy> {
+        let (failed_max, unreachable_max) = budgets;
+        if name == "canary" {
+            for (key, _) in [("failed_max", failed_max), ("unreachable_max", unreachable_max)]
+                .into_iter()
+                .filter(|(_, given)| given.is_some())
+            {
+                self.problem(key, "with strategy = \"canary\", each stage has its own");
+            }
+        }
         match (name, stages) {
-            ("all-at-once", None) => Some(Strategy::AllAtOnce),
+            ("all-at-once", None) => Some(Strategy::AllAtOnce { failed_max, unreachable_max }),
             ("all-at-once", Some(_)) => {
-                let path = self.key("stages");
-                self.problems.push(format!("{path}: only with strategy = \"canary\""));
+                self.problem("stages", "only with strategy = \"canary\"");
                 None
             }
-            ("canary", Some(Value::Array(stages))) => self.stages(stages).map(Strategy::Canary),
+            ("canary", Some(Value::Array(stages))) => Some(Strategy::Canary(self.stages(stages))),
             ("canary", Some(other)) => {
                 self.bad("stages", &other, "a list of stages");
                 None
             }
             ("canary", None) => {
-                let path = self.key("stages");
-                self.problems.push(format!("{path}: is missing"));
+                self.problem("stages", "is missing");
                 None
             }
             ("rolling" | "blue-green", _) => {
@@ -186,7 +203,7 @@ impl<'p> Section<'p> {
         }
     }
 
-    pub(super) fn stages(&mut self, values: Vec<Value>) -> Option<Vec<Stage>> {
+    pub(super) fn stages(&mut self, values: Vec<Value>) -> Vec<Stage> {
         let path = self.key("stages");
         let count = values.len();
         if !(1..=WAVES_MAX).contains(&count) {
@@ -216,7 +233,7 @@ impl<'p> Section<'p> {
                 "{path}.{last}.weight = {reached}: must be 100, so that every host has its turn"
             ));
         }
-        Some(stages)
+        stages
     }
 }
 

@@ -13,6 +13,7 @@ const GOOD: &str = r#"
     warmup_s = 5
     [deploy.staging]
     strategy = "all-at-once"
+    failed_max = 1
     [deploy.production]
     strategy = "canary"
     approvals = 1
@@ -47,7 +48,10 @@ fn every_key_is_read() {
     assert_eq!(
         *deploy("staging"),
         Deploy {
-            strategy: Strategy::AllAtOnce,
+            strategy: Strategy::AllAtOnce {
+                failed_max: Some(Share::Count(1)),
+                unreachable_max: None,
+            },
             approvals: 0,
             max_unavailable: Share::Percent(25.0),
             on_failure: OnFailure::Rollback,
@@ -74,177 +78,182 @@ fn every_key_is_read() {
     );
 }
 
+const TOP: &str = "service = 'web'\n[run]\nstart = 'a'\nstop = 'b'\n";
+const NO_METRICS: &str = "this version reads no metrics, so nothing would come of it";
+const NOT_ENFORCED: &str = "this version does not enforce it (it judges by health.http and by \
+                            whether the commands succeed): take it out, so that nobody relies on it";
+
+/// One bad key gives one line, and nothing else.
+fn check(cases: &[(&str, String, &str)]) {
+    for (name, text, problem) in cases {
+        assert_eq!(problems(text), [*problem], "{name}");
+    }
+}
+
 #[test]
-fn one_bad_key_gives_one_line() {
-    let (run, deploy) = ("[run]\nstart = 'a'\nstop = 'b'\n", "[deploy.a]\nstrategy = 'canary'\n");
-    let top = "service = 'web'\n";
-    let stage = |stage: &str| {
-        format!("{top}{run}{deploy}stages = [{stage}, {{ weight = 100, wait_minutes = 0 }}]")
-    };
-    let health = |line: &str| format!("{top}{run}[health]\n{line}");
-    let canary = |line: &str| {
-        format!("{top}{run}{deploy}{line}\nstages = [{{ weight = 100, wait_minutes = 0 }}]")
-    };
-    let no_metrics = "this version reads no metrics, so nothing would come of it";
-    let not_enforced = "this version does not enforce it (it judges by health.http and by \
-                        whether the commands succeed): take it out, so that nobody relies on it";
-    let cases = [
-        ("no service", run.to_owned(), "service: is missing".to_owned()),
+fn a_bad_service_or_run_gives_one_line() {
+    let run = &TOP["service = 'web'\n".len()..];
+    let units = "run.unit: this version starts no systemd units: give run.start and run.stop";
+    let user = "run.user: this version runs every service as the user of its agent";
+    check(&[
+        ("no service", run.to_owned(), "service: is missing"),
         (
             "a service that is no name",
             format!("service = 'Web'\n{run}"),
-            "service: service name must be 1 to 32 of a-z, 0-9 and inner hyphens, got \"Web\""
-                .to_owned(),
+            "service: service name must be 1 to 32 of a-z, 0-9 and inner hyphens, got \"Web\"",
         ),
-        ("no run", top.to_owned(), "run: is missing".to_owned()),
-        ("no stop", format!("{top}[run]\nstart = 'a'"), "run.stop: is missing".to_owned()),
-        (
-            "a unit",
-            format!("{top}{run}unit = 'web.service'"),
-            "run.unit: this version starts no systemd units: give run.start and run.stop"
-                .to_owned(),
-        ),
-        (
-            "a user",
-            format!("{top}{run}user = 'web'"),
-            "run.user: this version runs every service as the user of its agent".to_owned(),
-        ),
-        (
-            "an unknown key",
-            format!("{top}{run}colour = 'red'"),
-            "run.colour: there is no such key".to_owned(),
-        ),
-        (
-            "an unknown section",
-            format!("{top}{run}[build]\nimage = 'x'"),
-            "build: there is no such key".to_owned(),
-        ),
-        ("metrics", health("metrics = 'x'"), format!("health.metrics: {no_metrics}")),
-        ("window_s", health("window_s = 30"), format!("health.window_s: {no_metrics}")),
-        (
-            "error_threshold",
-            health("error_threshold = 0.01"),
-            format!("health.error_threshold: {not_enforced}"),
-        ),
-        ("p99", health("p99_ratio_max = 1.5"), format!("health.p99_ratio_max: {not_enforced}")),
+        ("no run", "service = 'web'".to_owned(), "run: is missing"),
+        ("no stop", "service = 'web'\n[run]\nstart = 'a'".to_owned(), "run.stop: is missing"),
+        ("a unit", format!("{TOP}unit = 'web.service'"), units),
+        ("a user", format!("{TOP}user = 'web'"), user),
+        ("an unknown key", format!("{TOP}colour = 'red'"), "run.colour: there is no such key"),
+        ("an unknown section", format!("{TOP}[build]\nimage = 'x'"), "build: there is no such key"),
+    ]);
+}
+
+#[test]
+fn a_bad_health_gives_one_line() {
+    let health = |line: &str| format!("{TOP}[health]\n{line}");
+    let no_metrics = |key: &str| format!("health.{key}: {NO_METRICS}");
+    let not_enforced = |key: &str| format!("health.{key}: {NOT_ENFORCED}");
+    for key in ["metrics", "requests", "errors", "latency", "window_s", "requests_min"] {
+        check(&[(key, health(&format!("{key} = 1")), &no_metrics(key))]);
+    }
+    for key in ["error_threshold", "p99_ratio_max"] {
+        check(&[(key, health(&format!("{key} = 0.5")), &not_enforced(key))]);
+    }
+    check(&[
         (
             "a number out of range",
             health("interval_ms = 5"),
-            "health.interval_ms = 5: must be 100 to 60000".to_owned(),
+            "health.interval_ms = 5: must be 100 to 60000",
         ),
         (
             "a negative number",
             health("interval_ms = -5"),
-            "health.interval_ms = -5: must be a whole number, 0 or more".to_owned(),
+            "health.interval_ms = -5: must be a whole number, 0 or more",
         ),
         (
             "a text for a number",
             health("interval_ms = '5'"),
-            "health.interval_ms = \"5\": must be a whole number, 0 or more".to_owned(),
+            "health.interval_ms = \"5\": must be a whole number, 0 or more",
         ),
         (
             "https",
             health("http = 'https://x'"),
-            "health.http = \"https://x\": must be an http:// URL of at most 2048 bytes".to_owned(),
+            "health.http = \"https://x\": must be an http:// URL of at most 2048 bytes",
         ),
+    ]);
+}
+
+#[test]
+fn a_bad_stage_gives_one_line() {
+    let stages =
+        |stages: &str| format!("{TOP}[deploy.a]\nstrategy = 'canary'\nstages = [{stages}]");
+    let stage = |stage: &str| stages(&format!("{stage}, {{ weight = 100, wait_minutes = 0 }}"));
+    let share = "deploy.a.stages.0.failed_max = \"101%\": must be a number of hosts, or \"0%\" to \
+                 \"100%\"";
+    let not_enforced = format!("deploy.a.stages.0.error_threshold: {NOT_ENFORCED}");
+    check(&[
         (
-            "error_threshold of a stage",
+            "error_threshold",
             stage("{ weight = 1, wait_minutes = 1, error_threshold = 0 }"),
-            format!("deploy.a.stages.0.error_threshold: {not_enforced}"),
+            &not_enforced,
         ),
-        (
-            "no wait",
-            stage("{ weight = 1 }"),
-            "deploy.a.stages.0.wait_minutes: is missing".to_owned(),
-        ),
+        ("no wait", stage("{ weight = 1 }"), "deploy.a.stages.0.wait_minutes: is missing"),
         (
             "a weight of nothing",
             stage("{ weight = 0, wait_minutes = 1 }"),
-            "deploy.a.stages.0.weight = 0: must be more than 0, at most 100".to_owned(),
+            "deploy.a.stages.0.weight = 0: must be more than 0, at most 100",
         ),
         (
             "a wait of no number",
             stage("{ weight = 1, wait_minutes = nan }"),
-            "deploy.a.stages.0.wait_minutes = nan: must be 0 to 10080".to_owned(),
+            "deploy.a.stages.0.wait_minutes = nan: must be 0 to 10080",
         ),
         (
             "a weight that does not rise",
             stage("{ weight = 100, wait_minutes = 1 }"),
-            "deploy.a.stages.1.weight = 100: must be more than the 100 before it".to_owned(),
+            "deploy.a.stages.1.weight = 100: must be more than the 100 before it",
         ),
         (
             "a budget that is no share",
             stage("{ weight = 1, wait_minutes = 1, failed_max = '101%' }"),
-            "deploy.a.stages.0.failed_max = \"101%\": must be a number of hosts, or \"0%\" to \
-             \"100%\""
-                .to_owned(),
+            share,
         ),
         (
-            "stages that leave hosts out",
-            format!("{top}{run}{deploy}stages = [{{ weight = 50, wait_minutes = 0 }}]"),
-            "deploy.a.stages.0.weight = 50: must be 100, so that every host has its turn"
-                .to_owned(),
+            "hosts left out",
+            stages("{ weight = 50, wait_minutes = 0 }"),
+            "deploy.a.stages.0.weight = 50: must be 100, so that every host has its turn",
         ),
-        ("no stages", format!("{top}{run}{deploy}"), "deploy.a.stages: is missing".to_owned()),
-        (
-            "no stage",
-            format!("{top}{run}{deploy}stages = []"),
-            "deploy.a.stages: 0 of them, must be 1 to 16".to_owned(),
-        ),
+        ("no stage", stages(""), "deploy.a.stages: 0 of them, must be 1 to 16"),
+        ("no table", stages("7"), "deploy.a.stages.0 = 7: must be a table"),
+    ]);
+}
+
+#[test]
+fn a_bad_strategy_gives_one_line() {
+    let deploy = |text: &str| format!("{TOP}[deploy.a]\n{text}");
+    let canary = |line: &str| {
+        deploy(&format!(
+            "strategy = 'canary'\n{line}\nstages = [{{ weight = 100, wait_minutes = 0 }}]"
+        ))
+    };
+    let only = "this version has canary and all-at-once only";
+    let (rolling, blue_green) = (
+        format!("deploy.a.strategy = \"rolling\": {only}"),
+        format!("deploy.a.strategy = \"blue-green\": {only}"),
+    );
+    let smoke = format!("deploy.a.smoke: {NOT_ENFORCED}");
+    check(&[
+        ("no stages", deploy("strategy = 'canary'"), "deploy.a.stages: is missing"),
         (
             "stages of all at once",
-            format!("{top}{run}[deploy.a]\nstrategy = 'all-at-once'\nstages = []"),
-            "deploy.a.stages: only with strategy = \"canary\"".to_owned(),
+            deploy("strategy = 'all-at-once'\nstages = []"),
+            "deploy.a.stages: only with strategy = \"canary\"",
         ),
-        (
-            "rolling",
-            format!("{top}{run}[deploy.a]\nstrategy = 'rolling'"),
-            "deploy.a.strategy = \"rolling\": this version has canary and all-at-once only"
-                .to_owned(),
-        ),
-        (
-            "blue-green",
-            format!("{top}{run}[deploy.a]\nstrategy = 'blue-green'"),
-            "deploy.a.strategy = \"blue-green\": this version has canary and all-at-once only"
-                .to_owned(),
-        ),
+        ("rolling", deploy("strategy = 'rolling'"), &rolling),
+        ("blue-green", deploy("strategy = 'blue-green'"), &blue_green),
         (
             "another strategy",
-            format!("{top}{run}[deploy.a]\nstrategy = 'yolo'"),
-            "deploy.a.strategy = \"yolo\": must be canary or all-at-once".to_owned(),
+            deploy("strategy = 'yolo'"),
+            "deploy.a.strategy = \"yolo\": must be canary or all-at-once",
         ),
-        ("smoke", canary("smoke = ['bin/smoke']"), format!("deploy.a.smoke: {not_enforced}")),
-        (
-            "too many approvals",
-            canary("approvals = 17"),
-            "deploy.a.approvals = 17: must be 0 to 16".to_owned(),
-        ),
+        ("smoke", canary("smoke = ['bin/smoke']"), &smoke),
+        ("too many approvals", canary("approvals = 9"), "deploy.a.approvals = 9: must be 0 to 8"),
         (
             "nobody may be down",
             canary("max_unavailable = '0%'"),
-            "deploy.a.max_unavailable = 0%: must be more than 0".to_owned(),
+            "deploy.a.max_unavailable = 0%: must be more than 0",
+        ),
+        (
+            "a budget beside the stages",
+            canary("failed_max = 1"),
+            "deploy.a.failed_max: with strategy = \"canary\", each stage has its own",
         ),
         (
             "another end",
             canary("on_failure = 'cry'"),
-            "deploy.a.on_failure = \"cry\": must be rollback or pause".to_owned(),
+            "deploy.a.on_failure = \"cry\": must be rollback or pause",
         ),
+    ]);
+}
+
+#[test]
+fn a_bad_environment_gives_one_line() {
+    check(&[
         (
-            "an environment that is no name",
-            format!("{top}{run}[deploy.\"A b\"]\nstrategy = 'all-at-once'"),
+            "that is no name",
+            format!("{TOP}[deploy.\"A b\"]\nstrategy = 'all-at-once'"),
             "deploy.A b: environment name must be 1 to 32 of a-z, 0-9 and inner hyphens, got \
-             \"A b\""
-                .to_owned(),
+             \"A b\"",
         ),
         (
-            "an environment that is no table",
-            format!("{top}{run}[deploy]\nstaging = 3"),
-            "deploy.staging = 3: must be a table".to_owned(),
+            "that is no table",
+            format!("{TOP}[deploy]\nstaging = 3"),
+            "deploy.staging = 3: must be a table",
         ),
-    ];
-    for (name, text, problem) in cases {
-        assert_eq!(problems(&text), [problem], "{name}");
-    }
+    ]);
 }
 
 #[test]

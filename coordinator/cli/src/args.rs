@@ -1,0 +1,344 @@
+//! What can be typed. Names are a contract: people script against them.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use proto::id::{Env, Name, Scope, Service, Version};
+use proto::statement::UnixTime;
+use proto::wire::RolloutQuery;
+
+use crate::init::InitArgs;
+use crate::span;
+
+/// Deploys code to fleets of servers without an orchestrator.
+///
+/// Exit codes: 0 done; 1 error; 2 usage, also a question without a terminal and without --yes;
+/// 5 nobody could be reached. Of commands that waited: 3 the rollout was taken back; 4 it is held,
+/// paused or waits for approval; 5 a deadline passed or hosts are unreachable; 6 a rollback failed
+/// on some host.
+#[derive(Debug, Parser)]
+#[command(name = "swell", version)]
+pub(crate) struct Cli {
+    /// The operator's directory: keys, fleet and coordinator [default: ~/.config/groundswell]
+    #[arg(long, env = "SWELL_DIR", value_name = "DIR", global = true)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Talk to this host instead of the coordinator: IP:PORT, or a name or id as `hosts` showed it
+    #[arg(long, value_name = "HOST", global = true)]
+    pub(crate) via: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a new fleet: its keys, its first root, and the coordinator's files
+    Init(InitArgs),
+    /// Pack a directory, sign it as a release and hand it in
+    Publish(PublishArgs),
+    #[command(flatten)]
+    Ask(AskCommand),
+}
+
+/// The commands that ask somebody first.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AskCommand {
+    /// Make, list or revoke the tokens that let hosts join
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Show what deploy would sign: who goes when, how long, how many bytes. Signs nothing
+    Plan(PlanArgs),
+    /// Sign a rollout of a version and hand it in
+    Deploy(DeployArgs),
+    /// Go back to the version before, every host at once
+    Rollback(RollbackArgs),
+    /// Add an approval to a rollout
+    Approve(ApproveArgs),
+    /// Stop a rollout where it is: no host starts anything, clocks stand still
+    Pause(DirectArgs),
+    /// Let a paused rollout go on
+    Resume(DirectArgs),
+    /// Open the next wave although it waits or hosts are silent; never over a halt
+    Promote(PromoteArgs),
+    /// End a rollout for good; hosts go back as its on_failure says
+    Abort(DirectArgs),
+    /// Follow a rollout until it ends
+    Watch(WatchArgs),
+    /// The fleet and the newest rollout of each service in each environment
+    Status(JsonArgs),
+    /// The hosts, what they serve, and where they are
+    Hosts(JsonArgs),
+    /// Why a rollout stands where it stands, wave by wave and host by host
+    Explain(ExplainArgs),
+    /// What was rolled out of a service in an environment, newest first
+    History(HistoryArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JsonArgs {
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token; it is printed this once
+    Create(TokenCreateArgs),
+    /// List the tokens, without their secrets
+    List(JsonArgs),
+    /// Make a token useless
+    Revoke {
+        /// The token's id, as `token list` shows it
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreateArgs {
+    /// How many hosts may join with it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) uses: u32,
+    /// How long it is good for
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = span::parse)]
+    pub(crate) ttl: Duration,
+    /// A label of the hosts that join with it, such as env=production; may stand several times
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub(crate) labels: Vec<(Name, Name)>,
+    /// Print the token as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+fn label(text: &str) -> Result<(Name, Name), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE, such as env=production")?;
+    let name = |text: &str| text.parse::<Name>().map_err(|error| error.to_string());
+    Ok((name(key)?, name(value)?))
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PublishArgs {
+    /// The directory, or FILE.tar.zst, to publish [default: ., if a swell.toml is in it]
+    #[arg(value_name = "DIR|FILE.tar.zst")]
+    pub(crate) what: Option<PathBuf>,
+    /// The release's version
+    #[arg(long, value_name = "V")]
+    pub(crate) version: Version,
+    /// The commit it was built from
+    #[arg(long, value_name = "SHA")]
+    pub(crate) commit: Option<String>,
+    /// The branch of that commit
+    #[arg(long, value_name = "B")]
+    pub(crate) branch: Option<String>,
+    /// The time of that commit, in seconds since 1970 (git log -1 --format=%ct)
+    #[arg(long, value_name = "T", value_parser = unix_time)]
+    pub(crate) commit_time: Option<UnixTime>,
+    /// The swell.toml to use [default: ./swell.toml, else DIR/swell.toml]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+fn unix_time(text: &str) -> Result<UnixTime, String> {
+    text.parse().map(UnixTime).map_err(|_| "must be seconds since 1970".to_owned())
+}
+
+/// Which version goes where.
+#[derive(Debug, Args)]
+pub(crate) struct GoalArgs {
+    pub(crate) service: Service,
+    pub(crate) version: Version,
+    /// The environment
+    #[arg(long, value_name = "ENV")]
+    pub(crate) env: Env,
+    /// The swell.toml with [deploy.ENV]
+    #[arg(long, value_name = "FILE", default_value = "swell.toml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) goal: GoalArgs,
+    /// Print the plan as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to do once it is signed.
+#[derive(Debug, Args)]
+pub(crate) struct SignArgs {
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Follow the rollout until it ends
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// With --watch: give up after this time [default: when the rollout expires]
+    #[arg(long, value_name = "TIME", value_parser = span::parse, requires = "watch")]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeployArgs {
+    #[command(flatten)]
+    pub(crate) goal: GoalArgs,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = reason)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    pub(crate) service: Service,
+    /// The environment
+    #[arg(long, value_name = "ENV")]
+    pub(crate) env: Env,
+    /// The version to go to; it must have been there [default: the one before]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) to: Option<Version>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let max = proto::statement::REASON_BYTES_MAX;
+    match text.len() {
+        bytes if bytes > max => Err(format!("{bytes} bytes: must be 0 to {max} bytes")),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Which rollout: the start of its id, or the newest of a scope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RolloutRef {
+    Id(String),
+    Scope(Scope),
+}
+
+impl RolloutRef {
+    pub(crate) fn query(&self) -> RolloutQuery {
+        match self {
+            Self::Id(id) => RolloutQuery::Id(id.clone()),
+            Self::Scope(scope) => RolloutQuery::Scope(scope.clone()),
+        }
+    }
+}
+
+impl FromStr for RolloutRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some((service, env)) = text.split_once('/') {
+            let service = service.parse().map_err(|error| format!("{error}"))?;
+            let env = env.parse().map_err(|error| format!("{error}"))?;
+            return Ok(Self::Scope(Scope { service, env }));
+        }
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        match (4..=64).contains(&text.len()) && text.bytes().all(hex) {
+            true => Ok(Self::Id(text.to_owned())),
+            false => Err("must be 4 or more hex digits of its id, or SERVICE/ENV".to_owned()),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ApproveArgs {
+    /// 4 or more digits of its id, or SERVICE/ENV
+    pub(crate) rollout: RolloutRef,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DirectArgs {
+    /// 4 or more digits of its id, or SERVICE/ENV
+    pub(crate) rollout: RolloutRef,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = reason)]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PromoteArgs {
+    #[command(flatten)]
+    pub(crate) direct: DirectArgs,
+    /// The wave to open, 1 first [default: the first one that is not open]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) wave: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WatchArgs {
+    /// 4 or more digits of its id, or SERVICE/ENV [default: the newest of all]
+    pub(crate) rollout: Option<RolloutRef>,
+    /// Give up after this time [default: when the rollout expires]
+    #[arg(long, value_name = "TIME", value_parser = span::parse)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print the report as a line of JSON whenever it changes
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// 4 or more digits of its id, or SERVICE/ENV
+    pub(crate) rollout: RolloutRef,
+    /// Only this host: its name or id
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HistoryArgs {
+    pub(crate) service: Service,
+    /// The environment
+    #[arg(long, value_name = "ENV")]
+    pub(crate) env: Env,
+    /// How many, newest first
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) limit: u32,
+    /// Print the history as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_rollout_is_named_by_the_start_of_its_id_or_by_its_scope() {
+        assert_eq!("3f2a".parse(), Ok(RolloutRef::Id("3f2a".to_owned())));
+        let scope = Scope { service: "web".parse().unwrap(), env: "production".parse().unwrap() };
+        assert_eq!("web/production".parse(), Ok(RolloutRef::Scope(scope)));
+        for bad in ["", "3f2", "3F2A", "xyz0", "web/", "/production", "web/a/b", &"a".repeat(65)] {
+            assert!(bad.parse::<RolloutRef>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn labels_are_pairs_of_names() {
+        let name = |text: &str| text.parse::<Name>().unwrap();
+        assert_eq!(label("env=production"), Ok((name("env"), name("production"))));
+        for bad in ["", "env", "=x", "env=", "a b=c", "a=b=c"] {
+            assert!(label(bad).is_err(), "{bad:?}");
+        }
+    }
+}

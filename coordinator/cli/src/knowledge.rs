@@ -1,0 +1,219 @@
+//! What this command believes: statements, verified from the pinned root by the hosts' own rules.
+//!
+//! A statement may need others first; they are asked for from the same member, which can withhold
+//! them but not forge them.
+
+use proto::id::Digest;
+use proto::report::RolloutReport;
+use proto::statement::{Host, Kind, Release, Rollout, Statement};
+use proto::trust::{Chain, Refusal, Standing, Verified, verify};
+use proto::wire::{ControlRequest, ScopeFacts};
+use rollout::plan::Candidate;
+
+use crate::client::{Client, ClientError};
+use crate::failure::{Advise, Exit};
+use crate::home;
+
+/// Statements one command asks for at most: a scope's line of rollouts, and their releases.
+const STATEMENTS_MAX: usize = 20_000;
+
+/// Why an answer is not believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KnowledgeError {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot believe {what} that {from} sent")]
+    Refused {
+        what: &'static str,
+        from: String,
+        #[source]
+        source: Refusal,
+    },
+    #[error("cannot believe {what} that {from} sent: it is a {}", got.name())]
+    Kind { what: &'static str, from: String, got: Kind },
+    #[error("cannot believe {what} that {from} sent: it is another one than was asked for")]
+    Other { what: &'static str, from: String },
+    #[error("cannot use {what}: signatures are missing: {missing}")]
+    Pending { what: &'static str, missing: String },
+    #[error("cannot verify {what}: it needs more than {STATEMENTS_MAX} statements")]
+    Endless { what: &'static str },
+}
+
+impl Advise for KnowledgeError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Client(source) => source.exit(),
+            _ => Exit::Error,
+        }
+    }
+
+    fn next(&self) -> Option<String> {
+        match self {
+            Self::Client(source) => source.next(),
+            Self::Pending { .. } => {
+                Some("somebody who may sign it: swell approve ROLLOUT".to_owned())
+            }
+            Self::Refused { .. } | Self::Kind { .. } | Self::Other { .. } => {
+                Some("ask another member by --via HOST, and look at that one".to_owned())
+            }
+            Self::Endless { .. } => None,
+        }
+    }
+}
+
+/// The verified statements, and whom to ask for more.
+pub(crate) struct Knowledge<'c> {
+    client: &'c Client,
+    pub(crate) chain: Chain,
+    asked: usize,
+}
+
+/// Where a scope stands; what is signed is verified, the rest is what the member says.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    /// The newest effective rollout.
+    pub(crate) head: Option<(Digest, Rollout)>,
+    pub(crate) report: Option<RolloutReport>,
+    /// The release of the last complete rollout.
+    pub(crate) stable: Option<(Digest, Release)>,
+    pub(crate) hosts: Vec<Candidate>,
+    pub(crate) directive_sequence: u64,
+}
+
+impl<'c> Knowledge<'c> {
+    pub(crate) fn new(client: &'c Client, chain: Chain) -> Self {
+        Self { client, chain, asked: 0 }
+    }
+
+    /// The release in `envelope`; it has both its signatures.
+    ///
+    /// # Errors
+    ///
+    /// [`KnowledgeError`], as of all below.
+    pub(crate) async fn release(
+        &mut self,
+        envelope: Vec<u8>,
+    ) -> Result<(Digest, Release), KnowledgeError> {
+        let what = "the release";
+        let verified = self.effective(what, envelope).await?;
+        match verified.statement {
+            Statement::Release(release) => Ok((verified.id, release)),
+            other => Err(self.kind(what, &other)),
+        }
+    }
+
+    /// The rollout with this id, which may lack signatures.
+    pub(crate) async fn rollout(
+        &mut self,
+        id: Digest,
+    ) -> Result<(Verified, Rollout), KnowledgeError> {
+        let what = "the rollout";
+        let request = ControlRequest::Statement { id };
+        let envelope = self.client.envelope("ask for the rollout", &request).await?;
+        let verified = self.verified(what, envelope).await?;
+        match verified.statement.clone() {
+            Statement::Rollout(rollout) if verified.id == id => Ok((verified, rollout)),
+            Statement::Rollout(_) => Err(KnowledgeError::Other { what, from: self.from() }),
+            other => Err(self.kind(what, &other)),
+        }
+    }
+
+    /// Everything about a scope, verified.
+    pub(crate) async fn scope(&mut self, facts: ScopeFacts) -> Result<Facts, KnowledgeError> {
+        let head = match facts.rollout {
+            Some(envelope) => {
+                let what = "the newest rollout";
+                let verified = self.effective(what, envelope).await?;
+                match verified.statement {
+                    Statement::Rollout(rollout) => Some((verified.id, rollout)),
+                    other => return Err(self.kind(what, &other)),
+                }
+            }
+            None => None,
+        };
+        let stable = match facts.stable {
+            Some(envelope) => Some(self.release(envelope).await?),
+            None => None,
+        };
+        let mut hosts = Vec::new();
+        for (envelope, alive) in facts.hosts {
+            hosts.push(Candidate { host: self.host(envelope).await?, alive });
+        }
+        Ok(Facts {
+            head,
+            report: facts.report,
+            stable,
+            hosts,
+            directive_sequence: facts.directive_sequence,
+        })
+    }
+
+    async fn host(&mut self, envelope: Vec<u8>) -> Result<Host, KnowledgeError> {
+        let what = "a host";
+        match self.effective(what, envelope).await?.statement {
+            Statement::Host(host) => Ok(host),
+            other => Err(self.kind(what, &other)),
+        }
+    }
+
+    async fn effective(
+        &mut self,
+        what: &'static str,
+        envelope: Vec<u8>,
+    ) -> Result<Verified, KnowledgeError> {
+        let verified = self.verified(what, envelope).await?;
+        match verified.standing {
+            Standing::Effective => Ok(verified),
+            Standing::Pending { missing } => Err(KnowledgeError::Pending { what, missing }),
+        }
+    }
+
+    /// Verifies and learns a statement, asking for those it needs first.
+    async fn verified(
+        &mut self,
+        what: &'static str,
+        envelope: Vec<u8>,
+    ) -> Result<Verified, KnowledgeError> {
+        // The statement itself at the bottom, above each what it needs.
+        let mut open: Vec<(Option<Digest>, Vec<u8>)> = vec![(None, envelope)];
+        loop {
+            let (id, top) = open.last().expect("the statement itself stays until it is returned");
+            match verify(&self.chain, top, home::now()) {
+                Ok(verified) => {
+                    if id.is_some_and(|id| verified.id != id) {
+                        return Err(KnowledgeError::Other { what, from: self.from() });
+                    }
+                    self.chain.learn(&verified);
+                    open.pop();
+                    if open.is_empty() {
+                        return Ok(verified);
+                    }
+                    // What has no effect would be needed again and again.
+                    if let Standing::Pending { missing } = verified.standing {
+                        return Err(KnowledgeError::Pending { what, missing });
+                    }
+                }
+                Err(Refusal::Needs(id)) => {
+                    self.asked += 1;
+                    if self.asked > STATEMENTS_MAX {
+                        return Err(KnowledgeError::Endless { what });
+                    }
+                    let request = ControlRequest::Statement { id };
+                    let needed = self.client.envelope("ask for a statement", &request).await?;
+                    open.push((Some(id), needed));
+                }
+                Err(source) => {
+                    return Err(KnowledgeError::Refused { what, from: self.from(), source });
+                }
+            }
+        }
+    }
+
+    fn from(&self) -> String {
+        self.client.member.to_string()
+    }
+
+    fn kind(&self, what: &'static str, got: &Statement) -> KnowledgeError {
+        KnowledgeError::Kind { what, from: self.from(), got: got.kind() }
+    }
+}

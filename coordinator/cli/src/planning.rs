@@ -1,0 +1,294 @@
+//! From a verified scope to the rollout that would be signed. Pure: `plan` shows it, `deploy` and
+//! `rollback` sign the very same value.
+
+use std::collections::BTreeMap;
+
+use proto::id::{Digest, Env, FleetId, HostId, KeyId, Name, Service, Version};
+use proto::report::RolloutPhase;
+use proto::statement::{
+    ArtifactRef, Direction, OnFailure, Policy, RULES, Release, Rollout, Root, Share, Target,
+    UnixTime,
+};
+use proto::trust::{Refusal, check_policy};
+use rollout::plan::{Note, PlanError, Strategy, plan};
+use serde::Serialize;
+
+use crate::failure::Advise;
+use crate::knowledge::Facts;
+use crate::swell_toml::Deploy;
+
+/// How long after it was signed a rollout may open waves, in seconds: a day.
+pub(crate) const EXPIRES_S: u64 = 24 * 3_600;
+
+/// A rollout that nobody has signed yet, and what people want to know about it. Its JSON is what
+/// `swell plan --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Planned {
+    pub(crate) rollout: Rollout,
+    pub(crate) artifact: ArtifactRef,
+    /// Names of the cohort's hosts.
+    pub(crate) names: BTreeMap<HostId, Name>,
+    /// Hosts of the environment that are not heard of, and so not in the cohort.
+    pub(crate) left_out: Vec<Name>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) policy: Policy,
+    /// The rollout of the scope that this one would take over from while it is still going on.
+    pub(crate) replaces: Option<Digest>,
+}
+
+/// Why there is no rollout to sign.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlanningError {
+    #[error("there is no environment {env} in fleet {fleet}: it has {}", list(known))]
+    NoEnv { env: Env, fleet: FleetId, known: Vec<Env> },
+    #[error("{service} {version} is the stable release of {env} already")]
+    Stable { service: Service, version: Version, env: Env },
+    #[error("{service} {version} is on its way to {env} already, by rollout {rollout}")]
+    OnItsWay { service: Service, version: Version, env: Env, rollout: Digest },
+    #[error("nothing was ever rolled out of {service} in {env}: there is nothing to go back from")]
+    NothingThere { service: Service, env: Env },
+    #[error("the rollout {rollout} was the first of {service} in {env}: nothing was there before")]
+    First { service: Service, env: Env, rollout: Digest },
+    #[error("the newest rollout {rollout} is itself a rollback, from {from} to {to}")]
+    IsRollback { rollout: Digest, from: Version, to: Version },
+    #[error("cannot plan {service} {version} in {env}")]
+    Plan {
+        service: Service,
+        version: Version,
+        env: Env,
+        #[source]
+        source: PlanError,
+    },
+    #[error("the plan is looser than the policy of {env}")]
+    Policy {
+        env: Env,
+        #[source]
+        source: Refusal,
+    },
+}
+
+fn list(envs: &[Env]) -> String {
+    envs.iter().map(Env::as_str).collect::<Vec<_>>().join(", ")
+}
+
+impl Advise for PlanningError {
+    fn next(&self) -> Option<String> {
+        match self {
+            Self::Stable { service, env, .. } => Some(format!(
+                "see swell explain {service}/{env}; to go back to it: swell rollback {service} \
+                 --env {env} --reason TEXT"
+            )),
+            Self::OnItsWay { rollout, .. } => Some(format!("swell watch {rollout}")),
+            Self::IsRollback { .. } => {
+                Some("say where to go: --to VERSION, or deploy that version".to_owned())
+            }
+            Self::Plan { source: PlanError::Empty { .. }, env, .. } => Some(format!(
+                "let hosts in: swell token create --label env={env}; swell hosts shows who is heard"
+            )),
+            Self::Policy { .. } => Some(
+                "add stages or longer waits to swell.toml, which can only be stricter".to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// Who wants it, where and when.
+#[derive(Debug, Clone)]
+pub(crate) struct Intent<'a> {
+    pub(crate) root: &'a Root,
+    pub(crate) env: &'a Env,
+    pub(crate) author: KeyId,
+    pub(crate) reason: String,
+    pub(crate) now: UnixTime,
+}
+
+impl Intent<'_> {
+    fn policy(&self) -> Result<&Policy, PlanningError> {
+        self.root.environments.get(self.env).ok_or_else(|| PlanningError::NoEnv {
+            env: self.env.clone(),
+            fleet: self.root.fleet.clone(),
+            known: self.root.environments.keys().cloned().collect(),
+        })
+    }
+}
+
+/// Plans to bring a release.
+///
+/// # Errors
+///
+/// [`PlanningError`].
+pub(crate) fn forward(
+    intent: &Intent<'_>,
+    facts: &Facts,
+    (id, release): &(Digest, Release),
+    deploy: &Deploy,
+) -> Result<Planned, PlanningError> {
+    let policy = intent.policy()?;
+    let (service, version, env) =
+        (release.service.clone(), release.version.clone(), intent.env.clone());
+    let stable = facts.stable.as_ref().map(|(id, release)| target(*id, release));
+    if stable.as_ref().is_some_and(|stable| stable.release == *id) {
+        return Err(PlanningError::Stable { service, version, env });
+    }
+    if let Some((rollout, newest)) = going_on(facts)
+        && newest.to.release == *id
+    {
+        return Err(PlanningError::OnItsWay { service, version, env, rollout: *rollout });
+    }
+    let shape = Shape {
+        direction: Direction::Forward,
+        strategy: &deploy.strategy,
+        max_unavailable: deploy.max_unavailable,
+        on_failure: deploy.on_failure,
+        approvals: deploy.approvals.max(policy.approvals_min),
+    };
+    let planned = assemble(intent, facts, (*id, release), stable, &shape)?;
+    check_policy(policy, &planned.rollout)
+        .map_err(|source| PlanningError::Policy { env, source })?;
+    Ok(planned)
+}
+
+/// The version that `swell rollback` without `--to` goes back to.
+///
+/// # Errors
+///
+/// [`PlanningError`]: there is none, or it has to be said.
+pub(crate) fn version_before(
+    facts: &Facts,
+    service: &Service,
+    env: &Env,
+) -> Result<Target, PlanningError> {
+    let (service, env) = (service.clone(), env.clone());
+    let Some((rollout, newest)) = &facts.head else {
+        return Err(PlanningError::NothingThere { service, env });
+    };
+    match (&newest.from, newest.direction) {
+        (Some(from), Direction::Forward) => Ok(from.clone()),
+        // Going back from a rollback would bring what somebody took away.
+        (Some(from), Direction::Rollback) => Err(PlanningError::IsRollback {
+            rollout: *rollout,
+            from: from.version.clone(),
+            to: newest.to.version.clone(),
+        }),
+        (None, _) => Err(PlanningError::First { service, env, rollout: *rollout }),
+    }
+}
+
+/// Plans to go back to a release, every host at once.
+///
+/// # Errors
+///
+/// [`PlanningError`].
+pub(crate) fn back(
+    intent: &Intent<'_>,
+    facts: &Facts,
+    (id, release): &(Digest, Release),
+) -> Result<Planned, PlanningError> {
+    intent.policy()?;
+    let (service, version, env) =
+        (release.service.clone(), release.version.clone(), intent.env.clone());
+    let Some((rollout, newest)) = &facts.head else {
+        return Err(PlanningError::NothingThere { service, env });
+    };
+    if newest.to.release == *id {
+        let rollout = *rollout;
+        return Err(match going_on(facts) {
+            Some(_) => PlanningError::OnItsWay { service, version, env, rollout },
+            None => PlanningError::Stable { service, version, env },
+        });
+    }
+    // Where hosts are now: at the stable release, or, if that is where it goes, at what came after.
+    let stable = facts.stable.as_ref().map(|(id, release)| target(*id, release));
+    let from = stable.filter(|stable| stable.release != *id).unwrap_or_else(|| newest.to.clone());
+    let alive = facts.hosts.iter().filter(|candidate| candidate.alive).count();
+    // One failure must not stop all others from going back; one dead host must not keep the rollback
+    // from ever being complete, or the next deployment would take the bad version for the stable one.
+    let unreachable = u32::try_from(alive / 20).unwrap_or(u32::MAX).max(1);
+    let shape = Shape {
+        direction: Direction::Rollback,
+        strategy: &Strategy::AllAtOnce {
+            failed_max: Some(Share::Percent(100.0)),
+            unreachable_max: Some(Share::Count(unreachable)),
+        },
+        max_unavailable: Share::Percent(100.0),
+        on_failure: OnFailure::Pause,
+        approvals: 0,
+    };
+    assemble(intent, facts, (*id, release), Some(from), &shape)
+}
+
+struct Shape<'a> {
+    direction: Direction,
+    strategy: &'a Strategy,
+    max_unavailable: Share,
+    on_failure: OnFailure,
+    approvals: u8,
+}
+
+fn target(id: Digest, release: &Release) -> Target {
+    Target { release: id, version: release.version.clone() }
+}
+
+/// The newest rollout, if it has not ended.
+fn going_on(facts: &Facts) -> Option<&(Digest, Rollout)> {
+    let report = facts.report.as_ref()?;
+    let goes_on = matches!(
+        report.phase,
+        RolloutPhase::Running | RolloutPhase::Paused | RolloutPhase::Pending
+    );
+    facts.head.as_ref().filter(|(id, _)| goes_on && report.id == *id)
+}
+
+fn assemble(
+    intent: &Intent<'_>,
+    facts: &Facts,
+    (id, release): (Digest, &Release),
+    from: Option<Target>,
+    shape: &Shape<'_>,
+) -> Result<Planned, PlanningError> {
+    let planned = plan(&facts.hosts, shape.strategy, shape.direction, shape.max_unavailable, &id)
+        .map_err(|source| PlanningError::Plan {
+        service: release.service.clone(),
+        version: release.version.clone(),
+        env: intent.env.clone(),
+        source,
+    })?;
+    let names: BTreeMap<_, _> = facts
+        .hosts
+        .iter()
+        .map(|candidate| (candidate.host.id.clone(), candidate.host.name.clone()))
+        .collect();
+    let left_out = planned.left_out.iter().filter_map(|id| names.get(id).cloned()).collect();
+    let previous = facts.head.as_ref();
+    let rollout = Rollout {
+        fleet: intent.root.fleet.clone(),
+        service: release.service.clone(),
+        env: intent.env.clone(),
+        epoch: previous.map_or(1, |(_, newest)| newest.epoch + 1),
+        previous: previous.map(|(id, _)| *id),
+        from,
+        to: target(id, release),
+        direction: shape.direction,
+        rules: RULES,
+        cohort: planned.cohort,
+        waves: planned.waves,
+        max_unavailable: planned.max_unavailable,
+        on_failure: shape.on_failure,
+        approvals: shape.approvals,
+        created: intent.now,
+        expires: intent.now.plus_s(EXPIRES_S),
+        author: intent.author.clone(),
+        reason: intent.reason.clone(),
+        critical: Vec::new(),
+    };
+    Ok(Planned {
+        names: names.into_iter().filter(|(id, _)| rollout.rank_of(id).is_some()).collect(),
+        rollout,
+        artifact: release.artifact,
+        left_out,
+        notes: planned.notes.iter().map(Note::to_string).collect(),
+        policy: intent.policy()?.clone(),
+        replaces: going_on(facts).map(|(id, _)| *id),
+    })
+}

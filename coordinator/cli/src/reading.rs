@@ -1,0 +1,76 @@
+//! The commands that only look: `status`, `hosts`, `explain`, `history`.
+
+use std::time::Duration;
+
+use proto::id::Scope;
+use proto::report::StandingReport;
+use proto::wire::{RefusedKind, RolloutQuery};
+
+use crate::args::{ExplainArgs, HistoryArgs, JsonArgs};
+use crate::client::{Client, ClientError};
+use crate::failure::{Advise, Exit, Failure};
+use crate::home::Home;
+use crate::output;
+use crate::render::{fleet, rollout};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A host that is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no host {0:?} in this rollout")]
+struct NoSuchHost(String);
+
+impl Advise for NoSuchHost {
+    fn next(&self) -> Option<String> {
+        Some("leave out --host to see them all".to_owned())
+    }
+}
+
+/// # Errors
+///
+/// That nobody answers, as of all below.
+pub(crate) async fn status(home: &Home, client: &Client, args: JsonArgs) -> Result<Exit, Failure> {
+    let report = client.fleet(PATIENCE).await?;
+    home.remember_hosts(&report);
+    output::print(args.json, &report, || fleet::status(&report));
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn hosts(home: &Home, client: &Client, args: JsonArgs) -> Result<Exit, Failure> {
+    let report = client.fleet(PATIENCE).await?;
+    home.remember_hosts(&report);
+    output::print(args.json, &report.hosts, || fleet::hosts(&report.hosts));
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn explain(client: &Client, args: ExplainArgs) -> Result<Exit, Failure> {
+    let mut report = client.rollout(args.rollout.query()).await?;
+    if let Some(wanted) = &args.host {
+        let is_it =
+            |host: &StandingReport| host.host.as_str() == wanted || host.name.as_str() == wanted;
+        report.hosts.retain(is_it);
+        if report.hosts.is_empty() {
+            return Err(NoSuchHost(wanted.clone()).into());
+        }
+    }
+    output::print(args.json, &report, || rollout::explain(&report));
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn history(client: &Client, args: HistoryArgs) -> Result<Exit, Failure> {
+    let scope = Scope { service: args.service, env: args.env };
+    let facts = client.scope(&scope).await?;
+    let mut past = Vec::new();
+    for (rollout, version) in facts.history.into_iter().take(args.limit as usize) {
+        let report = match client.rollout(RolloutQuery::Id(format!("{rollout:#}"))).await {
+            Ok(report) => Some(report),
+            Err(ClientError::Refused { refused, .. }) if refused.kind == RefusedKind::NotFound => {
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        past.push(fleet::Past { rollout, version, report });
+    }
+    output::print(args.json, &past, || fleet::history(&scope, &past));
+    Ok(Exit::Done)
+}

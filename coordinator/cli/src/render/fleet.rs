@@ -1,0 +1,240 @@
+//! `status`, `hosts`, `history` and the tokens, as text.
+
+use proto::id::{Digest, Name, Scope, Version};
+use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport};
+use proto::statement::UnixTime;
+use proto::wire::TokenReport;
+use serde::Serialize;
+
+use super::{change, direction, plain, table, yes};
+use crate::span;
+
+/// The phase as a word.
+pub(crate) const fn phase(phase: RolloutPhase) -> &'static str {
+    match phase {
+        RolloutPhase::Pending => "pending",
+        RolloutPhase::Running => "running",
+        RolloutPhase::Paused => "paused",
+        RolloutPhase::Halted => "halted",
+        RolloutPhase::Aborted => "aborted",
+        RolloutPhase::Complete => "complete",
+        RolloutPhase::Superseded => "superseded",
+        RolloutPhase::Expired => "expired",
+    }
+}
+
+/// `swell status`.
+pub(crate) fn status(report: &FleetReport) -> String {
+    let alive = report.hosts.iter().filter(|host| host.alive).count();
+    let mut text = format!(
+        "fleet {}, seen by {}, root version {}\ncoordinator {}; {alive} of {} alive\n",
+        report.fleet,
+        report.seen_by,
+        report.root_version,
+        if report.coordinator_alive { "alive" } else { "NOT HEARD" },
+        span::count(report.hosts.len(), "host"),
+    );
+    if report.rollouts.is_empty() {
+        text.push_str("\nnothing was rolled out yet\n");
+        return text;
+    }
+    let row = |rollout: &RolloutReport| {
+        let open = rollout.waves.iter().filter(|wave| wave.open).count();
+        let committed: u32 = rollout.waves.iter().map(|wave| wave.committed).sum();
+        [
+            format!("{}/{}", rollout.service, rollout.env),
+            change(rollout.from.as_ref(), &rollout.to),
+            rollout.id.to_string(),
+            phase(rollout.phase).to_owned(),
+            format!("{open}/{}", rollout.waves.len()),
+            format!("{committed}/{}", rollout.hosts.len()),
+            plain(&rollout.why),
+        ]
+    };
+    let rows: Vec<_> = report.rollouts.iter().map(row).collect();
+    let header = ["SCOPE", "VERSION", "ROLLOUT", "PHASE", "WAVES", "COMMITTED", "WHY"];
+    text.push('\n');
+    text.push_str(&table(header, &rows));
+    text
+}
+
+/// `swell hosts`.
+pub(crate) fn hosts(hosts: &[HostReport]) -> String {
+    let row = |host: &HostReport| {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let services = host.services.iter().map(|service| {
+            let version = service.version.as_ref().map_or("?", Version::as_str);
+            format!("{} {version} ({})", service.service, service.state.name())
+        });
+        [
+            host.id.to_string(),
+            host.name.to_string(),
+            or_dash(host.env.as_ref().map(ToString::to_string)),
+            host.zone.to_string(),
+            yes(host.alive).to_owned(),
+            or_dash(host.address.as_deref().map(plain)),
+            or_dash(host.agent_version.as_ref().map(ToString::to_string)),
+            services.collect::<Vec<_>>().join(", "),
+        ]
+    };
+    let rows: Vec<_> = hosts.iter().map(row).collect();
+    table(["HOST", "NAME", "ENV", "ZONE", "ALIVE", "ADDRESS", "AGENT", "SERVICES"], &rows)
+}
+
+/// One rollout of a scope's history: an entry of `swell history --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Past {
+    pub(crate) rollout: Digest,
+    pub(crate) version: Version,
+    /// None: the member that answered does not have it any more.
+    pub(crate) report: Option<RolloutReport>,
+}
+
+/// `swell history`.
+pub(crate) fn history(scope: &Scope, past: &[Past]) -> String {
+    if past.is_empty() {
+        return format!("nothing was rolled out in {scope} yet\n");
+    }
+    let row = |past: &Past| match &past.report {
+        Some(report) => [
+            report.epoch.to_string(),
+            past.rollout.to_string(),
+            change(report.from.as_ref(), &report.to),
+            direction(report.direction).to_owned(),
+            phase(report.phase).to_owned(),
+            span::utc(report.created),
+            report.author.to_string(),
+            plain(&report.reason),
+        ],
+        None => {
+            let dash = || "-".to_owned();
+            let version = format!("? -> {}", past.version);
+            [
+                dash(),
+                past.rollout.to_string(),
+                version,
+                dash(),
+                dash(),
+                dash(),
+                dash(),
+                String::new(),
+            ]
+        }
+    };
+    let rows: Vec<_> = past.iter().map(row).collect();
+    let header =
+        ["EPOCH", "ROLLOUT", "VERSION", "DIRECTION", "PHASE", "SIGNED (UTC)", "BY", "REASON"];
+    table(header, &rows)
+}
+
+/// `swell token list`.
+pub(crate) fn tokens(tokens: &[TokenReport], now: UnixTime) -> String {
+    if tokens.is_empty() {
+        return "there is no token; make one: swell token create --label env=ENV\n".to_owned();
+    }
+    let row = |token: &TokenReport| {
+        let label = |(key, value): &(Name, Name)| format!("{key}={value}");
+        let state = match token.expires.0.checked_sub(now.0) {
+            _ if token.revoked => "revoked".to_owned(),
+            None | Some(0) => "expired".to_owned(),
+            Some(_) if token.uses_left == 0 => "used up".to_owned(),
+            Some(left) => format!("good for {}", span::show(left)),
+        };
+        [
+            plain(&token.token),
+            token.uses_left.to_string(),
+            state,
+            token.labels.iter().map(label).collect::<Vec<_>>().join(" "),
+            token.created_by.to_string(),
+        ]
+    };
+    let rows: Vec<_> = tokens.iter().map(row).collect();
+    table(["TOKEN", "USES LEFT", "STATE", "LABELS", "MADE BY"], &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::receipt::State;
+
+    use super::*;
+    use crate::render::sample;
+
+    fn sample() -> FleetReport {
+        let hosts = vec![
+            sample::standing(0, 0, Some(State::Committed)),
+            sample::standing(1, 1, Some(State::Staged)),
+        ];
+        sample::fleet(sample::rollout(RolloutPhase::Running, hosts))
+    }
+
+    #[test]
+    fn status_in_a_screen() {
+        let expected = "\
+fleet shop-00000000, seen by coordinator, root version 1
+coordinator alive; 1 of 2 hosts alive
+
+SCOPE           VERSION         ROLLOUT       PHASE    WAVES  COMMITTED  WHY
+web/production  1.2.0 -> 1.3.0  2fbdbdf3b2bc  running  1/2    1/2        wave 2 holds: 1 of 1 bake
+";
+        let id = sample().rollouts[0].id.to_string();
+        assert_eq!(status(&sample()), expected.replace("2fbdbdf3b2bc", &id));
+    }
+
+    #[test]
+    fn status_of_a_fleet_that_has_nothing_yet() {
+        let mut report = sample();
+        (report.rollouts, report.coordinator_alive) = (Vec::new(), false);
+        let text = status(&report);
+        assert!(text.ends_with("NOT HEARD; 1 of 2 hosts alive\n\nnothing was rolled out yet\n"));
+    }
+
+    #[test]
+    fn hosts_in_a_table() {
+        let expected = "\
+HOST          NAME  ENV         ZONE     ALIVE  ADDRESS          AGENT  SERVICES
+aaaaaaaaaaaa  n1    production  default  yes    192.0.2.11:7070  0.1.0  web 1.2.0 (committed)
+bbbbbbbbbbbb  n2    production  default  no     -                0.1.0  web 1.2.0 (committed)
+";
+        assert_eq!(hosts(&sample().hosts), expected);
+    }
+
+    #[test]
+    fn history_shows_what_it_knows() {
+        let report = sample().rollouts.remove(0);
+        let (new, old) = (sample::version("1.3.0"), sample::version("1.2.0"));
+        let past = [
+            Past { rollout: report.id, version: new, report: Some(report.clone()) },
+            Past { rollout: Digest::of(b"old"), version: old, report: None },
+        ];
+        let scope = Scope { service: report.service.clone(), env: report.env.clone() };
+        let text = history(&scope, &past);
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[1].starts_with(&format!("4      {}  1.2.0 -> 1.3.0  forward", report.id)));
+        assert!(lines[1].ends_with("2027-01-15 08:00:00  ada  weekly"), "{text}");
+        assert!(lines[2].contains("?") && lines[2].contains("1.2.0"), "{text}");
+        assert_eq!(history(&scope, &[]), "nothing was rolled out in web/production yet\n");
+    }
+
+    #[test]
+    fn tokens_say_what_they_are_still_good_for() {
+        let now = sample::CREATED;
+        let token = |uses_left, expires, revoked| TokenReport {
+            token: "t".to_owned(),
+            uses_left,
+            expires,
+            revoked,
+            labels: Vec::new(),
+            created_by: "ada".parse().unwrap(),
+        };
+        let cases = [
+            (token(1, now.plus_s(3_600), false), "good for 1 h"),
+            (token(0, now.plus_s(3_600), false), "used up"),
+            (token(1, now, false), "expired"),
+            (token(1, UnixTime(0), true), "revoked"),
+        ];
+        for (token, state) in cases {
+            let text = tokens(&[token], now);
+            assert!(text.lines().nth(1).unwrap().contains(state), "{state}: {text}");
+        }
+    }
+}

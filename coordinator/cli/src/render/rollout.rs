@@ -1,0 +1,344 @@
+//! A rollout as text: all of it (`explain`), a picture of its waves, and what has changed (`watch`).
+
+use std::collections::BTreeMap;
+
+use proto::receipt::{Cause, State};
+use proto::report::{RolloutReport, StandingReport, WaveReport};
+
+use super::fleet::phase;
+use super::{change, direction, plain, table, yes};
+use crate::span;
+
+/// Widest bar of a wave in the picture, in hosts; a larger wave is scaled down to it.
+const BAR_MAX: u32 = 40;
+
+/// `web 1.2.0 -> 1.3.0 in production`.
+pub(crate) fn title(report: &RolloutReport) -> String {
+    let back = match report.direction {
+        proto::statement::Direction::Forward => "",
+        proto::statement::Direction::Rollback => " (rollback)",
+    };
+    let change = change(report.from.as_ref(), &report.to);
+    format!("{} {change} in {}{back}", report.service, report.env)
+}
+
+/// `swell explain`: the reason with its numbers, the waves, each host.
+pub(crate) fn explain(report: &RolloutReport) -> String {
+    let mut text = format!(
+        "{}\n\
+         rollout {:#}\n\
+         epoch {}, {}, signed {} UTC by {}, expires {} UTC\n",
+        title(report),
+        report.id,
+        report.epoch,
+        direction(report.direction),
+        span::utc(report.created),
+        report.author,
+        span::utc(report.expires),
+    );
+    if !report.reason.is_empty() {
+        text.push_str(&format!("reason: {}\n", plain(&report.reason)));
+    }
+    text.push_str(&format!(
+        "{}: {}\nwould end without the coordinator: {}\n\n",
+        phase(report.phase),
+        plain(&report.why),
+        yes(report.self_supporting)
+    ));
+    let waves: Vec<_> = report.waves.iter().enumerate().map(wave_row).collect();
+    let header = [
+        "WAVE",
+        "HOSTS",
+        "OPEN",
+        "WAITING",
+        "ACTIVATING",
+        "BAKING",
+        "COMMITTED",
+        "FAILED",
+        "RETURNED",
+        "UNREACHABLE",
+        "BAKE",
+    ];
+    text.push_str(&table(header, &waves));
+    let hosts: Vec<_> = report.hosts.iter().map(host_row).collect();
+    let header = ["HOST", "NAME", "WAVE", "STATE", "CAUSE", "PIECES", "ALIVE", "NOTE"];
+    text.push('\n');
+    text.push_str(&table(header, &hosts));
+    text
+}
+
+fn wave_row((index, wave): (usize, &WaveReport)) -> [String; 11] {
+    [
+        (index + 1).to_string(),
+        wave.hosts.to_string(),
+        yes(wave.open).to_owned(),
+        wave.waiting.to_string(),
+        wave.activating.to_string(),
+        wave.baking.to_string(),
+        wave.committed.to_string(),
+        format!("{} (max {})", wave.failed, wave.failed_max),
+        wave.returned.to_string(),
+        format!("{} (max {})", wave.unreachable, wave.unreachable_max),
+        span::show(u64::from(wave.wait_s)),
+    ]
+}
+
+fn host_row(host: &StandingReport) -> [String; 8] {
+    [
+        host.host.to_string(),
+        host.name.to_string(),
+        (host.wave + 1).to_string(),
+        state(host.state).to_owned(),
+        host.cause.map_or("-", cause).to_owned(),
+        format!("{}/{}", host.pieces, host.of),
+        yes(host.alive).to_owned(),
+        plain(&host.note),
+    ]
+}
+
+const fn state(state: Option<State>) -> &'static str {
+    match state {
+        Some(state) => state.name(),
+        None => "not heard",
+    }
+}
+
+const fn cause(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Release => "release",
+        Cause::Host => "host",
+        Cause::Fleet => "fleet",
+        Cause::Late => "late",
+    }
+}
+
+// --- watch ---
+
+/// The waves as bars, a line each, under a line that says where the rollout stands.
+pub(crate) fn picture(report: &RolloutReport) -> String {
+    let mut text = format!(
+        "{}, rollout {}: {}\n",
+        title(report),
+        report.id,
+        phase(report.phase).to_uppercase()
+    );
+    for (index, wave) in report.waves.iter().enumerate() {
+        text.push_str(&format!("  wave {}  {}  {}\n", index + 1, bar(wave), numbers(wave)));
+    }
+    text.push_str(&format!("  {}", plain(&report.why)));
+    for host in report.hosts.iter().filter(|host| is_bad(host)).take(5) {
+        text.push_str(&format!("\n  {}: {}", host.name, standing(host)));
+    }
+    text
+}
+
+/// A host each: `#` committed, `~` baking, `>` activating, `!` failed, `<` went back with the fleet,
+/// `.` waiting.
+fn bar(wave: &WaveReport) -> String {
+    let parts = [
+        ('#', wave.committed),
+        ('~', wave.baking),
+        ('>', wave.activating),
+        ('!', wave.failed),
+        ('<', wave.returned),
+        ('.', wave.waiting),
+    ];
+    let hosts = wave.hosts.max(1);
+    // In a bar that is scaled down, what is there stays to be seen.
+    let width = |count: u32| match hosts > BAR_MAX {
+        true => (count * BAR_MAX).div_ceil(hosts),
+        false => count,
+    };
+    parts.iter().flat_map(|(mark, count)| (0..width(*count)).map(|_| *mark)).collect()
+}
+
+fn numbers(wave: &WaveReport) -> String {
+    let parts = [
+        (wave.committed, "committed"),
+        (wave.baking, "baking"),
+        (wave.activating, "activating"),
+        (wave.failed, "failed"),
+        (wave.returned, "returned"),
+        (wave.waiting, "waiting"),
+        (wave.unreachable, "unreachable"),
+    ];
+    let shown = parts.iter().filter(|(count, _)| *count > 0);
+    let shown: Vec<_> = shown.map(|(count, what)| format!("{count} {what}")).collect();
+    shown.join(", ")
+}
+
+fn is_bad(host: &StandingReport) -> bool {
+    host.state.is_some_and(State::is_failed) && host.cause != Some(Cause::Fleet)
+}
+
+/// `reverted (release): healthz answered 500 three times`.
+fn standing(host: &StandingReport) -> String {
+    let mut text = state(host.state).to_owned();
+    if let Some(why) = host.cause {
+        text.push_str(&format!(" ({})", cause(why)));
+    }
+    if !host.note.is_empty() {
+        text.push_str(&format!(": {}", plain(&host.note)));
+    }
+    text
+}
+
+/// What is different in `after`, a line each; against nothing, where it stands. Reasons change with
+/// every number in them, so only a change that brings another sentence is a line.
+pub(crate) fn changes(before: Option<&RolloutReport>, after: &RolloutReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    let Some(before) = before else {
+        lines.push(format!(
+            "{}, rollout {}: {}: {}",
+            title(after),
+            after.id,
+            phase(after.phase),
+            plain(&after.why)
+        ));
+        let heard = after.hosts.iter().filter(|host| host.state.is_some());
+        lines.extend(heard.map(|host| format!("{}: {}", host.name, standing(host))));
+        return lines;
+    };
+    for (index, (old, new)) in before.waves.iter().zip(&after.waves).enumerate() {
+        if new.open && !old.open {
+            let (wave, of) = (index + 1, after.waves.len());
+            let hosts = span::count(new.hosts as usize, "host");
+            lines.push(format!("wave {wave} of {of} is open: {hosts}"));
+        }
+    }
+    let old: BTreeMap<_, _> = before.hosts.iter().map(|host| (&host.host, host)).collect();
+    for host in &after.hosts {
+        let changed = old.get(&host.host).is_none_or(|old| {
+            (old.state, old.cause, &old.note) != (host.state, host.cause, &host.note)
+        });
+        if changed {
+            lines.push(format!("{}: {}", host.name, standing(host)));
+        }
+    }
+    if before.phase != after.phase || words(&before.why) != words(&after.why) {
+        lines.push(format!("{}: {}", phase(after.phase), plain(&after.why)));
+    }
+    lines
+}
+
+/// A sentence without its numbers.
+fn words(text: &str) -> String {
+    text.chars().filter(|c| !c.is_ascii_digit()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::report::RolloutPhase;
+
+    use super::*;
+    use crate::render::sample::{rollout, standing};
+
+    fn four() -> RolloutReport {
+        let mut failed = standing(1, 1, Some(State::Reverted));
+        failed.cause = Some(Cause::Release);
+        failed.note = "healthz answered 500 three times".to_owned();
+        rollout(
+            RolloutPhase::Running,
+            vec![
+                standing(0, 0, Some(State::Committed)),
+                failed,
+                standing(2, 1, Some(State::Baking)),
+                standing(3, 1, None),
+            ],
+        )
+    }
+
+    #[test]
+    fn explain_carries_every_number() {
+        let report = four();
+        let expected = format!(
+            "\
+web 1.2.0 -> 1.3.0 in production
+rollout {:#}
+epoch 4, forward, signed 2027-01-15 08:00:00 UTC by ada, expires 2027-01-16 08:00:00 UTC
+reason: weekly
+running: wave 2 holds: 1 of 1 bake
+would end without the coordinator: yes
+
+WAVE  HOSTS  OPEN  WAITING  ACTIVATING  BAKING  COMMITTED  FAILED     RETURNED  UNREACHABLE  BAKE
+1     1      yes   0        0           0       1          0 (max 0)  0         0 (max 0)    5 min
+2     3      yes   1        0           1       0          1 (max 1)  0         0 (max 1)    5 min
+
+HOST          NAME  WAVE  STATE      CAUSE    PIECES  ALIVE  NOTE
+aaaaaaaaaaaa  n1    1     committed  -        8/8     yes
+bbbbbbbbbbbb  n2    2     reverted   release  8/8     yes    healthz answered 500 three times
+cccccccccccc  n3    2     baking     -        8/8     yes
+dddddddddddd  n4    2     not heard  -        0/8     yes
+",
+            report.id
+        );
+        assert_eq!(explain(&report), expected);
+    }
+
+    #[test]
+    fn picture_of_a_rollout() {
+        let report = four();
+        let expected = format!(
+            "\
+web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
+  wave 1  #  1 committed
+  wave 2  ~!.  1 baking, 1 failed, 1 waiting
+  wave 2 holds: 1 of 1 bake
+  n2: reverted (release): healthz answered 500 three times",
+            report.id
+        );
+        assert_eq!(picture(&report), expected);
+    }
+
+    #[test]
+    fn a_large_wave_fits_the_screen_and_hides_nothing() {
+        let mut wave = four().waves[0].clone();
+        wave.hosts = 10_000;
+        (wave.committed, wave.waiting, wave.failed) = (9_000, 999, 1);
+        let bar = bar(&wave);
+        assert!(bar.chars().count() <= BAR_MAX as usize + 6, "{bar}");
+        assert!(bar.contains('!') && bar.contains('.'), "{bar}");
+    }
+
+    #[test]
+    fn each_change_is_a_line() {
+        let before = four();
+        let mut after = before.clone();
+        assert_eq!(changes(Some(&before), &after), Vec::<String>::new());
+
+        // A countdown is no news.
+        after.why = "wave 2 holds: 0 of 1 bake".to_owned();
+        assert_eq!(changes(Some(&before), &after), Vec::<String>::new());
+
+        after.hosts[2].state = Some(State::Committed);
+        after.hosts[3].state = Some(State::Fetching);
+        after.phase = RolloutPhase::Paused;
+        after.why = "paused by ada".to_owned();
+        assert_eq!(
+            changes(Some(&before), &after),
+            ["n3: committed", "n4: fetching", "paused: paused by ada"]
+        );
+
+        let mut closed = before.clone();
+        closed.waves[1].open = false;
+        assert_eq!(changes(Some(&closed), &before), ["wave 2 of 2 is open: 3 hosts"]);
+    }
+
+    #[test]
+    fn the_first_look_says_where_everything_stands() {
+        let report = four();
+        assert_eq!(
+            changes(None, &report),
+            [
+                format!(
+                    "web 1.2.0 -> 1.3.0 in production, rollout {}: running: wave 2 holds: 1 of 1 \
+                     bake",
+                    report.id
+                ),
+                "n1: committed".to_owned(),
+                "n2: reverted (release): healthz answered 500 three times".to_owned(),
+                "n3: baking".to_owned(),
+            ]
+        );
+    }
+}

@@ -1,0 +1,409 @@
+//! The commands that sign: `plan` shows what `deploy` signs, `rollback`, `approve`, and the
+//! directives `pause`, `resume`, `promote`, `abort`.
+
+use ed25519_dalek::SigningKey;
+use proto::dsse::Envelope;
+use proto::id::{Digest, Env, KeyId, Scope, Service, Version};
+use proto::key::PublicKey;
+use proto::report::RolloutReport;
+use proto::statement::{Action, Directive, Payload as _, Rollout};
+use proto::trust::{Standing, Verified};
+use proto::wire::{ControlReply, ControlRequest};
+
+use crate::args::{
+    ApproveArgs, DeployArgs, DirectArgs, GoalArgs, PlanArgs, PromoteArgs, RollbackArgs, RolloutRef,
+    SignArgs,
+};
+use crate::client::{Client, ClientError};
+use crate::failure::{Advise, Exit, Failure};
+use crate::home::{self, Home};
+use crate::knowledge::{Facts, Knowledge};
+use crate::planning::{self, Intent, Planned};
+use crate::render;
+use crate::swell_toml::{self, Deploy, SwellToml};
+use crate::{ask, output, watch};
+
+/// Why nothing was signed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SignError {
+    #[error("{} describes {described}, not {service}", config.display())]
+    OtherService { config: std::path::PathBuf, described: Service, service: Service },
+    #[error("{} has no [deploy.{env}]: it does not say how to roll out there", config.display())]
+    NoDeploy { config: std::path::PathBuf, env: Env },
+    #[error("{service} {version} was never in {env}, so there is no way back to it")]
+    NeverThere { service: Service, version: Version, env: Env },
+    #[error("rollout {rollout} is not the newest of {scope}: {newest} took over")]
+    NotNewest { rollout: Digest, scope: Scope, newest: Digest },
+    #[error("rollout {rollout} is not in force, so there is nothing to direct: {missing}")]
+    NotInForce { rollout: Digest, missing: String },
+    #[error("the release of rollout {id} is not known")]
+    NoRelease { id: Digest },
+    #[error("every wave of rollout {rollout} is open already")]
+    AllOpen { rollout: Digest },
+    #[error("rollout {rollout} has {waves} wave(s), there is no wave {wave}")]
+    NoSuchWave { rollout: Digest, wave: u32, waves: usize },
+    #[error("cannot approve rollout {rollout}: it is by this very key")]
+    OwnRollout { rollout: Digest },
+}
+
+impl Advise for SignError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoSuchWave { .. } => Exit::Usage,
+            _ => Exit::Error,
+        }
+    }
+
+    fn next(&self) -> Option<String> {
+        match self {
+            Self::OtherService { .. } => {
+                Some("name the service's own file by --config PATH/swell.toml".to_owned())
+            }
+            Self::NoDeploy { env, .. } => Some(format!(
+                "add it, for instance: [deploy.{env}] with strategy = \"all-at-once\""
+            )),
+            Self::NeverThere { service, version, env } => Some(format!(
+                "swell history {service} --env {env} shows where it was; to bring a version that \
+                 was never there: swell deploy {service} {version} --env {env}"
+            )),
+            Self::NotNewest { scope, .. } => Some(format!("swell status; or name it by {scope}")),
+            Self::OwnRollout { .. } => {
+                Some("somebody else with the role approve must do it".to_owned())
+            }
+            Self::NotInForce { rollout, .. } => Some(format!("swell explain {rollout}")),
+            Self::NoRelease { .. } | Self::AllOpen { .. } | Self::NoSuchWave { .. } => None,
+        }
+    }
+}
+
+// --- plan, deploy ---
+
+/// # Errors
+///
+/// Whatever keeps it from being planned, as of all below.
+pub(crate) async fn plan(
+    home: &Home,
+    client: &Client,
+    key: &SigningKey,
+    args: PlanArgs,
+) -> Result<Exit, Failure> {
+    let deploy = read_deploy(&args.goal)?;
+    let planned = planned_forward(home, client, key, &args.goal, &deploy, "").await?;
+    output::print(args.json, &planned, || render::plan::plan(&planned));
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn deploy(
+    home: &Home,
+    client: &mut Client,
+    key: &SigningKey,
+    args: DeployArgs,
+) -> Result<Exit, Failure> {
+    let deploy = read_deploy(&args.goal)?;
+    let planned = planned_forward(home, client, key, &args.goal, &deploy, &args.reason).await?;
+    let GoalArgs { service, version, env, .. } = &args.goal;
+    let question = format!("sign this and deploy {service} {version} to {env}");
+    sign(home, client, key, &planned, &question, &args.sign).await
+}
+
+fn read_deploy(goal: &GoalArgs) -> Result<Deploy, Failure> {
+    let GoalArgs { service, env, config, .. } = goal;
+    let SwellToml { service: described, mut deploy, .. } = swell_toml::load(Some(config), &[])?;
+    let config = config.clone();
+    if described != *service {
+        return Err(SignError::OtherService { config, described, service: service.clone() }.into());
+    }
+    Ok(deploy.remove(env).ok_or_else(|| SignError::NoDeploy { config, env: env.clone() })?)
+}
+
+async fn planned_forward(
+    home: &Home,
+    client: &Client,
+    key: &SigningKey,
+    goal: &GoalArgs,
+    deploy: &Deploy,
+    reason: &str,
+) -> Result<Planned, Failure> {
+    let GoalArgs { service, version, env, .. } = goal;
+    let mut knowledge = Knowledge::new(client, home.chain()?);
+    let release = release(client, &mut knowledge, service, version).await?;
+    let facts = scope(client, &mut knowledge, service, env).await?;
+    let intent = intent(home, env, key, reason);
+    Ok(planning::forward(&intent, &facts, &release, deploy)?)
+}
+
+fn intent<'a>(home: &'a Home, env: &'a Env, key: &SigningKey, reason: &str) -> Intent<'a> {
+    let author = KeyId::of(&PublicKey::of(key));
+    Intent { root: &home.root, env, author, reason: reason.to_owned(), now: home::now() }
+}
+
+async fn release(
+    client: &Client,
+    knowledge: &mut Knowledge<'_>,
+    service: &Service,
+    version: &Version,
+) -> Result<(Digest, proto::statement::Release), Failure> {
+    let (service, version) = (service.clone(), version.clone());
+    let request = ControlRequest::Release { service, version };
+    let envelope = client.envelope("find the release", &request).await?;
+    Ok(knowledge.release(envelope).await?)
+}
+
+async fn scope(
+    client: &Client,
+    knowledge: &mut Knowledge<'_>,
+    service: &Service,
+    env: &Env,
+) -> Result<Facts, Failure> {
+    let scope = Scope { service: service.clone(), env: env.clone() };
+    let facts = client.scope(&scope).await?;
+    Ok(knowledge.scope(facts).await?)
+}
+
+/// Shows the plan, asks, signs, hands it in, and watches where that is wanted.
+async fn sign(
+    home: &Home,
+    client: &mut Client,
+    key: &SigningKey,
+    planned: &Planned,
+    question: &str,
+    args: &SignArgs,
+) -> Result<Exit, Failure> {
+    output::write(&render::plan::plan(planned));
+    ask::confirm(question, args.yes)?;
+    let mut envelope = planned.rollout.envelope();
+    envelope.sign(key);
+    let id = submit(client, "hand in the rollout", &envelope).await?;
+    if args.watch {
+        return watch::by_id(home, client, key, id, args.timeout).await;
+    }
+    output::write(&format!(
+        "to follow it: swell watch {id}\nonce two hosts hold it, it goes on without the coordinator\n"
+    ));
+    Ok(Exit::Done)
+}
+
+/// Hands in a signed statement and says what came of it.
+async fn submit(
+    client: &Client,
+    what: &'static str,
+    envelope: &Envelope,
+) -> Result<Digest, ClientError> {
+    let request = ControlRequest::Submit { envelope: envelope.to_bytes() };
+    let ControlReply::Submitted { id, effective, note } = client.ask(what, &request).await? else {
+        return Err(client.unexpected(what));
+    };
+    let note = render::plain(&note);
+    let text = match (effective, note.is_empty()) {
+        (true, true) => format!("{} is in force\n", name(envelope, &id)),
+        (true, false) => format!("{} is in force: {note}\n", name(envelope, &id)),
+        (false, _) => format!(
+            "{} waits for signatures: {note}\n  next: somebody who may: swell approve {id}\n",
+            name(envelope, &id)
+        ),
+    };
+    output::write(&text);
+    Ok(id)
+}
+
+fn name(envelope: &Envelope, id: &Digest) -> String {
+    let kind = proto::statement::Kind::of(envelope.payload_type());
+    format!("{} {id}", kind.map_or("statement", proto::statement::Kind::name))
+}
+
+// --- rollback ---
+
+pub(crate) async fn rollback(
+    home: &Home,
+    client: &mut Client,
+    key: &SigningKey,
+    args: RollbackArgs,
+) -> Result<Exit, Failure> {
+    let RollbackArgs { service, env, to, reason, sign: how } = args;
+    let mut knowledge = Knowledge::new(client, home.chain()?);
+    let facts = scope(client, &mut knowledge, &service, &env).await?;
+    let version = match to {
+        Some(version) => version,
+        None => planning::version_before(&facts, &service, &env)?.version,
+    };
+    let (id, release) = release(client, &mut knowledge, &service, &version).await?;
+    let scope = Scope { service: service.clone(), env: env.clone() };
+    let was_there = knowledge.chain.history(&scope).into_iter().any(|(_, rollout)| {
+        let targets = [Some(&rollout.to), rollout.from.as_ref()];
+        targets.into_iter().flatten().any(|target| target.release == id)
+    });
+    if !was_there {
+        return Err(SignError::NeverThere { service, version, env }.into());
+    }
+    let intent = intent(home, &env, key, &reason);
+    let planned = planning::back(&intent, &facts, &(id, release))?;
+    let question = format!("sign this and take {service} in {env} back to {version}");
+    sign(home, client, key, &planned, &question, &how).await
+}
+
+// --- approve ---
+
+pub(crate) async fn approve(
+    home: &Home,
+    client: &Client,
+    key: &SigningKey,
+    args: ApproveArgs,
+) -> Result<Exit, Failure> {
+    let mut knowledge = Knowledge::new(client, home.chain()?);
+    let Found { report, verified, rollout } = find(client, &mut knowledge, &args.rollout).await?;
+    let (id, scope) = (report.id, rollout.scope());
+    if rollout.author == KeyId::of(&PublicKey::of(key)) {
+        return Err(SignError::OwnRollout { rollout: id }.into());
+    }
+    let release = knowledge.chain.release(&rollout.to.release);
+    let artifact = release.map(|release| release.artifact).ok_or(SignError::NoRelease { id })?;
+    let planned = Planned {
+        names: report.hosts.iter().map(|host| (host.host.clone(), host.name.clone())).collect(),
+        policy: home.root.environments.get(&rollout.env).cloned().unwrap_or_default(),
+        rollout,
+        artifact,
+        left_out: Vec::new(),
+        notes: Vec::new(),
+        replaces: None,
+    };
+    output::write(&render::plan::plan(&planned));
+    output::write(&format!(
+        "  by        {}: {}\n  stands    {}\n",
+        report.author,
+        render::plain(&planned.rollout.reason),
+        render::plain(&report.why)
+    ));
+    ask::confirm(&format!("approve rollout {id} of {scope}"), args.yes)?;
+    // The payload as it was received, to the byte: an approval is one more signature over it.
+    let mut envelope = verified.envelope;
+    envelope.retain_signatures(|_| false);
+    envelope.sign(key);
+    submit(client, "approve", &envelope).await?;
+    Ok(Exit::Done)
+}
+
+// --- directives ---
+
+pub(crate) async fn direct(
+    home: &Home,
+    client: &Client,
+    key: &SigningKey,
+    action: Action,
+    args: DirectArgs,
+) -> Result<Exit, Failure> {
+    let mut knowledge = Knowledge::new(client, home.chain()?);
+    let found = find(client, &mut knowledge, &args.rollout).await?;
+    hand_in(client, knowledge, key, &found, (action, None, args.reason)).await
+}
+
+pub(crate) async fn promote(
+    home: &Home,
+    client: &Client,
+    key: &SigningKey,
+    args: PromoteArgs,
+) -> Result<Exit, Failure> {
+    let PromoteArgs { direct, wave } = args;
+    let mut knowledge = Knowledge::new(client, home.chain()?);
+    let found = find(client, &mut knowledge, &direct.rollout).await?;
+    let wave = wave_to_open(&found.report, wave)?;
+    hand_in(client, knowledge, key, &found, (Action::Promote, Some(wave), direct.reason)).await
+}
+
+/// The wave to open, 0 first; `asked`: as people count, 1 first.
+fn wave_to_open(report: &RolloutReport, asked: Option<u32>) -> Result<u32, SignError> {
+    let (rollout, waves) = (report.id, report.waves.len());
+    let index = match asked {
+        Some(wave) if wave as usize <= waves => wave - 1,
+        Some(wave) => return Err(SignError::NoSuchWave { rollout, wave, waves }),
+        None => {
+            let closed = report.waves.iter().position(|wave| !wave.open);
+            let closed = closed.ok_or(SignError::AllOpen { rollout })?;
+            u32::try_from(closed).unwrap_or(u32::MAX)
+        }
+    };
+    Ok(index)
+}
+
+/// The rollout that is meant, as it stands and as it was signed.
+struct Found {
+    report: RolloutReport,
+    verified: Verified,
+    rollout: Rollout,
+}
+
+async fn find(
+    client: &Client,
+    knowledge: &mut Knowledge<'_>,
+    which: &RolloutRef,
+) -> Result<Found, Failure> {
+    let report = client.rollout(which.query()).await?;
+    let (verified, rollout) = knowledge.rollout(report.id).await?;
+    Ok(Found { report, verified, rollout })
+}
+
+async fn hand_in(
+    client: &Client,
+    mut knowledge: Knowledge<'_>,
+    key: &SigningKey,
+    Found { report, verified, rollout }: &Found,
+    (action, wave, reason): (Action, Option<u32>, String),
+) -> Result<Exit, Failure> {
+    let scope = rollout.scope();
+    let id = report.id;
+    if let Standing::Pending { missing } = &verified.standing {
+        return Err(SignError::NotInForce { rollout: id, missing: missing.clone() }.into());
+    }
+    let facts = client.scope(&scope).await?;
+    let facts = knowledge.scope(facts).await?;
+    if let Some((newest, _)) = facts.head
+        && newest != id
+    {
+        return Err(SignError::NotNewest { rollout: id, scope, newest }.into());
+    }
+    let directive = Directive {
+        fleet: rollout.fleet.clone(),
+        rollout: id,
+        sequence: facts.directive_sequence + 1,
+        action,
+        wave,
+        author: KeyId::of(&PublicKey::of(key)),
+        created: home::now(),
+        reason,
+        critical: Vec::new(),
+    };
+    let mut envelope = directive.envelope();
+    envelope.sign(key);
+    submit(client, "hand in the directive", &envelope).await?;
+    let title = render::rollout::title(report);
+    output::write(&format!("  about rollout {id}: {title}; to follow it: swell watch {id}\n"));
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::receipt::State;
+    use proto::report::RolloutPhase;
+
+    use super::*;
+    use crate::render::sample::{rollout, standing};
+
+    #[test]
+    fn promote_opens_the_first_wave_that_is_not_open_or_the_one_asked_for() {
+        let report = rollout(
+            RolloutPhase::Running,
+            vec![
+                standing(0, 0, Some(State::Baking)),
+                standing(1, 1, Some(State::Staged)),
+                standing(2, 2, None),
+            ],
+        );
+        assert_eq!(wave_to_open(&report, None).unwrap(), 1);
+        assert_eq!(wave_to_open(&report, Some(3)).unwrap(), 2);
+        let error = wave_to_open(&report, Some(4)).unwrap_err();
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.to_string().ends_with("has 3 wave(s), there is no wave 4"), "{error}");
+        let mut open = report;
+        open.waves.iter_mut().for_each(|wave| wave.open = true);
+        assert!(matches!(wave_to_open(&open, None), Err(SignError::AllOpen { .. })));
+    }
+}
