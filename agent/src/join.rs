@@ -16,7 +16,7 @@ use proto::trust::{Chain, Standing, verify};
 use proto::wire::{JoinReply, JoinRequest, join_proof};
 use proto::{PublicKey, UnixTime};
 
-use crate::clock;
+use member::clock;
 use crate::config::Config;
 use crate::home::{Home, Joined};
 

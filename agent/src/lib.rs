@@ -1,13 +1,27 @@
 //! The agent: what runs on every host. Fetches, activates, watches, goes back, says so.
 //!
+//! **Absent:** SQL, git, fleet keys, any listener but the one UDP port.
+//!
 //! | module | what |
 //! |---|---|
 //! | [`config`] | `agent.toml` |
+//! | [`home`] | what makes a server a host, on disk |
+//! | [`join`] | how it becomes one |
+//! | [`daemon`] | the parts, wired |
+//! | `rollouts` | the loop around the rollout core |
+//! | `control` | what an agent answers to people |
+//! | `renewal` | certificates |
 //! | [`activate`] | one path forward and back, journalled |
 //! | [`services`] | start and stop commands |
 //! | [`health`] | the HTTP check |
 
 pub mod activate;
 pub mod config;
+mod control;
+pub mod daemon;
 pub mod health;
+pub mod home;
+pub mod join;
+mod renewal;
+mod rollouts;
 pub mod services;

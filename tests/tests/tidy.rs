@@ -15,8 +15,9 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rollout", &["proto"]),
     ("net", &["proto"]),
     ("swarm", &["proto", "durable", "pack", "net"]),
-    ("agent", &["proto", "durable", "pack", "rollout", "net", "swarm"]),
-    ("coordinator", &["proto", "durable", "pack", "rollout", "net", "swarm"]),
+    ("member", &["proto", "durable", "rollout", "net", "swarm"]),
+    ("agent", &["proto", "durable", "pack", "rollout", "net", "swarm", "member"]),
+    ("coordinator", &["proto", "durable", "pack", "rollout", "net", "swarm", "member"]),
     ("swell", &["proto", "durable", "pack", "rollout", "net"]),
     ("demo-service", &[]),
     (

@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::clock;
+use member::clock;
 use crate::config::Config;
 use crate::home::Home;
 use crate::services::Shell;
@@ -137,8 +137,8 @@ impl Driver {
             }
         }
         // What gossip said of a rollout before its statement came counts from now on.
-        let members = self.context.gossip.members();
-        self.offer(&members.borrow().clone()).await;
+        let members = self.context.gossip.members().borrow().clone();
+        self.offer(&members).await;
     }
 
     async fn read_receipts(&mut self, members: &mut watch::Receiver<Arc<Vec<Member>>>) {

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::steps::Steps;
 use super::{Answer, Context, records};
-use crate::clock;
+use member::clock;
 
 /// Longest record read, in bytes.
 const RECORD_BYTES_MAX: u64 = 1 << 20;
@@ -146,8 +146,7 @@ impl Running {
                     self.steps.activate(self.rollout(), attempt, from, to).await;
                 }
                 Effect::Revert { attempt, to } => {
-                    let (cause, note) = self.reason();
-                    self.steps.revert(self.rollout(), attempt, to, cause, note).await;
+                    self.steps.revert(attempt, to).await;
                 }
                 Effect::Commit { .. } => self.steps.collect(&self.host.pinned()).await,
                 Effect::Certify { rollout, claim } => self.certify(rollout, claim).await,
@@ -157,12 +156,6 @@ impl Running {
 
     fn rollout(&self) -> Digest {
         self.host.rollout().expect("steps are taken in a rollout")
-    }
-
-    /// Why the host goes back, for the journal and the log.
-    fn reason(&self) -> (proto::receipt::Cause, String) {
-        let cause = self.host.cause().unwrap_or(proto::receipt::Cause::Fleet);
-        (cause, self.host.note().to_owned())
     }
 
     async fn persist(&self) -> Result<()> {

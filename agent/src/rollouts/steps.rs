@@ -1,15 +1,17 @@
 //! The steps of one service: fetch and stage, activate, go back, commit, clear away.
 //!
 //! Activations and ways back run one at a time, in the order asked, on a blocking thread; each ends
-//! with an answer. A step asked for again after a restart is answered from what recovery found.
+//! with an answer. A step asked for again after a restart is answered from the journal.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use proto::receipt::Cause;
+use proto::statement::Role;
 use proto::trust::WhyNot;
-use proto::{Digest, Service};
+use proto::{Digest, HostId, Service};
 use rollout::host::Input;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_blocking};
@@ -17,10 +19,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, info, warn};
 
 use super::{Answer, Context, answer};
-use crate::activate::{
-    Activator, Attempt, InUse, Need, Outcome, Paths, Phase, Standing, check_space, stage,
-};
-use crate::clock;
+use crate::activate::{Activator, Need, Outcome, Paths, check_space, stage};
+use member::clock;
 use crate::health;
 use crate::services::{Call, Shell, Way, boot_id};
 
@@ -28,9 +28,18 @@ use crate::services::{Call, Shell, Way, boot_id};
 const JOBS_MAX: usize = 8;
 
 enum Job {
-    Activate { attempt: Attempt, from: Option<Digest>, to: Digest, watch: CancellationToken },
-    Revert { attempt: Attempt, to: Option<Digest>, cause: Cause, note: String },
-    Collect { pinned: Vec<Digest> },
+    Activate(Activation),
+    Revert { attempt: u64, to: Option<Digest> },
+    Collect { pinned: BTreeSet<Digest> },
+}
+
+struct Activation {
+    rollout: Digest,
+    attempt: u64,
+    from: Option<Digest>,
+    to: Digest,
+    /// Ends the watch over its health.
+    watch: CancellationToken,
 }
 
 pub(super) struct Steps {
@@ -62,9 +71,9 @@ impl Steps {
         let standing = spawn_blocking(move || recovering.recover())
             .await?
             .context("cannot recover the last activation")?;
-        if let Some(standing) = &standing {
+        if let Some(standing) = standing {
             info!(%service, to = %standing.to, phase = ?standing.phase, "recovered");
-            if let Some(why) = &standing.down {
+            if let Some(why) = standing.down {
                 error!(%service, %why, "the service does not run");
             }
         }
@@ -74,7 +83,6 @@ impl Steps {
             service: service.clone(),
             activator: activator.clone(),
             answers: answers.clone(),
-            recovered: standing,
         };
         tokio::spawn(worker.run(queue));
         Ok(Self { context, service, activator, jobs, answers, fetching: None, watch: None })
@@ -116,21 +124,12 @@ impl Steps {
     ) {
         let watch = CancellationToken::new();
         self.watch = Some(watch.clone().drop_guard());
-        let attempt = Attempt { rollout, number: attempt };
-        self.queue(Job::Activate { attempt, from, to, watch }).await;
+        self.queue(Job::Activate(Activation { rollout, attempt, from, to, watch })).await;
     }
 
-    pub(super) async fn revert(
-        &mut self,
-        rollout: Digest,
-        attempt: u64,
-        to: Option<Digest>,
-        cause: Cause,
-        note: String,
-    ) {
+    pub(super) async fn revert(&mut self, attempt: u64, to: Option<Digest>) {
         self.watch = None;
-        let attempt = Attempt { rollout, number: attempt };
-        self.queue(Job::Revert { attempt, to, cause, note }).await;
+        self.queue(Job::Revert { attempt, to }).await;
     }
 
     /// Ends the bake in the journal, durably.
@@ -149,7 +148,7 @@ impl Steps {
     pub(super) async fn collect(&self, pinned: &[Digest]) {
         // Never beside a staging: it could take away what is being put there.
         if self.fetching.as_ref().is_none_or(|(_, task)| task.is_finished()) {
-            self.queue(Job::Collect { pinned: pinned.to_vec() }).await;
+            self.queue(Job::Collect { pinned: pinned.iter().copied().collect() }).await;
         }
     }
 
@@ -168,13 +167,16 @@ async fn bring(context: &Context, paths: &Paths, id: Digest) -> Result<()> {
     let artifact = release.artifact;
     if !context.swarm.store().has_whole(&artifact.id) {
         spawn_blocking(move || check_space(&store, Need::to_fetch(&artifact))).await??;
-        context.swarm.fetch(artifact).done().await?;
+        // The coordinator seeds what it admits, whether or not gossip shows that yet.
+        let origin = chain.root().keys_of(&Role::Admit).next().map(|(_, key)| HostId::of(key));
+        context.swarm.fetch(artifact, origin).done().await?;
     }
     let (paths, store) = (paths.clone(), context.swarm.store().clone());
     let staged = spawn_blocking(move || {
-        let manifest = store.manifest_bytes(&artifact.id)?.context("its manifest is not here")?;
+        let manifest = store.blob(&artifact.id)?.context("its manifest is not here")?;
         let mut piece = |index| {
-            store.read_piece(&artifact.id, index).map_err(std::io::Error::other)
+            let piece = store.read_piece(&artifact.id, index).map_err(io::Error::other)?;
+            piece.ok_or_else(|| io::Error::other(format!("piece {index} is not here any more")))
         };
         Ok::<_, anyhow::Error>(stage(&paths, &id, &release, &manifest, &mut piece)?)
     });
@@ -188,61 +190,47 @@ struct Worker {
     service: Service,
     activator: Arc<Activator>,
     answers: mpsc::Sender<Answer>,
-    /// What recovery found, until another step is taken.
-    recovered: Option<Standing>,
 }
 
 impl Worker {
-    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+    async fn run(self, mut queue: mpsc::Receiver<Job>) {
         while let Some(job) = queue.recv().await {
             match job {
-                Job::Activate { attempt, from, to, watch } => {
-                    self.activate(attempt, from, to, watch).await;
-                }
-                Job::Revert { attempt, to, cause, note } => {
-                    self.revert(attempt, to, cause, note).await;
-                }
+                Job::Activate(activation) => self.activate(activation).await,
+                Job::Revert { attempt, to } => self.revert(attempt, to).await,
                 Job::Collect { pinned } => self.collect(pinned).await,
             }
         }
     }
 
-    async fn activate(
-        &mut self,
-        attempt: Attempt,
-        from: Option<Digest>,
-        to: Digest,
-        watch: CancellationToken,
-    ) {
-        let outcome = match self.recovered.take() {
-            Some(Standing { attempt: last, phase, .. }) if last == attempt => phase.into(),
-            _ => self.start(attempt, from, to).await,
-        };
-        let number = attempt.number;
+    async fn activate(&self, activation: Activation) {
+        let attempt = activation.attempt;
+        let outcome = self.start(&activation).await;
         let input = match outcome {
             Outcome::Baking => {
                 tokio::spawn(watch_health(
                     self.activator.clone(),
                     self.service.clone(),
-                    number,
+                    attempt,
                     self.answers.clone(),
-                    watch,
+                    activation.watch,
                 ));
-                Input::Activated { attempt: number }
+                Input::Activated { attempt }
             }
             Outcome::Reverted { cause, note } => {
-                Input::ActivationFailed { attempt: number, reverted: true, cause, note }
+                Input::ActivationFailed { attempt, reverted: true, cause, note }
             }
             Outcome::RevertFailed { cause, note } => {
-                Input::ActivationFailed { attempt: number, reverted: false, cause, note }
+                Input::ActivationFailed { attempt, reverted: false, cause, note }
             }
         };
         answer(&self.answers, &self.service, input).await;
     }
 
-    async fn start(&self, attempt: Attempt, from: Option<Digest>, to: Digest) -> Outcome {
+    async fn start(&self, activation: &Activation) -> Outcome {
+        let Activation { rollout, attempt, from, to, .. } = *activation;
         // The core sees to all but this: an expired root starts nothing new (R7).
-        let may = self.context.ledger.chain().may_start(clock::unix(), &attempt.rollout);
+        let may = self.context.ledger.chain().may_start(clock::unix(), &rollout);
         if let Err(why @ WhyNot::RootExpired { .. }) = may {
             return Outcome::Reverted { cause: Cause::Host, note: why.to_string() };
         }
@@ -253,15 +241,11 @@ impl Worker {
         })
     }
 
-    async fn revert(&mut self, attempt: Attempt, to: Option<Digest>, cause: Cause, note: String) {
-        self.recovered = None;
+    async fn revert(&self, attempt: u64, to: Option<Digest>) {
         let activator = self.activator.clone();
-        let outcome = spawn_blocking(move || activator.revert(attempt, to, cause, note)).await;
-        let attempt = attempt.number;
-        let input = match outcome {
-            Ok(Outcome::Reverted { .. }) => Input::Reverted { attempt },
-            Ok(Outcome::RevertFailed { note, .. }) => Input::RevertFailed { attempt, note },
-            Ok(Outcome::Baking) => unreachable!("a way back never bakes"),
+        let input = match spawn_blocking(move || activator.revert(attempt, to)).await {
+            Ok(Ok(())) => Input::Reverted { attempt },
+            Ok(Err(note)) => Input::RevertFailed { attempt, note },
             Err(error) => {
                 let note = format!("the way back ended unexpectedly: {error}");
                 Input::RevertFailed { attempt, note }
@@ -270,11 +254,10 @@ impl Worker {
         answer(&self.answers, &self.service, input).await;
     }
 
-    async fn collect(&self, pinned: Vec<Digest>) {
+    async fn collect(&self, pinned: BTreeSet<Digest>) {
         let activator = self.activator.clone();
         let keep = self.context.config.keep_releases;
-        let in_use = InUse { to: BTreeSet::from_iter(pinned), ..InUse::default() };
-        match spawn_blocking(move || activator.collect_garbage(in_use, keep)).await {
+        match spawn_blocking(move || activator.collect_garbage(pinned, keep)).await {
             Ok(Ok(fates)) => debug!(service = %self.service, ?fates, "cleared away"),
             Ok(Err(error)) => {
                 warn!(service = %self.service, %error, "old releases are not cleared away");

@@ -1,0 +1,114 @@
+//! What an agent answers to people (`swell --via HOST`): what it sees, and statements to pass on.
+//!
+//! Whoever may connect may ask. A statement that is handed in counts by its own signatures, so it
+//! does not matter who brings it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use member::{Membership, View};
+use net::{Connection, Handler, RecvStream, SendStream, frame};
+use proto::trust::Standing;
+use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
+use rollout::fleet::refused;
+use swarm::Ledger;
+use swarm::ledger::AdmitError;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinSet, spawn_blocking};
+use tracing::{info, warn};
+
+/// Requests answered at once, over all connections.
+const REQUESTS_MAX: usize = 16;
+/// How long a request may take to arrive, and its answer to be taken.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// The handler of `gsw-control/1` on an agent.
+pub(crate) struct Control {
+    ledger: Ledger,
+    view: View,
+    turns: Arc<Semaphore>,
+}
+
+impl Control {
+    pub(crate) fn new(member: &Membership, view: View) -> Arc<Self> {
+        let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
+        Arc::new(Self { ledger: member.ledger.clone(), view, turns })
+    }
+}
+
+#[async_trait]
+impl Handler for Control {
+    async fn connection(&self, connection: Connection) {
+        let mut requests = JoinSet::new();
+        while let Ok((send, recv)) = connection.accept_bi().await {
+            while requests.try_join_next().is_some() {}
+            let Ok(turn) = self.turns.clone().acquire_owned().await else { return };
+            let (ledger, view) = (self.ledger.clone(), self.view.clone());
+            let peer = connection.peer().to_string();
+            requests.spawn(async move {
+                serve(ledger, view, &peer, send, recv).await;
+                drop(turn);
+            });
+        }
+    }
+}
+
+async fn serve(
+    ledger: Ledger,
+    view: View,
+    peer: &str,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) {
+    let request = match frame::recv::<ControlRequest>(&mut recv, CONTROL_BYTES_MAX, WITHIN).await {
+        Ok(request) => request,
+        Err(error) => return warn!(%peer, %error, "a request that cannot be read"),
+    };
+    if let ControlRequest::Submit { .. } = &request {
+        info!(%peer, "a statement is handed in");
+    }
+    let answered = spawn_blocking(move || answer(&ledger, &view, request)).await;
+    let reply = answered.unwrap_or_else(|error| {
+        warn!(%peer, %error, "answering failed");
+        refusal(RefusedKind::Busy, "this agent cannot answer now", "its log says why")
+    });
+    if let Err(error) = frame::send(&mut send, &reply, CONTROL_BYTES_MAX, WITHIN).await {
+        warn!(%peer, %error, "an answer is not taken");
+    }
+    // The other side closes once it has read it all.
+    let _ = tokio::time::timeout(WITHIN, send.stopped()).await;
+}
+
+/// Answers one request. Blocks on the disk.
+fn answer(ledger: &Ledger, view: &View, request: ControlRequest) -> ControlReply {
+    if let Some(reply) = view.answer(&request) {
+        return reply;
+    }
+    let ControlRequest::Submit { envelope } = request else {
+        return refusal(
+            RefusedKind::NotHere,
+            "this is an agent: publishing, tokens and certificates are the coordinator's",
+            "ask the coordinator, without --via",
+        );
+    };
+    match ledger.admit(&envelope) {
+        Ok(admitted) => {
+            let (effective, note) = match (admitted.standing, admitted.superseded_by) {
+                (Standing::Effective, None) => (true, String::new()),
+                (Standing::Effective, Some(by)) => (false, format!("superseded by {by}")),
+                (Standing::Pending { missing }, _) => (false, missing),
+            };
+            ControlReply::Submitted { id: admitted.id, effective, note }
+        }
+        Err(AdmitError::Refused(reason)) => ControlReply::Refused(refused(&reason)),
+        Err(AdmitError::Store(error)) => {
+            warn!(%error, "a statement cannot be kept");
+            refusal(RefusedKind::Busy, "this agent cannot keep it now", "its log says why")
+        }
+    }
+}
+
+fn refusal(kind: RefusedKind, reason: &str, next: &str) -> ControlReply {
+    ControlReply::Refused(Refused { kind, reason: reason.to_owned(), next: next.to_owned() })
+}

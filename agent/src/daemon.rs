@@ -1,0 +1,190 @@
+//! The agent's parts, wired, and how it stops.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use durable::RealDisk;
+use member::{Membership, Seat, View};
+use net::{Alpn, Handlers, Identity};
+use proto::statement::Host;
+use proto::{HostId, PublicKey};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::home::Home;
+use crate::renewal;
+use crate::rollouts;
+use crate::services::Shell;
+
+/// How long the parts have to end once the agent stops.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// How often the addresses of members are written down for the next start.
+const SEEDS_EVERY: Duration = Duration::from_secs(30);
+
+/// Runs the agent until SIGTERM or SIGINT. Services are left as they are.
+///
+/// # Errors
+///
+/// A chain for people, before anything is served; or the port failed.
+pub async fn run(config: Config) -> Result<()> {
+    let stop = CancellationToken::new();
+    let home = Home::new(&config.state_dir);
+    let (seat, key) = seat(&home, &config)?;
+    let me = HostId::of(&PublicKey::of(&key));
+    let member = Membership::open(seat, stop.clone()).await?;
+    let own = member.ledger.host(&me).context("this host's own statement does not verify")?;
+    let shell = Shell::new(&home.services(), tokio::runtime::Handle::current())
+        .context("cannot make the directories of services")?;
+    let view = View::new(member.ledger.clone(), member.gossip.members(), own.name.clone());
+    let context = rollouts::Context {
+        config: Arc::new(config.clone()),
+        home: home.clone(),
+        key: key.clone(),
+        ledger: member.ledger.clone(),
+        swarm: member.swarm.clone(),
+        gossip: member.gossip.clone(),
+        shell,
+        disk: Arc::new(RealDisk),
+    };
+    let handlers = Handlers::new().on(Alpn::Control, Control::new(&member, view.clone()));
+
+    let mut parts = JoinSet::new();
+    let mut names = BTreeMap::new();
+    let mut part = |name: &'static str, handle: tokio::task::AbortHandle| {
+        names.insert(handle.id(), name);
+    };
+    part("view", parts.spawn(ended(view.follow(stop.clone()))));
+    part("seeds", parts.spawn(ended(keep_seeds(home.clone(), member.clone(), stop.clone()))));
+    part("renewal", parts.spawn(ended(renewal::run(home, key, member.clone(), stop.clone()))));
+    part("rollouts", parts.spawn(ended(roll(context, own.clone(), stop.clone()))));
+    let serving = (member.clone(), stop.clone());
+    part("port", parts.spawn(async move { Ok(serving.0.run(handlers, serving.1).await?) }));
+
+    info!(
+        fleet = %own.fleet, host = %own.id, name = %own.name, address = %config.advertise,
+        env = own.env().map(|env| env.to_string()), "ready"
+    );
+    until_stop(&mut parts, &names, &stop).await
+}
+
+/// What makes this process this host.
+fn seat(home: &Home, config: &Config) -> Result<(Seat, ed25519_dalek::SigningKey)> {
+    let key = home.key()?;
+    let joined = home.joined()?;
+    let certificate = home.certificate()?;
+    let identity = Identity::host(key.clone(), certificate).context("the host's certificate")?;
+    let envelopes = joined.roots.into_iter().chain([joined.host]).map(String::into_bytes);
+    let seat = Seat {
+        store: home.store(),
+        genesis: joined.root,
+        envelopes: envelopes.collect(),
+        key: key.clone(),
+        identity,
+        bind: config.bind,
+        advertise: config.advertise,
+        seeds: home.seeds()?,
+        gossip_interval: config.gossip_interval,
+        coordinator: false,
+        version: env!("CARGO_PKG_VERSION").parse().context("the version is a name")?,
+    };
+    Ok((seat, key))
+}
+
+async fn ended(part: impl Future<Output = ()>) -> Result<()> {
+    part.await;
+    Ok(())
+}
+
+/// Carries out rollouts, unless somebody else lives under this host's key (R9).
+async fn roll(context: rollouts::Context, own: Host, stop: CancellationToken) {
+    let Some(env) = own.env() else {
+        warn!(host = %own.id, "no label `env`: this host takes part in no rollout");
+        return stop.cancelled().await;
+    };
+    let mut duplicate = context.gossip.duplicate();
+    let rolling = stop.child_token();
+    tokio::select! {
+        () = rollouts::run(context, env, rolling.clone()) => {}
+        Ok(other) = duplicate.wait_for(Option::is_some) => {
+            rolling.cancel();
+            error!(
+                here = %own.id, other = ?*other,
+                "another process lives under this host's key: nothing is activated here any more; \
+                 stop one of the two and let it join again"
+            );
+        }
+    }
+    stop.cancelled().await;
+}
+
+/// Writes down where members are, so that a cold fleet finds itself without the coordinator (R10).
+async fn keep_seeds(home: Home, member: Membership, stop: CancellationToken) {
+    let members = member.gossip.members();
+    let mut written: Vec<SocketAddr> = home.seeds().unwrap_or_default();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SEEDS_EVERY) => {}
+        }
+        let me = member.gossip.me();
+        let others = members.borrow().clone();
+        let others = others.iter().filter(|other| other.alive && other.host != *me);
+        let mut seeds: Vec<SocketAddr> = others.map(|other| other.address).collect();
+        // Nobody is there: what was known before is all there is.
+        if seeds.is_empty() {
+            continue;
+        }
+        seeds.sort_unstable();
+        if seeds == written {
+            continue;
+        }
+        let (home, list) = (home.clone(), seeds.clone());
+        match spawn_blocking(move || home.save_seeds(&list)).await {
+            Ok(Ok(())) => written = seeds,
+            Ok(Err(error)) => warn!(%error, "addresses of members are not written down"),
+            Err(error) => warn!(%error, "addresses of members are not written down"),
+        }
+    }
+}
+
+/// Waits for a signal, or for the first part to end; then all end, and those that do not are named.
+async fn until_stop(
+    parts: &mut JoinSet<Result<()>>,
+    names: &BTreeMap<tokio::task::Id, &'static str>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
+    let first = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        part = parts.join_next_with_id() => part,
+    };
+    stop.cancel();
+    let outcome = match first {
+        None => {
+            info!("stopping; services go on");
+            Ok(())
+        }
+        Some(Ok((id, ended))) => {
+            let name = names.get(&id).copied().unwrap_or("part");
+            ended.and_then(|()| anyhow::bail!("it ended by itself")).context(name)
+        }
+        Some(Err(error)) => {
+            let name = names.get(&error.id()).copied().unwrap_or("part");
+            Err(error).context(name)
+        }
+    };
+    let all_end = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_GRACE, all_end).await.is_err() {
+        warn!(left = parts.len(), "some parts did not end in {} s", STOP_GRACE.as_secs());
+    }
+    outcome
+}

@@ -1,0 +1,17 @@
+//! What the agent and the coordinator have in common: both are members of the fleet.
+//!
+//! A member has the one port, gossips, holds statements and content, and can tell people what it
+//! sees. **Absent:** activation, admission, any key but the member's own.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`membership`] | port, gossip, ledger and swarm, wired and kept in step |
+//! | [`view`] | what a member sees of the fleet, for people |
+//! | [`clock`] | the machine's two clocks |
+
+pub mod clock;
+pub mod membership;
+pub mod view;
+
+pub use membership::{JoinFleetError, Membership, Seat};
+pub use view::View;

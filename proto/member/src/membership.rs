@@ -1,0 +1,156 @@
+//! The parts of a member, wired: endpoint, directory, ledger, gossip, swarm.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use durable::RealDisk;
+use ed25519_dalek::SigningKey;
+use net::{Alpn, Directory, Endpoint, Gossip, GossipConfig, Handlers, Identity, NetError};
+use proto::record::{self, HostRecord};
+use proto::statement::{Host, Statement};
+use proto::{Digest, HostId, Name};
+use swarm::ledger::OpenError;
+use swarm::{Ledger, Store, StoreError, Swarm};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::clock;
+
+/// What makes a process a member.
+pub struct Seat {
+    /// Directory of statements and content.
+    pub store: PathBuf,
+    /// Id of the first root.
+    pub genesis: Digest,
+    /// Envelopes known from elsewhere: roots from version 1, the own host statement.
+    pub envelopes: Vec<Vec<u8>>,
+    pub key: SigningKey,
+    pub identity: Identity,
+    pub bind: SocketAddr,
+    /// Where others reach it.
+    pub advertise: SocketAddr,
+    pub seeds: Vec<SocketAddr>,
+    pub gossip_interval: Duration,
+    pub coordinator: bool,
+    /// Of its daemon.
+    pub version: Name,
+}
+
+/// Why a process is no member. Nothing is heard of it then.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinFleetError {
+    #[error("cannot open the store in {}", path.display())]
+    Store {
+        path: PathBuf,
+        #[source]
+        source: StoreError,
+    },
+    #[error("cannot open the ledger")]
+    Ledger(#[from] OpenError),
+    #[error("the port")]
+    Port(#[from] NetError),
+    #[error("a part of it failed at the start")]
+    Failed(#[from] tokio::task::JoinError),
+}
+
+/// A member of the fleet. Cheap to clone.
+#[derive(Clone)]
+pub struct Membership {
+    pub endpoint: Endpoint,
+    pub directory: Directory,
+    pub ledger: Ledger,
+    pub gossip: Gossip,
+    pub swarm: Swarm,
+}
+
+impl Membership {
+    /// Opens the store, binds the port and begins to gossip; answers nobody before [`Self::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`JoinFleetError`].
+    pub async fn open(seat: Seat, stop: CancellationToken) -> Result<Self, JoinFleetError> {
+        let Seat { store, genesis, envelopes, key, identity, bind, advertise, seeds, .. } = seat;
+        let ledger = spawn_blocking(move || open_ledger(store, genesis, &envelopes)).await??;
+        let chain = ledger.chain();
+        let directory = Directory::new(chain.root().clone());
+        ledger.hosts().into_iter().for_each(|host| directory.add_host(host));
+        let endpoint = Endpoint::bind(bind, identity, directory.clone())?;
+        let (verifying, sending) = (ledger.clone(), ledger.clone());
+        let config = GossipConfig {
+            fleet: chain.fleet().clone(),
+            key,
+            advertise,
+            seeds,
+            interval: seat.gossip_interval,
+            verify: Arc::new(move |envelope| take_in_host(&verifying, envelope)),
+            envelope: Arc::new(move |host: &HostId| sending.host_envelope(host)),
+        };
+        let gossip = Gossip::spawn(endpoint.clone(), config, stop);
+        let word = HostRecord { coordinator: seat.coordinator, version: seat.version };
+        if let Err(error) = gossip.set(record::HOST, &record::to_text(&word)) {
+            error!(%error, "this member does not say what it is");
+        }
+        let swarm = Swarm::new(&endpoint, ledger.clone(), gossip.clone());
+        Ok(Self { endpoint, directory, ledger, gossip, swarm })
+    }
+
+    /// Serves the protocols of `more` and those every member serves, and keeps directory and
+    /// statements in step with the fleet, until `stop`.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`]: the port cannot be served.
+    pub async fn run(&self, more: Handlers, stop: CancellationToken) -> Result<(), NetError> {
+        let handlers = more
+            .on(Alpn::Gossip, self.gossip.handler())
+            .on(Alpn::Swarm, self.swarm.handler());
+        let (served, (), ()) = tokio::join!(
+            self.endpoint.serve(handlers, stop.clone()),
+            self.swarm.run(stop.clone()),
+            self.keep_directory(stop),
+        );
+        served
+    }
+
+    /// Lets new roots and hosts of the ledger into the directory.
+    async fn keep_directory(&self, stop: CancellationToken) {
+        let mut events = self.ledger.events();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = events.changed() => if changed.is_err() { return },
+            }
+            self.directory.set_root(self.ledger.chain().root().clone());
+            self.ledger.hosts().into_iter().for_each(|host| self.directory.add_host(host));
+        }
+    }
+}
+
+fn open_ledger(
+    path: PathBuf,
+    genesis: Digest,
+    envelopes: &[Vec<u8>],
+) -> Result<Ledger, JoinFleetError> {
+    let store = Store::open(Arc::new(RealDisk), &path)
+        .map_err(|source| JoinFleetError::Store { path, source })?;
+    let first = envelopes.first().map(Vec::as_slice);
+    let ledger = Ledger::open(store, genesis, first, clock::unix)?;
+    for envelope in envelopes {
+        if let Err(error) = ledger.admit(envelope) {
+            warn!(%error, "a statement that was given is not taken in");
+        }
+    }
+    Ok(ledger)
+}
+
+/// Verifies the envelope of a host statement and keeps it.
+fn take_in_host(ledger: &Ledger, envelope: &[u8]) -> Option<Host> {
+    match ledger.admit(envelope).ok()?.statement {
+        Statement::Host(host) => Some(host),
+        _ => None,
+    }
+}
