@@ -39,7 +39,8 @@ pub struct Config {
     pub admit_key: PathBuf,
     /// Secret key of the role `host-ca`. Default `host-ca.key`.
     pub host_ca_key: PathBuf,
-    /// Directory of the roots: `root.1.json` and those after it. Default `root`.
+    /// Directory of the roots: `root.json`, the first, and `root.2.json` and so on. Default: that of
+    /// the file.
     pub root_dir: PathBuf,
     /// Between two rounds of gossip; 100 ms to 60 s, default 1 s.
     pub gossip_interval: Duration,
@@ -128,7 +129,7 @@ impl Reader {
             advertise,
             admit_key: self.path("admit_key", "admit.key"),
             host_ca_key: self.path("host_ca_key", "host-ca.key"),
-            root_dir: self.path("root_dir", "root"),
+            root_dir: self.path("root_dir", "."),
             gossip_interval: Duration::from_millis(self.number(
                 "gossip_interval_ms",
                 1_000,
@@ -217,7 +218,7 @@ mod tests {
                 advertise: "10.0.0.5:7070".parse().unwrap(),
                 admit_key: "/etc/groundswell/admit.key".into(),
                 host_ca_key: "/etc/groundswell/host-ca.key".into(),
-                root_dir: "/etc/groundswell/root".into(),
+                root_dir: "/etc/groundswell/.".into(),
                 gossip_interval: Duration::from_secs(1),
             }
         );
@@ -230,7 +231,7 @@ mod tests {
             bind = "127.0.0.1:7171"
             admit_key = "../keys/a.key"
             host_ca_key = "/keys/h.key"
-            root_dir = "."
+            root_dir = "roots"
             gossip_interval_ms = 250
         "#;
         let config = parse(text).unwrap();
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(config.advertise, config.bind, "the address bound");
         assert_eq!(config.admit_key, Path::new("/etc/groundswell/../keys/a.key"));
         assert_eq!(config.host_ca_key, Path::new("/keys/h.key"));
-        assert_eq!(config.root_dir, Path::new("/etc/groundswell/."));
+        assert_eq!(config.root_dir, Path::new("/etc/groundswell/roots"));
         assert_eq!(config.gossip_interval.as_millis(), 250);
         let beside = Config::parse(Path::new("coordinator.toml"), text).unwrap();
         assert_eq!(beside.state_dir, Path::new("state"), "a file named without a directory");

@@ -2,6 +2,11 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`config`], [`files`] | what it starts from |
+//! | [`daemon`] | wires the parts, starts and stops them |
+//! | [`desk`] | what every answer is made from |
+//! | [`authority`] | who may ask for what |
+//! | [`control`], [`publish`], [`tokens`], [`join`] | the requests it answers |
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
 //! | [`audit`] | the hash chain of the audit record |
 //! | [`token`] | the two halves of a join token |
@@ -10,6 +15,14 @@
 //! without it.
 
 pub mod audit;
+pub mod authority;
 pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod desk;
+pub mod files;
+pub mod join;
+pub mod publish;
 pub mod store;
 pub mod token;
+pub mod tokens;

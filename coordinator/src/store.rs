@@ -497,20 +497,17 @@ impl Store {
         release_of(&self.pool, service, version).await
     }
 
-    /// The versions of a service, the newest first.
+    /// Versions of all services together.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn releases(&self, service: &Service) -> Result<Vec<(Version, Digest)>, StoreError> {
-        let rows = sqlx::query(
-            "SELECT version, id FROM releases WHERE service = ?1 ORDER BY at DESC, version DESC",
-        )
-        .bind(service.as_str())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed("read the releases"))?;
-        rows.iter().map(|row| Ok((text(row, "version")?, text(row, "id")?))).collect()
+    pub async fn release_count(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT COUNT(*) AS count FROM releases")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(failed("count the releases"))?;
+        number(&row, "count")
     }
 }
 

@@ -1,0 +1,303 @@
+//! The `control` protocol: one request per stream, answered by whoever may ask it.
+//!
+//! Requests under way are bounded apart for people and for hosts, so that no host, however it
+//! behaves, keeps an operator out. Whatever is refused is refused in words, and logged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use member::clock;
+use net::certificate::{self, LIFE_DAYS};
+use net::frame::{self, FrameError};
+use net::{CloseCode, Connection, Handler, Peer, RecvStream, SendStream};
+use proto::dsse::Envelope;
+use proto::id::HostId;
+use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Statement};
+use proto::trust::{Standing, verify};
+use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
+use rollout::fleet::{only_reads, refused};
+use swarm::ledger::{AdmitError, Admitted};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::{debug, error, info};
+
+use crate::audit::Event;
+use crate::authority::{self, Asker};
+use crate::desk::{Desk, blocking, chain, out_of_order};
+use crate::publish::Upload;
+
+/// Requests of people under way; a frame may have [`CONTROL_BYTES_MAX`].
+const PEOPLE_MAX: usize = 8;
+/// Requests of hosts under way.
+const HOSTS_MAX: usize = 8;
+/// Uploads under way.
+const UPLOADS_MAX: usize = 4;
+/// Requests under way on one connection.
+const PER_CONNECTION_MAX: usize = 8;
+/// Longest frame of a host, in bytes: a statement to hand in.
+const HOST_BYTES_MAX: usize = ENVELOPE_BYTES_MAX + 1_024;
+/// How long a request may take to arrive, and an answer to be taken.
+const FRAME_WITHIN: Duration = Duration::from_secs(30);
+/// How long a piece may take to arrive.
+const PIECE_WITHIN: Duration = Duration::from_secs(60);
+
+/// Answers requests.
+pub struct Control {
+    desk: Arc<Desk>,
+    people: Semaphore,
+    hosts: Semaphore,
+    uploads: Semaphore,
+}
+
+#[async_trait]
+impl Handler for Shared {
+    async fn connection(&self, connection: Connection) {
+        let mut requests = JoinSet::new();
+        loop {
+            tokio::select! {
+                Some(ended) = requests.join_next(), if !requests.is_empty() => {
+                    if let Err(error) = ended {
+                        error!(%error, "a request's handler failed");
+                    }
+                }
+                stream = connection.accept_bi(), if requests.len() < PER_CONNECTION_MAX => {
+                    let Ok((send, recv)) = stream else { break };
+                    let (control, peer) = (self.0.clone(), connection.peer().clone());
+                    requests.spawn(async move {
+                        if let Err(error) = control.serve(&peer, send, recv).await {
+                            debug!(%peer, error = chain(&error), "request not answered");
+                        }
+                    });
+                }
+            }
+        }
+        // What is under way ends with its streams; an upload keeps what has come.
+        while requests.join_next().await.is_some() {}
+        connection.close(CloseCode::Done, "");
+    }
+}
+
+/// The handler of the protocol.
+#[derive(Clone)]
+pub struct Shared(Arc<Control>);
+
+impl Shared {
+    pub fn new(desk: Arc<Desk>) -> Self {
+        Self(Arc::new(Control {
+            desk,
+            people: Semaphore::new(PEOPLE_MAX),
+            hosts: Semaphore::new(HOSTS_MAX),
+            uploads: Semaphore::new(UPLOADS_MAX),
+        }))
+    }
+}
+
+impl Control {
+    async fn serve(
+        &self,
+        peer: &Peer,
+        mut send: SendStream,
+        mut recv: RecvStream,
+    ) -> Result<(), FrameError> {
+        let (limit, bytes_max) = match peer {
+            Peer::Person(_) => (&self.people, CONTROL_BYTES_MAX),
+            Peer::Host(_) | Peer::Coordinator(_) | Peer::Anonymous => (&self.hosts, HOST_BYTES_MAX),
+        };
+        let permit = limit.acquire().await.expect("never closed");
+        let request: ControlRequest = frame::recv(&mut recv, bytes_max, FRAME_WITHIN).await?;
+        let root = self.desk.member.ledger.chain();
+        let allowed = authority::allow(root.root(), peer, &request);
+        drop(root);
+        let answer = match (allowed, request) {
+            (Err(refused), _) => Err(refused),
+            (Ok(asker), ControlRequest::Publish { release, manifest }) => {
+                drop(permit);
+                let streams = (&mut send, &mut recv);
+                self.publish(asker, release, manifest, streams).await?
+            }
+            (Ok(asker), request) => self.answer(asker, request).await,
+        };
+        let reply = answer.unwrap_or_else(|refused| {
+            info!(%peer, kind = ?refused.kind, reason = refused.reason, "request refused");
+            ControlReply::Refused(refused)
+        });
+        match frame::send(&mut send, &reply, CONTROL_BYTES_MAX, FRAME_WITHIN).await {
+            Err(FrameError::Codec(error)) => {
+                let refused = Refused {
+                    kind: RefusedKind::Invalid,
+                    reason: format!("the answer does not fit: {error}"),
+                    next: String::new(),
+                };
+                let reply = ControlReply::Refused(refused);
+                frame::send(&mut send, &reply, CONTROL_BYTES_MAX, FRAME_WITHIN).await?;
+            }
+            sent => sent?,
+        }
+        // An error says that the connection is gone: nobody waits for the end of the stream.
+        let _ = send.finish();
+        Ok(())
+    }
+
+    async fn answer(&self, asker: Asker, request: ControlRequest) -> Result<ControlReply, Refused> {
+        match (request, asker) {
+            (request, _) if only_reads(&request) => {
+                let view = self.desk.view.clone();
+                let answer = blocking("answer", move || view.answer(&request)).await?;
+                Ok(answer.expect("every request that only reads has an answer"))
+            }
+            (ControlRequest::Submit { envelope }, asker) => self.submit(asker, envelope).await,
+            (ControlRequest::Renew, Asker::Host(host)) => self.renew(&host),
+            (ControlRequest::TokenCreate { uses, ttl_s, labels }, Asker::Person { owner, .. }) => {
+                self.desk.token_create(owner, uses, ttl_s, &labels).await
+            }
+            (ControlRequest::TokenList, _) => self.desk.token_list().await,
+            (ControlRequest::TokenRevoke { token }, Asker::Person { owner, .. }) => {
+                self.desk.token_revoke(&owner, &token).await
+            }
+            (_, asker) => Err(Refused {
+                kind: RefusedKind::Forbidden,
+                reason: format!("{asker} may not ask this"),
+                next: String::new(),
+            }),
+        }
+    }
+
+    fn renew(&self, id: &HostId) -> Result<ControlReply, Refused> {
+        let host = self.desk.member.ledger.host(id).ok_or_else(|| Refused {
+            kind: RefusedKind::NotFound,
+            reason: format!("there is no statement about host {id} here"),
+            next: "join with a token".to_owned(),
+        })?;
+        let der = certificate::issue(&self.desk.host_ca_key, &host, clock::unix(), LIFE_DAYS)
+            .map_err(|error| out_of_order("issue a certificate", &error))?;
+        info!(host = %id, name = %host.name, "certificate renewed");
+        Ok(ControlReply::Certificate { der })
+    }
+
+    // --- submit ---
+
+    async fn submit(&self, asker: Asker, bytes: Vec<u8>) -> Result<ControlReply, Refused> {
+        let desk = self.desk.clone();
+        let (bytes, event) = blocking("judge a statement", move || {
+            desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event))
+        })
+        .await??;
+        // The record first: nothing that has an effect here lacks its entry.
+        if let Some(event) = event {
+            let recorded = self.desk.store.record(event, clock::unix()).await;
+            recorded.map_err(|error| out_of_order("record the statement", &error))?;
+        }
+        let ledger = self.desk.member.ledger.clone();
+        let admitted = blocking("take the statement in", move || ledger.admit(&bytes)).await?;
+        let Admitted { id, standing, superseded_by, .. } =
+            admitted.map_err(|error| match error {
+                AdmitError::Refused(refusal) => refused(&refusal),
+                AdmitError::Store(error) => out_of_order("keep the statement", &error),
+            })?;
+        let (effective, note) = match (standing, superseded_by) {
+            (Standing::Pending { missing }, _) => (false, missing),
+            (Standing::Effective, Some(newer)) => {
+                (false, format!("rollout {newer} has taken over: deploy again if needed"))
+            }
+            (Standing::Effective, None) => (true, String::new()),
+        };
+        Ok(ControlReply::Submitted { id, effective, note })
+    }
+
+    // --- publish ---
+
+    /// The answer to a publish; the one that asks for pieces is sent on the way.
+    async fn publish(
+        &self,
+        asker: Asker,
+        release: Vec<u8>,
+        manifest: Vec<u8>,
+        (send, recv): (&mut SendStream, &mut RecvStream),
+    ) -> Result<Result<ControlReply, Refused>, FrameError> {
+        let Ok(_permit) = self.uploads.try_acquire() else {
+            return Ok(Err(Refused {
+                kind: RefusedKind::Busy,
+                reason: format!("{UPLOADS_MAX} uploads are under way"),
+                next: "try again later".to_owned(),
+            }));
+        };
+        let begun = Upload::begin(self.desk.clone(), asker, release, manifest).await;
+        let (mut upload, pieces) = match begun {
+            Ok(begun) => begun,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let ask = ControlReply::Send { pieces: pieces.clone() };
+        frame::send(send, &ask, CONTROL_BYTES_MAX, FRAME_WITHIN).await?;
+        for piece in pieces {
+            let bytes = frame::recv_bytes(recv, upload.bytes_of(piece), PIECE_WITHIN).await;
+            let bytes = match bytes {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    upload.pause().await;
+                    return Err(error);
+                }
+            };
+            if let Err(refused) = upload.keep(piece, bytes).await {
+                upload.pause().await;
+                // Else who only sends would wait for room and never read the answer.
+                let _ = recv.stop(0_u32.into());
+                return Ok(Err(refused));
+            }
+        }
+        Ok(upload.finish().await.map(|id| ControlReply::Published { id }))
+    }
+}
+
+impl Desk {
+    /// What to record of a statement that was handed in; none if all of it is here already.
+    fn judge_submitted(&self, asker: &Asker, bytes: &[u8]) -> Result<Option<Event>, Refused> {
+        let chain = self.member.ledger.chain();
+        let verified = verify(&chain, bytes, clock::unix()).map_err(|refusal| refused(&refusal))?;
+        let kind = verified.statement.kind();
+        let about = match &verified.statement {
+            Statement::Rollout(rollout) => serde_json::json!({
+                "scope": rollout.scope().to_string(),
+                "epoch": rollout.epoch,
+                "to": rollout.to.version,
+                "reason": rollout.reason,
+            }),
+            Statement::Directive(directive) => serde_json::json!({
+                "rollout": directive.rollout,
+                "action": directive.action,
+                "wave": directive.wave,
+                "reason": directive.reason,
+            }),
+            Statement::Root(root) => serde_json::json!({ "version": root.version }),
+            Statement::Release(_) | Statement::Host(_) => return Err(not_submitted(kind)),
+        };
+        let stored = self.member.ledger.statement(&verified.id);
+        let stored = stored.map_err(|error| out_of_order("read a statement", &error))?;
+        let known = stored.and_then(|stored| Envelope::parse(&stored, usize::MAX).ok());
+        let signed = |known: &Envelope| {
+            let signatures = verified.envelope.signatures();
+            signatures.keys().all(|key| known.signatures().contains_key(key))
+        };
+        if known.as_ref().is_some_and(signed) {
+            return Ok(None);
+        }
+        Ok(Some(Event {
+            actor: self.signers(&verified.envelope),
+            action: "submit",
+            subject: format!("{} {:#}", kind.name(), verified.id),
+            detail: serde_json::json!({ "about": about, "by": asker.to_string() }),
+        }))
+    }
+}
+
+fn not_submitted(kind: Kind) -> Refused {
+    let next = match kind {
+        Kind::Release => "`swell publish` brings a release in, with its archive",
+        _ => "`swell-agent join` makes a host",
+    };
+    Refused {
+        kind: RefusedKind::Invalid,
+        reason: format!("a {} is not handed in like this", kind.name()),
+        next: next.to_owned(),
+    }
+}

@@ -1,0 +1,285 @@
+//! Wires the coordinator together, starts it in order, and stops it within a grace period.
+//!
+//! It is a member like any host: it gossips under the id of its admit key, and its swarm fetches the
+//! statements that members announce. So one that was away, or was restored from a backup, learns
+//! from the fleet what it missed; nothing waits for that.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use member::{JoinFleetError, Membership, Seat, View};
+use net::join::Door;
+use net::{Alpn, Handlers, Identity, NetError};
+use proto::id::FleetId;
+use tokio::task::{self, JoinSet};
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::control;
+use crate::desk::{self, Desk};
+use crate::files::{self, FilesError, Keys, Roots};
+use crate::join::Registrar;
+use crate::store::{Store, StoreError};
+
+/// How long the parts have to end once they were asked to.
+pub const GRACE: Duration = Duration::from_secs(10);
+/// Between two looks whether the list of members on disk is still right.
+const SEEDS_EVERY: Duration = Duration::from_secs(30);
+
+/// Why the coordinator does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    #[error("the coordinator's database does not work")]
+    Store(#[from] StoreError),
+    #[error("cannot make a certificate of the admit key")]
+    Identity(#[source] net::certificate::CertificateError),
+    #[error("cannot take part in the fleet")]
+    Member(#[from] JoinFleetError),
+}
+
+/// Why the coordinator did not stop well.
+#[derive(Debug, thiserror::Error)]
+pub enum StopError {
+    #[error("{part} failed")]
+    Part {
+        part: &'static str,
+        #[source]
+        source: NetError,
+    },
+    #[error("{part} ended, and must not")]
+    Ended { part: &'static str },
+    #[error("{part} failed")]
+    Panic {
+        part: &'static str,
+        #[source]
+        source: task::JoinError,
+    },
+    #[error("{} did not stop within {} s", parts.join(", "), GRACE.as_secs())]
+    Stuck { parts: Vec<&'static str> },
+}
+
+/// A coordinator that runs.
+pub struct Daemon {
+    desk: Arc<Desk>,
+    address: SocketAddr,
+    parts: Parts,
+}
+
+/// What runs, each under its name.
+struct Parts {
+    stop: CancellationToken,
+    tasks: JoinSet<(&'static str, Result<(), NetError>)>,
+    names: BTreeMap<task::Id, &'static str>,
+}
+
+impl Daemon {
+    /// Starts everything; ready to answer when it returns. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: nothing is left running.
+    pub async fn start(config: &Config) -> Result<Self, StartError> {
+        let mut parts = Parts::new();
+        // Cancelled unless the start comes to its end.
+        let unfinished = parts.stop.clone().drop_guard();
+        let desk = Arc::new(take_seat(config, &parts.stop).await?);
+        let address = desk.member.endpoint.local_addr().unwrap_or(config.bind);
+        let handlers = Handlers::new()
+            .on(Alpn::Control, Arc::new(control::Shared::new(desk.clone())))
+            .on(Alpn::Join, Arc::new(Door::new(Arc::new(Registrar::new(desk.clone())))));
+        let member = desk.member.clone();
+        parts.run("member", |stop| async move { member.run(handlers, stop).await });
+        let view = desk.view.clone();
+        parts.run("view", |stop| async move {
+            view.follow(stop).await;
+            Ok(())
+        });
+        let seeds = files::seeds_path(&config.state_dir);
+        parts.run("seeds", |stop| keep_seeds(desk.clone(), seeds, stop));
+        unfinished.disarm();
+        Ok(Self { desk, address, parts })
+    }
+
+    /// The address bound.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn fleet(&self) -> FleetId {
+        self.desk.member.ledger.chain().fleet().clone()
+    }
+
+    /// The line that says that it answers now.
+    pub async fn ready_line(&self) -> String {
+        let (hosts, releases) =
+            (self.desk.member.ledger.hosts().len(), self.desk.store.release_count());
+        let releases = releases.await.unwrap_or_default();
+        format!(
+            "ready: fleet {}, coordinator {}, {}/udp, {hosts} hosts, {releases} releases",
+            self.fleet(),
+            self.desk.member.gossip.me(),
+            self.address,
+        )
+    }
+
+    /// Runs until `asked`, or until a part ends that must not; then stops the rest.
+    ///
+    /// # Errors
+    ///
+    /// [`StopError`]: the first thing that went wrong.
+    pub async fn run(self, asked: impl Future<Output = ()>) -> Result<(), StopError> {
+        let outcome = self.parts.run_until(asked).await;
+        self.desk.store.close().await;
+        outcome
+    }
+}
+
+// --- impl Parts ---
+
+impl Parts {
+    fn new() -> Self {
+        Self { stop: CancellationToken::new(), tasks: JoinSet::new(), names: BTreeMap::new() }
+    }
+
+    fn run<F>(&mut self, name: &'static str, part: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = Result<(), NetError>> + Send + 'static,
+    {
+        let work = part(self.stop.clone());
+        let handle = self.tasks.spawn(async move { (name, work.await) });
+        self.names.insert(handle.id(), name);
+    }
+
+    async fn run_until(mut self, asked: impl Future<Output = ()>) -> Result<(), StopError> {
+        let mut outcome = Ok(());
+        tokio::select! {
+            () = asked => info!("asked to stop"),
+            Some(ended) = self.tasks.join_next_with_id() => {
+                let part = settle(&mut self.names, ended);
+                outcome = part.and_then(|part| Err(StopError::Ended { part }));
+            }
+        }
+        self.stop.cancel();
+        let Self { tasks, names, .. } = &mut self;
+        let rest = async {
+            while let Some(ended) = tasks.join_next_with_id().await {
+                match (settle(names, ended), &outcome) {
+                    (Err(error), Ok(())) => outcome = Err(error),
+                    (Err(error), Err(_)) => warn!(error = desk::chain(&error), "also failed"),
+                    (Ok(_), _) => {}
+                }
+            }
+        };
+        if time::timeout(GRACE, rest).await.is_err() {
+            self.tasks.abort_all();
+            let parts = self.names.into_values().collect();
+            return outcome.and(Err(StopError::Stuck { parts }));
+        }
+        outcome
+    }
+}
+
+type Ended = Result<(task::Id, (&'static str, Result<(), NetError>)), task::JoinError>;
+
+/// Which part ended well.
+fn settle(
+    names: &mut BTreeMap<task::Id, &'static str>,
+    ended: Ended,
+) -> Result<&'static str, StopError> {
+    match ended {
+        Ok((id, (part, result))) => {
+            names.remove(&id);
+            result.map_err(|source| StopError::Part { part, source })?;
+            Ok(part)
+        }
+        Err(source) => {
+            let part = names.remove(&source.id()).unwrap_or("a part");
+            Err(StopError::Panic { part, source })
+        }
+    }
+}
+
+// --- starting ---
+
+/// A record that was tampered with is no reason to leave the fleet without a coordinator, and one to
+/// say so at every start.
+async fn verify_audit(store: &Store) {
+    match store.audit_verify().await {
+        Ok(head) => info!(entries = head.length, head = %head.hash, "audit record verified"),
+        Err(error) => error!(error = desk::chain(&error), "THE AUDIT RECORD DOES NOT VERIFY"),
+    }
+}
+
+/// Reads the files, opens the records and joins the fleet as the member with the admit key.
+async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, StartError> {
+    let keys = Keys::read(config)?;
+    let roots = Roots::read(&config.root_dir)?;
+    let scratch = files::prepare(&config.state_dir)?;
+    let store = Store::open(&config.state_dir.join("coordinator.db")).await?;
+    verify_audit(&store).await;
+    // Hosts whose statements the swarm's store has lost are hosts all the same.
+    let envelopes = roots.envelopes.into_iter().chain(store.hosts().await?).collect();
+    let seat = Seat {
+        store: config.state_dir.join("swarm"),
+        genesis: roots.genesis,
+        envelopes,
+        key: keys.admit.clone(),
+        identity: Identity::person(keys.admit.clone()).map_err(StartError::Identity)?,
+        bind: config.bind,
+        advertise: config.advertise,
+        seeds: files::read_seeds(&config.state_dir),
+        gossip_interval: config.gossip_interval,
+        coordinator: true,
+        version: env!("CARGO_PKG_VERSION").parse().expect("a version is a name"),
+    };
+    let member = Membership::open(seat, stop.clone()).await?;
+    keys.check(member.ledger.chain().root())?;
+    let name = "coordinator".parse().expect("a name");
+    Ok(Desk {
+        store,
+        view: View::new(member.ledger.clone(), member.gossip.members(), name),
+        member,
+        admit_key: keys.admit,
+        host_ca_key: keys.host_ca,
+        genesis: roots.genesis,
+        advertise: config.advertise,
+        scratch,
+    })
+}
+
+// --- parts ---
+
+/// Keeps the addresses of live members on disk, so that a fleet that starts cold finds itself (R10).
+async fn keep_seeds(
+    desk: Arc<Desk>,
+    path: PathBuf,
+    stop: CancellationToken,
+) -> Result<(), NetError> {
+    let mut kept = Vec::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            () = time::sleep(SEEDS_EVERY) => {}
+        }
+        let mut live: Vec<_> =
+            desk.live_members().into_iter().map(|(_, address)| address).collect();
+        live.truncate(files::SEEDS_MAX);
+        // An empty list is worth less than an old one.
+        if live.is_empty() || live == kept {
+            continue;
+        }
+        kept.clone_from(&live);
+        let path = path.clone();
+        let written = desk::blocking("keep seeds", move || files::write_seeds(&path, &live)).await;
+        if let Ok(Err(error)) = written {
+            warn!(error = desk::chain(&error), "the list of members is not kept");
+        }
+    }
+}

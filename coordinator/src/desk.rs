@@ -1,0 +1,81 @@
+//! What every answer of the coordinator is made from: its keys, its records, what it sees.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ed25519_dalek::SigningKey;
+use member::{Membership, View};
+use proto::dsse::Envelope;
+use proto::id::{Digest, HostId, KeyId};
+use proto::wire::{Refused, RefusedKind};
+use tokio::task;
+use tracing::error;
+
+use crate::store::Store;
+
+/// The coordinator's keys, its records, what it sees of the fleet.
+pub struct Desk {
+    pub store: Store,
+    /// Its place in the fleet, with the statements.
+    pub member: Membership,
+    /// What it sees, for people.
+    pub view: View,
+    /// Key of the role `admit`: who the coordinator is.
+    pub admit_key: SigningKey,
+    /// Key of the role `host-ca`.
+    pub host_ca_key: SigningKey,
+    /// Id of the first root.
+    pub genesis: Digest,
+    /// Where hosts and people reach it.
+    pub advertise: SocketAddr,
+    /// Directory for archives while they are checked; empty at every start.
+    pub scratch: PathBuf,
+}
+
+/// An error and all its causes in one line, for logs.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// A refusal because something here does not work: the log says what, the asker may try again.
+pub fn out_of_order(step: &str, cause: &dyn std::error::Error) -> Refused {
+    error!(step, cause = chain(cause), "request failed");
+    Refused {
+        kind: RefusedKind::Busy,
+        reason: format!("the coordinator cannot {step} now"),
+        next: "its log says why; try again later".to_owned(),
+    }
+}
+
+impl Desk {
+    /// The other members that are heard of, and where.
+    pub fn live_members(&self) -> Vec<(HostId, SocketAddr)> {
+        let members = self.member.gossip.members().borrow().clone();
+        let me = self.member.gossip.me();
+        let live = members.iter().filter(|other| other.alive && other.host != *me);
+        live.map(|other| (other.host.clone(), other.address)).collect()
+    }
+
+    /// The owners of the keys that signed an envelope whose signatures were verified.
+    pub fn signers(&self, envelope: &Envelope) -> String {
+        let chain = self.member.ledger.chain();
+        let owner = |key: &KeyId| {
+            let entry = chain.root().keys.get(key);
+            entry.map_or_else(|| key.to_string(), |entry| entry.owner.to_string())
+        };
+        envelope.signatures().keys().map(owner).collect::<Vec<_>>().join("+")
+    }
+}
+
+/// Runs what blocks on the disk.
+///
+/// # Errors
+///
+/// [`Refused`], if it panicked.
+pub async fn blocking<T: Send + 'static>(
+    step: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refused> {
+    task::spawn_blocking(work).await.map_err(|error| out_of_order(step, &error))
+}

@@ -1,0 +1,187 @@
+//! The files the coordinator starts from: two keys, the roots, the members it last saw.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use durable::{RealDisk, ReplaceError, SecretError};
+use ed25519_dalek::SigningKey;
+use proto::PublicKey;
+use proto::dsse::{Envelope, EnvelopeError};
+use proto::id::Digest;
+use proto::key::{SECRET_BYTES_MAX, secret_from_text};
+use proto::statement::{Role, Root, SMALL_ENVELOPE_BYTES_MAX};
+
+use crate::config::Config;
+
+/// Members whose addresses are kept.
+pub const SEEDS_MAX: usize = 32;
+/// Longest list of members that is read, in bytes.
+const SEEDS_BYTES_MAX: u64 = 8 << 10;
+/// Roots that a directory may hold.
+const ROOTS_MAX: u32 = 1_000;
+
+/// Why the coordinator cannot start from its files; each says which file and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    #[error("cannot make {path:?}")]
+    Make {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot clear {path:?}")]
+    Clear {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot read a key")]
+    Key(#[from] SecretError),
+    #[error("{path:?} holds no key")]
+    NoKey { path: PathBuf },
+    #[error("cannot read the root {path:?}")]
+    Root {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{path:?} holds no root")]
+    NoRoot {
+        path: PathBuf,
+        #[source]
+        source: EnvelopeError,
+    },
+    #[error(
+        "{path:?} holds key {key}, which alone must suffice for the role {role} and does not: the \
+         newest root says who holds it"
+    )]
+    Role { path: PathBuf, key: proto::KeyId, role: Role },
+}
+
+/// The coordinator's two keys, and where they were.
+pub struct Keys {
+    pub admit: SigningKey,
+    pub host_ca: SigningKey,
+    paths: [PathBuf; 2],
+}
+
+/// The roots of a directory.
+pub struct Roots {
+    /// Id of the first one.
+    pub genesis: Digest,
+    /// In order, not verified.
+    pub envelopes: Vec<Vec<u8>>,
+}
+
+impl Keys {
+    /// Reads both.
+    ///
+    /// # Errors
+    ///
+    /// [`FilesError`]: unreadable, open to others, or no key.
+    pub fn read(config: &Config) -> Result<Self, FilesError> {
+        let key = |path: &Path| {
+            let text = durable::read_secret(path, SECRET_BYTES_MAX)?;
+            secret_from_text(&text).ok_or_else(|| FilesError::NoKey { path: path.to_owned() })
+        };
+        Ok(Self {
+            admit: key(&config.admit_key)?,
+            host_ca: key(&config.host_ca_key)?,
+            paths: [config.admit_key.clone(), config.host_ca_key.clone()],
+        })
+    }
+
+    /// Whether the newest root gives them the roles they are for.
+    ///
+    /// # Errors
+    ///
+    /// [`FilesError::Role`]: found now rather than by the first host that wants to join.
+    pub fn check(&self, root: &Root) -> Result<(), FilesError> {
+        let [admit, host_ca] = &self.paths;
+        let roles = [(&self.admit, Role::Admit, admit), (&self.host_ca, Role::HostCa, host_ca)];
+        for (key, role, path) in roles {
+            let key = PublicKey::of(key);
+            let alone = root.roles.get(&role).is_some_and(|holders| holders.threshold == 1);
+            if !alone || !root.holds(&role, &key) {
+                let (path, key) = (path.clone(), proto::KeyId::of(&key));
+                return Err(FilesError::Role { path, key, role });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Roots {
+    /// Reads `root.json`, the first one, and `root.2.json` and so on, as many as there are.
+    ///
+    /// # Errors
+    ///
+    /// [`FilesError`]: the first is missing, or one cannot be read.
+    pub fn read(dir: &Path) -> Result<Self, FilesError> {
+        let read = |path: &Path| durable::read_bounded(path, SMALL_ENVELOPE_BYTES_MAX as u64);
+        let path = dir.join("root.json");
+        let first =
+            read(&path).map_err(|source| FilesError::Root { path: path.clone(), source })?;
+        let genesis = Envelope::parse(&first, SMALL_ENVELOPE_BYTES_MAX)
+            .map_err(|source| FilesError::NoRoot { path: path.clone(), source })?
+            .id();
+        let mut envelopes = vec![first];
+        for version in 2..=ROOTS_MAX {
+            let path = dir.join(format!("root.{version}.json"));
+            match read(&path) {
+                Ok(envelope) => envelopes.push(envelope),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                Err(source) => return Err(FilesError::Root { path, source }),
+            }
+        }
+        Ok(Self { genesis, envelopes })
+    }
+}
+
+/// Makes the state directory, for its owner alone, and in it an empty one for archives that are
+/// being checked; returns that.
+///
+/// # Errors
+///
+/// [`FilesError`].
+pub fn prepare(state_dir: &Path) -> Result<PathBuf, FilesError> {
+    let make = |path: &Path| {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.map_err(|source| FilesError::Make { path: path.to_owned(), source })
+    };
+    make(state_dir)?;
+    let scratch = state_dir.join("scratch");
+    match fs::remove_dir_all(&scratch) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            return Err(FilesError::Clear { path: scratch, source });
+        }
+        Ok(()) | Err(_) => {}
+    }
+    make(&scratch)?;
+    Ok(scratch)
+}
+
+/// Where the addresses of members are kept.
+pub fn seeds_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("seeds")
+}
+
+/// The members last seen; none where the list cannot be read.
+pub fn read_seeds(state_dir: &Path) -> Vec<SocketAddr> {
+    let bytes = durable::read_bounded(&seeds_path(state_dir), SEEDS_BYTES_MAX).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    text.lines().filter_map(|line| line.parse().ok()).take(SEEDS_MAX).collect()
+}
+
+/// Keeps the addresses, one per line.
+///
+/// # Errors
+///
+/// [`ReplaceError`]: the list before is still there.
+pub fn write_seeds(path: &Path, seeds: &[SocketAddr]) -> Result<(), ReplaceError> {
+    let lines: String = seeds.iter().map(|seed| format!("{seed}\n")).collect();
+    durable::replace(&RealDisk, path, lines.as_bytes())
+}
