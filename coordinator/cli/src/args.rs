@@ -71,7 +71,7 @@ pub(crate) enum AskCommand {
     Hosts(JsonArgs),
     /// Why a rollout stands where it stands, wave by wave and host by host
     Explain(ExplainArgs),
-    /// What was rolled out of a service in an environment, newest first
+    /// What was rolled out of a service, newest first
     History(HistoryArgs),
 }
 
@@ -301,10 +301,10 @@ pub(crate) struct ExplainArgs {
 #[derive(Debug, Args)]
 pub(crate) struct HistoryArgs {
     pub(crate) service: Service,
-    /// The environment
+    /// Only this environment
     #[arg(long, value_name = "ENV")]
-    pub(crate) env: Env,
-    /// How many, newest first
+    pub(crate) env: Option<Env>,
+    /// How many of each environment, newest first
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) limit: u32,
     /// Print the history as JSON

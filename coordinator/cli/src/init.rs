@@ -269,7 +269,7 @@ fn write_all(dir: &Path, keys: &Keys, root: &[u8], operator: &Operator) -> Resul
         durable::create_secret(&path, secret_to_text(key).as_bytes()).map_err(InitError::Secret)?;
     }
     write_new(&dir.join(ROOT_JSON), root)?;
-    write_new(&roots.join("root.1.json"), root)?;
+    write_new(&roots.join("root.json"), root)?;
     write_new(&bundle.join("coordinator.toml"), coordinator_toml(operator.coordinator).as_bytes())?;
     let text = toml::to_string(operator).expect("operator.toml has only texts");
     write_new(&dir.join(OPERATOR_TOML), text.as_bytes())

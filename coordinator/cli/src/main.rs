@@ -124,6 +124,6 @@ async fn ask_somebody(
         AskCommand::Status(args) => reading::status(home, client, args).await,
         AskCommand::Hosts(args) => reading::hosts(home, client, args).await,
         AskCommand::Explain(args) => reading::explain(client, args).await,
-        AskCommand::History(args) => reading::history(client, args).await,
+        AskCommand::History(args) => reading::history(home, client, args).await,
     }
 }

@@ -292,3 +292,157 @@ fn assemble(
         replaces: going_on(facts).map(|(id, _)| *id),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::statement::{Payload as _, Wave};
+    use rollout::plan::Stage;
+
+    use super::*;
+    use crate::render::sample;
+
+    fn root(policy: Policy) -> Root {
+        Root {
+            fleet: "shop-00000000".parse().unwrap(),
+            version: 1,
+            expires: UnixTime(u64::MAX),
+            keys: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            environments: [("production".parse().unwrap(), policy)].into(),
+            critical: Vec::new(),
+        }
+    }
+
+    fn canary(approvals: u8) -> Deploy {
+        Deploy {
+            strategy: Strategy::Canary(vec![Stage::new(1.0, 60), Stage::new(100.0, 0)]),
+            approvals,
+            max_unavailable: Share::Percent(50.0),
+            on_failure: OnFailure::Rollback,
+        }
+    }
+
+    fn forward(
+        policy: Policy,
+        facts: &Facts,
+        version: &str,
+        deploy: &Deploy,
+    ) -> Result<Planned, PlanningError> {
+        let (root, env) = (root(policy), "production".parse().unwrap());
+        let intent = intent(&root, &env);
+        super::forward(&intent, facts, &sample::release(version), deploy)
+    }
+
+    fn intent<'a>(root: &'a Root, env: &'a Env) -> Intent<'a> {
+        let author = "0000000000000001".parse().unwrap();
+        Intent { root, env, author, reason: "why".to_owned(), now: sample::CREATED }
+    }
+
+    fn complete() -> Facts {
+        sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Complete)
+    }
+
+    #[test]
+    fn a_rollout_continues_its_scope_from_the_stable_release() {
+        let planned = forward(Policy::default(), &complete(), "1.3.0", &canary(0)).unwrap();
+        let rollout = planned.rollout;
+        rollout.check().unwrap();
+        assert_eq!((rollout.epoch, rollout.previous), (5, Some(Digest::of(b"newest"))));
+        assert_eq!(rollout.from.unwrap().version, sample::version("1.2.0"));
+        assert_eq!(rollout.expires, sample::CREATED.plus_s(EXPIRES_S));
+        assert_eq!(rollout.cohort.len(), 6, "the silent one is left out");
+        assert_eq!(planned.left_out, ["n7".parse().unwrap()]);
+        assert_eq!(planned.names.len(), 6);
+        assert_eq!(rollout.max_unavailable, 3);
+        assert_eq!(planned.replaces, None);
+    }
+
+    #[test]
+    fn a_scope_starts_with_epoch_1_from_nothing() {
+        let facts = Facts { head: None, report: None, stable: None, ..complete() };
+        let rollout = forward(Policy::default(), &facts, "1.0.0", &canary(0)).unwrap().rollout;
+        rollout.check().unwrap();
+        assert_eq!((rollout.epoch, rollout.previous, rollout.from), (1, None, None));
+    }
+
+    #[test]
+    fn after_a_halt_the_next_one_starts_from_what_was_stable() {
+        let facts = sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Halted);
+        let rollout = forward(Policy::default(), &facts, "1.2.1", &canary(0)).unwrap().rollout;
+        assert_eq!(rollout.from.unwrap().version, sample::version("1.1.0"));
+    }
+
+    #[test]
+    fn what_is_there_or_on_its_way_is_not_deployed_again() {
+        let error = forward(Policy::default(), &complete(), "1.2.0", &canary(0)).unwrap_err();
+        assert_eq!(error.to_string(), "web 1.2.0 is the stable release of production already");
+        let running =
+            sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Running);
+        let error = forward(Policy::default(), &running, "1.2.0", &canary(0)).unwrap_err();
+        assert!(matches!(error, PlanningError::OnItsWay { .. }), "{error}");
+        let planned = forward(Policy::default(), &running, "1.3.0", &canary(0)).unwrap();
+        assert_eq!(planned.replaces, Some(Digest::of(b"newest")));
+    }
+
+    #[test]
+    fn the_policy_of_the_environment_wins_where_it_is_stricter() {
+        let policy = Policy { approvals_min: 2, ..Policy::default() };
+        for (own, effective) in [(0, 2), (2, 2), (3, 3)] {
+            let planned = forward(policy.clone(), &complete(), "1.3.0", &canary(own)).unwrap();
+            assert_eq!(planned.rollout.approvals, effective);
+        }
+        let policy = Policy { bake_s_min: 61, ..Policy::default() };
+        let error = forward(policy, &complete(), "1.3.0", &canary(0)).unwrap_err();
+        assert_eq!(error.to_string(), "the plan is looser than the policy of production");
+        let root = root(Policy::default());
+        let env = "moon".parse().unwrap();
+        let release = sample::release("1.3.0");
+        let error = super::forward(&intent(&root, &env), &complete(), &release, &canary(0));
+        let expected = "there is no environment moon in fleet shop-00000000: it has production";
+        assert_eq!(error.unwrap_err().to_string(), expected);
+    }
+
+    fn back(facts: &Facts, version: &str) -> Result<Planned, PlanningError> {
+        let (root, env) = (root(Policy::default()), "production".parse().unwrap());
+        super::back(&intent(&root, &env), facts, &sample::release(version))
+    }
+
+    #[test]
+    fn a_rollback_takes_every_host_at_once() {
+        let rollout = back(&complete(), "1.1.0").unwrap().rollout;
+        rollout.check().unwrap();
+        assert_eq!(rollout.direction, Direction::Rollback);
+        assert_eq!(rollout.epoch, 5);
+        assert_eq!(rollout.from.unwrap().version, sample::version("1.2.0"));
+        let wave = Wave { hosts: 6, wait_s: 0, failed_max: 6, unreachable_max: 1 };
+        assert_eq!(rollout.waves, [wave]);
+        assert_eq!(rollout.max_unavailable, 6);
+        assert_eq!(rollout.approvals, 0);
+    }
+
+    #[test]
+    fn a_rollback_of_what_never_became_stable_goes_to_the_stable_release() {
+        let halted =
+            sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Halted);
+        let rollout = back(&halted, "1.1.0").unwrap().rollout;
+        rollout.check().unwrap();
+        assert_eq!(rollout.from.unwrap().version, sample::version("1.2.0"));
+        let rollout = back(&halted, "1.0.0").unwrap().rollout;
+        assert_eq!(rollout.from.unwrap().version, sample::version("1.1.0"));
+        assert!(matches!(back(&halted, "1.2.0"), Err(PlanningError::Stable { .. })));
+    }
+
+    #[test]
+    fn the_version_before_is_told_or_has_to_be_said() {
+        let (service, env) = ("web".parse().unwrap(), "production".parse().unwrap());
+        let before = |facts: &Facts| version_before(facts, &service, &env);
+        assert_eq!(before(&complete()).unwrap().version, sample::version("1.1.0"));
+        let back =
+            sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, RolloutPhase::Complete);
+        assert!(matches!(before(&back), Err(PlanningError::IsRollback { .. })));
+        let first = sample::facts(None, "1.0.0", Direction::Forward, RolloutPhase::Complete);
+        assert!(matches!(before(&first), Err(PlanningError::First { .. })));
+        let nothing = Facts { head: None, ..complete() };
+        assert!(matches!(before(&nothing), Err(PlanningError::NothingThere { .. })));
+    }
+}

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use proto::id::Scope;
-use proto::report::StandingReport;
+use proto::id::{Digest, Scope};
+use proto::report::{RolloutReport, StandingReport};
 use proto::wire::{RefusedKind, RolloutQuery};
 
 use crate::args::{ExplainArgs, HistoryArgs, JsonArgs};
@@ -57,20 +57,37 @@ pub(crate) async fn explain(client: &Client, args: ExplainArgs) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-pub(crate) async fn history(client: &Client, args: HistoryArgs) -> Result<Exit, Failure> {
-    let scope = Scope { service: args.service, env: args.env };
-    let facts = client.scope(&scope).await?;
+pub(crate) async fn history(
+    home: &Home,
+    client: &Client,
+    args: HistoryArgs,
+) -> Result<Exit, Failure> {
+    let envs = match args.env {
+        Some(env) => vec![env],
+        None => home.root.environments.keys().cloned().collect(),
+    };
     let mut past = Vec::new();
-    for (rollout, version) in facts.history.into_iter().take(args.limit as usize) {
-        let report = match client.rollout(RolloutQuery::Id(format!("{rollout:#}"))).await {
-            Ok(report) => Some(report),
-            Err(ClientError::Refused { refused, .. }) if refused.kind == RefusedKind::NotFound => {
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        past.push(fleet::Past { rollout, version, report });
+    for env in envs {
+        let scope = Scope { service: args.service.clone(), env };
+        let facts = client.scope(&scope).await?;
+        for (rollout, version) in facts.history.into_iter().take(args.limit as usize) {
+            let report = report_if_known(client, rollout).await?;
+            past.push(fleet::Past { env: scope.env.clone(), rollout, version, report });
+        }
     }
-    output::print(args.json, &past, || fleet::history(&scope, &past));
+    output::print(args.json, &past, || fleet::history(&args.service, &past));
     Ok(Exit::Done)
+}
+
+async fn report_if_known(
+    client: &Client,
+    rollout: Digest,
+) -> Result<Option<RolloutReport>, ClientError> {
+    match client.rollout(RolloutQuery::Id(format!("{rollout:#}"))).await {
+        Ok(report) => Ok(Some(report)),
+        Err(ClientError::Refused { refused, .. }) if refused.kind == RefusedKind::NotFound => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }

@@ -1,6 +1,6 @@
 //! `status`, `hosts`, `history` and the tokens, as text.
 
-use proto::id::{Digest, Name, Scope, Version};
+use proto::id::{Digest, Env, Name, Service, Version};
 use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport};
 use proto::statement::UnixTime;
 use proto::wire::TokenReport;
@@ -81,9 +81,10 @@ pub(crate) fn hosts(hosts: &[HostReport]) -> String {
     table(["HOST", "NAME", "ENV", "ZONE", "ALIVE", "ADDRESS", "AGENT", "SERVICES"], &rows)
 }
 
-/// One rollout of a scope's history: an entry of `swell history --json`.
+/// One rollout of a service's history: an entry of `swell history --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Past {
+    pub(crate) env: Env,
     pub(crate) rollout: Digest,
     pub(crate) version: Version,
     /// None: the member that answered does not have it any more.
@@ -91,12 +92,13 @@ pub(crate) struct Past {
 }
 
 /// `swell history`.
-pub(crate) fn history(scope: &Scope, past: &[Past]) -> String {
+pub(crate) fn history(service: &Service, past: &[Past]) -> String {
     if past.is_empty() {
-        return format!("nothing was rolled out in {scope} yet\n");
+        return format!("nothing was rolled out of {service} yet\n");
     }
     let row = |past: &Past| match &past.report {
         Some(report) => [
+            past.env.to_string(),
             report.epoch.to_string(),
             past.rollout.to_string(),
             change(report.from.as_ref(), &report.to),
@@ -110,6 +112,7 @@ pub(crate) fn history(scope: &Scope, past: &[Past]) -> String {
             let dash = || "-".to_owned();
             let version = format!("? -> {}", past.version);
             [
+                past.env.to_string(),
                 dash(),
                 past.rollout.to_string(),
                 version,
@@ -122,8 +125,17 @@ pub(crate) fn history(scope: &Scope, past: &[Past]) -> String {
         }
     };
     let rows: Vec<_> = past.iter().map(row).collect();
-    let header =
-        ["EPOCH", "ROLLOUT", "VERSION", "DIRECTION", "PHASE", "SIGNED (UTC)", "BY", "REASON"];
+    let header = [
+        "ENV",
+        "EPOCH",
+        "ROLLOUT",
+        "VERSION",
+        "DIRECTION",
+        "PHASE",
+        "SIGNED (UTC)",
+        "BY",
+        "REASON",
+    ];
     table(header, &rows)
 }
 
@@ -202,17 +214,23 @@ bbbbbbbbbbbb  n2    production  default  no     -                0.1.0  web 1.2.
     fn history_shows_what_it_knows() {
         let report = sample().rollouts.remove(0);
         let (new, old) = (sample::version("1.3.0"), sample::version("1.2.0"));
+        let env = report.env.clone();
         let past = [
-            Past { rollout: report.id, version: new, report: Some(report.clone()) },
-            Past { rollout: Digest::of(b"old"), version: old, report: None },
+            Past {
+                env: env.clone(),
+                rollout: report.id,
+                version: new,
+                report: Some(report.clone()),
+            },
+            Past { env, rollout: Digest::of(b"old"), version: old, report: None },
         ];
-        let scope = Scope { service: report.service.clone(), env: report.env.clone() };
-        let text = history(&scope, &past);
+        let text = history(&report.service, &past);
         let lines: Vec<_> = text.lines().collect();
-        assert!(lines[1].starts_with(&format!("4      {}  1.2.0 -> 1.3.0  forward", report.id)));
+        let begin = format!("production  4      {}  1.2.0 -> 1.3.0  forward", report.id);
+        assert!(lines[1].starts_with(&begin), "{text}");
         assert!(lines[1].ends_with("2027-01-15 08:00:00  ada  weekly"), "{text}");
-        assert!(lines[2].contains("?") && lines[2].contains("1.2.0"), "{text}");
-        assert_eq!(history(&scope, &[]), "nothing was rolled out in web/production yet\n");
+        assert!(lines[2].contains("? -> 1.2.0"), "{text}");
+        assert_eq!(history(&report.service, &[]), "nothing was rolled out of web yet\n");
     }
 
     #[test]

@@ -108,3 +108,94 @@ fn on_failure(rollout: &Rollout) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proto::id::{Digest, Name};
+    use proto::report::RolloutPhase;
+    use proto::statement::{CohortHost, Policy};
+
+    use super::*;
+    use crate::render::sample;
+
+    /// Six hosts in the order of their names, two waves.
+    fn planned() -> Planned {
+        let facts =
+            sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Complete);
+        let candidates = &facts.hosts[..6];
+        let names: BTreeMap<HostId, Name> = candidates
+            .iter()
+            .map(|candidate| (candidate.host.id.clone(), candidate.host.name.clone()))
+            .collect();
+        let (_, mut rollout) = facts.head.unwrap();
+        let wave = |hosts, wait_s, budget| Wave {
+            hosts,
+            wait_s,
+            failed_max: budget,
+            unreachable_max: budget,
+        };
+        rollout.waves = vec![wave(1, 300, 0), wave(6, 0, 1)];
+        rollout.cohort = candidates
+            .iter()
+            .map(|candidate| CohortHost {
+                id: candidate.host.id.clone(),
+                key: candidate.host.key,
+                zone: candidate.host.zone(),
+            })
+            .collect();
+        (rollout.max_unavailable, rollout.approvals) = (3, 1);
+        Planned {
+            rollout,
+            artifact: sample::release("1.2.0").1.artifact,
+            names,
+            left_out: vec!["n7".parse().unwrap()],
+            notes: vec!["stage 2 adds no host".to_owned()],
+            policy: Policy { approvals_min: 1, stages_min: 2, bake_s_min: 60, ..Policy::default() },
+            replaces: None,
+        }
+    }
+
+    #[test]
+    fn plan_of_a_small_fleet() {
+        let expected = "\
+web 1.1.0 -> 1.2.0 in production, epoch 4
+  wave 1: 1 host (1 of 6), bakes 5 min, at most 0 failed and 0 unreachable so far
+    n1
+  wave 2: 5 hosts (6 of 6), no bake, at most 1 failed and 1 unreachable so far
+    n2 n3 n4 n5 n6
+  note: stage 2 adds no host
+  not heard of, so left out: n7
+
+  time      at least 5 min of bakes, and fetching and restarting
+  transfer  4.0 MiB each, 24.0 MiB in all where nothing is there yet
+  policy    approvals 1 (the environment's least: 1), stages at least 2, bakes at least 1 min
+  budget    3 hosts of a zone may be down at a time
+  failure   every host goes back to 1.1.0
+  expires   1 d after it is signed
+";
+        assert_eq!(plan(&planned()), expected);
+    }
+
+    #[test]
+    fn what_is_taken_over_and_taken_back_is_said() {
+        let mut planned = planned();
+        planned.replaces = Some(Digest::of(b"running"));
+        planned.rollout.direction = Direction::Rollback;
+        planned.rollout.on_failure = OnFailure::Pause;
+        let text = plan(&planned);
+        assert!(text.starts_with("web 1.1.0 -> 1.2.0 in production (rollback), epoch 4\n"));
+        let running = Digest::of(b"running");
+        let line = format!("  takes over from rollout {running}, which is still going on\n");
+        assert!(text.contains(&line), "{text}");
+        assert!(text.contains("no host starts anything more"), "{text}");
+    }
+
+    #[test]
+    fn a_large_wave_names_some_and_counts_the_rest() {
+        let names: Vec<_> = (0..100).map(|index| format!("n{index}")).collect();
+        assert!(shortened(&names).ends_with("n23 and 76 more"));
+        assert_eq!(shortened(&names[..2]), "n0 n1");
+    }
+}

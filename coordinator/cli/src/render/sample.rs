@@ -1,11 +1,19 @@
-//! Reports for tests: a small fleet and a rollout in it.
+//! Reports and facts for tests: a small fleet and a rollout in it.
 
+use ed25519_dalek::SigningKey;
 use proto::id::{Digest, HostId, Version};
+use proto::key::PublicKey;
 use proto::receipt::{Cause, State};
 use proto::report::{
     FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport, StandingReport, WaveReport,
 };
-use proto::statement::{Direction, UnixTime};
+use proto::statement::{
+    ArtifactRef, Direction, Health, Host, OnFailure, RULES, Release, Rollout, Run, Source, Target,
+    UnixTime,
+};
+use rollout::plan::Candidate;
+
+use crate::knowledge::Facts;
 
 pub(crate) const CREATED: UnixTime = UnixTime(1_800_000_000);
 
@@ -106,5 +114,93 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
         coordinator_alive: true,
         hosts: vec![host(0, true), host(1, false)],
         rollouts: vec![rollout],
+    }
+}
+
+// --- facts ---
+
+/// The release of `web` with this version; 4 MiB to transfer.
+pub(crate) fn release(text: &str) -> (Digest, Release) {
+    let release = Release {
+        fleet: "shop-00000000".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        version: version(text),
+        artifact: ArtifactRef {
+            id: Digest::of(text.as_bytes()),
+            manifest_bytes: 1_000,
+            bytes: 4 << 20,
+            raw_bytes: 12 << 20,
+        },
+        source: Source::default(),
+        created: CREATED,
+        run: Run { start: "a".into(), stop: "b".into(), timeout_s: 30 },
+        health: Health::default(),
+        critical: Vec::new(),
+    };
+    (Digest::of(format!("release {text}").as_bytes()), release)
+}
+
+fn target(text: &str) -> Target {
+    let (release, _) = release(text);
+    Target { release, version: version(text) }
+}
+
+/// Hosts `n1`, `n2` and so on of `production`, the last one silent.
+pub(crate) fn candidates(count: u8) -> Vec<Candidate> {
+    let candidate = |seed: u8| {
+        let key = PublicKey::of(&SigningKey::from_bytes(&[seed; 32]));
+        let label = |text: &str| text.parse().unwrap();
+        Candidate {
+            host: Host {
+                fleet: "shop-00000000".parse().unwrap(),
+                id: HostId::of(&key),
+                key,
+                name: format!("n{seed}").parse().unwrap(),
+                labels: [(label("env"), label("production"))].into(),
+                issued: CREATED,
+                critical: Vec::new(),
+            },
+            alive: seed != count,
+        }
+    };
+    (1..=count).map(candidate).collect()
+}
+
+/// A scope whose newest rollout is epoch 4, from and to these versions, and has this phase.
+pub(crate) fn facts(
+    from: Option<&str>,
+    to: &str,
+    direction: Direction,
+    phase: RolloutPhase,
+) -> Facts {
+    let id = Digest::of(b"newest");
+    let newest = Rollout {
+        fleet: "shop-00000000".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        env: "production".parse().unwrap(),
+        epoch: 4,
+        previous: Some(Digest::of(b"before")),
+        from: from.map(target),
+        to: target(to),
+        direction,
+        rules: RULES,
+        cohort: Vec::new(),
+        waves: Vec::new(),
+        max_unavailable: 1,
+        on_failure: OnFailure::Rollback,
+        approvals: 0,
+        created: CREATED,
+        expires: CREATED.plus_s(86_400),
+        author: "0000000000000000".parse().unwrap(),
+        reason: String::new(),
+        critical: Vec::new(),
+    };
+    let stable = if phase == RolloutPhase::Complete { Some(to) } else { from };
+    Facts {
+        head: Some((id, newest)),
+        report: Some(RolloutReport { id, ..rollout(phase, Vec::new()) }),
+        stable: stable.map(release),
+        hosts: candidates(7),
+        directive_sequence: 0,
     }
 }
