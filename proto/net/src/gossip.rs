@@ -13,6 +13,8 @@
 mod ask;
 mod filter;
 mod supervisor;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod value;
 mod wire;

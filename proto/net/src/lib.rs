@@ -39,3 +39,10 @@ pub use gossip::{Gossip, GossipConfig, Member};
 pub use identity::Identity;
 pub use pool::Pool;
 pub use router::{Handler, Handlers};
+
+/// The fleet that unit tests share with the integration tests, which call this crate by its name.
+#[cfg(test)]
+extern crate self as net;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;

@@ -44,8 +44,9 @@ const LOGGED: Quota = Quota { burst: 20, period: Duration::from_secs(5) };
 /// Serves one protocol.
 #[async_trait]
 pub trait Handler: Send + Sync + 'static {
-    /// Serves one connection, whose peer may speak the protocol. It is closed when this returns, and
-    /// this is dropped when the connection has to go.
+    /// Serves one connection, whose peer may speak the protocol. It is closed at once when this
+    /// returns, and what is not acknowledged by then is lost: return when the peer has closed it. This
+    /// is dropped when the connection has to go.
     async fn connection(&self, connection: Connection);
 }
 

@@ -128,10 +128,8 @@ impl Verifier {
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
         let now = unix_now();
-        let chain: Vec<&[u8]> = std::iter::once(end_entity)
-            .chain(intermediates)
-            .map(AsRef::as_ref)
-            .collect();
+        let chain: Vec<&[u8]> =
+            std::iter::once(end_entity).chain(intermediates).map(AsRef::as_ref).collect();
         let judged = match &self.expect {
             Some(expect) => self.directory.meet(expect, &chain, now),
             None => self.directory.identify(&chain, now),

@@ -244,20 +244,24 @@ impl Hub {
         self.tally.passed.fetch_add(1, Relaxed);
         self.tally.left_out.fetch_add(passed.left_out as u64, Relaxed);
         self.asker.ask(connection, passed.unknown);
-        if let Some(other) = passed.younger_self {
-            self.younger_self.send_if_modified(|known| {
-                let newer = known.is_none_or(|known| known < other);
-                if newer {
-                    *known = Some(other);
-                }
-                newer
-            });
-        }
+        self.notice(passed.younger_self);
         match ChitchatMessage::deserialize(&mut &passed.message[..]) {
             Ok(message) => self.hand_over(connection.remote_addr(), message),
             Err(error) => error!(%error, "what the filter wrote is not what chitchat reads"),
         }
         true
+    }
+
+    /// Takes note of another, younger life of this host.
+    pub(super) fn notice(&self, younger_self: Option<(u64, SocketAddr)>) {
+        let Some(other) = younger_self else { return };
+        self.younger_self.send_if_modified(|known| {
+            let newer = known.is_none_or(|known| known < other);
+            if newer {
+                *known = Some(other);
+            }
+            newer
+        });
     }
 
     fn convict(&self, connection: &Connection, violation: &Violation) -> bool {
