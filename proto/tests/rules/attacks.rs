@@ -263,6 +263,9 @@ fn wrong_scope_a_key_of_staging_signs_for_production() {
     let lured = proto::statement::Rollout { env: parsed("staging"), ..rollout() };
     assert_eq!(rollout().rank_of_own(&host(HOSTS)), Some(0));
     assert_eq!(lured.rank_of_own(&host(HOSTS)), None);
+    // Nor does an id count without its key.
+    let impostor = proto::statement::Host { key: public(STRANGER), ..host(HOSTS) };
+    assert_eq!(rollout().rank_of_own(&impostor), None);
 }
 
 #[test]
@@ -402,6 +405,62 @@ fn r3_nobody_gets_around_approvals_by_going_back() {
             outcome(&chain, &signed(&out_of_nothing, &[ANNA])),
             "was never rolled out",
         ),
+    ]);
+}
+
+/// What a scope came from counts as a place where it was, though no rollout led there.
+#[test]
+fn r12_going_back_to_what_ran_before_the_first_rollout() {
+    let adopting =
+        proto::statement::Rollout { from: Some(target("1")), to: target("2"), ..rollout() };
+    let chain = chain_with(&root(), &[&adopting]);
+    assert_eq!(outcome(&chain, &signed(&undo(&adopting, ANNA), &[ANNA])), "effective");
+}
+
+#[test]
+fn values_out_of_range() {
+    let chain = chain_with(&root(), &[&rollout()]);
+    let bent = |bend: &dyn Fn(&mut proto::statement::Rollout)| {
+        let mut bent = next(&rollout(), "2");
+        bend(&mut bent);
+        outcome(&chain, &signed(&bent, &[ANNA]))
+    };
+    let abort = proto::statement::Directive {
+        reason: "\u{1b}]0;gotcha\u{7}".to_owned(),
+        ..directive(&rollout(), 1, Action::Abort, ANNA)
+    };
+    let eager = {
+        let mut root = Root { version: 2, ..root() };
+        policy_of_production(&mut root).approvals_min = 9;
+        root
+    };
+    check_rows(&[
+        ("untouched", bent(&|_| {}), "effective"),
+        ("nobody", bent(&|rollout| rollout.cohort.clear()), "cohort = 0 hosts: must be 1 to 10000"),
+        (
+            "a host twice",
+            bent(&|rollout| rollout.cohort[1] = rollout.cohort[0].clone()),
+            "a host stands twice",
+        ),
+        ("no waves", bent(&|rollout| rollout.waves.clear()), "waves reach 0 of 4 hosts"),
+        (
+            "waves that stop short",
+            bent(&|rollout| rollout.waves.truncate(1)),
+            "waves reach 1 of 4 hosts",
+        ),
+        ("an empty wave", bent(&|rollout| rollout.waves[1].hosts = 1), "must rise"),
+        ("a wave beyond", bent(&|rollout| rollout.waves[1].hosts = 5), "waves reach 5 of 4 hosts"),
+        ("nobody may be down", bent(&|rollout| rollout.max_unavailable = 0), "max_unavailable = 0"),
+        ("more approvals than fit", bent(&|rollout| rollout.approvals = 9), "must be 0 to 8"),
+        ("nowhere to go", bent(&|rollout| rollout.to = target("1")), "the same release"),
+        ("a reason in two lines", bent(&|rollout| rollout.reason = "a\nb".into()), "one line"),
+        (
+            "a reason without end",
+            bent(&|rollout| rollout.reason = "a".repeat(501)),
+            "0 to 500 bytes",
+        ),
+        ("a terminal's commands", outcome(&chain, &signed(&abort, &[ANNA])), "one line"),
+        ("a policy nobody can meet", outcome(&chain, &signed(&eager, &[ROOT])), "must be 0 to 8"),
     ]);
 }
 
