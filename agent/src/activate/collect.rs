@@ -13,25 +13,20 @@ use super::layout::{self, Installed, LayoutError, Paths, is_release, is_trash};
 pub struct InUse {
     /// What `current` points at.
     pub current: Option<Digest>,
-    /// The `from` of every rollout that is not complete, and of the last attempt (R12).
-    pub from: BTreeSet<Digest>,
-    /// The `to` of every rollout that is not complete: staged or being staged.
-    pub to: BTreeSet<Digest>,
-    /// The stable release of the scope, if it is known.
-    pub stable: Option<Digest>,
+    /// Both ends of the last attempt.
+    pub from: Option<Digest>,
+    pub to: Option<Digest>,
+    /// What rollouts need that are not over, and the stable release (R12).
+    pub pinned: BTreeSet<Digest>,
 }
 
 /// Why a release stays, or that it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
-    /// It runs.
     Current,
-    /// A way back goes there.
     From,
-    /// A rollout goes there.
     To,
-    /// The scope's last complete rollout went there.
-    Stable,
+    Pinned,
     /// One of the newest, `keep_releases` of them.
     Recent,
     Remove,
@@ -41,9 +36,9 @@ impl std::fmt::Display for Fate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Current => "stays: it runs",
-            Self::From => "stays: a way back goes there",
-            Self::To => "stays: a rollout goes there",
-            Self::Stable => "stays: the stable release",
+            Self::From => "stays: the way back goes there",
+            Self::To => "stays: the last activation was of it",
+            Self::Pinned => "stays: a rollout needs it",
             Self::Recent => "stays: one of the newest",
             Self::Remove => "goes",
         })
@@ -56,15 +51,15 @@ pub fn fates(installed: &[Installed], in_use: &InUse, keep_releases: usize) -> V
     newest.sort_unstable_by(|a, b| b.cmp(a));
     newest.truncate(keep_releases);
     let recent: BTreeSet<Digest> = newest.into_iter().map(|(_, id)| id).collect();
-    let fate = |id: &Digest| match id {
-        id if in_use.current == Some(*id) => Fate::Current,
-        id if in_use.from.contains(id) => Fate::From,
-        id if in_use.to.contains(id) => Fate::To,
-        id if in_use.stable == Some(*id) => Fate::Stable,
-        id if recent.contains(id) => Fate::Recent,
+    let fate = |id: Digest| match Some(id) {
+        id if id == in_use.current => Fate::Current,
+        id if id == in_use.from => Fate::From,
+        id if id == in_use.to => Fate::To,
+        _ if in_use.pinned.contains(&id) => Fate::Pinned,
+        _ if recent.contains(&id) => Fate::Recent,
         _ => Fate::Remove,
     };
-    installed.iter().map(|one| (one.id, fate(&one.id))).collect()
+    installed.iter().map(|one| (one.id, fate(one.id))).collect()
 }
 
 /// Takes a release off the disk. The tree gets another name first, so that a cut in the middle
@@ -90,8 +85,8 @@ pub(super) fn remove(disk: &dyn Disk, paths: &Paths, id: &Digest) -> io::Result<
     disk.remove_dir_all(&trash)
 }
 
-/// Takes away what was being removed, replaced or staged when the power was cut. To be called
-/// while nothing of the service is being staged.
+/// Takes away what was being removed, replaced or staged when the power was cut. Only for the
+/// holder of the service's turn.
 ///
 /// # Errors
 ///

@@ -19,16 +19,6 @@ const JOURNAL_BYTES_MAX: u64 = 16 << 10;
 /// Longest note kept, in characters.
 const NOTE_CHARS: usize = 500;
 
-/// One try of this host at one rollout (R18).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Attempt {
-    /// Id of the rollout statement.
-    pub rollout: Digest,
-    /// 1 first.
-    pub number: u32,
-}
-
 /// What was done last, in the order of the way forward and then of the way back (R22).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -54,6 +44,11 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it is an end with the service as it should be.
+    pub(super) const fn is_settled(&self) -> bool {
+        matches!(self, Self::Committed | Self::Reverted { .. })
+    }
+
     /// The name, as in the file.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -75,9 +70,11 @@ impl Step {
 #[serde(deny_unknown_fields)]
 pub struct Journal {
     format: u32,
-    pub attempt: Attempt,
+    /// Number of the step as the rollout core counts them; each has its own (R18).
+    pub attempt: u64,
     /// Where every way back goes; none: to nothing (R25).
     pub from: Option<Digest>,
+    /// What is brought; on a way back that was asked for, what is left.
     pub to: Digest,
     pub step: Step,
     /// The boot during which this was written: what ran in another one runs no more.
@@ -109,7 +106,7 @@ pub enum JournalError {
 
 impl Journal {
     pub(super) fn new(
-        attempt: Attempt,
+        attempt: u64,
         from: Option<Digest>,
         to: Digest,
         step: Step,
@@ -162,8 +159,7 @@ mod tests {
     use super::*;
 
     fn journal(step: Step) -> Journal {
-        let attempt = Attempt { rollout: Digest::of(b"rollout"), number: 2 };
-        Journal::new(attempt, None, Digest::of(b"to"), step, "boot")
+        Journal::new(2, None, Digest::of(b"to"), step, "boot")
     }
 
     #[test]

@@ -14,6 +14,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use durable::{Disk, Kind};
 use proto::artifact::MANIFEST_BYTES_MAX;
@@ -26,11 +27,12 @@ const RECORD_BYTES_MAX: u64 = 256 << 10;
 /// What the agent removes bears this name first, so that it is never taken for a release.
 const TRASH: &str = ".trash-";
 
-/// The paths of one service.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The paths of one service. Clones share one turn: what is being staged is not cleared away.
+#[derive(Debug, Clone)]
 pub struct Paths {
     directory: PathBuf,
     service: Service,
+    pub(super) turn: Arc<Mutex<()>>,
 }
 
 /// What is known of an installed release without asking anybody.
@@ -61,7 +63,8 @@ pub enum LayoutError {
 
 impl Paths {
     pub fn new(service_root: &Path, service: &Service) -> Self {
-        Self { directory: service_root.join(service.as_str()), service: service.clone() }
+        let directory = service_root.join(service.as_str());
+        Self { directory, service: service.clone(), turn: Arc::default() }
     }
 
     pub fn service(&self) -> &Service {

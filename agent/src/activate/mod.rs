@@ -22,12 +22,14 @@
 mod collect;
 mod journal;
 mod layout;
+mod recover;
 mod space;
 mod stage;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,7 +39,7 @@ use proto::receipt::Cause;
 use proto::{Digest, Version};
 
 pub use collect::{Fate, InUse, fates};
-pub use journal::{Attempt, Journal, JournalError, Step};
+pub use journal::{Journal, JournalError, Step};
 pub use layout::{Installed, LayoutError, Paths, list};
 pub use space::{Free, Need, SpaceError, check as check_space, free as free_space};
 pub use stage::{StageError, stage};
@@ -59,7 +61,7 @@ pub enum Outcome {
 /// Where the last attempt stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    pub attempt: Attempt,
+    pub attempt: u64,
     pub from: Option<Digest>,
     pub to: Digest,
     pub phase: Phase,
@@ -79,8 +81,8 @@ pub enum Phase {
 /// An attempt that cannot be committed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    #[error("attempt {} of rollout {} is not baking: {is}", attempt.number, attempt.rollout)]
-    NotBaking { attempt: Attempt, is: String },
+    #[error("attempt {attempt} is not baking: {is}")]
+    NotBaking { attempt: u64, is: String },
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -96,7 +98,7 @@ pub struct Activator {
 
 /// The two ends of an attempt, read from disk.
 struct Ends {
-    attempt: Attempt,
+    attempt: u64,
     from: Option<Installed>,
     to: Installed,
 }
@@ -128,6 +130,18 @@ impl Activator {
         &self.paths
     }
 
+    /// Whether a release stands here whole: verified now, against its statement.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in a line.
+    pub fn check_staged(&self, id: &Digest) -> Result<Installed, String> {
+        let installed =
+            layout::installed(&*self.disk, &self.paths, id).map_err(|error| error.to_string())?;
+        self.verify(&installed).map_err(|failure| failure.note)?;
+        Ok(installed)
+    }
+
     /// The release `current` points at.
     ///
     /// # Errors
@@ -138,14 +152,25 @@ impl Activator {
     }
 
     /// Brings `to`, which must be staged, as must `from`: every way back goes there. What runs may
-    /// be a third one, on a host that missed a rollout.
+    /// be a third one, on a host that missed a rollout; where it is `to` already, and answers,
+    /// nothing is stopped.
     ///
-    /// Ends with `to` serving and [`Outcome::Baking`], or back.
-    pub fn activate(&self, attempt: Attempt, from: Option<Digest>, to: Digest) -> Outcome {
-        let ends = match self.ends(attempt, from, &to).and_then(|ends| {
+    /// Ends with `to` serving and [`Outcome::Baking`], or back. Asked again for the attempt that was
+    /// the last one, it answers again and does nothing.
+    pub fn activate(&self, attempt: u64, from: Option<Digest>, to: Digest) -> Outcome {
+        match self.answer_again(attempt, from, to) {
+            Ok(Some(outcome)) => return outcome,
+            Ok(None) => {}
+            Err(error) => {
+                let note = error.to_string();
+                return Outcome::Reverted { cause: Cause::Host, note };
+            }
+        }
+        let ends = self.ends(attempt, from, &to).and_then(|ends| {
             self.verify_ends(&ends)?;
             Ok(ends)
-        }) {
+        });
+        let ends = match ends {
             Ok(ends) => ends,
             Err(Failure { cause, note }) => {
                 // Nothing was touched: what ran runs. Told again after a restart, if it can be
@@ -161,7 +186,31 @@ impl Activator {
         }
     }
 
-    fn ends(&self, attempt: Attempt, from: Option<Digest>, to: &Digest) -> Result<Ends, Failure> {
+    /// The end that this very attempt has come to already.
+    fn answer_again(
+        &self,
+        attempt: u64,
+        from: Option<Digest>,
+        to: Digest,
+    ) -> Result<Option<Outcome>, JournalError> {
+        let Some(last) = Journal::load(&*self.disk, &self.journal)? else { return Ok(None) };
+        if (last.attempt, last.from, last.to) != (attempt, from, to) {
+            return Ok(None);
+        }
+        Ok(match last.step {
+            Step::Baking | Step::Committed => Some(Outcome::Baking),
+            Step::Reverted { cause, note } => Some(Outcome::Reverted { cause, note }),
+            Step::RevertFailed { cause, note } => Some(Outcome::RevertFailed { cause, note }),
+            // Left in the middle, and not recovered: from the start.
+            Step::Staged
+            | Step::Stopped
+            | Step::Swapped
+            | Step::Started
+            | Step::Reverting { .. } => None,
+        })
+    }
+
+    fn ends(&self, attempt: u64, from: Option<Digest>, to: &Digest) -> Result<Ends, Failure> {
         let read = |id: &Digest| {
             layout::installed(&*self.disk, &self.paths, id)
                 .map_err(|error| Failure::host(error.to_string()))
@@ -190,9 +239,14 @@ impl Activator {
 
     fn forward(&self, ends: &Ends) -> Result<(), Failure> {
         let to = &ends.to;
-        self.write(ends, Step::Staged)?;
         let running = self.current().map_err(|error| Failure::host(error.to_string()))?;
         let leaving = running.as_ref().map(|running| &running.release.version);
+        if let Some(running) = running.as_ref().filter(|running| running.id == to.id)
+            && self.services.ready(self.call(running, None, Way::Forward)).is_ok()
+        {
+            return self.write(ends, Step::Baking);
+        }
+        self.write(ends, Step::Staged)?;
         if let Some(running) = &running {
             self.services.stop(self.call(running, leaving, Way::Forward))?;
         }
@@ -210,14 +264,13 @@ impl Activator {
     /// # Errors
     ///
     /// [`CommitError`]: another attempt, not baking, or the journal cannot be written.
-    pub fn commit(&self, attempt: Attempt) -> Result<(), CommitError> {
+    pub fn commit(&self, attempt: u64) -> Result<(), CommitError> {
         let not_baking = |is: String| CommitError::NotBaking { attempt, is };
         let Some(mut journal) = Journal::load(&*self.disk, &self.journal)? else {
             return Err(not_baking("this service was never activated".to_owned()));
         };
         if journal.attempt != attempt {
-            let Attempt { rollout, number } = journal.attempt;
-            return Err(not_baking(format!("the last one is attempt {number} of {rollout}")));
+            return Err(not_baking(format!("the last one is attempt {}", journal.attempt)));
         }
         match journal.step {
             Step::Committed => return Ok(()),
@@ -233,47 +286,44 @@ impl Activator {
 // --- impl Activator: back ---
 
 impl Activator {
-    /// Takes the host back to `from`: the bake failed, or the fleet goes back, also after a commit.
+    /// Goes back to `to` (none: stops what runs and removes `current`), from whatever there is: in
+    /// the bake, after a commit, after a way back that failed. Where `to` serves, nothing is done.
     ///
-    /// Asked twice for one attempt, it answers twice and goes back once.
-    pub fn revert(
-        &self,
-        attempt: Attempt,
-        from: Option<Digest>,
-        cause: Cause,
-        note: String,
-    ) -> Outcome {
+    /// # Errors
+    ///
+    /// It does not serve, and a person is needed: why.
+    pub fn revert(&self, attempt: u64, to: Option<Digest>) -> Result<(), String> {
         let last = Journal::load(&*self.disk, &self.journal).unwrap_or_else(|error| {
             tracing::error!(%error, "going back without a journal");
             None
         });
-        let current = match self.current() {
-            Ok(current) => current.map(|current| current.id),
-            Err(error) => return Outcome::RevertFailed { cause, note: and(&note, error) },
+        let current = self.current().map_err(|error| error.to_string())?;
+        let leaving = match (&current, &last) {
+            (Some(current), _) => Some(current.id),
+            (None, Some(last)) => Some(last.to),
+            (None, None) => to,
         };
-        let (to, last) = match last {
-            Some(last) if last.attempt == attempt => (Some(last.to), Some(last.step)),
-            // This attempt stopped nothing here: there is no way to go, or no journal.
-            _ if current == from => return Outcome::Reverted { cause, note },
-            _ => (current, None),
-        };
-        if let Some(Step::Reverted { cause, note }) = last
-            && current == from
+        let there = current.as_ref().map(|current| current.id) == to;
+        let serves =
+            |current: &Installed| self.services.ready(self.call(current, None, Way::Back)).is_ok();
+        if there
+            && last.is_none_or(|last| last.step.is_settled())
+            && current.as_ref().is_none_or(serves)
         {
-            return Outcome::Reverted { cause, note };
+            return Ok(());
         }
-        let Some(to) = to else {
-            // Nothing is deployed, and nothing is on record.
-            let missing = "nothing is deployed here, not even what to go back to";
-            return Outcome::RevertFailed { cause, note: and(&note, missing) };
-        };
-        self.verified_back(attempt, from, to, cause, note)
+        let Some(leaving) = leaving else { return Ok(()) };
+        let note = String::new();
+        match self.verified_back(attempt, to, leaving, Cause::Fleet, note) {
+            Outcome::RevertFailed { note, .. } => Err(note),
+            Outcome::Baking | Outcome::Reverted { .. } => Ok(()),
+        }
     }
 
     /// The way back, if there is a whole release to go back to.
     fn verified_back(
         &self,
-        attempt: Attempt,
+        attempt: u64,
         from: Option<Digest>,
         to: Digest,
         cause: Cause,
@@ -372,108 +422,30 @@ impl Activator {
     }
 }
 
-// --- impl Activator: recovery ---
-
-impl Activator {
-    /// To be called once when the agent starts, before anything else: finishes what was under way.
-    ///
-    /// From the journal and `current` alone, offline. An attempt that was not baking yet, or that
-    /// baked when the machine went down, goes back; one that bakes on in a service that outlived
-    /// the agent is left to it. After a boot a settled service is started. None: this service was
-    /// never activated here.
-    ///
-    /// # Errors
-    ///
-    /// [`JournalError`]: nothing is touched then.
-    pub fn recover(&self) -> Result<Option<Standing>, JournalError> {
-        if let Err(failure) = self.services.end_left_over(&self.paths) {
-            tracing::error!(note = failure.note, "going on all the same");
-        }
-        let Some(journal) = Journal::load(&*self.disk, &self.journal)? else { return Ok(None) };
-        let booted = journal.boot != self.boot;
-        let at_to = self
-            .current()
-            .is_ok_and(|current| current.is_some_and(|current| current.id == journal.to));
-        let Journal { attempt, from, to, ref step, .. } = journal;
-        let back = |cause, note| Phase::after(self.verified_back(attempt, from, to, cause, note));
-        let mut down = None;
-        let phase = match step.clone() {
-            Step::Staged | Step::Stopped | Step::Swapped | Step::Started => {
-                let what = if booted { "the machine went down" } else { "the agent was killed" };
-                back(Cause::Host, format!("{what} in the middle of it (step {})", step.name()))
-            }
-            Step::Baking if booted => {
-                back(Cause::Host, "the machine went down in the bake".to_owned())
-            }
-            Step::Baking if !at_to => {
-                back(Cause::Host, "`current` was moved during the bake".to_owned())
-            }
-            Step::Reverting { cause, note } => back(cause, note),
-            Step::RevertFailed { cause, note } if booted => back(cause, note),
-            Step::RevertFailed { cause, note } => Phase::RevertFailed { cause, note },
-            Step::Baking => Phase::Baking,
-            settled @ (Step::Committed | Step::Reverted { .. }) => {
-                if booted {
-                    down = self.start_after_boot(journal);
-                }
-                match settled {
-                    Step::Reverted { cause, note } => Phase::Reverted { cause, note },
-                    _ => Phase::Committed,
-                }
-            }
-        };
-        Ok(Some(Standing { attempt, from, to, phase, down }))
-    }
-
-    /// Starts what `current` points at; else why it does not run.
-    fn start_after_boot(&self, mut journal: Journal) -> Option<String> {
-        let started =
-            self.current().map_err(|error| Failure::host(error.to_string())).and_then(|current| {
-                let Some(current) = current else { return Ok(()) };
-                let call = self.call(&current, None, Way::Forward);
-                let started = self.services.start(call);
-                // Something else may have started it before the agent.
-                if started.is_err() && current.release.health.http.is_none() {
-                    return started;
-                }
-                self.services.ready(call)
-            });
-        journal.boot.clone_from(&self.boot);
-        self.note(&journal);
-        started.err().map(|failure| failure.note)
-    }
-}
-
-impl Phase {
-    fn after(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Baking => Self::Baking,
-            Outcome::Reverted { cause, note } => Self::Reverted { cause, note },
-            Outcome::RevertFailed { cause, note } => Self::RevertFailed { cause, note },
-        }
-    }
-}
-
 // --- impl Activator: removing, small parts ---
 
 impl Activator {
-    /// Removes releases that nothing needs; returns the fate of each, for people. What `current`
-    /// and the journal name always stays. Nothing of the service may be being staged meanwhile.
+    /// Removes releases that nothing needs; returns the fate of each, for people. `pinned`: what
+    /// rollouts need. What `current` and the journal name stays without being named.
     ///
     /// # Errors
     ///
     /// What cannot be read, or the first thing that cannot be removed. Nothing is removed where
-    /// it is not known what is in use.
+    /// it is not known what is in use, or while something is being staged.
     pub fn collect_garbage(
         &self,
-        mut in_use: InUse,
+        pinned: BTreeSet<Digest>,
         keep_releases: usize,
     ) -> Result<Vec<(Digest, Fate)>, CollectError> {
-        in_use.current = self.current()?.map(|current| current.id);
-        if let Some(journal) = Journal::load(&*self.disk, &self.journal)? {
-            in_use.from.extend(journal.from);
-            in_use.to.insert(journal.to);
-        }
+        // Not waited for: a way back may be next in line.
+        let Ok(_turn) = self.paths.turn.try_lock() else { return Err(CollectError::Staging) };
+        let journal = Journal::load(&*self.disk, &self.journal)?;
+        let in_use = InUse {
+            current: self.current()?.map(|current| current.id),
+            from: journal.as_ref().and_then(|journal| journal.from),
+            to: journal.as_ref().map(|journal| journal.to),
+            pinned,
+        };
         Ok(collect::collect(&*self.disk, &self.paths, &in_use, keep_releases)?)
     }
 
@@ -515,6 +487,8 @@ impl Activator {
 /// Why releases could not be removed.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
+    #[error("a release is being staged: later")]
+    Staging,
     #[error(transparent)]
     Layout(#[from] LayoutError),
     #[error(transparent)]

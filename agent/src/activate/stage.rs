@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 use durable::{Disk as _, RealDisk, ReplaceError, replace};
 use pack::UnpackError;
@@ -71,6 +72,7 @@ pub fn stage(
     }
     let manifest = Manifest::parse(manifest_bytes)
         .map_err(|source| StageError::Manifest { id: *id, source })?;
+    let _turn = paths.turn.lock().unwrap_or_else(PoisonError::into_inner);
     for path in [paths.releases(), paths.shared()] {
         RealDisk.create_dir_all(&path).map_err(|source| StageError::Write { path, source })?;
     }

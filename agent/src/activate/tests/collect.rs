@@ -20,12 +20,12 @@ fn r29_fates_table() {
     let all = list(&*host.disk, &paths()).unwrap();
     let in_use = InUse {
         current: Some(ids[0]),
-        from: [ids[0], ids[1]].into(),
-        to: [ids[5]].into(),
-        stable: Some(ids[2]),
+        from: Some(ids[1]),
+        to: Some(ids[5]),
+        pinned: [ids[0], ids[2]].into(),
     };
     let fate = |keep| fates(&all, &in_use, keep).into_iter().map(|(_, fate)| fate).collect();
-    let first_three = [Fate::Current, Fate::From, Fate::Stable];
+    let first_three = [Fate::Current, Fate::From, Fate::Pinned];
     let cases: [(usize, [Fate; 3]); 3] = [
         (2, [Fate::Remove, Fate::Recent, Fate::To]),
         (3, [Fate::Recent, Fate::Recent, Fate::To]),
@@ -35,7 +35,7 @@ fn r29_fates_table() {
         let got: Vec<_> = fate(keep);
         assert_eq!(got, [first_three, last_three].concat(), "keep_releases = {keep}");
     }
-    assert_eq!(Fate::From.to_string(), "stays: a way back goes there");
+    assert_eq!(Fate::From.to_string(), "stays: the way back goes there");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn r29_what_runs_and_the_way_back_stay_without_being_named() {
     for version in ["4", "5"] {
         host.install(version, Behaviour::Good);
     }
-    let fates = host.activator.collect_garbage(InUse::default(), 2).unwrap();
+    let fates = host.activator.collect_garbage(BTreeSet::new(), 2).unwrap();
     assert_eq!(fates.len(), 5);
     assert_eq!(versions(&host), ["2", "3", "4", "5"], "3 runs, 2 is its from, 4 and 5 are new");
     assert!(!names(&host).iter().any(|name| name.starts_with(&Digest::of(b"1").to_string())));
@@ -60,7 +60,7 @@ fn r29_nothing_goes_while_it_is_unknown_what_runs() {
         host.install(version, Behaviour::Good);
     }
     host.disk.create(&paths().current(), b"").unwrap();
-    assert!(host.activator.collect_garbage(InUse::default(), 2).is_err());
+    assert!(host.activator.collect_garbage(BTreeSet::new(), 2).is_err());
     assert_eq!(versions(&host).len(), 3);
 }
 
@@ -73,7 +73,7 @@ fn r29_power_cut_before_every_step_of_a_removal() {
         }
         host
     };
-    let collect = |host: &Host| host.activator.collect_garbage(InUse::default(), 2);
+    let collect = |host: &Host| host.activator.collect_garbage(BTreeSet::new(), 2);
     let host = begin();
     let start = host.disk.steps();
     collect(&host).unwrap();

@@ -6,7 +6,7 @@ mod crash;
 mod paths;
 mod real;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -31,6 +31,8 @@ struct Machine {
     running: Option<Digest>,
     behaviours: BTreeMap<Digest, Behaviour>,
     calls: Vec<String>,
+    /// What has answered its check.
+    answered: BTreeSet<Digest>,
     /// The agent dies in the call with this index; whether what it asked for still happens.
     dies_in: Option<(usize, bool)>,
     dead: bool,
@@ -42,6 +44,12 @@ struct SimServices {
 }
 
 impl SimServices {
+    /// Commands may well go through `current`: it points at the release whose command it is.
+    fn assert_current(&self, id: &Digest) {
+        let link = self.disk.read_link(&paths().current()).unwrap();
+        assert_eq!(link, layout::target(id));
+    }
+
     /// Does `change` to the machine, unless agent or power is gone.
     fn call(
         &self,
@@ -90,6 +98,7 @@ impl Services for SimServices {
     fn start(&self, call: Call<'_>) -> Result<(), Failure> {
         let id = call.release.id;
         self.call("start", call, |machine| {
+            self.assert_current(&id);
             if machine.behaviours[&id] == Behaviour::StartFails {
                 return Err(Failure::release("start exited 1"));
             }
@@ -106,6 +115,7 @@ impl Services for SimServices {
     fn stop(&self, call: Call<'_>) -> Result<(), Failure> {
         let id = call.release.id;
         self.call("stop", call, |machine| {
+            self.assert_current(&id);
             if machine.running == Some(id) && machine.behaviours[&id] == Behaviour::StopFails {
                 return Err(Failure::host("stop exited 1"));
             }
@@ -118,6 +128,7 @@ impl Services for SimServices {
         let id = call.release.id;
         self.call("ready", call, |machine| match machine.running {
             Some(running) if running == id && machine.behaviours[&id] != Behaviour::NeverReady => {
+                machine.answered.insert(id);
                 Ok(())
             }
             _ => Err(Failure::release("not ready within 30 s")),
@@ -181,7 +192,7 @@ impl Host {
     fn settle_on(&self, version: &str) -> Digest {
         let id = self.install(version, Behaviour::Good);
         let from = self.current();
-        let attempt = attempt(&format!("setup {version}"), 1);
+        let attempt = list(&*self.disk, &paths()).unwrap().len() as u64;
         assert_eq!(self.activator.activate(attempt, from, id), Outcome::Baking);
         self.activator.commit(attempt).unwrap();
         self.disk.settle();
@@ -216,6 +227,7 @@ impl Host {
         let machine = Machine {
             behaviours: self.behaviours(),
             running: self.running(),
+            answered: self.services.machine.lock().unwrap().answered.clone(),
             ..Machine::default()
         };
         let boot = self.activator.boot.clone();
@@ -234,9 +246,8 @@ fn paths() -> Paths {
     Paths::new(Path::new("/srv"), &"web".parse().unwrap())
 }
 
-fn attempt(rollout: &str, number: u32) -> Attempt {
-    Attempt { rollout: Digest::of(rollout.as_bytes()), number }
-}
+/// Number of the attempt that a test is about: later than any of [`Host::settle_on`].
+const ATTEMPT: u64 = 100;
 
 fn content(artifact: &Digest) -> Vec<u8> {
     format!("content of {artifact:#}").into_bytes()

@@ -14,13 +14,13 @@ fn r22_forward_in_order() {
     let from = host.settle_on("1");
     host.calls();
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
     assert_eq!(host.calls(), ["stop 1 forward", "start 2 forward", "ready 2 forward"]);
     assert_eq!((host.current(), host.running()), (Some(to), Some(to)));
     let link = host.disk.read_link(Path::new("/srv/web/current")).unwrap();
     assert_eq!(link, Path::new("releases").join(to.to_string()), "relative");
-    host.activator.commit(attempt("r", 1)).unwrap();
-    host.activator.commit(attempt("r", 1)).expect("asked twice, done once");
+    host.activator.commit(ATTEMPT).unwrap();
+    host.activator.commit(ATTEMPT).expect("asked twice, done once");
 }
 
 #[test]
@@ -33,14 +33,14 @@ fn r22_a_bad_release_goes_back_the_same_way() {
         let from = host.settle_on("1");
         host.calls();
         let to = host.install("2", behaviour);
-        let outcome = host.activator.activate(attempt("r", 1), Some(from), to);
+        let outcome = host.activator.activate(ATTEMPT, Some(from), to);
         assert_eq!(outcome, release_failure(note), "{behaviour:?}");
         let mut expected = vec!["stop 1 forward", "start 2 forward"];
         expected.extend(ready);
         expected.extend(["stop 2 back", "start 1 back", "ready 1 back"]);
         assert_eq!(host.calls(), expected, "{behaviour:?}");
         assert_eq!((host.current(), host.running()), (Some(from), Some(from)), "{behaviour:?}");
-        let error = host.activator.commit(attempt("r", 1)).unwrap_err().to_string();
+        let error = host.activator.commit(ATTEMPT).unwrap_err().to_string();
         assert!(error.ends_with("is not baking: it is reverted"), "{error}");
     }
 }
@@ -50,7 +50,7 @@ fn r25_a_bad_first_deployment_leaves_nothing() {
     for behaviour in BAD {
         let host = Host::new();
         let to = host.install("1", behaviour);
-        let outcome = host.activator.activate(attempt("r", 1), None, to);
+        let outcome = host.activator.activate(ATTEMPT, None, to);
         assert!(matches!(outcome, Outcome::Reverted { cause: Cause::Release, .. }), "{outcome:?}");
         assert_eq!((host.current(), host.running()), (None, None), "{behaviour:?}");
         assert_eq!(host.calls().last().unwrap(), "stop 1 back", "{behaviour:?}");
@@ -60,37 +60,73 @@ fn r25_a_bad_first_deployment_leaves_nothing() {
 }
 
 #[test]
-fn a_revert_from_the_bake_and_after_a_commit() {
+fn a_way_back_from_the_bake_and_after_a_commit() {
     for committed in [false, true] {
         let host = Host::new();
         let from = host.settle_on("1");
         let to = host.install("2", Behaviour::Good);
-        assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+        assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
         if committed {
-            host.activator.commit(attempt("r", 1)).unwrap();
+            host.activator.commit(ATTEMPT).unwrap();
         }
         host.calls();
-        let revert = |note: &str| {
-            host.activator.revert(attempt("r", 1), Some(from), Cause::Release, note.to_owned())
-        };
-        assert_eq!(revert("500 three times in a row"), release_failure("500 three times in a row"));
+        host.activator.revert(ATTEMPT + 1, Some(from)).unwrap();
         assert_eq!(host.calls(), ["stop 2 back", "start 1 back", "ready 1 back"]);
         assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
-        // Asked again, say after a restart: the same answer, and nothing is done.
-        assert_eq!(revert("again"), release_failure("500 three times in a row"));
-        assert_eq!(host.calls(), [""; 0]);
+        // Asked again, say after a restart: it serves, so nothing is done.
+        host.activator.revert(ATTEMPT + 1, Some(from)).unwrap();
+        assert_eq!(host.calls(), ["ready 1 back"]);
     }
 }
 
 #[test]
-fn a_revert_of_what_was_never_begun_stops_nothing() {
+fn a_way_back_to_what_serves_stops_nothing() {
     let host = Host::new();
+    host.activator.revert(ATTEMPT, None).expect("nothing is deployed, as asked");
     let from = host.settle_on("1");
     host.calls();
-    let outcome =
-        host.activator.revert(attempt("r", 1), Some(from), Cause::Fleet, "aborted".to_owned());
-    assert_eq!(outcome, Outcome::Reverted { cause: Cause::Fleet, note: "aborted".to_owned() });
+    host.activator.revert(ATTEMPT, Some(from)).unwrap();
+    assert_eq!(host.calls(), ["ready 1 back"]);
+    // But one that does not answer is started anew.
+    host.services.machine.lock().unwrap().running = None;
+    host.activator.revert(ATTEMPT, Some(from)).unwrap();
+    assert_eq!(host.running(), Some(from));
+}
+
+#[test]
+fn an_attempt_asked_for_again_answers_again() {
+    let host = Host::new();
+    let from = host.settle_on("1");
+    let to = host.install("2", Behaviour::Good);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    host.calls();
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
     assert_eq!(host.calls(), [""; 0]);
+    let bad = host.install("3", Behaviour::StartFails);
+    let outcome = host.activator.activate(ATTEMPT + 1, Some(from), bad);
+    assert_eq!(outcome, release_failure("start exited 1"));
+    host.calls();
+    assert_eq!(host.activator.activate(ATTEMPT + 1, Some(from), bad), outcome);
+    assert_eq!(host.calls(), [""; 0]);
+    // Another attempt tries again.
+    assert_eq!(host.activator.activate(ATTEMPT + 2, Some(from), bad), outcome);
+    assert_eq!(host.calls()[..2], ["stop 1 forward", "start 3 forward"]);
+}
+
+#[test]
+fn what_serves_already_is_not_stopped() {
+    let host = Host::new();
+    let to = host.settle_on("1");
+    let from = host.install("0", Behaviour::Good);
+    host.calls();
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.calls(), ["ready 1 forward"]);
+    host.activator.revert(ATTEMPT + 1, Some(from)).expect("and it can go back");
+    assert_eq!(host.running(), Some(from));
+    // Where it is there and does not answer, it is started.
+    host.services.machine.lock().unwrap().running = None;
+    assert_eq!(host.activator.activate(ATTEMPT + 2, Some(to), from), Outcome::Baking);
+    assert_eq!(host.running(), Some(from));
 }
 
 #[test]
@@ -100,7 +136,7 @@ fn a_host_that_missed_a_rollout_goes_back_to_from() {
     let from = host.install("2", Behaviour::Good);
     let to = host.install("3", Behaviour::NeverReady);
     host.calls();
-    let outcome = host.activator.activate(attempt("r", 1), Some(from), to);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
     assert_eq!(outcome, release_failure("not ready within 30 s"));
     assert_eq!(host.calls()[0], "stop 1 forward", "by the stop command of what ran");
     assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
@@ -150,7 +186,7 @@ fn r22_nothing_is_stopped_unless_both_trees_are_whole() {
         let to = host.install("2", Behaviour::Good);
         host.calls();
         let (wanted_from, wanted_to) = prepare(&host, from, to);
-        match host.activator.activate(attempt("r", 1), Some(wanted_from), wanted_to) {
+        match host.activator.activate(ATTEMPT, Some(wanted_from), wanted_to) {
             Outcome::Reverted { cause: Cause::Host, note } => {
                 assert!(note.contains(expected), "{case}: {note}");
             }
@@ -168,7 +204,7 @@ fn an_old_release_that_does_not_stop_stays() {
     host.services.machine.lock().unwrap().behaviours.insert(from, Behaviour::StopFails);
     host.calls();
     let to = host.install("2", Behaviour::Good);
-    let outcome = host.activator.activate(attempt("r", 1), Some(from), to);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
     let note = "stop exited 1".to_owned();
     assert_eq!(outcome, Outcome::Reverted { cause: Cause::Host, note }, "it still answers");
     let expected = ["stop 1 forward", "stop 1 back", "start 1 back", "ready 1 back"];
@@ -181,18 +217,17 @@ fn a_new_release_that_neither_serves_nor_stops_needs_a_person() {
     let host = Host::new();
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
     host.services.machine.lock().unwrap().behaviours.insert(to, Behaviour::StopFails);
-    let revert =
-        || host.activator.revert(attempt("r", 1), Some(from), Cause::Release, "500".to_owned());
-    let note = "500; going back: the port is taken".to_owned();
-    assert_eq!(revert(), Outcome::RevertFailed { cause: Cause::Release, note: note.clone() });
+    let revert = || host.activator.revert(ATTEMPT + 1, Some(from));
+    let note = "going back: the port is taken".to_owned();
+    assert_eq!(revert(), Err(note.clone()));
     assert_eq!(host.current(), Some(from), "whole, though it does not run");
     // A restart of the agent changes nothing; mended by hand, it can be asked again.
     let standing = host.activator.recover().unwrap().unwrap();
-    assert_eq!(standing.phase, Phase::RevertFailed { cause: Cause::Release, note });
+    assert_eq!(standing.phase, Phase::RevertFailed { cause: Cause::Fleet, note });
     host.services.machine.lock().unwrap().running = None;
-    assert_eq!(revert(), release_failure("500"));
+    assert_eq!(revert(), Ok(()));
     assert_eq!(host.running(), Some(from));
 }
 
@@ -200,10 +235,10 @@ fn a_new_release_that_neither_serves_nor_stops_needs_a_person() {
 fn a_first_deployment_that_does_not_stop_keeps_current() {
     let host = Host::new();
     let to = host.install("1", Behaviour::Good);
-    assert_eq!(host.activator.activate(attempt("r", 1), None, to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, None, to), Outcome::Baking);
     host.services.machine.lock().unwrap().behaviours.insert(to, Behaviour::StopFails);
-    let outcome = host.activator.revert(attempt("r", 1), None, Cause::Release, "500".to_owned());
-    assert!(matches!(outcome, Outcome::RevertFailed { .. }), "{outcome:?}");
+    let error = host.activator.revert(ATTEMPT + 1, None).unwrap_err();
+    assert!(error.contains("stop exited 1"), "{error}");
     assert_eq!(host.current(), Some(to), "so that its stop command can be found again");
 }
 
@@ -211,12 +246,11 @@ fn a_first_deployment_that_does_not_stop_keeps_current() {
 fn only_the_attempt_that_bakes_can_be_committed() {
     let host = Host::new();
     let text = |attempt| host.activator.commit(attempt).unwrap_err().to_string();
-    assert!(text(attempt("r", 1)).ends_with("this service was never activated"));
+    assert!(text(ATTEMPT).ends_with("this service was never activated"));
     let to = host.install("1", Behaviour::Good);
-    assert_eq!(host.activator.activate(attempt("r", 1), None, to), Outcome::Baking);
-    assert!(text(attempt("r", 2)).contains("the last one is attempt 1 of "));
-    assert!(text(attempt("other", 1)).contains("the last one is attempt 1 of "));
-    host.activator.commit(attempt("r", 1)).unwrap();
+    assert_eq!(host.activator.activate(ATTEMPT, None, to), Outcome::Baking);
+    assert!(text(ATTEMPT + 1).ends_with("the last one is attempt 100"));
+    host.activator.commit(ATTEMPT).unwrap();
 }
 
 // --- restarts ---
@@ -227,18 +261,13 @@ fn a_service_that_outlives_the_agent_bakes_on() {
     assert_eq!(host.activator.recover().unwrap(), None, "never activated");
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
     let host = host.after_kill();
-    let expected = Standing {
-        attempt: attempt("r", 1),
-        from: Some(from),
-        to,
-        phase: Phase::Baking,
-        down: None,
-    };
+    let expected =
+        Standing { attempt: ATTEMPT, from: Some(from), to, phase: Phase::Baking, down: None };
     assert_eq!(host.activator.recover().unwrap(), Some(expected));
     assert_eq!(host.calls(), [""; 0], "nothing is touched");
-    host.activator.commit(attempt("r", 1)).unwrap();
+    host.activator.commit(ATTEMPT).unwrap();
 }
 
 #[test]
@@ -246,7 +275,7 @@ fn r19_a_boot_in_the_bake_goes_back() {
     let host = Host::new();
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
     let host = host.after_power_cut(0, "boot 2");
     let standing = host.activator.recover().unwrap().unwrap();
     let note = "the machine went down in the bake".to_owned();
@@ -277,7 +306,7 @@ fn a_moved_current_is_no_bake() {
     let host = Host::new();
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
     replace_link(&*host.disk, &paths().current(), &layout::target(&from)).unwrap();
     // The release that runs is stopped by the command of another: it takes down what it finds.
     let standing = host.after_kill().activator.recover().unwrap().unwrap();
@@ -289,7 +318,7 @@ fn r22_after_a_boot_a_damaged_from_is_not_started() {
     let host = Host::new();
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(attempt("r", 1), Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
     host.disk.write_at(&paths().release(&from).join("a"), 0, b"edited").unwrap();
     host.disk.settle();
     let host = host.after_power_cut(0, "boot 2");

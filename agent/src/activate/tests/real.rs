@@ -1,1 +1,305 @@
-//! Real processes.
+//! The real thing: packed trees, real files, `/bin/sh`, a real HTTP answer.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use durable::RealDisk;
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::services::{Shell, Variables};
+
+/// A host with a service that is a `sleep`, and what stands for its HTTP side.
+struct Ground {
+    dir: tempfile::TempDir,
+    runtime: Runtime,
+    paths: Paths,
+    /// Answers 200 for as long as the service's process is there.
+    address: SocketAddr,
+}
+
+/// What stands in a release: scripts, so that nothing has to be built.
+const START: &str = r#"#!/bin/sh
+set -e
+test -z "$FAIL"
+echo "$SWELL_RELEASE from=${SWELL_FROM-none} $SWELL_DIRECTION" >> "$SWELL_SHARED/started"
+sleep 600 &
+echo $! > "$SWELL_SHARED/pid"
+"#;
+const STOP: &str = r#"#!/bin/sh
+test -f "$SWELL_SHARED/pid" || exit 0
+kill "$(cat "$SWELL_SHARED/pid")" 2>/dev/null
+rm "$SWELL_SHARED/pid"
+"#;
+
+impl Ground {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths::new(&dir.path().join("srv"), &"web".parse().unwrap());
+        fs::create_dir_all(paths.shared()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        fs::write(paths.env(), format!("LISTEN={address}\n")).unwrap();
+        let pid = paths.shared().join("pid");
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let _ = stream.read(&mut [0; 1_024]);
+                let status = if pid.exists() { "200 OK" } else { "503 Down" };
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self { dir, runtime, paths, address }
+    }
+
+    fn activator(&self) -> Activator {
+        let state = self.dir.path().join("state");
+        let shell = Shell::new(&state, self.runtime.handle().clone()).unwrap();
+        let boot = crate::services::boot_id();
+        Activator::new(Arc::new(RealDisk), Arc::new(shell), self.paths.clone(), &state, boot)
+    }
+
+    /// Packs and stages a version.
+    fn stage(&self, version: &str, start: &str) -> Result<Digest, StageError> {
+        let (release, manifest, data) = self.packed(version, start);
+        let id = Digest::of(version.as_bytes());
+        let mut piece = pieces(&manifest, &data);
+        stage(&self.paths, &id, &release, &manifest.to_bytes(), &mut piece)?;
+        Ok(id)
+    }
+
+    fn packed(&self, version: &str, start: &str) -> (Release, Manifest, Vec<u8>) {
+        let source = self.dir.path().join(format!("source-{version}"));
+        fs::create_dir_all(source.join("bin")).unwrap();
+        for (name, text) in [("bin/start", start), ("bin/stop", STOP), ("VERSION", version)] {
+            fs::write(source.join(name), text).unwrap();
+        }
+        let mut data = Vec::new();
+        let manifest = pack::pack(&source, &mut data, &mut |_| {}).unwrap();
+        let (_, mut signed, _) = release(version);
+        signed.artifact = pack::artifact_ref(&manifest);
+        signed.run.start = "sh bin/start".into();
+        signed.run.stop = "sh bin/stop".into();
+        signed.health.http = Some("http://${LISTEN}/healthz".into());
+        signed.health.ready_timeout_s = 1;
+        (signed, manifest, data)
+    }
+
+    fn started(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.paths.shared().join("started")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn current_version(&self) -> String {
+        fs::read_to_string(self.paths.current().join("VERSION")).unwrap()
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        if let Ok(pid) = fs::read_to_string(self.paths.shared().join("pid")) {
+            let _ = std::process::Command::new("kill").arg(pid.trim()).status();
+        }
+    }
+}
+
+/// Cuts the data of an artifact into its pieces.
+fn pieces<'a>(
+    manifest: &'a Manifest,
+    data: &'a [u8],
+) -> impl FnMut(u32) -> io::Result<Vec<u8>> + use<'a> {
+    move |index| {
+        let index = index as usize;
+        let before: u32 = manifest.pieces[..index].iter().map(|piece| piece.bytes).sum();
+        let start = before as usize;
+        Ok(data[start..start + manifest.pieces[index].bytes as usize].to_vec())
+    }
+}
+
+#[test]
+fn r22_forward_and_back_with_real_processes() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    let first = ground.stage("1", START).unwrap();
+    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    activator.commit(1).unwrap();
+    assert_eq!(ground.current_version(), "1");
+
+    let second = ground.stage("2", START).unwrap();
+    assert_eq!(activator.activate(2, Some(first), second), Outcome::Baking);
+    assert_eq!(ground.current_version(), "2");
+    // The agent starts anew; the service bakes on.
+    let activator = ground.activator();
+    let standing = activator.recover().unwrap().unwrap();
+    assert_eq!((standing.attempt, standing.phase), (2, Phase::Baking));
+    activator.revert(3, Some(first)).unwrap();
+    assert_eq!(ground.current_version(), "1");
+    assert_eq!(ground.started(), ["1 from=none forward", "2 from=1 forward", "1 from=2 back"]);
+}
+
+#[test]
+fn r23_a_failed_start_is_told_with_its_last_words() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    let first = ground.stage("1", START).unwrap();
+    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    activator.commit(1).unwrap();
+
+    let bad = ground.stage("2", "echo starting; echo 'no such table: users' >&2; exit 3").unwrap();
+    let note = "start exited 3: no such table: users".to_owned();
+    let expected = Outcome::Reverted { cause: Cause::Release, note };
+    assert_eq!(activator.activate(2, Some(first), bad), expected);
+    assert_eq!(ground.current_version(), "1");
+
+    // It starts, says so, and serves nothing.
+    let mute = ground.stage("3", "exit 0").unwrap();
+    let note = format!("http://{}/healthz: not ready within 1 s: 503", ground.address);
+    let expected = Outcome::Reverted { cause: Cause::Release, note };
+    assert_eq!(activator.activate(3, Some(first), mute), expected);
+    assert_eq!(ground.current_version(), "1");
+    let log = fs::read_to_string(ground.dir.path().join("state/logs/web.log")).unwrap();
+    assert!(log.contains("starting\nno such table: users\n"), "{log}");
+}
+
+#[test]
+fn settings_of_the_host_are_checked_before_anything_is_stopped() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    let first = ground.stage("1", START).unwrap();
+    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    let second = ground.stage("2", START).unwrap();
+    let env = ground.paths.env();
+    let cases = [
+        ("# nothing\n", "names ${LISTEN}, which is not set on this host"),
+        ("LISTEN\n", "shared/env line 1: must be NAME=VALUE"),
+    ];
+    for ((text, expected), attempt) in cases.into_iter().zip(2..) {
+        fs::write(&env, text).unwrap();
+        match activator.activate(attempt, Some(first), second) {
+            Outcome::Reverted { cause: Cause::Host, note } => {
+                assert!(note.contains(expected), "{note}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(ground.started(), ["1 from=none forward"], "it was left alone");
+    assert_eq!(ground.current_version(), "1");
+}
+
+#[test]
+fn r29_a_release_is_staged_once_and_mended_unless_it_runs() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    let id = ground.stage("1", START).unwrap();
+    let installed = activator.check_staged(&id).unwrap();
+    assert_eq!(installed.staged, 1);
+    // Staged again: nothing is fetched, nothing is written.
+    let (release, manifest, data) = ground.packed("1", START);
+    let mut no_piece = |index| panic!("piece {index} was asked for");
+    let again = stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut no_piece).unwrap();
+    assert_eq!(again, installed);
+
+    let edited = ground.paths.release(&id).join("VERSION");
+    let edit = || {
+        fs::remove_file(&edited).unwrap();
+        fs::write(&edited, "edited").unwrap();
+    };
+    edit();
+    assert!(activator.check_staged(&id).unwrap_err().starts_with("1 is not whole on disk: "));
+    let mut piece = pieces(&manifest, &data);
+    stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+    assert_eq!(fs::read_to_string(&edited).unwrap(), "1", "staged anew");
+
+    assert_eq!(activator.activate(1, None, id), Outcome::Baking);
+    edit();
+    let error = ground.stage("1", START).unwrap_err().to_string();
+    assert!(error.contains("runs and is not what was released"), "{error}");
+    assert_eq!(fs::read_to_string(&edited).unwrap(), "edited", "shown, not undone");
+}
+
+#[test]
+fn a_failed_staging_leaves_no_release() {
+    let ground = Ground::new();
+    let (release, manifest, _) = ground.packed("1", START);
+    let id = Digest::of(b"1");
+    let mut lost = |_| Err(io::Error::other("the connection broke"));
+    let error = stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut lost).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot unpack release {id}"));
+    assert!(!ground.paths.release(&id).exists());
+    assert!(ground.activator().check_staged(&id).is_err());
+    let other = [manifest.to_bytes(), b" ".to_vec()].concat();
+    let error = stage(&ground.paths, &id, &release, &other, &mut lost).unwrap_err();
+    assert!(matches!(error, StageError::OtherManifest { .. }), "{error}");
+    // What is left of it goes with the next clearing away.
+    ground.activator().collect_garbage(BTreeSet::new(), 5).unwrap();
+    assert_eq!(fs::read_dir(ground.paths.releases()).unwrap().count(), 0);
+    ground.stage("1", START).unwrap();
+}
+
+#[test]
+fn r29_old_releases_go_and_staging_is_left_alone() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    for version in ["1", "2", "3"] {
+        ground.stage(version, START).unwrap();
+    }
+    let paths = ground.paths.clone();
+    let (release, manifest, data) = ground.packed("4", START);
+    let mut whole = pieces(&manifest, &data);
+    let mut piece = |index| {
+        let busy = activator.collect_garbage(BTreeSet::new(), 2).unwrap_err().to_string();
+        assert_eq!(busy, "a release is being staged: later");
+        whole(index)
+    };
+    let id = Digest::of(b"4");
+    stage(&paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+    activator.collect_garbage(BTreeSet::new(), 2).unwrap();
+    let left: Vec<_> = list(&RealDisk, &paths).unwrap().into_iter().map(|one| one.staged).collect();
+    assert_eq!(left, [3, 4]);
+}
+
+#[test]
+fn a_command_left_by_a_killed_agent_is_ended() {
+    let ground = Ground::new();
+    let start = "echo $$ > \"$SWELL_SHARED/starting\"; sleep 600";
+    let id = ground.stage("1", start).unwrap();
+    let starting = ground.paths.shared().join("starting");
+    let shell =
+        Shell::new(&ground.dir.path().join("state"), ground.runtime.handle().clone()).unwrap();
+    let release = layout::installed(&RealDisk, &ground.paths, &id).unwrap();
+    let call = Call { paths: &ground.paths, release: &release, leaving: None, way: Way::Forward };
+    std::thread::scope(|scope| {
+        let stuck = scope.spawn(|| shell.start(call));
+        let end = Instant::now() + Duration::from_secs(20);
+        while !fs::read_to_string(&starting).is_ok_and(|pid| pid.ends_with('\n')) {
+            assert!(Instant::now() < end, "it starts");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // As by an agent started anew, which knows nothing but what is on disk.
+        shell.end_left_over(&ground.paths).unwrap();
+        let ended = stuck.join().unwrap().unwrap_err();
+        assert!(ended.note.contains("was killed by signal 9"), "{}", ended.note);
+    });
+}
+
+#[test]
+fn the_check_is_of_this_host() {
+    let ground = Ground::new();
+    let id = ground.stage("1", START).unwrap();
+    let release = layout::installed(&RealDisk, &ground.paths, &id).unwrap();
+    let call = Call { paths: &ground.paths, release: &release, leaving: None, way: Way::Forward };
+    let address = ground.address.to_string();
+    let expected = crate::health::Check::new(
+        &release.release.health,
+        &Variables::from([("LISTEN", address.as_str())]),
+    );
+    assert_eq!(Shell::check(call).unwrap(), expected.unwrap());
+}
