@@ -83,10 +83,13 @@ pub(crate) async fn artifacts(store: &Store, hearsay: &Hearsay) {
             let record = key.as_ref().and_then(|key| records.get(key));
             publish(hearsay, &progress_key(slot), record, slot < slots.1);
         }
-        time::sleep(PROGRESS_INTERVAL).await;
+        // The first piece of news goes out at once.
+        let pause = if records.is_empty() { Duration::ZERO } else { PROGRESS_INTERVAL };
+        let next = time::Instant::now() + pause;
         if changes.changed().await.is_err() {
             return;
         }
+        time::sleep_until(next).await;
     }
 }
 

@@ -262,23 +262,21 @@ impl Picker {
         }
     }
 
-    /// `peer` has not got a piece that it announced. Too often, and it is banned; returns whether.
+    /// `peer` has not got a piece that it announced. Returns whether that happened too often: it is
+    /// then to be banned ([`Self::wrong`]).
     pub fn denied(&mut self, peer: &HostId, piece: u32) -> bool {
         self.close(piece, peer);
         let wanted = self.is_wanted(piece);
         let Some(known) = self.peers.get_mut(peer) else { return false };
         known.denials += 1;
-        if known.denials > DENIALS_MAX {
-            self.wrong(peer);
-            return true;
-        }
+        let liar = known.denials > DENIALS_MAX;
         if known.holds.remove(piece) {
             known.useful -= u32::from(wanted);
             if !known.origin {
                 self.count_holder(piece, false);
             }
         }
-        false
+        liar
     }
 
     /// An ask ended without an answer (a stream reset, not a lost connection): the piece is wanted

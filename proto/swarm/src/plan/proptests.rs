@@ -89,6 +89,7 @@ impl World {
             Answer::Denied => {
                 self.open.remove(ask);
                 if self.picker.denied(peer, *piece) {
+                    self.picker.wrong(peer);
                     self.open.retain(|open| open.peer != *peer);
                 }
             }

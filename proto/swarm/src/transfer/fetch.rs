@@ -356,9 +356,13 @@ impl Driver {
     }
 
     fn asked(&mut self, ask: &Ask, outcome: Outcome) -> Result<(), FetchError> {
-        self.asks.remove(ask);
+        let given_up = self.asks.remove(ask).is_none();
         let now = Instant::now();
         let Ask { peer, piece } = ask;
+        if given_up && !matches!(outcome, Outcome::Stored { .. } | Outcome::NotKept(_)) {
+            // It ended while it was being cancelled, and was accounted for.
+            return Ok(());
+        }
         match outcome {
             Outcome::Stored { bytes } => {
                 self.moved_at = now;

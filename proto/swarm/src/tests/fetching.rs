@@ -1,0 +1,391 @@
+//! Artifacts over real QUIC, with peers that behave and peers that do not.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use net::{Connection, Handler, RecvStream, SendStream, frame};
+use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
+use tokio::time::timeout;
+
+use super::hub::{DEADLINE, HOSTS, Hub, Node, Setup, eventually, node};
+use super::kit::{Artifact, artifact, host_id};
+use crate::bits::Bits;
+use crate::store::Store;
+use crate::transfer::ask::{self, Answer, Source};
+use crate::{FetchError, Progress};
+
+/// Puts pieces of an artifact into a store.
+fn give(store: &Store, artifact: &Artifact, holds: impl Fn(u32) -> bool) {
+    let id = &artifact.about.id;
+    store.begin(id, &artifact.manifest).unwrap();
+    store.check(id).unwrap();
+    for (index, bytes) in (0..).zip(&artifact.pieces).filter(|(index, _)| holds(*index)) {
+        store.write_piece(id, index, bytes).unwrap();
+    }
+    store.flush(id).unwrap();
+}
+
+fn has_all(node: &Node, artifact: &Artifact) {
+    for (index, bytes) in (0..).zip(&artifact.pieces) {
+        let held = node.swarm.store().read_piece(&artifact.about.id, index).unwrap();
+        assert!(held.as_ref() == Some(bytes), "{}: piece {index}", node.name);
+    }
+}
+
+/// Fetches to the end, from the coordinator last; returns where it stood then.
+async fn fetch(node: &Node, artifact: &Artifact) -> Progress {
+    let handle = node.swarm.fetch(artifact.about, Some(host_id("admit")));
+    let progress = handle.progress();
+    let ended = timeout(DEADLINE, handle.done()).await;
+    let last = progress.borrow().clone();
+    ended.unwrap_or_else(|_| panic!("{} got stuck: {last:?}", node.name)).unwrap();
+    has_all(node, artifact);
+    last
+}
+
+/// Answers by a function of its own: what it returns follows the request.
+struct Answers<F>(F);
+
+enum Say {
+    Found(Found, Vec<u8>),
+    Have(Vec<u8>),
+}
+
+#[async_trait]
+impl<F: Fn(&SwarmRequest) -> Say + Send + Sync + 'static> Handler for Answers<F> {
+    async fn connection(&self, connection: Connection) {
+        let mut kept: Vec<(SendStream, RecvStream)> = Vec::new();
+        while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+            let request = frame::recv(&mut recv, SWARM_REQUEST_BYTES_MAX, DEADLINE).await.unwrap();
+            match (self.0)(&request) {
+                Say::Have(bitmap) => {
+                    let _ = frame::send(&mut send, &Have { bitmap }, 1 << 16, DEADLINE).await;
+                }
+                Say::Found(found, bytes) => {
+                    let _ = frame::send(&mut send, &found, 64, DEADLINE).await;
+                    let _ = frame::send_bytes(&mut send, &bytes, DEADLINE).await;
+                }
+            }
+            let _ = send.finish();
+            kept.push((send, recv));
+        }
+    }
+}
+
+fn yes(bytes: &[u8]) -> Say {
+    Say::Found(Found::Yes { bytes: bytes.len() as u64 }, bytes.to_vec())
+}
+
+/// A member that says it holds all of an artifact and answers for pieces with `piece`.
+fn impostor(
+    hub: &Hub,
+    name: &'static str,
+    artifact: &Arc<Artifact>,
+    piece: impl Fn(&Artifact, u32) -> Say + Send + Sync + 'static,
+) -> Node {
+    let held = artifact.clone();
+    let answers = Answers(move |request: &SwarmRequest| match request {
+        SwarmRequest::Have { .. } => {
+            let len = u32::try_from(held.pieces.len()).unwrap();
+            Say::Have(Bits::all(len).as_bytes().to_vec())
+        }
+        SwarmRequest::Blob { .. } => yes(&held.manifest),
+        SwarmRequest::Piece { index, .. } => piece(&held, *index),
+        _ => Say::Found(Found::No, vec![]),
+    });
+    let node = Setup { handler: Some(Arc::new(answers)), ..Setup::of(name) }.start(hub);
+    give(node.swarm.store(), artifact, |_| true);
+    node
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_an_origin_and_four_hosts() {
+    let (hub, artifact) = (Hub::default(), artifact(40, 300_000));
+    let origin = node(&hub, "admit");
+    give(origin.swarm.store(), &artifact, |_| true);
+    let hosts = ["one", "two", "three", "four"].map(|name| node(&hub, name));
+    let fetches = hosts.iter().map(|host| fetch(host, &artifact));
+    for progress in futures_join(fetches).await {
+        assert_eq!((progress.pieces, progress.of, progress.stall), (40, 40, None));
+        let bytes = progress.bytes_from_origin + progress.bytes_from_peers;
+        assert_eq!(bytes, artifact.about.bytes);
+        assert_eq!(progress.banned, []);
+    }
+    // A second fetch has nothing to do.
+    assert_eq!(fetch(&hosts[0], &artifact).await.bytes_from_origin, 0);
+}
+
+/// Polls all at once on this task.
+async fn futures_join<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    let mut pending: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
+    std::future::poll_fn(|context| {
+        for (future, done) in &mut pending {
+            if done.is_none()
+                && let std::task::Poll::Ready(value) = future.as_mut().poll(context)
+            {
+                *done = Some(value);
+            }
+        }
+        match pending.iter().all(|(_, done)| done.is_some()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+    pending.into_iter().filter_map(|(_, done)| done).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_a_peer_that_serves_wrong_bytes_is_dropped_and_named() {
+    type Lie = fn(&Artifact, u32) -> Say;
+    let lies: [(&str, Lie); 4] = [
+        ("flipped", |artifact, index| {
+            let mut bytes = artifact.pieces[index as usize].clone();
+            bytes[0] ^= 1;
+            yes(&bytes)
+        }),
+        ("another piece", |artifact, index| {
+            yes(&artifact.pieces[(index as usize + 1) % artifact.pieces.len()])
+        }),
+        ("cut short", |artifact, index| yes(&artifact.pieces[index as usize][1..])),
+        ("endless", |_, _| Say::Found(Found::Yes { bytes: u64::MAX }, vec![0; 1 << 16])),
+    ];
+    for (name, lie) in lies {
+        let (hub, artifact) = (Hub::default(), Arc::new(artifact(12, 50_000)));
+        let origin = node(&hub, "admit");
+        give(origin.swarm.store(), &artifact, |_| true);
+        let _liar = impostor(&hub, "liar", &artifact, lie);
+        let host = node(&hub, "one");
+        eventually("the liar announces", || host_announces(&host, "liar")).await;
+        let progress = fetch(&host, &artifact).await;
+        // The origin may be faster than the liar, and then nobody is found out; not here, where
+        // the liar holds everything and the origin is asked last.
+        assert_eq!(progress.banned, [host_id("liar")], "{name}");
+        assert_eq!(progress.bytes_from_peers, 0, "{name}: nothing of a liar counts");
+    }
+}
+
+fn host_announces(node: &Node, who: &str) -> bool {
+    let members = node.swarm.0.hearsay.members.borrow().clone();
+    let member = members.iter().find(|member| member.host == host_id(who));
+    member.is_some_and(|member| member.values.get("a/0").is_some_and(|text| text.contains("12")))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_bitmaps_and_manifests_are_refused() {
+    let (hub, artifact) = (Hub::default(), Arc::new(artifact(12, 10_000)));
+    let other = artifact.clone();
+    let answers = Answers(move |request: &SwarmRequest| match request {
+        SwarmRequest::Have { .. } => Say::Have(vec![0xff; 3_000]),
+        SwarmRequest::Blob { .. } => yes(&other.manifest[1..]),
+        _ => Say::Found(Found::No, vec![]),
+    });
+    let liar = Setup { handler: Some(Arc::new(answers)), ..Setup::of("liar") }.start(&hub);
+    give(liar.swarm.store(), &artifact, |_| true);
+    let host = node(&hub, "one");
+    eventually("the liar announces", || host_announces(&host, "liar")).await;
+    let handle = host.swarm.fetch(artifact.about, Some(host_id("admit")));
+    let mut progress = handle.progress();
+    let stalled = progress.wait_for(|progress| progress.stall.is_some());
+    let why = timeout(DEADLINE, stalled).await.unwrap().unwrap().stall.clone();
+    assert_eq!(why.as_deref(), Some("no member that is connected gives the manifest"));
+    assert!(host.swarm.store().artifacts().is_empty(), "nothing was begun for a wrong manifest");
+    let origin = node(&hub, "admit");
+    give(origin.swarm.store(), &artifact, |_| true);
+    timeout(DEADLINE, handle.done()).await.unwrap().unwrap();
+    has_all(&host, &artifact);
+}
+
+/// The origin gives each piece once, then it is gone: the hosts finish among themselves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r27_the_origin_dies_once_every_piece_is_out() {
+    let (hub, artifact) = (Hub::default(), Arc::new(artifact(30, 100_000)));
+    let given = Mutex::new(BTreeSet::new());
+    let asked = Arc::new(AtomicU32::new(0));
+    let counted = asked.clone();
+    let origin = impostor(&hub, "admit", &artifact, move |artifact, index| {
+        if !given.lock().unwrap().insert(index) {
+            return Say::Found(Found::Busy, vec![]);
+        }
+        counted.fetch_add(1, Ordering::Relaxed);
+        yes(&artifact.pieces[index as usize])
+    });
+    let hosts = ["one", "two", "three"].map(|name| node(&hub, name));
+    let out = async {
+        eventually("every piece is out", || asked.load(Ordering::Relaxed) == 30).await;
+        hub.dies("admit");
+        drop(origin);
+    };
+    let fetches = futures_join(hosts.iter().map(|host| fetch(host, &artifact)));
+    let (all, ()) = tokio::join!(fetches, out);
+    let from_origin: u64 = all.iter().map(|progress| progress.bytes_from_origin).sum();
+    assert!(from_origin <= artifact.about.bytes);
+    let from_peers: u64 = all.iter().map(|progress| progress.bytes_from_peers).sum();
+    assert_eq!(from_origin + from_peers, 3 * artifact.about.bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hosts_that_hold_it_together_need_no_origin() {
+    let (hub, artifact) = (Hub::default(), artifact(21, 20_000));
+    let [one, two, three] = ["one", "two", "three"].map(|name| node(&hub, name));
+    give(one.swarm.store(), &artifact, |index| index % 2 == 0);
+    give(two.swarm.store(), &artifact, |index| index % 2 == 1);
+    let progress = fetch(&three, &artifact).await;
+    assert_eq!((progress.bytes_from_peers, progress.bytes_from_origin), (artifact.about.bytes, 0));
+    fetch(&one, &artifact).await;
+    fetch(&two, &artifact).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_a_fetch_goes_on_where_the_one_before_it_was_dropped() {
+    let (hub, artifact) = (Hub::default(), artifact(20, 40_000));
+    let origin = node(&hub, "admit");
+    give(origin.swarm.store(), &artifact, |index| index < 13);
+    let first = node(&hub, "one");
+    let handle = first.swarm.fetch(artifact.about, Some(host_id("admit")));
+    let mut progress = handle.progress();
+    let half = progress.wait_for(|progress| progress.pieces == 13);
+    timeout(DEADLINE, half).await.unwrap().unwrap();
+    let stalled = progress.wait_for(|progress| progress.stall.is_some());
+    let why = timeout(DEADLINE, stalled).await.unwrap().unwrap().stall.clone().unwrap();
+    let others = "nor 6 others, 1 asked";
+    assert!(why.starts_with("no member holds piece 1") && why.ends_with(others), "{why}");
+    handle.cancel();
+    assert!(matches!(handle.done().await, Err(FetchError::Cancelled)));
+    let dir = first.dir.clone();
+    drop(first);
+    give(origin.swarm.store(), &artifact, |_| true);
+    let again = Setup { dir: Some(dir), ..Setup::of("one") }.start(&hub);
+    let progress = fetch(&again, &artifact).await;
+    assert_eq!(progress.bytes_from_origin, 7 * 40_000, "only what was missing");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_at_its_limit_says_busy_and_others_are_asked() {
+    let (hub, artifact) = (Hub::default(), artifact(6, 10_000));
+    let full = Setup { uploads: 0, ..Setup::of("one") }.start(&hub);
+    let [two, three] = ["two", "three"].map(|name| node(&hub, name));
+    give(full.swarm.store(), &artifact, |_| true);
+    give(two.swarm.store(), &artifact, |_| true);
+    let source = Source { host: host_id("one"), address: full.address };
+    let pool = &three.swarm.0.pool;
+    for request in [
+        SwarmRequest::Piece { artifact: artifact.about.id, index: 0 },
+        SwarmRequest::Blob { id: artifact.about.id },
+    ] {
+        let answer = ask::content(pool, &source, &request, 1 << 20).await.unwrap();
+        assert_eq!(answer, Answer::Busy);
+    }
+    let progress = fetch(&three, &artifact).await;
+    assert_eq!(progress.banned, [], "busy is no offence");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_here_is_answered_with_no() {
+    let (hub, artifact) = (Hub::default(), artifact(6, 10_000));
+    let [one, two] = ["one", "two"].map(|name| node(&hub, name));
+    give(one.swarm.store(), &artifact, |index| index == 3);
+    let source = Source { host: host_id("one"), address: one.address };
+    let (pool, id) = (&two.swarm.0.pool, artifact.about.id);
+    let other = proto::Digest::of(b"other");
+    let cases = [
+        ("a piece that is here", SwarmRequest::Piece { artifact: id, index: 3 }, true),
+        ("a piece that is not", SwarmRequest::Piece { artifact: id, index: 2 }, false),
+        ("a piece beyond the end", SwarmRequest::Piece { artifact: id, index: 6 }, false),
+        ("another artifact", SwarmRequest::Piece { artifact: other, index: 0 }, false),
+        ("its manifest", SwarmRequest::Blob { id }, true),
+        ("another blob", SwarmRequest::Blob { id: other }, false),
+        ("another statement", SwarmRequest::Statement { id: other }, false),
+        ("another host", SwarmRequest::Host { id: host_id("six") }, false),
+    ];
+    for (name, request, found) in cases {
+        let answer = ask::content(pool, &source, &request, 1 << 20).await.unwrap();
+        assert_eq!(matches!(answer, Answer::Content(_)), found, "{name}: {answer:?}");
+        assert_ne!(answer, Answer::Busy, "{name}");
+    }
+    let mut holdings = ask::Holdings::ask(pool, &source, id).await.unwrap();
+    assert_eq!(holdings.next().await.unwrap(), Some(vec![0b1000]));
+    give(one.swarm.store(), &artifact, |index| index == 0);
+    assert_eq!(holdings.next().await.unwrap(), Some(vec![0b1001]), "news follow");
+    one.swarm.store().remove_artifact(&id).unwrap();
+    assert_eq!(holdings.next().await.unwrap(), None, "removed");
+    let mut none = ask::Holdings::ask(pool, &source, id).await.unwrap();
+    assert_eq!(none.next().await.unwrap(), Some(vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_that_says_something_else_of_its_artifact_cannot_be_fetched() {
+    let (hub, artifact) = (Hub::default(), artifact(3, 1_000));
+    let origin = node(&hub, "admit");
+    give(origin.swarm.store(), &artifact, |_| true);
+    let host = node(&hub, "one");
+    let said = proto::statement::ArtifactRef { bytes: 1, ..artifact.about };
+    let ended = timeout(DEADLINE, host.swarm.fetch(said, Some(host_id("admit"))).done());
+    assert!(matches!(ended.await.unwrap(), Err(FetchError::NotAsReleased { said: 1, .. })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_fetches_of_one_artifact_take_turns_and_dropping_one_ends_it() {
+    let (hub, artifact) = (Hub::default(), artifact(5, 1_000));
+    let host = node(&hub, "one");
+    let first = host.swarm.fetch(artifact.about, None);
+    let mut progress = first.progress();
+    timeout(DEADLINE, progress.wait_for(|p| p.stall.is_some())).await.unwrap().unwrap();
+    let second = host.swarm.fetch(artifact.about, None);
+    tokio::task::yield_now().await;
+    assert_eq!(second.progress().borrow().stall, None, "has not begun");
+    drop(first);
+    let mut progress = second.progress();
+    timeout(DEADLINE, progress.wait_for(|p| p.stall.is_some())).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_packed_file_is_taken_in_whole_or_refused() {
+    let (hub, artifact) = (Hub::default(), artifact(4, 1_000));
+    let origin = node(&hub, "admit");
+    let data = origin.dir.path().join("packed");
+    let mut bytes = artifact.pieces.concat();
+    std::fs::write(&data, &bytes).unwrap();
+    let add = || origin.swarm.add_whole(artifact.about, artifact.manifest.clone(), data.clone());
+    add().await.unwrap();
+    has_all(&origin, &artifact);
+    origin.swarm.store().remove_artifact(&artifact.about.id).unwrap();
+    bytes[2_500] ^= 1;
+    std::fs::write(&data, &bytes).unwrap();
+    let error = add().await.unwrap_err();
+    assert!(matches!(error, crate::StoreError::WrongBytes { index: 2, .. }), "{error}");
+    assert!(!origin.swarm.store().has_whole(&artifact.about.id));
+}
+
+/// Not a test: figures for a person, on real disks. `cargo nextest run -p swarm --run-ignored only`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "measures"]
+async fn throughput() {
+    let artifact = artifact(256, 1 << 20);
+    for hosts in [1, 5] {
+        let hub = Hub::default();
+        let origin = node(&hub, "admit");
+        give(origin.swarm.store(), &artifact, |_| true);
+        let nodes: Vec<Node> = HOSTS[..hosts].iter().map(|name| node(&hub, name)).collect();
+        let start = std::time::Instant::now();
+        let all = futures_join(nodes.iter().map(|node| {
+            let handle = node.swarm.fetch(artifact.about, Some(host_id("admit")));
+            let progress = handle.progress();
+            async move {
+                handle.done().await.unwrap();
+                let last = progress.borrow().clone();
+                last.bytes_from_origin
+            }
+        }))
+        .await;
+        let seconds = start.elapsed().as_secs_f64();
+        let mib = 256.0 * hosts as f64;
+        let egress = all.iter().sum::<u64>() as f64 / artifact.about.bytes as f64;
+        println!(
+            "MEASURED {hosts} hosts: {:.0} MiB/s in all, {seconds:.2} s, origin sent {egress:.2} x",
+            mib / seconds
+        );
+    }
+}
