@@ -653,14 +653,6 @@ impl Rollout {
         self.cohort.iter().position(|member| member.id == *host)
     }
 
-    /// The rank of this very host: with its key in the cohort and labelled for this environment, so
-    /// that who may deploy to one environment cannot put hosts of another into a cohort.
-    pub fn rank_of_own(&self, host: &Host) -> Option<usize> {
-        let rank = self.rank_of(&host.id)?;
-        let own = self.cohort[rank].key == host.key && host.env().as_ref() == Some(&self.env);
-        own.then_some(rank)
-    }
-
     /// The wave of the host with this rank, 0 first.
     pub fn wave_of(&self, rank: usize) -> usize {
         self.waves.iter().take_while(|wave| wave.hosts as usize <= rank).count()

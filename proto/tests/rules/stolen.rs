@@ -157,8 +157,7 @@ fn r4_the_coordinator_does_not_speak_for_a_host() {
     let impostor = public(STRANGER);
     let rollout = rollout();
     assert!(rollout.cohort.iter().all(|member| member.key != impostor));
-    let statement = Host { id: proto::HostId::of(&impostor), key: impostor, ..host(HOSTS) };
-    assert_eq!(rollout.rank_of_own(&statement), None);
+    assert_eq!(rollout.rank_of(&proto::HostId::of(&impostor)), None);
     let mut bent = rollout.clone();
     bent.cohort[0].key = impostor;
     bent.cohort[0].id = proto::HostId::of(&impostor);
