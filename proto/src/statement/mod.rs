@@ -1,0 +1,220 @@
+//! What may be signed: `root`, `host`, `release`, `rollout`, `directive` (R1).
+//!
+//! A payload is JSON; its kind is the envelope's payload type. Fields that a reader does not know
+//! are ignored, unless the payload lists them under `critical`: then the statement is refused.
+//! `freeze`, `revocation` and `heads` have reserved names and are refused as unknown until built.
+
+mod directive;
+mod host;
+mod range;
+mod release;
+mod rollout;
+mod root;
+mod share;
+
+use serde::{Deserialize, Serialize};
+
+pub use directive::{Action, Directive};
+pub use host::{Host, check_label};
+pub use range::within;
+pub use release::{ArtifactRef, Health, Release, Run, Source};
+pub use rollout::{CohortHost, Direction, OnFailure, Rollout, Target, Wave};
+pub use root::{KeyEntry, Policy, Role, RoleKeys, Root};
+pub use share::Share;
+
+use crate::dsse::Envelope;
+use crate::id::FleetId;
+
+/// Longest envelope read, in bytes: a rollout with its cohort of 10,000 hosts fits.
+pub const ENVELOPE_BYTES_MAX: usize = 2 << 20;
+/// Longest envelope of any kind but `rollout`, in bytes.
+pub const SMALL_ENVELOPE_BYTES_MAX: usize = 128 << 10;
+/// Hosts in one cohort.
+pub const COHORT_MAX: usize = 10_000;
+/// Waves in one rollout.
+pub const WAVES_MAX: usize = 16;
+/// Highest threshold of a role, and most approvals: two of them fit in one envelope.
+pub const THRESHOLD_MAX: u8 = 8;
+/// Longest reason or message a person may attach, in bytes.
+pub const REASON_BYTES_MAX: usize = 500;
+/// Highest epoch and sequence: every JSON reader has such numbers exactly.
+pub const COUNTER_MAX: u64 = 1 << 53;
+/// The rules of this version (R20): it follows rollouts that sign this number.
+pub const RULES: u32 = 1;
+
+/// Seconds since 1970-01-01 UTC. Only for windows, expiry and certificates, never to compare what
+/// two hosts did (R8).
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct UnixTime(pub u64);
+
+impl UnixTime {
+    pub const fn plus_s(self, seconds: u64) -> Self {
+        Self(self.0.saturating_add(seconds))
+    }
+}
+
+/// The kinds of statements, by payload type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Root,
+    Host,
+    Release,
+    Rollout,
+    Directive,
+}
+
+impl Kind {
+    pub const ALL: [Self; 5] =
+        [Self::Root, Self::Host, Self::Release, Self::Rollout, Self::Directive];
+
+    /// The envelope's payload type for this kind.
+    pub const fn payload_type(self) -> &'static str {
+        match self {
+            Self::Root => "application/vnd.groundswell.root+json",
+            Self::Host => "application/vnd.groundswell.host+json",
+            Self::Release => "application/vnd.groundswell.release+json",
+            Self::Rollout => "application/vnd.groundswell.rollout+json",
+            Self::Directive => "application/vnd.groundswell.directive+json",
+        }
+    }
+
+    /// The kind with this payload type.
+    pub fn of(payload_type: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.payload_type() == payload_type)
+    }
+
+    /// The kind's name, as people read it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Root => "root",
+            Self::Host => "host",
+            Self::Release => "release",
+            Self::Rollout => "rollout",
+            Self::Directive => "directive",
+        }
+    }
+
+    /// Longest envelope of this kind, in bytes.
+    pub const fn envelope_bytes_max(self) -> usize {
+        match self {
+            Self::Rollout => ENVELOPE_BYTES_MAX,
+            Self::Root | Self::Host | Self::Release | Self::Directive => SMALL_ENVELOPE_BYTES_MAX,
+        }
+    }
+}
+
+/// A statement's payload of one kind.
+pub trait Payload: Serialize + for<'de> Deserialize<'de> {
+    const KIND: Kind;
+
+    /// The fields, by name, that the writer says no reader may ignore.
+    fn critical(&self) -> &[String];
+
+    /// What serde cannot see: ranges, lengths, counts. `Err` says which field and why.
+    ///
+    /// # Errors
+    ///
+    /// One line for people: the field, its value, its range.
+    fn check(&self) -> Result<(), String>;
+
+    /// An envelope of this payload without signatures.
+    fn envelope(&self) -> Envelope {
+        let payload = serde_json::to_vec(self).expect("payloads serialize");
+        Envelope::new(Self::KIND.payload_type(), payload)
+    }
+}
+
+/// A parsed payload of any kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Statement {
+    Root(Root),
+    Host(Host),
+    Release(Release),
+    Rollout(Rollout),
+    Directive(Directive),
+}
+
+/// Why an envelope holds no statement.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StatementError {
+    #[error("unknown kind {0:?}: this version knows root, host, release, rollout and directive")]
+    UnknownKind(String),
+    #[error("{kind} is malformed: {why}", kind = kind.name())]
+    Malformed { kind: Kind, why: String },
+    #[error("{kind} calls `{field}` critical and this version does not know it", kind = kind.name())]
+    UnknownCritical { kind: Kind, field: String },
+    #[error("{kind}: {why}", kind = kind.name())]
+    OutOfRange { kind: Kind, why: String },
+}
+
+impl Statement {
+    /// Parses the payload of `envelope`; verifies no signature.
+    ///
+    /// # Errors
+    ///
+    /// [`StatementError`]: unknown kind, malformed, an unknown critical field, a value out of range.
+    pub fn parse(envelope: &Envelope) -> Result<Self, StatementError> {
+        let kind = Kind::of(envelope.payload_type()).ok_or_else(|| {
+            StatementError::UnknownKind(envelope.payload_type().chars().take(80).collect())
+        })?;
+        let payload = envelope.payload();
+        Ok(match kind {
+            Kind::Root => Self::Root(parse(payload)?),
+            Kind::Host => Self::Host(parse(payload)?),
+            Kind::Release => Self::Release(parse(payload)?),
+            Kind::Rollout => Self::Rollout(parse(payload)?),
+            Kind::Directive => Self::Directive(parse(payload)?),
+        })
+    }
+
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Root(_) => Kind::Root,
+            Self::Host(_) => Kind::Host,
+            Self::Release(_) => Kind::Release,
+            Self::Rollout(_) => Kind::Rollout,
+            Self::Directive(_) => Kind::Directive,
+        }
+    }
+
+    /// When its signers say it was made; a root does not say.
+    pub fn created(&self) -> Option<UnixTime> {
+        match self {
+            Self::Root(_) => None,
+            Self::Host(host) => Some(host.issued),
+            Self::Release(release) => Some(release.created),
+            Self::Rollout(rollout) => Some(rollout.created),
+            Self::Directive(directive) => Some(directive.created),
+        }
+    }
+
+    /// The fleet it is for.
+    pub fn fleet(&self) -> &FleetId {
+        match self {
+            Self::Root(root) => &root.fleet,
+            Self::Host(host) => &host.fleet,
+            Self::Release(release) => &release.fleet,
+            Self::Rollout(rollout) => &rollout.fleet,
+            Self::Directive(directive) => &directive.fleet,
+        }
+    }
+}
+
+fn parse<P: Payload>(bytes: &[u8]) -> Result<P, StatementError> {
+    let kind = P::KIND;
+    let payload: P = serde_json::from_slice(bytes)
+        .map_err(|error| StatementError::Malformed { kind, why: error.to_string() })?;
+    if !payload.critical().is_empty() {
+        // The fields this version knows are those it writes.
+        let known = serde_json::to_value(&payload).expect("payloads serialize");
+        let unknown = |field: &&String| known.get(field.as_str()).is_none();
+        if let Some(field) = payload.critical().iter().find(unknown) {
+            let field = field.chars().take(80).collect();
+            return Err(StatementError::UnknownCritical { kind, field });
+        }
+    }
+    payload.check().map_err(|why| StatementError::OutOfRange { kind, why })?;
+    Ok(payload)
+}

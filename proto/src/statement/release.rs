@@ -1,0 +1,147 @@
+//! `release`: a version of a service is this artifact, run like this (R3).
+
+use serde::{Deserialize, Serialize};
+
+use super::range::{none_of, one_line, within};
+use super::{Kind, Payload, UnixTime};
+use crate::id::{Digest, FleetId, Service, Version};
+
+/// What to transfer: an artifact's manifest and its sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRef {
+    /// BLAKE3 of the manifest's bytes ([`crate::artifact::Manifest`]): the artifact's id.
+    pub id: Digest,
+    /// Length of the manifest, in bytes.
+    pub manifest_bytes: u64,
+    /// Length of all pieces, compressed, in bytes.
+    pub bytes: u64,
+    /// Length of all files, in bytes.
+    pub raw_bytes: u64,
+}
+
+/// Where a release comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    pub commit: Option<String>,
+    pub branch: Option<String>,
+    pub commit_time: Option<UnixTime>,
+}
+
+/// `[run]`: how the service is run. Commands go through `/bin/sh -c`, in the release's directory,
+/// with the environment of `shared/env` and `SWELL_*`; each must return (a service it starts stays
+/// behind in the background), and exit code 0 means done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    /// Starts the service from the directory `current` points at.
+    pub start: String,
+    /// Stops it; must succeed when it does not run.
+    pub stop: String,
+    /// Longest time either command may take, in seconds; 1 to 3,600.
+    #[serde(default = "Run::timeout_s_default")]
+    pub timeout_s: u32,
+}
+
+impl Run {
+    const fn timeout_s_default() -> u32 {
+        30
+    }
+}
+
+/// `[health]`: when a release counts as serving, and when as failing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// An `http://` URL that answers 200 to 299 while the service is well. `${NAME}` stands for a
+    /// variable of the host's `shared/env`. None: a start command that succeeds is all there is.
+    pub http: Option<String>,
+    /// From start to the first good answer, in seconds; 1 to 3,600.
+    pub ready_timeout_s: u32,
+    /// Between two checks, in milliseconds; 100 to 60,000.
+    pub interval_ms: u32,
+    /// Longest wait for one answer, in milliseconds; 100 to 60,000.
+    pub timeout_ms: u32,
+    /// Bad answers in a row that make a failure, once it has been ready; 1 to 100.
+    pub failures_max: u32,
+    /// Part of the bake, at its start, in which only hard signals count, in seconds; 0 to 3,600.
+    pub warmup_s: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            http: None,
+            ready_timeout_s: 30,
+            interval_ms: 500,
+            timeout_ms: 2_000,
+            failures_max: 3,
+            warmup_s: 0,
+        }
+    }
+}
+
+/// A version of a service is this artifact, run like this (R3).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    pub fleet: FleetId,
+    pub service: Service,
+    pub version: Version,
+    pub artifact: ArtifactRef,
+    pub source: Source,
+    pub created: UnixTime,
+    pub run: Run,
+    pub health: Health,
+    #[serde(default)]
+    pub critical: Vec<String>,
+}
+
+impl Run {
+    /// What is out of range, one line each, keys as in `swell.toml`.
+    pub fn problems(&self) -> Vec<String> {
+        let Self { start, stop, timeout_s } = self;
+        let mut problems = Vec::new();
+        within("run.start", start.len(), 1..=4_096, " bytes", &mut problems);
+        within("run.stop", stop.len(), 1..=4_096, " bytes", &mut problems);
+        within("run.timeout_s", *timeout_s, 1..=3_600, "", &mut problems);
+        problems
+    }
+}
+
+impl Health {
+    /// What is out of range, one line each, keys as in `swell.toml`.
+    pub fn problems(&self) -> Vec<String> {
+        let Self { http, ready_timeout_s, interval_ms, timeout_ms, failures_max, warmup_s } = self;
+        let mut problems = Vec::new();
+        if let Some(http) = http
+            && (!http.starts_with("http://") || http.len() > 2_048)
+        {
+            problems.push(format!(
+                "health.http = {http:?}: must be an http:// URL of at most 2048 bytes"
+            ));
+        }
+        within("health.ready_timeout_s", *ready_timeout_s, 1..=3_600, "", &mut problems);
+        within("health.interval_ms", *interval_ms, 100..=60_000, "", &mut problems);
+        within("health.timeout_ms", *timeout_ms, 100..=60_000, "", &mut problems);
+        within("health.failures_max", *failures_max, 1..=100, "", &mut problems);
+        within("health.warmup_s", *warmup_s, 0..=3_600, "", &mut problems);
+        problems
+    }
+}
+
+impl Payload for Release {
+    const KIND: Kind = Kind::Release;
+
+    fn critical(&self) -> &[String] {
+        &self.critical
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut problems = self.run.problems();
+        problems.extend(self.health.problems());
+        let Source { commit, branch, commit_time: _ } = &self.source;
+        for (key, text) in [("source.commit", commit), ("source.branch", branch)] {
+            one_line(key, text.as_deref().unwrap_or_default(), 200, &mut problems);
+        }
+        none_of(&problems)
+    }
+}
