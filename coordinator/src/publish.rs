@@ -19,9 +19,9 @@ use member::clock;
 use pack::UnpackError;
 use proto::artifact::Manifest;
 use proto::dsse::Envelope;
-use proto::id::Digest;
+use proto::id::{Digest, Service, Version};
 use proto::statement::{Release, Statement};
-use proto::trust::{Standing, verify};
+use proto::trust::{Refusal, Standing, verify};
 use proto::wire::{Refused, RefusedKind};
 use rollout::fleet::refused;
 use swarm::store::StoreError;
@@ -73,7 +73,7 @@ impl Upload {
             .await
             .map_err(|error| out_of_order("look for the release", &error))?;
         if let Some(held) = held.filter(|held| *held != id) {
-            return Err(taken(&release, id, held));
+            return Err(taken(&release.service, &release.version, id, held));
         }
         let (blobs, artifact) = (desk.member.ledger.store().clone(), release.artifact.id);
         let missing = blocking("prepare for the artifact", move || {
@@ -153,7 +153,7 @@ impl Upload {
         };
         let new = desk.store.release_admit(service, version, id, event, clock::unix()).await;
         let new = new.map_err(|error| match error {
-            AdmitError::Taken { held } => taken(&self.release, id, held),
+            AdmitError::Taken { held } => taken(service, version, id, held),
             AdmitError::Store(error) => out_of_order("record the release", &error),
         })?;
         let (artifact, bytes) = (self.release.artifact.id, self.release.artifact.bytes);
@@ -211,7 +211,14 @@ impl Desk {
     /// The release in an envelope, if it would have an effect once the coordinator has signed it.
     fn judge_release(&self, bytes: &[u8]) -> Result<(Envelope, Release), Refused> {
         let (ledger, now) = (self.member.ledger.chain(), clock::unix());
-        let verified = verify(&ledger, bytes, now).map_err(|refusal| refused(&refusal))?;
+        let verified = verify(&ledger, bytes, now).map_err(|refusal| match refusal {
+            Refusal::SecondDigest { service, version, known } => {
+                // It was read this far, so it reads.
+                let id = Envelope::parse(bytes, bytes.len()).map(|envelope| envelope.id());
+                taken(&service, &version, id.unwrap_or(known), known)
+            }
+            refusal => refused(&refusal),
+        })?;
         let Statement::Release(release) = verified.statement else {
             let kind = verified.statement.kind().name();
             return Err(invalid(format!("that is a {kind}, and only releases are published")));
@@ -284,8 +291,7 @@ fn invalid(reason: String) -> Refused {
     Refused { kind: RefusedKind::Invalid, reason, next: String::new() }
 }
 
-fn taken(release: &Release, id: Digest, held: Digest) -> Refused {
-    let (service, version) = (&release.service, &release.version);
+fn taken(service: &Service, version: &Version, id: Digest, held: Digest) -> Refused {
     Refused {
         kind: RefusedKind::Conflict,
         reason: format!("{service} {version} is release {held:#} for ever, and this is {id:#}"),

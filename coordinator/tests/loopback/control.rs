@@ -1,0 +1,299 @@
+//! The coordinator over real QUIC: who gets in, who may ask for what, what is recorded.
+
+use coordinator::daemon::Daemon;
+use net::certificate;
+use net::{Alpn, Directory, Endpoint, Expect, Identity};
+use proto::dsse::Envelope;
+use proto::id::{KeyId, Scope};
+use proto::report::RolloutPhase;
+use proto::statement::{Action, Directive, Payload as _, Statement, Target};
+use proto::trust::{Chain, Standing, verify};
+use proto::wire::{ControlReply, ControlRequest, JoinReply, RefusedKind, RolloutQuery};
+
+use crate::fleet::*;
+
+fn scope() -> Scope {
+    Scope { service: "web".parse().unwrap(), env: "staging".parse().unwrap() }
+}
+
+fn refused_join(reply: JoinReply) -> String {
+    match reply {
+        JoinReply::Refused { reason } => reason,
+        JoinReply::Welcome { .. } => panic!("let in"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r9_a_token_makes_a_host_that_everybody_can_verify() {
+    let fleet = Fleet::start().await;
+    let token = fleet.token(2).await;
+    assert_eq!((token.coordinator, token.key), (fleet.address(), public(ADMIT)));
+    let reply = fleet.join(&token, 20).await;
+    let JoinReply::Welcome { fleet: named, roots, host, certificate, seeds } = reply.clone() else {
+        panic!("{reply:?}")
+    };
+    assert_eq!(named, fleet.root.fleet);
+    assert_eq!(seeds, [fleet.address().to_string()]);
+    // As the host itself does it: from nothing but the token.
+    let chain = Chain::genesis(&roots[0], token.root).unwrap();
+    let verified = verify(&chain, &host, now()).unwrap();
+    assert_eq!(verified.standing, Standing::Effective);
+    let Statement::Host(statement) = verified.statement else { panic!("not a host") };
+    assert_eq!((statement.key, statement.env()), (public(20), Some(scope().env)));
+    let facts = certificate::facts(&certificate).unwrap();
+    assert_eq!((&facts.host, facts.key), (&statement.id, public(20)));
+    assert_eq!(facts.not_after.0 - facts.not_before.0, 90 * 86_400);
+
+    // The answer was lost: it is given again, and the token still has its other use.
+    let JoinReply::Welcome { host: again, .. } = fleet.join(&token, 20).await else { panic!() };
+    assert_eq!(again, host);
+    assert!(matches!(fleet.join(&token, 21).await, JoinReply::Welcome { .. }));
+    assert_eq!(refused_join(fleet.join(&token, 22).await), "the token is used up");
+    let audit = fleet.audit().await;
+    assert_eq!(audit.len(), 3, "{audit:?}");
+    assert!(audit[0].starts_with("ada token-create token "), "{audit:?}");
+    assert!(audit[1].ends_with(&format!(" host-join host {}", statement.id)), "{audit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r9_whoever_has_no_good_token_is_told_why() {
+    let fleet = Fleet::start().await;
+    let token = fleet.token(1).await;
+    let mut other = token.clone();
+    other.token = [9; 8];
+    assert_eq!(refused_join(fleet.join(&other, 20).await), "there is no such token here");
+    let mut other = token.clone();
+    other.secret[0] ^= 1;
+    assert_eq!(refused_join(fleet.join(&other, 20).await), "the token's secret is wrong");
+    let ada = fleet.person(ADA).await;
+    let ControlReply::Tokens(tokens) = ada.ask(&ControlRequest::TokenList).await else { panic!() };
+    assert_eq!((tokens.len(), tokens[0].uses_left, tokens[0].revoked), (1, 1, false));
+    let revoke = ControlRequest::TokenRevoke { token: tokens[0].token.clone() };
+    assert_eq!(ada.ask(&revoke).await, ControlReply::Done);
+    assert_eq!(refused_join(fleet.join(&token, 20).await), "the token was revoked");
+    let unknown = ControlRequest::TokenRevoke { token: "0123456789abcdef".to_owned() };
+    assert_eq!(ada.refused(&unknown).await.kind, RefusedKind::NotFound);
+    assert_eq!(fleet.audit().await.len(), 2, "a refusal is logged, not recorded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_each_key_gets_what_its_roles_allow() {
+    let fleet = Fleet::start().await;
+    let host = fleet.host(20).await;
+    let (ci, ada) = (fleet.person(CI).await, fleet.person(ADA).await);
+    let as_host = fleet.client(host.identity()).await;
+    let parcel = Parcel::new("1", 10);
+    let token = ControlRequest::TokenCreate { uses: 1, ttl_s: 60, labels: Vec::new() };
+    let scope = ControlRequest::Scope(scope());
+    let cases = [
+        ("CI makes a token", &ci, token.clone(), Some(RefusedKind::Forbidden)),
+        ("CI sees tokens", &ci, ControlRequest::TokenList, Some(RefusedKind::Forbidden)),
+        ("a host makes a token", &as_host, token, Some(RefusedKind::Forbidden)),
+        ("a host publishes", &as_host, parcel.request(), Some(RefusedKind::Forbidden)),
+        ("an operator publishes", &ada, parcel.request(), Some(RefusedKind::Forbidden)),
+        ("a person renews", &ada, ControlRequest::Renew, Some(RefusedKind::Forbidden)),
+        ("CI reads", &ci, ControlRequest::Fleet, None),
+        ("an operator reads", &ada, scope.clone(), None),
+        ("a host reads", &as_host, scope, None),
+        ("a host renews", &as_host, ControlRequest::Renew, None),
+    ];
+    for (case, client, request, refused) in cases {
+        assert_eq!(kind(&client.ask(&request).await), refused, "{case}");
+    }
+    // The connection's key is one thing, the signature on the release another.
+    let unsigned = Parcel { signer: ADA, ..parcel };
+    let refused = ci.refused(&unsigned.request()).await;
+    assert_eq!(refused.kind, RefusedKind::Forbidden);
+    assert!(refused.reason.contains("may not sign this release"), "{}", refused.reason);
+    // A key that stands in no root does not even get a connection.
+    let directory = Directory::new(fleet.root.clone());
+    let identity = Identity::person(key(STRANGER)).unwrap();
+    let stranger = Endpoint::bind("127.0.0.1:0".parse().unwrap(), identity, directory).unwrap();
+    let dialled = stranger.connect(Alpn::Control, fleet.address(), Expect::Coordinator).await;
+    assert!(dialled.unwrap_err().to_string().contains("is not in the root"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_renews_its_own_certificate() {
+    let fleet = Fleet::start().await;
+    let host = fleet.host(20).await;
+    let client = fleet.client(host.identity()).await;
+    let ControlReply::Certificate { der } = client.ask(&ControlRequest::Renew).await else {
+        panic!()
+    };
+    let facts = certificate::facts(&der).unwrap();
+    assert_eq!((facts.host, facts.key), (host.id(), host.statement.key));
+    let renewed = JoinedHost { certificate: der, ..host };
+    fleet.client(renewed.identity()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_submitted_is_judged_recorded_and_told() {
+    let fleet = Fleet::start().await;
+    let host = fleet.host(20).await;
+    let (ci, ada) = (fleet.person(CI).await, fleet.person(ADA).await);
+    let parcel = Parcel::new("1", 10);
+    let release = published(ci.publish(&parcel).await);
+    let to = Target { release, version: "1".parse().unwrap() };
+    let mut envelope = rollout(to, &[&host]).envelope();
+    assert_eq!(kind(&ada.submit(&envelope).await), Some(RefusedKind::Forbidden), "unsigned");
+    envelope.sign(&key(ADA));
+    let id = envelope.id();
+    let taken = ControlReply::Submitted { id, effective: true, note: String::new() };
+    // Whoever brings it: it counts by its own signatures.
+    let as_host = fleet.client(host.identity()).await;
+    assert_eq!(as_host.submit(&envelope).await, taken);
+    assert_eq!(ada.submit(&envelope).await, taken, "again changes nothing");
+
+    let directive = Directive {
+        fleet: fleet.root.fleet.clone(),
+        rollout: id,
+        sequence: 1,
+        action: Action::Pause,
+        wave: None,
+        author: KeyId::of(&public(ADA)),
+        created: now(),
+        reason: "to look at it".to_owned(),
+        critical: Vec::new(),
+    };
+    let mut pause = directive.envelope();
+    pause.sign(&key(ADA));
+    assert_eq!(kind(&ada.submit(&pause).await), None);
+    let query = RolloutQuery::Scope(scope());
+    let ControlReply::Rollout(report) = ada.ask(&ControlRequest::Rollout(query)).await else {
+        panic!()
+    };
+    assert_eq!((report.id, report.phase), (id, RolloutPhase::Paused));
+    assert_eq!(report.hosts[0].name.as_str(), "host-20");
+    let mut older = Directive { action: Action::Resume, ..directive }.envelope();
+    older.sign(&key(ADA));
+    assert_eq!(kind(&ada.submit(&older).await), Some(RefusedKind::Conflict));
+    assert_eq!(kind(&ada.submit(&parcel.envelope()).await), Some(RefusedKind::Invalid));
+
+    let audit = fleet.audit().await;
+    let submitted: Vec<_> = audit.iter().filter(|entry| entry.contains(" submit ")).collect();
+    let expected =
+        [format!("ada submit rollout {id:#}"), format!("ada submit directive {:#}", pause.id())];
+    assert_eq!(submitted, expected.iter().collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r3_an_approval_is_one_more_signature() {
+    let mut fleet = Fleet::new(root(1));
+    fleet.start_again().await;
+    let host = fleet.host(20).await;
+    let (ada, bob) = (fleet.person(ADA).await, fleet.person(BOB).await);
+    let release = published(fleet.person(CI).await.publish(&Parcel::new("1", 10)).await);
+    let to = Target { release, version: "1".parse().unwrap() };
+    let mut envelope = rollout(to, &[&host]).envelope();
+    envelope.sign(&key(ADA));
+    let ControlReply::Submitted { effective, note, .. } = ada.submit(&envelope).await else {
+        panic!()
+    };
+    assert!(!effective && note.contains("0 of 1 approvals"), "{note}");
+    let latest = ControlRequest::Rollout(RolloutQuery::Latest);
+    let ControlReply::Rollout(report) = bob.ask(&latest).await else { panic!() };
+    assert_eq!(report.phase, RolloutPhase::Pending);
+    // Bob fetches what he approves, and sends back only his own signature.
+    let ask = ControlRequest::Statement { id: report.id };
+    let ControlReply::Statement { envelope: bytes } = bob.ask(&ask).await else { panic!() };
+    let mut approved = Envelope::parse(&bytes, bytes.len()).unwrap();
+    approved.sign(&key(BOB));
+    let ControlReply::Submitted { effective, .. } = bob.submit(&approved).await else { panic!() };
+    assert!(effective);
+    let audit = fleet.audit().await;
+    let actors: Vec<_> = audit
+        .iter()
+        .filter(|entry| entry.contains(" submit "))
+        .map(|entry| entry.split(' ').next().unwrap().split('+').count())
+        .collect();
+    assert_eq!(actors, [1, 2], "{audit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_and_hosts_read_what_there_is() {
+    let fleet = Fleet::start().await;
+    let host = fleet.host(20).await;
+    let (ci, ada) = (fleet.person(CI).await, fleet.person(ADA).await);
+    let parcel = Parcel::new("1", 10);
+    let id = published(ci.publish(&parcel).await);
+    let as_host = fleet.client(host.identity()).await;
+    let ask = ControlRequest::Release { service: scope().service, version: "1".parse().unwrap() };
+    let ControlReply::Statement { envelope } = as_host.ask(&ask).await else { panic!() };
+    let envelope = Envelope::parse(&envelope, envelope.len()).unwrap();
+    assert_eq!(envelope.id(), id);
+    assert!(envelope.signed_by(&public(CI)) && envelope.signed_by(&public(ADMIT)));
+    let releases = ControlRequest::Releases { service: scope().service };
+    let expected = ControlReply::Releases(vec![("1".parse().unwrap(), id)]);
+    assert_eq!(ada.ask(&releases).await, expected);
+    let missing =
+        ControlRequest::Release { service: scope().service, version: "2".parse().unwrap() };
+    assert_eq!(ada.refused(&missing).await.kind, RefusedKind::NotFound);
+    let ControlReply::Fleet(report) = ada.ask(&ControlRequest::Fleet).await else { panic!() };
+    assert_eq!((report.hosts.len(), report.root_version), (1, 1));
+    assert_eq!(report.hosts[0].id, host.id());
+    assert!(!report.hosts[0].alive && report.hosts[0].services.is_empty());
+    let ControlReply::Scope(facts) = ada.ask(&ControlRequest::Scope(scope())).await else {
+        panic!()
+    };
+    assert_eq!((facts.hosts.len(), facts.rollout, facts.stable), (1, None, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_what_is_no_request_is_not_answered_and_harms_nobody() {
+    let fleet = Fleet::start().await;
+    let ada = fleet.person(ADA).await;
+    let frame = |length: u32, body: &[u8]| [&length.to_be_bytes()[..], body].concat();
+    let cases = [
+        ("endless data", frame(u32::MAX, &[1; 64])),
+        ("another encoding", frame(2, &[9, 0])),
+        ("no request", frame(3, &[1, 200, 200])),
+        ("bytes left over", frame(3, &[1, 0, 0])),
+    ];
+    for (case, bytes) in cases {
+        let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
+        send.write_all(&bytes).await.unwrap();
+        let answer = no_reply(&mut recv).await;
+        assert!(!matches!(answer, net::frame::FrameError::Timeout { .. }), "{case}: {answer}");
+        assert!(matches!(ada.ask(&ControlRequest::Fleet).await, ControlReply::Fleet(_)), "{case}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_comes_back_knows_what_it_knew() {
+    let mut fleet = Fleet::start().await;
+    let token = fleet.token(2).await;
+    let host = fleet.host(20).await;
+    let id = published(fleet.person(CI).await.publish(&Parcel::new("1", 300_000)).await);
+    fleet.stop().await;
+    fleet.start_again().await;
+    let ada = fleet.person(ADA).await;
+    let ask = ControlRequest::Statement { id };
+    assert_eq!(kind(&ada.ask(&ask).await), None);
+    fleet.client(host.identity()).await;
+    assert!(matches!(fleet.join(&token, 21).await, JoinReply::Welcome { .. }));
+    // The swarm's statements are lost: the database still knows its hosts.
+    fleet.stop().await;
+    std::fs::remove_dir_all(fleet.state("swarm")).unwrap();
+    fleet.start_again().await;
+    let ada = fleet.person(ADA).await;
+    let ControlReply::Fleet(report) = ada.ask(&ControlRequest::Fleet).await else { panic!() };
+    assert_eq!(report.hosts.len(), 2);
+    // And which release a version is, whatever the fleet can still tell.
+    let refused = fleet.person(CI).await.publish(&Parcel::new("1", 200_000)).await.1;
+    assert_eq!(kind(&refused), Some(RefusedKind::Conflict));
+    fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_without_its_role_is_found_at_the_start() {
+    let fleet = Fleet::new(root(0));
+    std::fs::rename(&fleet.config.host_ca_key, fleet.dir.path().join("away")).unwrap();
+    let started = Daemon::start(&fleet.config).await;
+    let error = started.err().map(|error| coordinator::desk::chain(&error)).unwrap();
+    assert!(error.contains("host-ca.key"), "{error}");
+    std::fs::copy(&fleet.config.admit_key, &fleet.config.host_ca_key).unwrap();
+    let started = Daemon::start(&fleet.config).await;
+    let error = started.err().map(|error| error.to_string()).unwrap();
+    assert!(error.contains("host-ca.key") && error.contains("role host-ca"), "{error}");
+}

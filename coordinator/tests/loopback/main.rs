@@ -1,0 +1,7 @@
+//! The coordinator in this process, spoken to over real QUIC on loopback.
+
+#![expect(clippy::unwrap_used, reason = "test helpers")]
+
+mod control;
+mod fleet;
+mod publish;
