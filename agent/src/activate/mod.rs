@@ -41,7 +41,7 @@ use proto::{Digest, Version};
 pub use collect::{Fate, InUse, fates};
 pub use journal::{Journal, JournalError, Step};
 pub use layout::{Installed, LayoutError, Paths, list};
-pub use space::{Free, Need, SpaceError, check as check_space, free as free_space};
+pub use space::{Need, SpaceError, check as check_space};
 pub use stage::{StageError, stage};
 
 use crate::services::{Call, Failure, Services, Way};

@@ -24,10 +24,10 @@ pub struct Need {
 
 /// What a file system has left for this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Free {
-    pub bytes: u64,
+struct Free {
+    bytes: u64,
     /// None: the file system knows no limit.
-    pub files: Option<u64>,
+    files: Option<u64>,
 }
 
 /// Why there is no room. The text says what to do.
@@ -73,11 +73,7 @@ pub fn check(path: &Path, need: Need) -> Result<(), SpaceError> {
 }
 
 /// What is free where `path` is, or where it will be once it is made.
-///
-/// # Errors
-///
-/// [`SpaceError::Ask`].
-pub fn free(path: &Path) -> Result<Free, SpaceError> {
+fn free(path: &Path) -> Result<Free, SpaceError> {
     let ask = |source: io::Error| SpaceError::Ask { path: path.to_owned(), source };
     let mut there = path;
     let facts = loop {

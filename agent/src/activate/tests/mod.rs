@@ -23,6 +23,8 @@ enum Behaviour {
     StartFails,
     NeverReady,
     StopFails,
+    /// Good, and has no check: nobody can ask it.
+    Unasked,
 }
 
 /// What processes do, in memory. They stop when the power does.
@@ -131,6 +133,7 @@ impl Services for SimServices {
                 machine.answered.insert(id);
                 Ok(())
             }
+            _ if machine.behaviours[&id] == Behaviour::Unasked => Ok(()),
             _ => Err(Failure::release("not ready within 30 s")),
         })
     }
@@ -172,7 +175,10 @@ impl Host {
 
     /// Puts a release on the disk, durably.
     fn install(&self, version: &str, behaviour: Behaviour) -> Digest {
-        let (id, release, manifest) = release(version);
+        let (id, mut release, manifest) = release(version);
+        if behaviour == Behaviour::Unasked {
+            release.health.http = None;
+        }
         let (disk, paths) = (&*self.disk, paths());
         let staged = list(disk, &paths).unwrap().len() as u64 + 1;
         let record = serde_json::to_vec(&Installed { id, staged, release }).unwrap();

@@ -94,6 +94,21 @@ fn a_way_back_to_what_serves_stops_nothing() {
 }
 
 #[test]
+fn a_failed_way_back_to_what_nobody_can_ask_is_tried_again() {
+    let host = Host::new();
+    let from = host.install("1", Behaviour::Unasked);
+    assert_eq!(host.activator.activate(1, None, from), Outcome::Baking);
+    host.activator.commit(1).unwrap();
+    let to = host.install("2", Behaviour::Good);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    host.services.machine.lock().unwrap().behaviours.insert(to, Behaviour::StopFails);
+    host.activator.revert(ATTEMPT + 1, Some(from)).unwrap_err();
+    host.services.machine.lock().unwrap().running = None;
+    host.activator.revert(ATTEMPT + 2, Some(from)).unwrap();
+    assert_eq!(host.running(), Some(from), "`current` pointing at it is no proof that it runs");
+}
+
+#[test]
 fn an_attempt_asked_for_again_answers_again() {
     let host = Host::new();
     let from = host.settle_on("1");
