@@ -77,7 +77,7 @@ pub struct Rollout {
     pub from: Option<Target>,
     pub to: Target,
     pub direction: Direction,
-    /// Must be rules the agent has ([`RULES`], R20).
+    /// Must be rules the agent has ([`super::RULES`], R20).
     pub rules: u32,
     pub cohort: Vec<CohortHost>,
     pub waves: Vec<Wave>,
