@@ -1,10 +1,14 @@
 //! Artifacts over real QUIC, with peers that behave and peers that do not.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use durable::{Disk, Kind, RealDisk};
 use net::{Connection, Handler, RecvStream, SendStream, frame};
 use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::time::timeout;
@@ -388,4 +392,83 @@ async fn throughput() {
             mib / seconds
         );
     }
+}
+
+/// A disk on which data of pieces has room for only so many bytes.
+struct Full {
+    disk: RealDisk,
+    room: AtomicU32,
+}
+
+impl Disk for Full {
+    fn write_at(&self, path: &Path, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        // Setting the length takes no room, as on any disk that knows sparse files.
+        let needs = if bytes.len() > 1 && path.ends_with("data") { bytes.len() } else { 0 };
+        let needs = u32::try_from(needs).unwrap();
+        let take = |room: u32| room.checked_sub(needs);
+        self.room
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .map_err(|_| io::ErrorKind::StorageFull)?;
+        self.disk.write_at(path, offset, bytes)
+    }
+
+    fn create(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        self.disk.create(path, bytes)
+    }
+    fn sync_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_file(path)
+    }
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.sync_dir(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn symlink(&self, target: &Path, link: &Path) -> io::Result<()> {
+        self.disk.symlink(target, link)
+    }
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.disk.create_dir(path)
+    }
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_file(path)
+    }
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.disk.remove_dir_all(path)
+    }
+    fn read(&self, path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+        self.disk.read(path, bytes_max)
+    }
+    fn read_at(&self, path: &Path, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.disk.read_at(path, offset, into)
+    }
+    fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
+        self.disk.read_link(path)
+    }
+    fn list(&self, path: &Path) -> io::Result<Vec<OsString>> {
+        self.disk.list(path)
+    }
+    fn kind(&self, path: &Path) -> io::Result<Option<Kind>> {
+        self.disk.kind(path)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_ends_the_fetch_by_name_and_nothing_else() {
+    let (hub, artifact) = (Hub::default(), artifact(10, 10_000));
+    let origin = node(&hub, "admit");
+    give(origin.swarm.store(), &artifact, |_| true);
+    let full = Arc::new(Full { disk: RealDisk, room: AtomicU32::new(45_000) });
+    let host = Setup { disk: full.clone(), ..Setup::of("one") }.start(&hub);
+    let handle = host.swarm.fetch(artifact.about, Some(host_id("admit")));
+    let error = timeout(DEADLINE, handle.done()).await.unwrap().unwrap_err();
+    assert!(matches!(&error, FetchError::Store(error) if error.is_full()), "{error:?}");
+    let store = host.swarm.store();
+    assert_eq!(store.pieces(&artifact.about.id).unwrap().count(), 4, "what fitted stays");
+    let release = super::kit::some_release("1");
+    host.swarm.ledger().admit(&release.to_bytes()).unwrap();
+    // Somebody makes room.
+    full.room.store(u32::MAX, Ordering::Relaxed);
+    let progress = fetch(&host, &artifact).await;
+    assert_eq!(progress.bytes_from_origin, 6 * 10_000);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use durable::RealDisk;
+use durable::{Disk, RealDisk};
 use net::{Alpn, Endpoint, Handler, Handlers, Member};
 use proto::HostId;
 use tempfile::TempDir;
@@ -103,6 +103,7 @@ pub(super) struct Node {
 pub(super) struct Setup {
     pub(super) name: &'static str,
     pub(super) dir: Option<Arc<TempDir>>,
+    pub(super) disk: Arc<dyn Disk>,
     pub(super) uploads: usize,
     /// Answers instead of the swarm.
     pub(super) handler: Option<Arc<dyn Handler>>,
@@ -110,18 +111,18 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn of(name: &'static str) -> Self {
-        Self { name, dir: None, uploads: UPLOADS_MAX, handler: None }
+        Self { name, dir: None, disk: Arc::new(RealDisk), uploads: UPLOADS_MAX, handler: None }
     }
 
     pub(super) fn start(self, hub: &Hub) -> Node {
-        let Self { name, dir, uploads, handler } = self;
+        let Self { name, dir, disk, uploads, handler } = self;
         let dir = dir.unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
         let loopback = "127.0.0.1:0".parse().unwrap();
         let endpoint = Endpoint::bind(loopback, identity(name), directory(&HOSTS)).unwrap();
         let address = endpoint.local_addr().unwrap();
         hub.join(&host_id(name), address);
         let hearsay = hub.hearsay(host_id(name));
-        let swarm = Swarm::with(&endpoint, open(dir.path()), hearsay, uploads);
+        let swarm = Swarm::with(&endpoint, open(disk, dir.path()), hearsay, uploads);
         let stop = CancellationToken::new();
         let handlers = Handlers::new().on(Alpn::Swarm, handler.unwrap_or_else(|| swarm.handler()));
         let (serving, running) = (endpoint.clone(), swarm.clone());
@@ -136,8 +137,8 @@ pub(super) fn node(hub: &Hub, name: &'static str) -> Node {
     Setup::of(name).start(hub)
 }
 
-pub(super) fn open(dir: &Path) -> Ledger {
-    let store = Store::open(Arc::new(RealDisk), dir).unwrap();
+pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path) -> Ledger {
+    let store = Store::open(disk, dir).unwrap();
     let genesis = genesis();
     Ledger::open(store, genesis.id(), Some(&genesis.to_bytes()), now).unwrap()
 }

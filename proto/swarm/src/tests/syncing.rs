@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use durable::RealDisk;
 use net::{Connection, Gossip, GossipConfig, Handler, Handlers};
 use proto::certificate::Claim;
 use proto::dsse::Envelope;
@@ -210,7 +211,7 @@ struct Gossiping {
 impl Gossiping {
     fn start(name: &str, seeds: Vec<std::net::SocketAddr>) -> Self {
         let dir = tempfile::TempDir::new().unwrap();
-        let ledger = open(dir.path());
+        let ledger = open(Arc::new(RealDisk), dir.path());
         let loopback = "127.0.0.1:0".parse().unwrap();
         let endpoint = net::Endpoint::bind(loopback, identity(name), directory(&HOSTS)).unwrap();
         let address = endpoint.local_addr().unwrap();

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use net::frame::{self, FrameError};
-use net::{ConnectError, Connection, ConnectionLost, Pool, RecvStream, SendStream};
+use net::{CloseCode, ConnectError, Connection, ConnectionLost, Pool, RecvStream, SendStream};
 use proto::HostId;
 use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 
@@ -54,10 +54,12 @@ pub(crate) async fn content(
     request: &SwarmRequest,
     bytes_max: u64,
 ) -> Result<Answer, AskError> {
-    let (mut send, mut recv) = open(pool, of, request).await?;
+    let connection = pool.get(of.host.clone(), of.address).await?;
+    let (mut send, mut recv) = on(&connection, request).await?;
     // Nothing more to say; an error shows in the answer.
     let _ = send.finish();
-    match frame::recv(&mut recv, 64, ANSWER_TIMEOUT).await? {
+    let found = frame::recv(&mut recv, 64, ANSWER_TIMEOUT).await;
+    match answered(&connection, found)? {
         Found::No => Ok(Answer::No),
         Found::Busy => Ok(Answer::Busy),
         Found::Yes { bytes } if bytes > bytes_max => {
@@ -74,10 +76,12 @@ pub(crate) async fn content(
 
 /// Asks for the roots after a version.
 pub(crate) async fn roots(pool: &Pool, of: &Source, after: u32) -> Result<Vec<Vec<u8>>, AskError> {
-    let (mut send, mut recv) = open(pool, of, &SwarmRequest::Roots { after }).await?;
+    let connection = pool.get(of.host.clone(), of.address).await?;
+    let (mut send, mut recv) = on(&connection, &SwarmRequest::Roots { after }).await?;
     let _ = send.finish();
     let within = content_timeout(ROOTS_BYTES_MAX as u64);
-    Ok(frame::recv(&mut recv, ROOTS_BYTES_MAX, within).await?)
+    let roots = frame::recv(&mut recv, ROOTS_BYTES_MAX, within).await;
+    Ok(answered(&connection, roots)?)
 }
 
 /// A subscription to what a member holds of an artifact; ends when it is dropped.
@@ -116,13 +120,13 @@ impl Holdings {
     }
 }
 
-async fn open(
-    pool: &Pool,
-    of: &Source,
-    request: &SwarmRequest,
-) -> Result<(SendStream, RecvStream), AskError> {
-    let connection = pool.get(of.host.clone(), of.address).await?;
-    on(&connection, request).await
+/// A peer that does not answer in time is gone or as good as gone: its connection is closed, so that
+/// the next question dials anew instead of being fed to the dead one until it idles out.
+fn answered<T>(connection: &Connection, answer: Result<T, FrameError>) -> Result<T, FrameError> {
+    if let Err(FrameError::Timeout { .. }) = answer {
+        connection.close(CloseCode::Unresponsive, "no answer in time");
+    }
+    answer
 }
 
 async fn on(

@@ -181,6 +181,8 @@ struct Driver {
     asks: BTreeMap<Ask, AbortHandle>,
     unsynced: u32,
     flush_at: Option<Instant>,
+    /// At most one.
+    flushing: JoinSet<Result<(), StoreError>>,
     moved_at: Instant,
 }
 
@@ -219,6 +221,7 @@ impl Driver {
             asks,
             unsynced: 0,
             flush_at: None,
+            flushing: JoinSet::new(),
             moved_at: now,
         })
     }
@@ -241,9 +244,7 @@ impl Driver {
                 self.review(now);
                 review_at = now + REVIEW_EVERY;
             }
-            if self.flush_at.is_some_and(|at| at <= now) || self.unsynced >= FLUSH_PIECES {
-                self.flush().await?;
-            }
+            self.flush_soon(now);
             self.ask_more(now);
             let wake = self.wake(now).min(review_at);
             tokio::select! {
@@ -254,6 +255,7 @@ impl Driver {
                     Err(error) if error.is_panic() => return Err(error.into()),
                     Err(_cancelled) => {}
                 },
+                Some(flushed) = self.flushing.join_next() => flushed??,
                 Some(news) = self.news.1.recv() => self.heard(news),
                 Some(_) = self.following.join_next() => {}
                 changed = members.changed(), if !members_end => {
@@ -268,7 +270,9 @@ impl Driver {
     fn wake(&self, now: Instant) -> Instant {
         let picker = self.picker.next_ms(self.ms(now));
         let picker = picker.map(|at_ms| self.zero + Duration::from_millis(at_ms));
-        let soon = [picker, self.flush_at, self.peers.next(now)];
+        // While one sync runs, its end is what wakes this for the next.
+        let flush_at = self.flush_at.filter(|_| self.flushing.is_empty());
+        let soon = [picker, flush_at, self.peers.next(now)];
         soon.into_iter().flatten().min().unwrap_or(now + REVIEW_EVERY)
     }
 
@@ -413,8 +417,18 @@ impl Driver {
         }
     }
 
+    /// Syncs what was written, if it is time and the sync before is done; meanwhile asking goes on.
+    fn flush_soon(&mut self, now: Instant) {
+        let due = self.flush_at.is_some_and(|at| at <= now) || self.unsynced >= FLUSH_PIECES;
+        if due && self.flushing.is_empty() {
+            (self.unsynced, self.flush_at) = (0, None);
+            let (store, id) = (self.around.store.clone(), self.artifact.id);
+            self.flushing.spawn_blocking(move || store.flush(&id));
+        }
+    }
+
+    /// Syncs all that was written.
     async fn flush(&mut self) -> Result<(), FetchError> {
-        (self.unsynced, self.flush_at) = (0, None);
         let (store, id) = (self.around.store.clone(), self.artifact.id);
         Ok(task::spawn_blocking(move || store.flush(&id)).await??)
     }

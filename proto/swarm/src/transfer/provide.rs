@@ -14,7 +14,7 @@ use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::sync::Semaphore;
 use tokio::task::{self, JoinSet};
 use tokio::time;
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, ROOTS_MAX, content_timeout};
 use crate::ledger::Ledger;
@@ -55,7 +55,9 @@ impl Handler for Provider {
         loop {
             let room = streams.len() < STREAMS_MAX;
             tokio::select! {
-                Some(_) = streams.join_next(), if !streams.is_empty() => {}
+                Some(ended) = streams.join_next() => if let Err(error) = ended {
+                    error!(peer = %connection.peer(), %error, "an answer failed");
+                },
                 accepted = connection.accept_bi(), if room => match accepted {
                     Ok((send, recv)) => {
                         let (provider, own) = (self.clone(), own.clone());
