@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proto::Digest;
 use proto::artifact::{
     ENTRIES_MAX, Entry, MANIFEST_BYTES_MAX, Manifest, ManifestError, Piece, RAW_BYTES_MAX, What,
-    check_path,
+    check_entries, check_path,
 };
 
 fn file(path: &str, bytes: u64) -> Entry {
@@ -246,37 +246,34 @@ fn stays_inside(entries: &[Entry], from: &str, target: &str) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..Default::default() })]
 
-    /// In whatever tree is accepted, no link leads out, through however many other links.
+    /// Links that are accepted, however many stand in one tree, never lead out through each other.
     #[test]
     fn r26_accepted_links_stay_inside(
         links in prop::collection::btree_map(
-            prop::collection::vec(prop::sample::select(vec!["a", "b", "c"]), 1..4),
-            prop::collection::vec(prop::sample::select(vec!["..", "..", ".", "a", "b", "c"]), 1..5),
-            1..5,
+            prop::collection::vec(prop::sample::select(vec!["a", "b"]), 1..4),
+            prop::collection::vec(prop::sample::select(vec!["..", "..", "a", "b"]), 1..4),
+            1..8,
         ),
     ) {
         let mut entries: Vec<Entry> = Vec::new();
         for (path, target) in &links {
-            entries.push(link(&path.join("/"), &target.join("/")));
-        }
-        let paths: Vec<String> = entries.iter().map(|entry| entry.path.clone()).collect();
-        for path in &paths {
-            for (at, _) in path.match_indices('/') {
-                let parent = &path[..at];
-                if !entries.iter().any(|entry| entry.path == parent) {
-                    entries.push(directory(parent));
+            // In order: what stands below a link has no directory for a parent and is left out.
+            let mut next = entries.clone();
+            for end in 1..path.len() {
+                let parent = path[..end].join("/");
+                if !next.iter().any(|entry| entry.path == parent) {
+                    next.push(directory(&parent));
                 }
             }
+            next.push(link(&path.join("/"), &target.join("/")));
+            next.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
+            if check_entries(&next).is_ok() {
+                entries = next;
+            }
         }
-        // What stands below a link has no directory for a parent; it would only be refused.
-        entries.retain(|e| !paths.iter().any(|p| e.path.starts_with(&format!("{p}/"))));
-        entries.sort_by(|a, b| a.path.split('/').cmp(b.path.split('/')));
-        let tree = manifest(entries);
-        if tree.check().is_ok() {
-            for entry in &tree.entries {
-                if let What::Link { target } = &entry.what {
-                    prop_assert!(stays_inside(&tree.entries, &entry.path, target), "{:?}", tree);
-                }
+        for entry in &entries {
+            if let What::Link { target } = &entry.what {
+                prop_assert!(stays_inside(&entries, &entry.path, target), "{:?}", entries);
             }
         }
     }

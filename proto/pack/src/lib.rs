@@ -9,7 +9,7 @@
 //!
 //! Input is hostile on both sides: whatever could reach outside the tree, or be more than a plain
 //! file, directory or link in it, is refused when it is packed and again when it is unpacked.
-//! Memory stays within a few pieces, whatever the input.
+//! Memory stays within the file table and a few pieces, whatever the input.
 //!
 //! **Absent:** network, async.
 

@@ -263,15 +263,15 @@ enum Seen {
 
 impl Extraction {
     fn take<R: Read>(&mut self, entry: &TarEntry, blocks: &mut Blocks<R>) -> Result<(), TarError> {
+        if matches!(entry.kind, EntryType::Directory | EntryType::Symlink) && entry.bytes > 0 {
+            return Err(TarError::Damaged("a directory or link has content"));
+        }
         let shown = || String::from_utf8_lossy(&entry.path).chars().take(PATH_BYTES_MAX).collect();
         let refused = |why| TarError::Refused { path: shown(), why };
         let path = std::str::from_utf8(&entry.path).map_err(|_| refused(Refusal::NotUtf8))?;
         let is_directory = entry.kind == EntryType::Directory;
         let Some(path) = plain(path, is_directory) else { return Ok(()) };
         check_path(path).map_err(|why| refused(Refusal::Path(why)))?;
-        if matches!(entry.kind, EntryType::Directory | EntryType::Symlink) && entry.bytes > 0 {
-            return Err(TarError::Damaged("a directory or link has content"));
-        }
         match entry.kind {
             EntryType::Directory => {
                 self.parents(path)?;
@@ -293,8 +293,13 @@ impl Extraction {
             EntryType::Symlink => {
                 let target = std::str::from_utf8(&entry.target)
                     .map_err(|_| refused(Refusal::LinkNotUtf8))?;
+                // Kept until the end, so its length is checked now; the rest is, then.
+                if target.len() > PATH_BYTES_MAX {
+                    return Err(refused(Refusal::Path("has an overlong link target")));
+                }
+                self.add(path, Seen::Link { target: target.to_owned() })?;
                 self.stage.link(path, target);
-                self.add(path, Seen::Link { target: target.to_owned() })
+                Ok(())
             }
             EntryType::Link => Err(refused(Refusal::HardLink)),
             EntryType::Char | EntryType::Block => Err(refused(Refusal::Device)),

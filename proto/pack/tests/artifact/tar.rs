@@ -197,6 +197,11 @@ fn r26_an_archive_with_links_that_lead_out_is_refused() {
             "links out",
         ),
         (
+            "an overlong link",
+            tar().entry(b'K', b"@", &[b'x'; 1_025]).link(b'2', "a", "x").end(),
+            "\"a\": the path has an overlong link target",
+        ),
+        (
             "a link out, then through it",
             tar().link(b'2', "a", "../../etc").file("a/passwd", b"evil").end(),
             "leads through a file or link",
@@ -257,6 +262,7 @@ fn r26_a_damaged_or_endless_archive_is_refused() {
             "grows to more",
         ),
         ("a directory with content", tar().entry(b'5', b"bad", b"x").end(), "has content"),
+        ("the top with content", tar().entry(b'5', b"./", b"x").end(), "has content"),
         ("a link with content", tar().entry(b'2', b"bad", b"x").end(), "has content"),
         ("comments without end", comments.end(), "extended headers in a row"),
         (
