@@ -35,8 +35,8 @@
 //! **Record.** [`Host`] without its view of others is the record on disk: small, and enough to finish
 //! a bake or a way back without the network. Elapsed times are kept as amounts, never as instants.
 //! After a restart the caller restores it, calls [`Host::resume`] and feeds statements and receipts
-//! again. An effect is done after the [`Effect::Persist`] before it, or never; a step that was decided
-//! before a restart is finished after it.
+//! again. Effects are done in the order given. What follows from the record comes after
+//! [`Effect::Persist`]; a step that was decided before a restart is finished after it.
 
 mod course;
 mod moves;
@@ -136,9 +136,11 @@ pub enum Effect {
     Activate { attempt: u64, from: Option<Digest>, to: Digest },
     /// Go back to `to` (none: stop and remove), starting from whatever is. Ends every watch.
     Revert { attempt: u64, to: Option<Digest> },
-    /// The bake of this attempt passed: stop watching, `from` is only needed for the fleet's way back.
+    /// The bake of this attempt passed: make it durable that the guard at boot leaves it, and stop
+    /// watching. Comes before [`Effect::Persist`], and once more if the host ends between the two.
     Commit { attempt: u64 },
-    /// The claim is proven by the receipts: make the certificate and announce it.
+    /// The claim is proven by the receipts, this host's own with them: make the certificate, store
+    /// and announce it, and say so with [`Input::Certificate`]. Asked again until that comes.
     Certify { rollout: Digest, claim: Claim },
 }
 
@@ -200,7 +202,7 @@ impl Host {
     pub fn resume(&mut self, now: Now, out: &mut Vec<Effect>) {
         let start = out.len();
         self.view = View::at(now.boot_ms);
-        self.repeat_watch();
+        self.repeat_step();
         self.advance(now, out);
         // A sign of life, whatever has changed.
         self.view.published = None;

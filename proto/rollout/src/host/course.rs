@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proto::certificate::{Claim, Standing};
 use proto::receipt::{Cause, Receipt, State};
 use proto::statement::{Action, Direction, OnFailure, Rollout, UnixTime};
 use proto::{Digest, HostId};
@@ -44,6 +45,8 @@ pub(super) struct Course {
     pub(super) order: Option<Order>,
     pub(super) halted: bool,
     pub(super) complete: bool,
+    /// The claims whose certificates exist.
+    pub(super) certified: Vec<Claim>,
 }
 
 /// The rollout that brought what is running, when a newer one is followed.
@@ -115,7 +118,12 @@ impl Course {
             order: None,
             halted: false,
             complete: false,
+            certified: Vec::new(),
         }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        (self.state, self.cause)
     }
 
     pub(super) fn is_paused(&self) -> bool {

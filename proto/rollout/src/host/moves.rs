@@ -48,33 +48,36 @@ impl Host {
     }
 
     /// Looks at everything and does what is due.
+    ///
+    /// Verdicts come first and last: what a move leads to may end the rollout, too.
     pub(super) fn advance(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.view.looked_ms = Some(now.boot_ms);
         self.view.look_at = None;
         self.give_up_on_step(now);
-        self.judge_halt(out);
+        self.judge_halt();
         self.move_on(now, out);
         self.fetch(now, out);
         // A fetch may just have turned out to be unnecessary.
         self.move_on(now, out);
-        self.judge_completion(now, out);
+        self.judge_completion(now);
+        self.certify(now, out);
         self.ask_step(now, out);
         if self.course.as_ref().is_some_and(Course::cares_for_others) {
             self.view.look_at = Some(now.boot_ms + LOOK_MS_MAX);
         }
     }
 
-    /// Puts the effects in order: proofs, the record, the receipt, the rest.
+    /// Puts the effects in order: a commit, the record, the receipt, the rest.
     ///
-    /// A proof is first: it is as true without the record, and if the host ends between the two, the
-    /// caller's stored certificate tells it again. The other way round it could be lost for good.
+    /// The guard at boot must not take back what the record calls committed, so the commit is made
+    /// durable first; if the host ends between the two, it bakes a little longer. A proof comes after
+    /// the receipt that may be part of it.
     pub(super) fn settle(&mut self, now: Now, start: usize, out: &mut Vec<Effect>) {
         let receipt = self.sign(now);
         if self.view.changed || receipt.is_some() || out.len() > start {
-            let proof = |effect: &Effect| matches!(effect, Effect::Certify { .. });
-            out[start..].sort_by_key(|effect| !proof(effect));
-            let proofs = out[start..].iter().take_while(|effect| proof(effect)).count();
-            let at = start + proofs;
+            let commits = |effect: &Effect| matches!(effect, Effect::Commit { .. });
+            out[start..].sort_by_key(|effect| !commits(effect));
+            let at = start + out[start..].iter().take_while(|effect| commits(effect)).count();
             out.splice(at..at, [Some(Effect::Persist), receipt].into_iter().flatten());
         }
         self.view.changed = false;
@@ -98,62 +101,82 @@ impl Host {
         if receipt.is_some() || !open {
             self.view.resign_at = open.then(|| now.boot_ms + RESIGN_MS);
         }
-        if receipt.is_some() {
-            self.see_myself(now);
-        }
         receipt
     }
 
     // --- verdicts on the rollout as a whole ---
 
-    fn judge_halt(&mut self, out: &mut Vec<Effect>) {
-        if !std::mem::take(&mut self.view.failure_is_new) {
-            return;
-        }
+    fn judge_halt(&mut self) {
         let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
-        if course.complete || course.halted {
+        let own = course.rank.is_some() && certificate::is_failure(course.standing());
+        let news = std::mem::take(&mut self.view.failure_is_new);
+        if !(news || own) || course.complete || course.halted {
             return;
         }
-        let seen = |rank| self.view.sight(0, None, rank).standing;
-        if certificate::halted(plan, &seen).is_some() {
-            let rollout = course.id;
-            if let Some(course) = &mut self.course {
-                course.halted = true;
-            }
+        let seen = |rank| self.sight(0, rank).standing;
+        if certificate::halted(plan, &seen).is_some()
+            && let Some(course) = &mut self.course
+        {
+            course.halted = true;
             self.view.changed = true;
-            out.push(Effect::Certify { rollout, claim: Claim::Halt });
         }
     }
 
-    fn judge_completion(&mut self, now: Now, out: &mut Vec<Effect>) {
+    fn judge_completion(&mut self, now: Now) {
         let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
         if course.complete || course.is_stopped() || !course.is_at_rest() {
-            self.view.certify_at = None;
+            self.view.complete_at = None;
             return;
         }
         // A host that can be heard and has not ended is waited for, whatever the budget says.
-        let sight = |rank| self.view.sight(now.boot_ms, course.rank, rank);
-        let ended = |rank| match sight(rank) {
-            Sight { standing: Some(standing), .. } if certificate::has_ended(standing) => true,
-            Sight { heard, .. } => heard == Heard::Silent,
+        let ended = |rank| {
+            let Sight { standing, heard } = self.sight(now.boot_ms, rank);
+            standing.is_some_and(certificate::has_ended) || heard == Heard::Silent
         };
         let done = (0..plan.cohort.len()).all(ended)
-            && certificate::is_complete(plan, &|rank| sight(rank).standing);
+            && certificate::is_complete(plan, &|rank| self.sight(now.boot_ms, rank).standing);
         let window_ms = (CERTIFY_MS_EACH * plan.cohort.len() as u64).min(CERTIFY_MS_MAX);
         let delay_ms = 1 + share_of(&course.id, &self.me, window_ms);
-        let rollout = course.id;
-        match self.view.certify_at {
-            _ if !done => self.view.certify_at = None,
-            None => self.view.certify_at = Some(now.boot_ms + delay_ms),
+        match self.view.complete_at {
+            _ if !done => self.view.complete_at = None,
+            None => self.view.complete_at = Some(now.boot_ms + delay_ms),
             Some(at) if now.boot_ms >= at => {
-                self.view.certify_at = None;
+                self.view.complete_at = None;
                 self.view.changed = true;
                 if let Some(course) = &mut self.course {
                     course.complete = true;
                 }
-                out.push(Effect::Certify { rollout, claim: Claim::Complete });
             }
             Some(_) => {}
+        }
+    }
+
+    /// Asks for the certificates of what this host has concluded by itself, until it is told that
+    /// they exist: only a certificate outlives the receipts it is made of (R17).
+    fn certify(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(course) = &self.course else { return };
+        let mut claims = Vec::new();
+        for (claim, concluded) in [(Claim::Halt, course.halted), (Claim::Complete, course.complete)]
+        {
+            if concluded && !course.certified.contains(&claim) {
+                claims.push(Effect::Certify { rollout: course.id, claim });
+            }
+        }
+        if claims.is_empty() {
+            self.view.certify_at = None;
+        } else if self.view.certify_at.is_none_or(|at| now.boot_ms >= at) {
+            self.view.certify_at = Some(now.boot_ms + RESIGN_MS);
+            out.append(&mut claims);
+        }
+    }
+
+    /// What is seen of the host with this rank; of itself a host knows best.
+    fn sight(&self, now_ms: u64, rank: usize) -> Sight {
+        match &self.course {
+            Some(course) if course.rank == Some(rank) => {
+                Sight { standing: Some(course.standing()), heard: Heard::Fresh }
+            }
+            _ => self.view.sight(now_ms, rank),
         }
     }
 
@@ -251,6 +274,12 @@ impl Host {
     fn start_if_open(&mut self, now: Now) -> bool {
         let gate = self.gate(now);
         self.view.why = Some(gate);
+        if let Gate::Hold(hold @ Hold::Rules { .. }) = gate
+            && let Some(course) = &mut self.course
+        {
+            // The others must be told why this host never starts (R20).
+            course.note = proto::receipt::note(&hold.to_string());
+        }
         if !matches!(gate, Gate::Open(_)) {
             return false;
         }
@@ -267,16 +296,11 @@ impl Host {
     }
 
     /// May this host start now? Doubt holds.
-    fn gate(&mut self, now: Now) -> Gate {
-        let (Some(plan), Some(course)) = (&self.view.plan, &mut self.course) else {
+    fn gate(&self, now: Now) -> Gate {
+        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else {
             return Gate::Hold(Hold::Outside);
         };
-        if course.rules != proto::statement::RULES {
-            let hold = Hold::Rules { needs: course.rules };
-            course.note = proto::receipt::note(&hold.to_string());
-        }
-        let rank = course.rank;
-        let seen = |rank_seen| self.view.sight(now.boot_ms, rank, rank_seen);
+        let seen = |rank| self.sight(now.boot_ms, rank);
         let facts = Facts {
             rollout: plan,
             seen: &seen,
@@ -287,7 +311,7 @@ impl Host {
             conflict: self.conflict == course.epoch,
             expired: now.unix >= course.expires,
         };
-        let Some(rank) = rank else {
+        let Some(rank) = course.rank else {
             return gate::closed(&facts).unwrap_or(match course.complete {
                 true => Gate::Open(Open::Complete),
                 false => Gate::Hold(Hold::Outside),
@@ -356,9 +380,18 @@ impl Host {
         self.view.changed = true;
     }
 
-    /// After a restart what was watched must be watched again: the caller finds it serving, or says
-    /// what became of it.
-    pub(super) fn repeat_watch(&mut self) {
+    /// After a restart the step under way is asked for again, and what was watched must be watched
+    /// again: the caller finds it serving, or says what became of it. An activation that has become
+    /// pointless is not taken further.
+    pub(super) fn repeat_step(&mut self) {
+        let stopped = self
+            .course
+            .as_ref()
+            .is_some_and(|course| course.is_stopped() && course.state == State::Activating);
+        let starts = |step: &Step| step.kind == StepKind::Activate;
+        if stopped && self.step.as_ref().is_some_and(starts) {
+            self.go_back(Cause::Fleet, "stopped while it was restarting");
+        }
         let (Some(watch), None) = (self.watch, &self.step) else { return };
         self.step = Some(Step {
             attempt: watch.attempt,

@@ -59,7 +59,6 @@ impl Host {
                 let first = self.view.plan.is_none();
                 if first {
                     self.view.attach(now.boot_ms, rollout);
-                    self.see_myself(now);
                 }
                 return first;
             }
@@ -113,11 +112,14 @@ impl Host {
         let Some(course) = self.course.as_mut().filter(|course| course.id == rollout) else {
             return claim == Claim::Halt && self.condemn(rollout);
         };
-        let flag = match claim {
-            Claim::Halt => &mut course.halted,
-            Claim::Complete => &mut course.complete,
-        };
-        let news = !std::mem::replace(flag, true);
+        let news = !course.certified.contains(&claim);
+        if news {
+            course.certified.push(claim);
+        }
+        match claim {
+            Claim::Halt => course.halted = true,
+            Claim::Complete => course.complete = true,
+        }
         self.view.changed |= news;
         news
     }
@@ -147,13 +149,6 @@ impl Host {
             self.view.look_soon(now.boot_ms, LOOK_MS_MIN);
         }
         false
-    }
-
-    /// Puts this host's own last receipt among those of the others.
-    pub(super) fn see_myself(&mut self, now: Now) {
-        let Some(course) = &self.course else { return };
-        let receipt = course.receipt(&self.me);
-        self.view.note(now.boot_ms, &receipt);
     }
 
     // --- answers to effects ---

@@ -37,6 +37,7 @@ pub(super) struct View {
     pub(super) fetch_at: Option<u64>,
     pub(super) revert_at: Option<u64>,
     pub(super) lane_at: Option<u64>,
+    pub(super) complete_at: Option<u64>,
     pub(super) certify_at: Option<u64>,
 }
 
@@ -94,11 +95,10 @@ impl View {
         Some((rank, before))
     }
 
-    /// What is seen of the host with this rank; `own`: it is this host, which hears itself.
-    pub(super) fn sight(&self, now_ms: u64, own: Option<usize>, rank: usize) -> Sight {
+    /// What is seen of another host, by its rank.
+    pub(super) fn sight(&self, now_ms: u64, rank: usize) -> Sight {
         let Some(seen) = self.seen.get(rank) else { return Sight::default() };
         let heard = match seen.risen {
-            _ if own == Some(rank) => Heard::Fresh,
             _ if now_ms.saturating_sub(seen.heard_ms) > UNHEARD_MS_MAX => Heard::Silent,
             true => Heard::Fresh,
             false => Heard::Unsure,
@@ -108,10 +108,9 @@ impl View {
 
     /// The next timer; one that the last look has seen is spent.
     pub(super) fn next_timer(&self) -> Option<u64> {
-        let Self {
-            look_at, resign_at, step_until, fetch_at, revert_at, lane_at, certify_at, ..
-        } = self;
-        [look_at, resign_at, step_until, fetch_at, revert_at, lane_at, certify_at]
+        let Self { look_at, resign_at, step_until, fetch_at, revert_at, .. } = self;
+        let Self { lane_at, complete_at, certify_at, .. } = self;
+        [look_at, resign_at, step_until, fetch_at, revert_at, lane_at, complete_at, certify_at]
             .into_iter()
             .copied()
             .flatten()
