@@ -10,6 +10,7 @@ use ed25519_dalek::SigningKey;
 use net::{Alpn, Directory, Endpoint, Gossip, GossipConfig, Handlers, Identity, NetError};
 use proto::record::{self, HostRecord};
 use proto::statement::{Host, Statement};
+use proto::trust::Standing;
 use proto::{Digest, HostId, Name};
 use swarm::ledger::OpenError;
 use swarm::{Ledger, Store, StoreError, Swarm};
@@ -105,9 +106,8 @@ impl Membership {
     ///
     /// [`NetError`]: the port cannot be served.
     pub async fn run(&self, more: Handlers, stop: CancellationToken) -> Result<(), NetError> {
-        let handlers = more
-            .on(Alpn::Gossip, self.gossip.handler())
-            .on(Alpn::Swarm, self.swarm.handler());
+        let handlers =
+            more.on(Alpn::Gossip, self.gossip.handler()).on(Alpn::Swarm, self.swarm.handler());
         let (served, (), ()) = tokio::join!(
             self.endpoint.serve(handlers, stop.clone()),
             self.swarm.run(stop.clone()),
@@ -149,8 +149,10 @@ fn open_ledger(
 
 /// Verifies the envelope of a host statement and keeps it.
 fn take_in_host(ledger: &Ledger, envelope: &[u8]) -> Option<Host> {
-    match ledger.admit(envelope).ok()?.statement {
-        Statement::Host(host) => Some(host),
+    let admitted = ledger.admit(envelope).ok()?;
+    match (admitted.statement, admitted.standing) {
+        (Statement::Host(host), Standing::Effective) => Some(host),
+        // Below the threshold of `host-ca` it is kept, and nobody's identity yet.
         _ => None,
     }
 }
