@@ -1,9 +1,12 @@
 //! What the coordinator alone must remember: tokens, the hosts it minted, the versions it admitted,
-//! and the audit record of it all. The only file with SQL in it.
+//! and the audit record of it all. The only module with SQL in it.
 //!
 //! SQLite in WAL mode with full syncs, one writer at a time. Each method is one transaction, and a
 //! method that changes something writes its audit entry in the same one (R30). Statements and
 //! artifacts are not here: they are the swarm's, and every member keeps those.
+
+mod columns;
+mod record;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,15 +22,17 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
-use crate::audit::{self, AuditFault, Entry, Event, Head};
+use crate::audit::{AuditFault, Event};
 use crate::token::{Secret, TokenId};
+use columns::{column, digest, failed, number, stored_time, text};
+use record::append;
+
+pub use record::AUDIT_PAGE_MAX;
 
 /// Longest wait for the database, in seconds, before a request gives up.
 const BUSY_TIMEOUT_S: u64 = 10;
 /// Connections to the database; readers run beside the one writer.
 const CONNECTIONS_MAX: u32 = 4;
-/// Entries that one page of the audit record holds at most.
-pub const AUDIT_PAGE_MAX: u32 = 1_000;
 
 /// Statements that lead from each version of the tables to the next; never changed, only added to.
 const MIGRATIONS: [&str; 1] = ["
@@ -523,170 +528,4 @@ async fn release_of(
         .await
         .map_err(failed("look for the release"))?;
     row.map(|row| text(&row, "id")).transpose()
-}
-
-// --- audit ---
-
-impl Store {
-    /// Records what changed outside this database.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn record(&self, event: Event, now: UnixTime) -> Result<(), StoreError> {
-        const STEP: &str = "write the audit record";
-        let mut change = self.change(STEP).await?;
-        append(&mut change, now, event).await?;
-        change.commit().await.map_err(failed(STEP))
-    }
-
-    /// Reads the whole audit record and checks that it is what was written.
-    ///
-    /// # Errors
-    ///
-    /// [`VerifyError`]: the first entry that does not stand, or the database failed.
-    pub async fn audit_verify(&self) -> Result<Head, VerifyError> {
-        // One transaction: entries that come meanwhile are not seen.
-        let mut view = self.pool.begin().await.map_err(failed("read the audit record"))?;
-        let stored = audit_head(&mut *view).await?;
-        let mut walked = Head::EMPTY;
-        loop {
-            let page = audit_after(&mut *view, walked.length, AUDIT_PAGE_MAX).await?;
-            walked = page.iter().try_fold(walked, audit::follow)?;
-            if page.is_empty() {
-                audit::ends_at(stored, walked)?;
-                return Ok(walked);
-            }
-        }
-    }
-
-    /// Up to `limit` entries that come after entry `seq`, in order.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn audit_after(&self, seq: u64, limit: u32) -> Result<Vec<Entry>, StoreError> {
-        audit_after(&self.pool, seq, limit).await
-    }
-}
-
-async fn audit_after(
-    database: impl sqlx::Executor<'_, Database = Sqlite>,
-    seq: u64,
-    limit: u32,
-) -> Result<Vec<Entry>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")
-        .bind(i64::try_from(seq).unwrap_or(i64::MAX))
-        .bind(i64::from(limit.min(AUDIT_PAGE_MAX)))
-        .fetch_all(database)
-        .await
-        .map_err(failed("read the audit record"))?;
-    rows.iter().map(audit_entry).collect()
-}
-
-/// Writes an entry at the record's end, in the transaction of the change it records.
-async fn append(
-    change: &mut SqliteConnection,
-    now: UnixTime,
-    event: Event,
-) -> Result<(), StoreError> {
-    const STEP: &str = "write the audit record";
-    let head = audit_head(&mut *change).await?;
-    let entry = Entry::after(head, now, event);
-    let seq = i64::try_from(entry.seq).expect("fewer than 2^63 entries");
-    sqlx::query(
-        "INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )
-    .bind(seq)
-    .bind(stored_time(entry.at))
-    .bind(entry.actor)
-    .bind(entry.action)
-    .bind(entry.subject)
-    .bind(entry.detail)
-    .bind(entry.prev.as_bytes().to_vec())
-    .bind(entry.hash.as_bytes().to_vec())
-    .execute(&mut *change)
-    .await
-    .map_err(failed(STEP))?;
-    sqlx::query(
-        "INSERT INTO audit_head (one, length, hash) VALUES (1, ?1, ?2)
-         ON CONFLICT (one) DO UPDATE SET length = excluded.length, hash = excluded.hash",
-    )
-    .bind(seq)
-    .bind(entry.hash.as_bytes().to_vec())
-    .execute(&mut *change)
-    .await
-    .map_err(failed(STEP))?;
-    Ok(())
-}
-
-async fn audit_head(
-    database: impl sqlx::Executor<'_, Database = Sqlite>,
-) -> Result<Head, StoreError> {
-    let row = sqlx::query("SELECT length, hash FROM audit_head WHERE one = 1")
-        .fetch_optional(database)
-        .await
-        .map_err(failed("read the audit record's head"))?;
-    match row {
-        Some(row) => Ok(Head { length: number(&row, "length")?, hash: digest(&row, "hash")? }),
-        None => Ok(Head::EMPTY),
-    }
-}
-
-fn audit_entry(row: &SqliteRow) -> Result<Entry, StoreError> {
-    Ok(Entry {
-        seq: number(row, "seq")?,
-        at: UnixTime(number(row, "at")?),
-        actor: column(row, "actor")?,
-        action: column(row, "action")?,
-        subject: column(row, "subject")?,
-        detail: column(row, "detail")?,
-        prev: digest(row, "prev")?,
-        hash: digest(row, "hash")?,
-    })
-}
-
-// --- columns ---
-
-fn failed(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
-    move |source| StoreError::Database { step, source }
-}
-
-/// A time as the database holds it; what lies beyond is as good as never.
-fn stored_time(time: UnixTime) -> i64 {
-    i64::try_from(time.0).unwrap_or(i64::MAX)
-}
-
-fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T, StoreError>
-where
-    T: sqlx::Decode<'r, Sqlite> + sqlx::Type<Sqlite>,
-{
-    row.try_get(name).map_err(failed("read a row"))
-}
-
-fn number<T: TryFrom<i64>>(row: &SqliteRow, name: &'static str) -> Result<T, StoreError> {
-    let stored: i64 = column(row, name)?;
-    T::try_from(stored)
-        .map_err(|_| StoreError::Corrupt { what: name, why: format!("{stored} is out of range") })
-}
-
-fn text<T>(row: &SqliteRow, name: &'static str) -> Result<T, StoreError>
-where
-    T: std::str::FromStr<Err = proto::id::ParseIdError>,
-{
-    let stored: &str = column(row, name)?;
-    stored.parse().map_err(|error: proto::id::ParseIdError| StoreError::Corrupt {
-        what: name,
-        why: error.to_string(),
-    })
-}
-
-fn digest(row: &SqliteRow, name: &'static str) -> Result<Digest, StoreError> {
-    let stored: &[u8] = column(row, name)?;
-    let bytes = stored.try_into().map_err(|_| StoreError::Corrupt {
-        what: name,
-        why: format!("{} bytes, not 32", stored.len()),
-    })?;
-    Ok(Digest::from_computed(bytes))
 }
