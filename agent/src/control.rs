@@ -54,13 +54,7 @@ impl Handler for Control {
     }
 }
 
-async fn serve(
-    ledger: Ledger,
-    view: View,
-    peer: &str,
-    mut send: SendStream,
-    mut recv: RecvStream,
-) {
+async fn serve(ledger: Ledger, view: View, peer: &str, mut send: SendStream, mut recv: RecvStream) {
     let request = match frame::recv::<ControlRequest>(&mut recv, CONTROL_BYTES_MAX, WITHIN).await {
         Ok(request) => request,
         Err(error) => return warn!(%peer, %error, "a request that cannot be read"),

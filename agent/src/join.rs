@@ -16,9 +16,9 @@ use proto::trust::{Chain, Standing, verify};
 use proto::wire::{JoinReply, JoinRequest, join_proof};
 use proto::{PublicKey, UnixTime};
 
-use member::clock;
 use crate::config::Config;
 use crate::home::{Home, Joined};
+use member::clock;
 
 /// What a coordinator's welcome comes to once it is verified.
 struct Welcome {
@@ -49,7 +49,12 @@ pub async fn join(config: &Config, token: &str) -> Result<()> {
         welcome.host.fleet,
         welcome.host.id,
         welcome.host.name,
-        welcome.host.labels.iter().map(|(key, value)| format!(" {key}={value}")).collect::<String>()
+        welcome
+            .host
+            .labels
+            .iter()
+            .map(|(key, value)| format!(" {key}={value}"))
+            .collect::<String>()
     );
     println!("next: swell-agent run");
     Ok(())

@@ -26,7 +26,10 @@ const WITHIN: Duration = Duration::from_secs(20);
 pub(crate) async fn run(home: Home, key: SigningKey, member: Membership, stop: CancellationToken) {
     loop {
         if let Err(error) = renew_if_due(&home, &key, &member).await {
-            warn!(error = format!("{error:#}"), "the certificate is not renewed, trying again later");
+            warn!(
+                error = format!("{error:#}"),
+                "the certificate is not renewed, trying again later"
+            );
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -53,8 +56,7 @@ async fn renew_if_due(home: &Home, key: &SigningKey, member: &Membership) -> Res
 
 async fn ask(member: &Membership) -> Result<Vec<u8>> {
     let root = member.ledger.chain().root().clone();
-    let coordinators: Vec<_> =
-        root.keys_of(&Role::Admit).map(|(_, key)| HostId::of(key)).collect();
+    let coordinators: Vec<_> = root.keys_of(&Role::Admit).map(|(_, key)| HostId::of(key)).collect();
     let members = member.gossip.members().borrow().clone();
     let coordinator = members
         .iter()

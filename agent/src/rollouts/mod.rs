@@ -24,10 +24,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use member::clock;
 use crate::config::Config;
 use crate::home::Home;
 use crate::services::Shell;
+use member::clock;
 use scope::Running;
 
 /// Answers waiting to be taken in. Each scope has a few steps under way at most.

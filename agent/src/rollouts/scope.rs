@@ -9,6 +9,7 @@ use net::Member;
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, SignedReceipt};
 use proto::record::{SLOTS, receipt_key};
+use proto::statement::Rollout;
 use proto::trust::Chain;
 use proto::{Digest, HostId, Scope};
 use rollout::host::{Effect, Host, Input};
@@ -83,7 +84,9 @@ impl Running {
         let id = head.rollout;
         let Some(rollout) = chain.rollout(&id) else { return };
         if self.receipts.as_ref().is_none_or(|receipts| receipts.id() != id) {
-            let rollout = Arc::new(rollout.clone());
+            // An expired root starts nothing new either (R7), and no rollout outlives its root.
+            let expires = rollout.expires.min(chain.root().expires);
+            let rollout = Arc::new(Rollout { expires, ..rollout.clone() });
             self.receipts = Some(Receipts::new(id, rollout.clone(), clock::boot_ms()));
             info!(rollout = %id, scope = %self.scope, to = %rollout.to.version, "new rollout");
             self.take(Input::Rollout { id, rollout }).await;
@@ -103,9 +106,9 @@ impl Running {
 
     /// Takes in what members say of the newest rollout.
     pub(super) async fn read_receipts(&mut self, members: &[Member]) {
-        let texts = members.iter().flat_map(|member| {
-            (0..SLOTS).filter_map(|slot| member.values.get(&receipt_key(slot)))
-        });
+        let texts = members
+            .iter()
+            .flat_map(|member| (0..SLOTS).filter_map(|slot| member.values.get(&receipt_key(slot))));
         let mut news = Vec::new();
         if let Some(receipts) = &mut self.receipts {
             for signed in texts.filter_map(|text| SignedReceipt::from_text(text).ok()) {
@@ -143,7 +146,7 @@ impl Running {
                 Effect::Publish(receipt) => self.publish(&receipt),
                 Effect::Fetch { release } => self.steps.fetch(release),
                 Effect::Activate { attempt, from, to } => {
-                    self.steps.activate(self.rollout(), attempt, from, to).await;
+                    self.steps.activate(attempt, from, to).await;
                 }
                 Effect::Revert { attempt, to } => {
                     self.steps.revert(attempt, to).await;
@@ -152,10 +155,6 @@ impl Running {
                 Effect::Certify { rollout, claim } => self.certify(rollout, claim).await,
             }
         }
-    }
-
-    fn rollout(&self) -> Digest {
-        self.host.rollout().expect("steps are taken in a rollout")
     }
 
     async fn persist(&self) -> Result<()> {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use proto::receipt::Cause;
 use proto::statement::Role;
-use proto::trust::WhyNot;
 use proto::{Digest, HostId, Service};
 use rollout::host::Input;
 use tokio::sync::mpsc;
@@ -20,7 +19,6 @@ use tracing::{debug, error, info, warn};
 
 use super::{Answer, Context, answer};
 use crate::activate::{Activator, Need, Outcome, Paths, check_space, stage};
-use member::clock;
 use crate::health;
 use crate::services::{Call, Shell, Way, boot_id};
 
@@ -34,7 +32,6 @@ enum Job {
 }
 
 struct Activation {
-    rollout: Digest,
     attempt: u64,
     from: Option<Digest>,
     to: Digest,
@@ -115,16 +112,10 @@ impl Steps {
         self.fetching = Some((release, task.abort_handle()));
     }
 
-    pub(super) async fn activate(
-        &mut self,
-        rollout: Digest,
-        attempt: u64,
-        from: Option<Digest>,
-        to: Digest,
-    ) {
+    pub(super) async fn activate(&mut self, attempt: u64, from: Option<Digest>, to: Digest) {
         let watch = CancellationToken::new();
         self.watch = Some(watch.clone().drop_guard());
-        self.queue(Job::Activate(Activation { rollout, attempt, from, to, watch })).await;
+        self.queue(Job::Activate(Activation { attempt, from, to, watch })).await;
     }
 
     pub(super) async fn revert(&mut self, attempt: u64, to: Option<Digest>) {
@@ -139,7 +130,9 @@ impl Steps {
         let committed = spawn_blocking(move || activator.commit(attempt)).await;
         match committed {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => error!(service = %self.service, %error, "not committed in the journal"),
+            Ok(Err(error)) => {
+                error!(service = %self.service, %error, "not committed in the journal")
+            }
             Err(error) => error!(service = %self.service, %error, "not committed in the journal"),
         }
     }
@@ -228,17 +221,14 @@ impl Worker {
     }
 
     async fn start(&self, activation: &Activation) -> Outcome {
-        let Activation { rollout, attempt, from, to, .. } = *activation;
-        // The core sees to all but this: an expired root starts nothing new (R7).
-        let may = self.context.ledger.chain().may_start(clock::unix(), &rollout);
-        if let Err(why @ WhyNot::RootExpired { .. }) = may {
-            return Outcome::Reverted { cause: Cause::Host, note: why.to_string() };
-        }
+        let Activation { attempt, from, to, .. } = *activation;
         let activator = self.activator.clone();
-        spawn_blocking(move || activator.activate(attempt, from, to)).await.unwrap_or_else(|error| {
-            let note = format!("the activation ended unexpectedly: {error}");
-            Outcome::RevertFailed { cause: Cause::Host, note }
-        })
+        spawn_blocking(move || activator.activate(attempt, from, to)).await.unwrap_or_else(
+            |error| {
+                let note = format!("the activation ended unexpectedly: {error}");
+                Outcome::RevertFailed { cause: Cause::Host, note }
+            },
+        )
     }
 
     async fn revert(&self, attempt: u64, to: Option<Digest>) {

@@ -31,11 +31,7 @@ pub struct View {
 
 impl View {
     /// Of a member with this name.
-    pub fn new(
-        ledger: Ledger,
-        members: watch::Receiver<Arc<Vec<Member>>>,
-        seen_by: Name,
-    ) -> Self {
+    pub fn new(ledger: Ledger, members: watch::Receiver<Arc<Vec<Member>>>, seen_by: Name) -> Self {
         Self { ledger, members, observer: Arc::default(), seen_by }
     }
 

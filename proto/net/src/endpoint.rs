@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use quinn::congestion::BbrConfig;
 use quinn::{EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio::time;
 use tracing::{debug, warn};
@@ -110,7 +111,7 @@ impl Endpoint {
         if socket.max_transmit_segments() == 1 {
             warn!(%addr, "no segmentation offload (GSO): sending costs three times the cpu");
         }
-        let config = EndpointConfig::default();
+        let config = endpoint_config(&identity);
         let quinn = quinn::Endpoint::new_with_abstract_socket(config, None, socket, runtime)
             .map_err(bound)?;
         let identity = Arc::new(CurrentIdentity::new(identity));
@@ -196,6 +197,21 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// The connection ids and reset tokens of an identity are the same after every start. So a daemon that
+/// was killed and started again can tell its peers at once that their connections are gone (RFC 9000,
+/// 10.3); otherwise they would feed them until they idle out, minutes later.
+fn endpoint_config(identity: &Identity) -> EndpointConfig {
+    let Some(reset_key) = identity.derived("groundswell 2026 quic stateless reset") else {
+        return EndpointConfig::default();
+    };
+    let ids = identity.derived("groundswell 2026 quic connection ids").unwrap_or_default();
+    let ids_key = u64::from_be_bytes(ids[..8].try_into().expect("eight bytes"));
+    let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &reset_key);
+    let mut config = EndpointConfig::new(Arc::new(reset_key));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)));
+    config
 }
 
 /// The certificates the other side proved itself with.

@@ -15,7 +15,12 @@ use crate::certificate::{self, CertificateError};
 #[derive(Clone, Debug)]
 pub struct Identity {
     certified: Option<Arc<CertifiedKey>>,
+    secret: Option<Secret>,
 }
+
+/// A signing key that no log shows.
+#[derive(Clone)]
+struct Secret(Arc<SigningKey>);
 
 impl Identity {
     /// A key that stands in the root: an operator's, CI's, the coordinator's.
@@ -42,7 +47,12 @@ impl Identity {
 
     /// Nobody: a host that has yet to join. It can dial and cannot serve.
     pub const fn anonymous() -> Self {
-        Self { certified: None }
+        Self { certified: None, secret: None }
+    }
+
+    /// A secret of this identity for `context`, the same after every start; none for nobody.
+    pub(crate) fn derived(&self, context: &str) -> Option<[u8; 32]> {
+        self.secret.as_ref().map(|key| blake3::derive_key(context, key.0.as_bytes()))
     }
 
     pub(crate) fn certified(&self) -> Option<Arc<CertifiedKey>> {
@@ -50,21 +60,22 @@ impl Identity {
     }
 
     fn with(key: SigningKey, der: Vec<u8>) -> Self {
-        let key = Arc::new(TlsKey(Arc::new(key)));
+        let secret = Secret(Arc::new(key));
+        let key = Arc::new(TlsKey(secret.clone()));
         let certified = CertifiedKey::new(vec![CertificateDer::from(der)], key);
-        Self { certified: Some(Arc::new(certified)) }
+        Self { certified: Some(Arc::new(certified)), secret: Some(secret) }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret(of {})", PublicKey::of(&self.0))
     }
 }
 
 /// Signs TLS handshakes without the secret being copied into another library's form.
-#[derive(Clone)]
-struct TlsKey(Arc<SigningKey>);
-
-impl fmt::Debug for TlsKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TlsKey({})", PublicKey::of(&self.0))
-    }
-}
+#[derive(Clone, Debug)]
+struct TlsKey(Secret);
 
 impl rustls::sign::SigningKey for TlsKey {
     fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn rustls::sign::Signer>> {
@@ -79,7 +90,7 @@ impl rustls::sign::SigningKey for TlsKey {
 
 impl rustls::sign::Signer for TlsKey {
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        Ok(self.0.sign(message).to_bytes().to_vec())
+        Ok(self.0.0.sign(message).to_bytes().to_vec())
     }
 
     fn scheme(&self) -> SignatureScheme {
