@@ -139,12 +139,6 @@ impl Manifest {
         self.pieces.iter().map(|piece| u64::from(piece.bytes)).sum()
     }
 
-    /// The raw length of a piece, in bytes.
-    pub fn raw_bytes_of(&self, piece: usize) -> u64 {
-        let each = u64::from(self.piece_raw_bytes);
-        self.raw_bytes().saturating_sub(each * piece as u64).min(each)
-    }
-
     /// Checks what [`Self::parse`] checks; a packer asserts it before it signs.
     ///
     /// # Errors
