@@ -30,7 +30,7 @@ const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 /// Whom to talk to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Member {
-    /// `the coordinator`, or a host as the operator named it.
+    /// `the coordinator`, a host's name, or the address itself.
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
     pub(crate) expect: Expect,
@@ -187,11 +187,7 @@ fn by_name(hosts: &[HostReport], via: &str) -> Result<Member, ClientError> {
 /// A host as somebody to talk to, if its address is known.
 pub(crate) fn of_host(host: &HostReport) -> Option<Member> {
     let address = host.address.as_ref()?.parse().ok()?;
-    Some(Member {
-        name: format!("host {}", host.name),
-        address,
-        expect: Expect::Host(host.id.clone()),
-    })
+    Some(Member { name: host.name.to_string(), address, expect: Expect::Host(host.id.clone()) })
 }
 
 /// A connection to one member.
@@ -406,7 +402,7 @@ mod tests {
         let mut hosts = hosts();
         for via in ["n1", "aaaaaaaaaaaa"] {
             let member = by_name(&hosts, via).unwrap();
-            assert_eq!(member.to_string(), "host n1 (192.0.2.11:7070)", "{via}");
+            assert_eq!(member.to_string(), "n1 (192.0.2.11:7070)", "{via}");
             assert_eq!(member.expect, Expect::Host(sample::host_id(0)), "{via}");
         }
         assert!(matches!(by_name(&hosts, "n2"), Err(ClientError::NoAddress { .. })));

@@ -28,8 +28,8 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const INTERVAL_LARGE: Duration = Duration::from_secs(2);
 /// A cohort of more hosts is large.
 const LARGE: usize = 200;
-/// Longest wait for one answer, and for one connection.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for one answer, and for one connection; then the next member is asked.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Without any answer for so long nobody can be reached.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Hosts that are not heard for so long count as unreachable.

@@ -22,6 +22,15 @@ pub(crate) fn title(report: &RolloutReport) -> String {
     format!("{} {change} in {}{back}", report.service, report.env)
 }
 
+/// `halted: ` and why; a reason that starts with the very word is not told twice.
+fn stands(report: &RolloutReport) -> String {
+    let (phase, why) = (phase(report.phase), plain(&report.why));
+    match why.starts_with(phase) {
+        true => why,
+        false => format!("{phase}: {why}"),
+    }
+}
+
 /// `swell explain`: the reason with its numbers, the waves, each host.
 pub(crate) fn explain(report: &RolloutReport) -> String {
     let mut text = format!(
@@ -40,9 +49,8 @@ pub(crate) fn explain(report: &RolloutReport) -> String {
         text.push_str(&format!("reason: {}\n", plain(&report.reason)));
     }
     text.push_str(&format!(
-        "{}: {}\nwould end without the coordinator: {}\n\n",
-        phase(report.phase),
-        plain(&report.why),
+        "{}\nwould end without the coordinator: {}\n\n",
+        stands(report),
         yes(report.self_supporting)
     ));
     let waves: Vec<_> = report.waves.iter().enumerate().map(wave_row).collect();
@@ -188,13 +196,7 @@ fn standing(host: &StandingReport) -> String {
 pub(crate) fn changes(before: Option<&RolloutReport>, after: &RolloutReport) -> Vec<String> {
     let mut lines = Vec::new();
     let Some(before) = before else {
-        lines.push(format!(
-            "{}, rollout {}: {}: {}",
-            title(after),
-            after.id,
-            phase(after.phase),
-            plain(&after.why)
-        ));
+        lines.push(format!("{}, rollout {}: {}", title(after), after.id, stands(after)));
         let heard = after.hosts.iter().filter(|host| host.state.is_some());
         lines.extend(heard.map(|host| format!("{}: {}", host.name, standing(host))));
         return lines;
@@ -216,7 +218,7 @@ pub(crate) fn changes(before: Option<&RolloutReport>, after: &RolloutReport) -> 
         }
     }
     if before.phase != after.phase || words(&before.why) != words(&after.why) {
-        lines.push(format!("{}: {}", phase(after.phase), plain(&after.why)));
+        lines.push(stands(after));
     }
     lines
 }
@@ -313,11 +315,14 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
         after.hosts[2].state = Some(State::Committed);
         after.hosts[3].state = Some(State::Fetching);
         after.phase = RolloutPhase::Paused;
-        after.why = "paused by ada".to_owned();
+        after.why = "ada wants to look".to_owned();
         assert_eq!(
             changes(Some(&before), &after),
-            ["n3: committed", "n4: fetching", "paused: paused by ada"]
+            ["n3: committed", "n4: fetching", "paused: ada wants to look"]
         );
+
+        after.why = "paused by ada".to_owned();
+        assert_eq!(stands(&after), "paused by ada");
 
         let mut closed = before.clone();
         closed.waves[1].open = false;
