@@ -281,7 +281,7 @@ mod tests {
 
     #[test]
     fn the_key_is_its_owners_alone() {
-        use std::os::unix::fs::PermissionsExt as _;
+        use std::os::unix::fs::PermissionsExt;
         let (_dir, home) = home();
         home.key_for_join().unwrap();
         let mode = |name: &str| std::fs::metadata(home.path(name)).unwrap().permissions().mode();

@@ -126,7 +126,14 @@ impl Cluster {
     pub fn add_agents(&mut self, count: usize) -> Result<()> {
         let uses = count.to_string();
         let output = self.swell(&[
-            "token", "create", "--uses", &uses, "--ttl", "1h", "--label", "env=production",
+            "token",
+            "create",
+            "--uses",
+            &uses,
+            "--ttl",
+            "1h",
+            "--label",
+            "env=production",
         ])?;
         let token = String::from_utf8(output.stdout)?.trim().to_owned();
         for _ in 0..count {
@@ -281,7 +288,14 @@ impl Cluster {
     pub fn deploy(&self, version: &str) -> Result<()> {
         let config = self.write_swell_toml()?;
         self.swell(&[
-            "deploy", "web", version, "--env", "production", "--yes", "--config", &config,
+            "deploy",
+            "web",
+            version,
+            "--env",
+            "production",
+            "--yes",
+            "--config",
+            &config,
         ])?;
         Ok(())
     }

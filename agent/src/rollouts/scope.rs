@@ -90,6 +90,8 @@ impl Running {
             self.receipts = Some(Receipts::new(id, rollout.clone(), clock::boot_ms()));
             info!(rollout = %id, scope = %self.scope, to = %rollout.to.version, "new rollout");
             self.take(Input::Rollout { id, rollout }).await;
+            // What earlier rollouts left, also those that never got to a commit here.
+            self.steps.collect(&self.host.pinned()).await;
         }
         if head.conflict.is_some() {
             self.take(Input::Conflict { epoch: head.epoch }).await;

@@ -15,10 +15,10 @@ use rollout::host::Input;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use super::{Answer, Context, answer};
-use crate::activate::{Activator, Need, Outcome, Paths, check_space, stage};
+use crate::activate::{Activator, Fate, Need, Outcome, Paths, check_space, stage};
 use crate::health;
 use crate::services::{Call, Shell, Way, boot_id};
 
@@ -96,10 +96,9 @@ impl Steps {
             task.abort();
         }
         let (context, answers) = (self.context.clone(), self.answers.clone());
-        let service = self.service.clone();
-        let paths = self.activator.paths().clone();
+        let (service, activator) = (self.service.clone(), self.activator.clone());
         let task = tokio::spawn(async move {
-            let input = match bring(&context, &paths, release).await {
+            let input = match bring(&context, activator, release).await {
                 Ok(()) => Input::Fetched { release },
                 Err(error) => {
                     let note = format!("{error:#}");
@@ -131,7 +130,7 @@ impl Steps {
         match committed {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                error!(service = %self.service, %error, "not committed in the journal")
+                error!(service = %self.service, %error, "not committed in the journal");
             }
             Err(error) => error!(service = %self.service, %error, "not committed in the journal"),
         }
@@ -139,10 +138,7 @@ impl Steps {
 
     /// Clears releases away that nothing needs, behind all other steps.
     pub(super) async fn collect(&self, pinned: &[Digest]) {
-        // Never beside a staging: it could take away what is being put there.
-        if self.fetching.as_ref().is_none_or(|(_, task)| task.is_finished()) {
-            self.queue(Job::Collect { pinned: pinned.iter().copied().collect() }).await;
-        }
+        self.queue(Job::Collect { pinned: pinned.iter().copied().collect() }).await;
     }
 
     async fn queue(&self, job: Job) {
@@ -152,8 +148,12 @@ impl Steps {
     }
 }
 
-/// Fetches a release from the fleet and stages it.
-async fn bring(context: &Context, paths: &Paths, id: Digest) -> Result<()> {
+/// Fetches a release from the fleet and stages it, unless it is there whole.
+async fn bring(context: &Context, activator: Arc<Activator>, id: Digest) -> Result<()> {
+    let checked = activator.clone();
+    if spawn_blocking(move || checked.check_staged(&id)).await?.is_ok() {
+        return Ok(());
+    }
     let chain = context.ledger.chain();
     let release = chain.release(&id).context("its release statement is not here yet")?.clone();
     let store = context.home.store();
@@ -164,7 +164,7 @@ async fn bring(context: &Context, paths: &Paths, id: Digest) -> Result<()> {
         let origin = chain.root().keys_of(&Role::Admit).next().map(|(_, key)| HostId::of(key));
         context.swarm.fetch(artifact, origin).done().await?;
     }
-    let (paths, store) = (paths.clone(), context.swarm.store().clone());
+    let (paths, store) = (activator.paths().clone(), context.swarm.store().clone());
     let staged = spawn_blocking(move || {
         let manifest = store.blob(&artifact.id)?.context("its manifest is not here")?;
         let mut piece = |index| {
@@ -248,11 +248,30 @@ impl Worker {
         let activator = self.activator.clone();
         let keep = self.context.config.keep_releases;
         match spawn_blocking(move || activator.collect_garbage(pinned, keep)).await {
-            Ok(Ok(fates)) => debug!(service = %self.service, ?fates, "cleared away"),
+            Ok(Ok(fates)) => self.forget_artifacts(fates).await,
             Ok(Err(error)) => {
                 warn!(service = %self.service, %error, "old releases are not cleared away");
             }
             Err(error) => warn!(service = %self.service, %error, "clearing away failed"),
+        }
+    }
+}
+
+impl Worker {
+    /// The artifacts of releases that are gone go, too; those of others stay to be served to peers.
+    async fn forget_artifacts(&self, fates: Vec<(Digest, Fate)>) {
+        let chain = self.context.ledger.chain();
+        let artifact = |id: &Digest| chain.release(id).map(|release| release.artifact.id);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            fates.into_iter().partition(|(_, fate)| *fate == Fate::Remove);
+        let kept: BTreeSet<_> = kept.iter().filter_map(|(id, _)| artifact(id)).collect();
+        for id in gone.iter().filter_map(|(id, _)| artifact(id)).filter(|id| !kept.contains(id)) {
+            let store = self.context.swarm.store().clone();
+            match spawn_blocking(move || store.remove_artifact(&id)).await {
+                Ok(Ok(())) => info!(service = %self.service, artifact = %id, "cleared away"),
+                Ok(Err(error)) => warn!(artifact = %id, %error, "an artifact is not cleared away"),
+                Err(error) => warn!(artifact = %id, %error, "an artifact is not cleared away"),
+            }
         }
     }
 }

@@ -164,7 +164,11 @@ fn canary_without_coordinator(
     })?;
     ensure!(!cluster.coordinator_runs(), "the coordinator came back by itself");
     wait_until("every server answers 2.0.0", || {
-        Ok(traffic.latest().values().all(|version| version.as_deref() == Some("2.0.0")).then_some(()))
+        Ok(traffic
+            .latest()
+            .values()
+            .all(|version| version.as_deref() == Some("2.0.0"))
+            .then_some(()))
     })?;
     story.tell(&format!("the fleet finished by itself: all {AGENTS} servers serve web 2.0.0"));
     story.fact("version 2.0.0, published to served everywhere", seconds(start.elapsed()));
@@ -177,9 +181,10 @@ fn broken_version(story: &mut Story, cluster: &mut Cluster, traffic: &Traffic) -
     story.tell("the coordinator is back and has learnt from the fleet what it missed");
     wait_until("the coordinator knows that 2.0.0 is complete", || {
         let report = cluster.status()?;
-        let known = report.rollouts.iter().any(|rollout| {
-            rollout.epoch == 2 && rollout.phase == RolloutPhase::Complete
-        });
+        let known = report
+            .rollouts
+            .iter()
+            .any(|rollout| rollout.epoch == 2 && rollout.phase == RolloutPhase::Complete);
         let alive = report.hosts.iter().filter(|host| host.alive).count();
         Ok((known && alive == AGENTS).then_some(()))
     })?;
@@ -201,7 +206,11 @@ fn broken_version(story: &mut Story, cluster: &mut Cluster, traffic: &Traffic) -
         })?;
     }
     wait_until("every server answers 2.0.0 again", || {
-        Ok(traffic.latest().values().all(|version| version.as_deref() == Some("2.0.0")).then_some(()))
+        Ok(traffic
+            .latest()
+            .values()
+            .all(|version| version.as_deref() == Some("2.0.0"))
+            .then_some(()))
     })?;
     story.tell(&format!("all {AGENTS} servers serve web 2.0.0"));
     let canaries = canaries(traffic, start)?;
@@ -244,7 +253,10 @@ fn idle_memory(story: &mut Story, cluster: &Cluster) -> Result<()> {
         largest_kib = largest_kib.max(kib.parse::<u64>()?);
     }
     let mib = largest_kib as f64 / 1024.0;
-    story.fact("agent after all that, largest RSS of the six", format!("{mib:.1} MiB (bar: 40 MiB)"));
+    story.fact(
+        "agent after all that, largest RSS of the six",
+        format!("{mib:.1} MiB (bar: 40 MiB)"),
+    );
     ensure!(mib <= 40.0, "an agent uses {mib:.1} MiB");
     Ok(())
 }

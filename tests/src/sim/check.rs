@@ -1,0 +1,427 @@
+//! The promises, computed anew from what each host was told and did. Nothing here asks the code
+//! under test whether it was right.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::Digest;
+use proto::certificate::Claim;
+use proto::receipt::{Cause, Receipt, State};
+use proto::statement::{Action, Direction, Directive, OnFailure, Rollout};
+use rollout::host::Host;
+
+use super::Ending;
+use super::world::{Word, World};
+
+/// Silence that makes a host unreachable, and the rate of the fastest and slowest clock.
+const SILENCE_MS: u64 = 90_000;
+const DRIFT_PERMILLE: u64 = 2;
+
+/// What was seen of the hosts so far.
+pub(super) struct Checks {
+    hosts: Vec<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// When it first held each rollout, in simulated time.
+    took: BTreeMap<Digest, u64>,
+    orders: BTreeMap<Digest, (u64, Action, Option<u32>)>,
+    epoch: u64,
+    halted: BTreeSet<Digest>,
+    /// What it had concluded before a restart: the receipts may be lost.
+    concluded: BTreeSet<(Digest, Claim)>,
+    receipts: BTreeMap<Digest, (u64, State)>,
+    ran: BTreeSet<Digest>,
+    /// What serves, and since when.
+    serves: Option<(Digest, u64)>,
+    good: BTreeSet<Digest>,
+}
+
+/// Where the earlier hosts stand, as a host was told.
+#[derive(Debug, Default)]
+struct Told {
+    committed: usize,
+    failed: usize,
+    silent: usize,
+    others: usize,
+}
+
+impl Checks {
+    pub(super) fn new(hosts: usize) -> Self {
+        Self { hosts: (0..hosts).map(|_| Seen::default()).collect() }
+    }
+
+    pub(super) fn took(&mut self, host: usize, rollout: Digest, now: u64) {
+        self.hosts[host].took.entry(rollout).or_insert(now);
+    }
+
+    pub(super) fn obeys(&mut self, host: usize, directive: &Directive) {
+        let order = (directive.sequence, directive.action, directive.wave);
+        let held = self.hosts[host].orders.entry(directive.rollout).or_insert(order);
+        if held.1 != Action::Abort && (order > *held || order.1 == Action::Abort) {
+            *held = order;
+        }
+    }
+
+    /// A host comes back with this record.
+    pub(super) fn restored(&mut self, host: usize, record: &Host) {
+        let claims = [(Claim::Halt, record.is_halted()), (Claim::Complete, record.is_complete())];
+        for (claim, concluded) in claims {
+            if let Some(rollout) = record.rollout().filter(|_| concluded) {
+                self.hosts[host].concluded.insert((rollout, claim));
+            }
+        }
+    }
+
+    pub(super) fn ever_ran(&self, release: Digest) -> usize {
+        self.hosts.iter().filter(|host| host.ran.contains(&release)).count()
+    }
+}
+
+// --- after every event ---
+
+impl World {
+    /// A release starts to serve, or something else does.
+    pub(super) fn check_current(&mut self, host: usize) {
+        let current = self.nodes[host].service.current;
+        let known = |release| {
+            release == self.scenario.release(0)
+                || self.rollouts().any(|(_, rollout)| {
+                    rollout.to.release == release
+                        || rollout.from.as_ref().is_some_and(|from| from.release == release)
+                })
+        };
+        assert!(current.is_none_or(known), "{} host {host} runs {current:?}", self.place());
+        let now = self.now;
+        let seen = &mut self.checks.hosts[host];
+        seen.ran.extend(current);
+        if seen.serves.map(|(release, _)| release) != current {
+            seen.serves = current.map(|release| (release, now));
+        }
+    }
+
+    /// R5: epochs never go back. R17: a halt that is on disk stays.
+    pub(super) fn check_persisted(&mut self, host: usize) {
+        let Some(machine) = &self.nodes[host].machine else { return };
+        let (epoch, halted, rollout) = (machine.epoch(), machine.is_halted(), machine.rollout());
+        let seen = &self.checks.hosts[host];
+        assert!(epoch >= seen.epoch, "{} host {host} went back to epoch {epoch}", self.place());
+        if let Some(rollout) = rollout {
+            let latched = seen.halted.contains(&rollout);
+            assert!(halted || !latched, "{} host {host} forgot a halt", self.place());
+            if halted {
+                self.checks.hosts[host].halted.insert(rollout);
+            }
+        }
+        self.checks.hosts[host].epoch = epoch;
+    }
+
+    /// Sequences rise, also over restarts; settled only grows (R15); who commits has baked.
+    pub(super) fn check_receipt(&mut self, host: usize, receipt: &Receipt) {
+        let rollout = self.rollout(receipt.rollout);
+        let complete = self.nodes[host].machine.as_ref().is_some_and(Host::is_complete);
+        let seen = &self.checks.hosts[host];
+        if let Some((sequence, state)) = seen.receipts.get(&receipt.rollout) {
+            assert!(
+                receipt.sequence > *sequence,
+                "{} host {host} signs sequence {sequence} again",
+                self.place()
+            );
+            let unsettled = state.is_settled() && !receipt.state.is_settled();
+            assert!(
+                !unsettled || complete || receipt.state == State::RevertFailed,
+                "{} host {host} was {state:?}, says {:?}",
+                self.place(),
+                receipt.state
+            );
+        }
+        if receipt.state == State::Committed {
+            self.check_bake(host, &rollout);
+            self.checks.hosts[host].good.insert(rollout.to.release);
+        }
+        let state = (receipt.sequence, receipt.state);
+        self.checks.hosts[host].receipts.insert(receipt.rollout, state);
+    }
+
+    fn check_bake(&self, host: usize, rollout: &Rollout) {
+        let seen = &self.checks.hosts[host];
+        let to = rollout.to.release;
+        let proven = seen.good.contains(&to) || to == self.scenario.release(0);
+        if proven || rollout.direction == Direction::Rollback {
+            return;
+        }
+        let wave = rollout.rank_of(&self.nodes[host].id).map_or(0, |rank| rollout.wave_of(rank));
+        let needed_ms = u64::from(rollout.waves[wave].wait_s) * (1_000 - DRIFT_PERMILLE);
+        let served_ms = seen.serves.filter(|(release, _)| *release == to);
+        let served_ms = served_ms.map_or(0, |(_, since)| self.now - since);
+        assert!(
+            served_ms >= needed_ms,
+            "{} host {host} committed after {served_ms} of {needed_ms} ms",
+            self.place()
+        );
+    }
+
+    /// A machine that does nothing knows what runs.
+    pub(super) fn check_state(&mut self, host: usize) {
+        let node = &self.nodes[host];
+        let Some(machine) = &node.machine else { return };
+        if machine.state() == Some(State::Committed) && node.service.stopped_for.is_none() {
+            let (rollout, running) = (machine.rollout(), machine.running());
+            let to = rollout.map(|id| self.rollout(id).to.release);
+            assert!(running == to, "{} host {host} committed, runs {running:?}", self.place());
+        }
+    }
+
+    /// A host decides to make `to` serve: may it (R6, R14, R16)? What serves already is not started.
+    pub(super) fn check_decision(&mut self, host: usize, to: Digest) {
+        let node = &self.nodes[host];
+        let Some(machine) = &node.machine else { return };
+        if node.service.current == Some(to) && node.service.up {
+            return;
+        }
+        let id = machine.rollout().expect("it follows a rollout");
+        let rollout = self.rollout(id);
+        let place = format!("{} host {host} starts and", self.place());
+        assert!(rollout.to.release == to, "{place} it is not what the rollout brings");
+        self.check_words(host, id, &rollout, &place);
+        match rollout.rank_of(&node.id) {
+            // Completion is proven, and checked where it was.
+            _ if machine.is_complete() => {}
+            None => panic!("{place} is not in the cohort"),
+            Some(rank) => self.check_waves(host, id, &rollout, rank, &place),
+        }
+    }
+
+    /// A host stops its service on purpose, now or again after a restart (R15).
+    pub(super) fn check_stop(&mut self, host: usize) {
+        let node = &self.nodes[host];
+        let Some(id) = node.machine.as_ref().and_then(Host::rollout) else { return };
+        let rollout = self.rollout(id);
+        if let Some(rank) = rollout.rank_of(&node.id) {
+            let place = format!("{} host {host} stops its service and", self.place());
+            self.check_zone(host, id, &rollout, rank, &place);
+        }
+        self.nodes[host].service.stopped_for = Some(id);
+    }
+
+    /// What the host holds forbids nothing.
+    fn check_words(&self, host: usize, id: Digest, rollout: &Rollout, place: &str) {
+        let seen = &self.checks.hosts[host];
+        let action = seen.orders.get(&id).map(|(_, action, _)| *action);
+        assert!(action != Some(Action::Abort), "{place} it was aborted");
+        assert!(action != Some(Action::Pause), "{place} it is paused");
+        assert!(!seen.halted.contains(&id), "{place} it has halted");
+        for (bit, word) in self.words.iter().enumerate() {
+            let holds = self.nodes[host].holds & (1 << bit) != 0;
+            match word {
+                Word::Certificate { rollout, claim: Claim::Halt } if holds => {
+                    assert!(*rollout != id, "{place} holds a halt certificate");
+                }
+                Word::Rollout { id: other, rollout: same } if holds && *other != id => {
+                    assert!(same.epoch < rollout.epoch, "{place} holds a newer or a second one");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn check_waves(&self, host: usize, id: Digest, rollout: &Rollout, rank: usize, place: &str) {
+        let wave = rollout.wave_of(rank);
+        let promoted = matches!(
+            self.checks.hosts[host].orders.get(&id),
+            Some((_, Action::Promote, Some(upto))) if wave <= *upto as usize
+        );
+        let mut all = Told::default();
+        for earlier in 0..wave {
+            let mut here = Told::default();
+            let ranks = rollout.ranks_in(earlier);
+            for rank in ranks.clone() {
+                self.count(host, id, rollout, rank, &mut here);
+            }
+            all.committed += here.committed;
+            all.failed += here.failed;
+            all.silent += here.silent;
+            all.others += here.others;
+            let budget = rollout.waves[earlier];
+            let within = all.failed <= budget.failed_max as usize && 2 * here.failed <= ranks.len();
+            assert!(within, "{place} wave {earlier} is over its budget: {all:?}, {here:?}");
+            if earlier + 1 == wave && !promoted {
+                assert!(all.others == 0, "{place} wave {earlier} is not done: {all:?}");
+                assert!(all.silent <= budget.unreachable_max as usize, "{place} silent: {all:?}");
+                assert!(all.committed > 0, "{place} nobody committed: {all:?}");
+            }
+        }
+        if promoted || rollout.direction == Direction::Rollback {
+            return;
+        }
+        let waits_ms: u64 = (0..wave)
+            .map(|wave| u64::from(rollout.waves[wave].wait_s) * (1_000 - DRIFT_PERMILLE))
+            .sum();
+        let held_ms = self.now - self.checks.hosts[host].took[&id];
+        assert!(held_ms >= waits_ms, "{place} held it for {held_ms} of {waits_ms} ms");
+    }
+
+    /// Counts a host as the one that starts was told of it.
+    fn count(&self, host: usize, id: Digest, rollout: &Rollout, rank: usize, told: &mut Told) {
+        let other = self.number_of(rollout, rank);
+        let node = &self.nodes[host];
+        let heard = node.heard[other];
+        let standing = self.told(host, id, other);
+        let silent = node.boot_ms(self.now).saturating_sub(heard.at_ms) > SILENCE_MS;
+        let place = match standing {
+            Some((State::Reverted | State::RevertFailed, Some(Cause::Release | Cause::Host))) => {
+                &mut told.failed
+            }
+            _ if silent => &mut told.silent,
+            Some((State::Committed, _)) if heard.times > 1 => &mut told.committed,
+            _ => &mut told.others,
+        };
+        *place += 1;
+    }
+
+    /// Where a host stands, as another was told last; of itself a host knows.
+    fn told(&self, host: usize, id: Digest, other: usize) -> Option<(State, Option<Cause>)> {
+        let signed = &self.nodes[other].signed;
+        let receipt = match other == host {
+            true => signed.iter().rfind(|receipt| receipt.rollout == id)?,
+            false => &signed[self.nodes[host].heard[other].told.checked_sub(1)? as usize],
+        };
+        (receipt.rollout == id).then_some((receipt.state, receipt.cause))
+    }
+
+    fn number_of(&self, rollout: &Rollout, rank: usize) -> usize {
+        self.numbers[&rollout.cohort[rank].id]
+    }
+
+    /// R15: of a zone and a rollout, at most `max_unavailable` are stopped on purpose, in truth.
+    fn check_zone(&self, host: usize, id: Digest, rollout: &Rollout, rank: usize, place: &str) {
+        let zone = &rollout.cohort[rank].zone;
+        let stopped = (0..rollout.cohort.len())
+            .filter(|rank| rollout.cohort[*rank].zone == *zone)
+            .map(|rank| self.number_of(rollout, rank))
+            .filter(|other| *other != host)
+            .filter(|other| self.nodes[*other].service.stopped_for == Some(id))
+            .count();
+        let max = rollout.max_unavailable as usize;
+        assert!(stopped < max, "{place} {stopped} of zone {zone} are stopped, {max} may be");
+    }
+
+    /// A claim is proven by what the host was told, or was before it restarted. Whether a certificate
+    /// can be made of it now.
+    pub(super) fn check_claim(&mut self, host: usize, id: Digest, claim: Claim) -> bool {
+        let rollout = self.rollout(id);
+        let place = format!("{} host {host} certifies {claim:?}:", self.place());
+        let (mut failed, mut ended, mut over) = (0, 0, false);
+        for wave in 0..rollout.waves.len() {
+            let ranks = rollout.ranks_in(wave);
+            let before = failed;
+            for rank in ranks.clone() {
+                let other = self.number_of(&rollout, rank);
+                match self.told(host, id, other) {
+                    Some((
+                        State::Reverted | State::RevertFailed,
+                        Some(Cause::Release | Cause::Host),
+                    )) => failed += 1,
+                    Some((State::Committed, _)) => ended += 1,
+                    _ => {}
+                }
+            }
+            let here = failed - before;
+            over |= failed > rollout.waves[wave].failed_max as usize || 2 * here > ranks.len();
+        }
+        let unreachable_max = rollout.waves[rollout.waves.len() - 1].unreachable_max as usize;
+        let open = rollout.cohort.len() - ended - failed;
+        let proven = match claim {
+            Claim::Halt => over,
+            Claim::Complete => ended > 0 && open <= unreachable_max && !over,
+        };
+        let before = self.checks.hosts[host].concluded.contains(&(id, claim));
+        assert!(proven || before, "{place} {ended} ended, {failed} failed, {open} open");
+        proven
+    }
+
+    // --- at the end ---
+
+    /// Where the healed fleet has come to rest, if it has.
+    pub(super) fn rest(&self) -> Option<Ending> {
+        let (id, rollout) = self.newest();
+        let machines = self.nodes.iter().map(|node| node.machine.as_ref());
+        let machines: Option<Vec<_>> = machines.collect();
+        let machines = machines?;
+        let last_deed = self.scenario.deeds.last().map_or(0, |(at_s, _)| at_s * 1_000);
+        if self.now <= last_deed || machines.iter().any(|machine| machine.rollout() != Some(id)) {
+            return None;
+        }
+        let aborted = self.words.iter().any(|word| match word {
+            Word::Directive(d) => d.rollout == id && d.action == Action::Abort,
+            _ => false,
+        });
+        let stays = rollout.on_failure == OnFailure::Pause;
+        let back = |host: usize| stays || self.is_back(host, &rollout);
+        if machines.iter().all(|machine| machine.is_halted()) {
+            return (0..machines.len()).all(back).then_some(Ending::Halted);
+        }
+        if aborted {
+            return (0..machines.len()).all(back).then_some(Ending::Aborted);
+        }
+        let done = (0..machines.len()).all(|host| self.is_done(host, machines[host], &rollout));
+        (done && machines.iter().all(|machine| machine.is_complete())).then_some(Ending::Complete)
+    }
+
+    /// Whether nothing of a rollout that went back is left on a host (R12).
+    fn is_back(&self, host: usize, rollout: &Rollout) -> bool {
+        let service = &self.nodes[host].service;
+        let from = rollout.from.as_ref().map(|from| from.release);
+        let tos = |(_, other): (Digest, &std::sync::Arc<Rollout>)| Some(other.to.release);
+        let superseded = self.rollouts().filter(|(id, _)| !self.is_stopped(*id)).map(tos);
+        let allowed = service.current == from || service.current.is_none() || { superseded }
+            .any(|to| to == service.current);
+        let idle = service.stopped_for.is_none() && service.up == service.current.is_some();
+        idle && allowed && service.current != Some(rollout.to.release)
+    }
+
+    /// Whether a host has what a complete rollout brings, or has failed by itself.
+    fn is_done(&self, host: usize, machine: &Host, rollout: &Rollout) -> bool {
+        let service = &self.nodes[host].service;
+        let to = Some(rollout.to.release);
+        match machine.state() {
+            Some(State::Committed) => service.current == to && service.up,
+            Some(State::Reverted) => {
+                let from = rollout.from.as_ref().map(|from| from.release);
+                let given_up = machine.next_deadline().is_none();
+                given_up && service.current == from
+            }
+            _ => false,
+        }
+    }
+
+    /// For a panic: who is not at rest.
+    pub(super) fn unrest(&self) -> String {
+        let mut lines =
+            vec![format!("words {:?}", self.words.iter().map(short).collect::<Vec<_>>())];
+        for (host, node) in self.nodes.iter().enumerate() {
+            let Some(machine) = &node.machine else { continue };
+            lines.push(format!(
+                "host {host} in {:?}: {:?} {:?}, runs {:?} (really {:?}), complete {}, halted {}, {}",
+                machine.rollout(),
+                machine.state(),
+                machine.cause(),
+                machine.running(),
+                node.service.current,
+                machine.is_complete(),
+                machine.is_halted(),
+                machine.why().map_or_else(String::new, ToString::to_string),
+            ));
+        }
+        lines.truncate(40);
+        lines.join("\n")
+    }
+}
+
+fn short(word: &Word) -> String {
+    match word {
+        Word::Rollout { id, rollout } => format!("rollout {id} {}", rollout.epoch),
+        Word::Directive(directive) => format!("{:?} {}", directive.action, directive.rollout),
+        Word::Certificate { rollout, claim } => format!("{claim:?} {rollout}"),
+    }
+}

@@ -1,0 +1,132 @@
+//! One simulated host: its clock, its disk, its service, and what it has heard.
+
+use proto::receipt::Receipt;
+use proto::{Digest, HostId, UnixTime};
+use rollout::Now;
+use rollout::host::Host;
+
+/// The wall clock when a simulation starts.
+const EPOCH_S: u64 = 1_800_000_000;
+
+/// An activation that has not passed its bake, as the journal on disk says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Journal {
+    pub(super) attempt: u64,
+    pub(super) from: Option<Digest>,
+}
+
+/// The service of a host, as it really is: the machine only hears of it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Service {
+    pub(super) current: Option<Digest>,
+    pub(super) up: bool,
+    pub(super) journal: Option<Journal>,
+    /// The attempt that the guard took back at the last boot.
+    pub(super) guarded: Option<u64>,
+    /// The rollout for which it was stopped on purpose, until it serves again.
+    pub(super) stopped_for: Option<Digest>,
+}
+
+/// The latest receipt of another host, as this one holds it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Heard {
+    /// How many of that host's receipts there were when this one was signed; 0: none.
+    pub(super) version: u32,
+    /// The same for the last one that is about the rollout it listens for.
+    pub(super) told: u32,
+    /// When something newer than the first came, or else when the host began to listen, by its own
+    /// clock; and how often anything came since then.
+    pub(super) at_ms: u64,
+    pub(super) times: u8,
+}
+
+pub(super) struct Node {
+    pub(super) id: HostId,
+    /// None: the agent is down.
+    pub(super) machine: Option<Host>,
+    /// The last persisted record.
+    pub(super) record: Vec<u8>,
+    /// Rises with every crash: what was under way then is lost.
+    pub(super) incarnation: u32,
+    /// When the machine wants to be called, in simulated time.
+    pub(super) wake_at: Option<u64>,
+
+    /// Simulated time at which its boot clock showed 0, how fast it runs, how wrong its wall is.
+    pub(super) booted_at: u64,
+    pub(super) ppm: u64,
+    pub(super) skew_s: u64,
+
+    /// The statements and certificates it holds, one bit each; they survive a crash.
+    pub(super) holds: u64,
+    pub(super) heard: Vec<Heard>,
+    /// The rollout it has listened for since its start.
+    pub(super) listens_for: Option<Digest>,
+    /// Equal for equal knowledge of receipts (up to chance).
+    pub(super) digest: u64,
+    /// All receipts it ever signed.
+    pub(super) signed: Vec<Receipt>,
+    pub(super) service: Service,
+}
+
+impl Node {
+    /// Its boot clock.
+    pub(super) fn boot_ms(&self, now: u64) -> u64 {
+        now.saturating_sub(self.booted_at) * self.ppm / 1_000_000
+    }
+
+    /// The first simulated time at which its boot clock shows `boot_ms`.
+    pub(super) fn when(&self, boot_ms: u64) -> u64 {
+        self.booted_at + (boot_ms * 1_000_000).div_ceil(self.ppm)
+    }
+
+    pub(super) fn now(&self, now: u64) -> Now {
+        let unix = UnixTime(EPOCH_S + now / 1_000 + self.skew_s);
+        Now { boot_ms: self.boot_ms(now), unix }
+    }
+
+    /// Forgets what it heard; what it signed itself it knows.
+    pub(super) fn forget(&mut self, own: usize) {
+        self.heard.fill(Heard::default());
+        self.listens_for = None;
+        self.digest = 0;
+        let version = u32::try_from(self.signed.len()).expect("few receipts");
+        self.hear(own, version, None, 0);
+    }
+
+    /// Takes a version of another host's receipts, about this rollout, if it is newer. A receipt
+    /// about another rollout than the one it listens for is no sign of life in that.
+    pub(super) fn hear(
+        &mut self,
+        host: usize,
+        version: u32,
+        about: Option<Digest>,
+        now: u64,
+    ) -> bool {
+        let boot_ms = self.boot_ms(now);
+        let heard = &mut self.heard[host];
+        if version <= heard.version {
+            return false;
+        }
+        let term = |version| super::rng::mix((host as u64) << 32 | u64::from(version));
+        self.digest = self.digest.wrapping_sub(term(heard.version)).wrapping_add(term(version));
+        heard.version = version;
+        if about.is_some() && about == self.listens_for {
+            heard.at_ms = if heard.times > 0 { boot_ms } else { heard.at_ms };
+            (heard.told, heard.times) = (version, heard.times.saturating_add(1));
+        }
+        true
+    }
+
+    /// Begins to listen anew: what it holds of others may be old.
+    pub(super) fn listen(&mut self, rollout: Digest, now: u64) {
+        let boot_ms = self.boot_ms(now);
+        self.listens_for = Some(rollout);
+        for heard in &mut self.heard {
+            (heard.told, heard.at_ms, heard.times) = (0, boot_ms, 0);
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.machine.is_some()
+    }
+}

@@ -1,0 +1,198 @@
+//! What people do: sign rollouts and directives, and hand them to some host.
+
+use std::sync::Arc;
+
+use proto::statement::{Action, Direction, Directive, Host, Policy, Rollout, Target};
+use proto::{Digest, KeyId, UnixTime};
+use rollout::plan::{self, Candidate, Strategy};
+
+use super::scenario::{Deed, direction};
+use super::world::{Word, World};
+
+impl World {
+    /// Signs the first rollout of the scenario: release 0 (or none) to release 1.
+    pub(super) fn begin_first(&mut self) {
+        let from = (!self.scenario.first).then(|| self.scenario.release(0));
+        self.deploy(None, from, self.scenario.release(1), Direction::Forward);
+    }
+
+    pub(super) fn act(&mut self, deed: Deed) {
+        let (id, newest) = self.newest();
+        let (action, wave) = match deed {
+            Deed::Pause => (Action::Pause, None),
+            Deed::Resume => (Action::Resume, None),
+            Deed::Abort => (Action::Abort, None),
+            Deed::Promote(wave) => (Action::Promote, Some(wave)),
+            Deed::Deploy | Deed::RollBack | Deed::Clash => return self.start(deed, id, &newest),
+        };
+        self.sequence += 1;
+        let word = Word::Directive(Directive {
+            fleet: newest.fleet.clone(),
+            rollout: id,
+            sequence: self.sequence,
+            action,
+            wave,
+            author: newest.author.clone(),
+            created: newest.created,
+            reason: String::new(),
+            critical: Vec::new(),
+        });
+        self.hand_in(word);
+    }
+
+    fn start(&mut self, deed: Deed, id: Digest, newest: &Arc<Rollout>) {
+        let number = 2 + self.words.len() as u64;
+        let fresh = self.scenario.release(number);
+        match deed {
+            Deed::RollBack => {
+                let from = newest.from.as_ref().map(|from| from.release);
+                if let Some(from) = from.filter(|_| self.is_stable(id)) {
+                    let to = newest.to.release;
+                    self.deploy(Some((id, newest.epoch)), Some(to), from, direction(deed));
+                }
+            }
+            Deed::Clash => {
+                let Some(previous) = newest.previous else {
+                    // A clash of first rollouts: both without a previous one.
+                    let from = newest.from.as_ref().map(|from| from.release);
+                    return self.deploy(None, from, fresh, direction(deed));
+                };
+                let stable = self.stable();
+                self.deploy(Some((previous, newest.epoch - 1)), stable, fresh, direction(deed));
+            }
+            _ => {
+                let stable = self.stable();
+                self.deploy(Some((id, newest.epoch)), stable, fresh, direction(deed));
+            }
+        }
+    }
+
+    fn deploy(
+        &mut self,
+        previous: Option<(Digest, u64)>,
+        from: Option<Digest>,
+        to: Digest,
+        direction: Direction,
+    ) {
+        let scenario = &self.scenario;
+        let strategy = Strategy::Canary(scenario.stages.clone());
+        let plan =
+            plan::plan(&self.candidates(), &strategy, direction, scenario.max_unavailable, &to);
+        let plan = plan.expect("a scenario has hosts and stages");
+        let target = |release| Target { release, version: "1".parse().expect("a version") };
+        let rollout = Rollout {
+            fleet: "sim".parse().expect("a name"),
+            service: self.scope.service.clone(),
+            env: self.scope.env.clone(),
+            epoch: previous.map_or(1, |(_, epoch)| epoch + 1),
+            previous: previous.map(|(id, _)| id),
+            from: from.map(target),
+            to: target(to),
+            direction,
+            rules: proto::statement::RULES,
+            cohort: plan.cohort,
+            waves: plan.waves,
+            max_unavailable: plan.max_unavailable,
+            on_failure: scenario.on_failure,
+            approvals: Policy::default().approvals_min,
+            created: UnixTime(0),
+            expires: UnixTime(u64::MAX),
+            author: KeyId::of(&self.members()[0].key),
+            reason: String::new(),
+            critical: Vec::new(),
+        };
+        let id = Digest::of(format!("rollout {to:#} {}", rollout.epoch).as_bytes());
+        self.hand_in(Word::Rollout { id, rollout: Arc::new(rollout) });
+    }
+
+    /// The hosts of the environment; those outside the cohort are silent while it is planned.
+    fn candidates(&self) -> Vec<Candidate> {
+        let members = self.members().into_iter().enumerate();
+        members
+            .map(|(number, member)| {
+                let label = |text: &str| text.parse().expect("a name");
+                let labels = [("env", self.scope.env.as_str()), ("zone", member.zone.as_str())];
+                let host = Host {
+                    fleet: "sim".parse().expect("a name"),
+                    id: member.id,
+                    key: member.key,
+                    name: label(&format!("h{number}")),
+                    labels: labels.into_iter().map(|(k, v)| (label(k), label(v))).collect(),
+                    issued: UnixTime(0),
+                    critical: Vec::new(),
+                };
+                Candidate { host, alive: number < self.scenario.hosts }
+            })
+            .collect()
+    }
+
+    /// Gives a statement to a host that is up; gossip does the rest.
+    fn hand_in(&mut self, word: Word) {
+        let start = self.rng.place(self.nodes.len());
+        let order = (start..self.nodes.len()).chain(0..start);
+        let host = { order }.find(|host| self.nodes[*host].is_up()).unwrap_or(start);
+        let bit = self.words.len();
+        self.say(host, word);
+        self.tell(host, bit);
+    }
+
+    // --- what was signed ---
+
+    pub(super) fn rollouts(&self) -> impl Iterator<Item = (Digest, &Arc<Rollout>)> {
+        self.words.iter().filter_map(|word| match word {
+            Word::Rollout { id, rollout } => Some((*id, rollout)),
+            _ => None,
+        })
+    }
+
+    pub(super) fn rollout(&self, id: Digest) -> Arc<Rollout> {
+        let found = self.rollouts().find(|(other, _)| *other == id);
+        Arc::clone(found.expect("a rollout that was signed").1)
+    }
+
+    pub(super) fn first_rollout(&self) -> (Digest, Arc<Rollout>) {
+        let (_, rollout) = self.rollouts().next().expect("there is one");
+        (rollout.to.release, Arc::clone(rollout))
+    }
+
+    /// The rollout with the highest epoch; of two with one epoch, the first.
+    pub(super) fn newest(&self) -> (Digest, Arc<Rollout>) {
+        let epoch = self.rollouts().map(|(_, rollout)| rollout.epoch).max();
+        let mut newest = self.rollouts().filter(|(_, rollout)| Some(rollout.epoch) == epoch);
+        let (id, rollout) = newest.next().expect("there is one");
+        (id, Arc::clone(rollout))
+    }
+
+    fn is_stable(&self, id: Digest) -> bool {
+        self.is_said(id, proto::certificate::Claim::Complete) && !self.is_stopped(id)
+    }
+
+    /// Whether a halt was proven or an abort signed, wherever that is known by now.
+    pub(super) fn is_stopped(&self, id: Digest) -> bool {
+        let aborted = |word: &Word| match word {
+            Word::Directive(directive) => {
+                directive.rollout == id && directive.action == Action::Abort
+            }
+            _ => false,
+        };
+        self.is_said(id, proto::certificate::Claim::Halt) || self.words.iter().any(aborted)
+    }
+
+    pub(super) fn is_said(&self, id: Digest, claim: proto::certificate::Claim) -> bool {
+        let same = |word: &Word| match word {
+            Word::Certificate { rollout, claim: said } => *rollout == id && *said == claim,
+            _ => false,
+        };
+        self.words.iter().any(same)
+    }
+
+    /// What the last rollout brought that is complete.
+    fn stable(&self) -> Option<Digest> {
+        let complete = self.rollouts().filter(|(id, _)| self.is_stable(*id));
+        let last = { complete }.max_by_key(|(_, rollout)| rollout.epoch);
+        match last {
+            Some((_, rollout)) => Some(rollout.to.release),
+            None => (!self.scenario.first).then(|| self.scenario.release(0)),
+        }
+    }
+}

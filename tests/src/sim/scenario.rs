@@ -1,0 +1,193 @@
+//! What a simulated fleet goes through: drawn from the seed, or written down by a test.
+
+use proto::Digest;
+use proto::statement::{Direction, OnFailure, Share};
+use rollout::plan::Stage;
+
+use super::rng::Rng;
+
+/// How a release behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quality {
+    Good,
+    /// Never gets ready, on any host.
+    BadAtOnce,
+    /// Serves, and turns unhealthy within the bake of the canaries, on every host.
+    BadInBake,
+    /// Serves, and turns unhealthy at any time, also after the bake, on every host.
+    BadLate,
+    /// Never gets ready on this many hosts of a thousand, serves well on the others.
+    BadOn(u64),
+}
+
+/// What an operator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    Pause,
+    Resume,
+    Abort,
+    /// Opens this wave, 0 first.
+    Promote(u32),
+    /// Replaces the rollout that runs by one of a new, good release.
+    Deploy,
+    /// Takes the last rollout's `to` back to its `from`, once it is complete.
+    RollBack,
+    /// A second operator signs another rollout of the same epoch.
+    Clash,
+}
+
+/// Everything that is decided before the first event.
+#[derive(Debug, Clone)]
+pub struct Scenario {
+    pub seed: u64,
+    /// In the cohort.
+    pub hosts: usize,
+    /// Hosts of the environment that were silent at plan time.
+    pub outside: usize,
+    pub zones: usize,
+    pub stages: Vec<Stage>,
+    pub max_unavailable: Share,
+    pub on_failure: OnFailure,
+    /// Whether the scope ran nothing before.
+    pub first: bool,
+    pub quality: Quality,
+    /// When (seconds), and what.
+    pub deeds: Vec<(u64, Deed)>,
+    /// Messages lost and delivered twice, of a thousand.
+    pub lost: u64,
+    pub doubled: u64,
+    /// Cuts: from, until (seconds), and whether only one direction is cut.
+    pub cuts: Vec<(u64, u64, bool)>,
+    /// Crashes over the whole run, of agents and of machines.
+    pub crashes: u64,
+    /// Effect lists that a crash interrupts, of a thousand.
+    pub interrupted: u64,
+    /// Fetches and activations that fail for a reason of the host, of a thousand.
+    pub host_faults: u64,
+    /// When everything heals, in seconds.
+    pub heals_s: u64,
+}
+
+impl Scenario {
+    /// A fleet without faults that takes a good release by canary.
+    pub fn calm(seed: u64, hosts: usize) -> Self {
+        Self {
+            seed,
+            hosts,
+            outside: 0,
+            zones: 3,
+            stages: vec![Stage::new(2.0, 20), Stage::new(25.0, 10), Stage::new(100.0, 5)],
+            max_unavailable: Share::Percent(25.0),
+            on_failure: OnFailure::Rollback,
+            first: false,
+            quality: Quality::Good,
+            deeds: Vec::new(),
+            lost: 0,
+            doubled: 0,
+            cuts: Vec::new(),
+            crashes: 0,
+            interrupted: 0,
+            host_faults: 0,
+            heals_s: 1,
+        }
+    }
+
+    /// A fleet that suffers: everything drawn from the seed.
+    pub fn drawn(seed: u64, hosts: usize) -> Self {
+        let mut rng = Rng::new(seed ^ 0x5eed);
+        let quality = match rng.below(6) {
+            0 => Quality::BadAtOnce,
+            1 => Quality::BadInBake,
+            2 => Quality::BadLate,
+            3 => Quality::BadOn(rng.between(5, 300)),
+            _ => Quality::Good,
+        };
+        let heals_s = rng.between(120, 900);
+        let mut cuts = Vec::new();
+        for _ in 0..rng.below(4) {
+            let from = rng.below(heals_s);
+            cuts.push((from, from + rng.between(5, 300), rng.permille(400)));
+        }
+        Self {
+            seed,
+            hosts,
+            outside: rng.place(hosts / 8 + 1),
+            zones: 1 + rng.place(4),
+            stages: stages(&mut rng),
+            max_unavailable: Share::Percent([10.0, 25.0, 50.0, 100.0][rng.place(4)]),
+            on_failure: match rng.permille(800) {
+                true => OnFailure::Rollback,
+                false => OnFailure::Pause,
+            },
+            first: rng.permille(200),
+            quality,
+            deeds: deeds(&mut rng, heals_s),
+            lost: rng.below(400),
+            doubled: rng.below(200),
+            cuts,
+            crashes: match rng.permille(600) {
+                true => rng.below(hosts as u64 / 2 + 2),
+                false => 0,
+            },
+            interrupted: if rng.permille(400) { rng.between(1, 10) } else { 0 },
+            host_faults: if rng.permille(400) { rng.between(1, 40) } else { 0 },
+            heals_s,
+        }
+    }
+
+    /// The release with this number; 0 is what the scope ran before.
+    pub fn release(&self, number: u64) -> Digest {
+        Digest::of(format!("release {number} of {}", self.seed).as_bytes())
+    }
+}
+
+fn stages(rng: &mut Rng) -> Vec<Stage> {
+    let wait = |rng: &mut Rng| u32::try_from(rng.below(40)).expect("below 40");
+    let mut weights = vec![1.0, 5.0, 10.0, 25.0, 50.0, 100.0];
+    while weights.len() > 4 {
+        weights.remove(rng.place(weights.len() - 1));
+    }
+    let mut stages: Vec<_> = weights.into_iter().map(|w| Stage::new(w, 1 + wait(rng))).collect();
+    for stage in &mut stages {
+        if rng.permille(300) {
+            stage.failed_max = Some(Share::Percent(rng.below(20) as f64));
+        }
+        if rng.permille(300) {
+            stage.unreachable_max = Some(Share::Percent(rng.below(30) as f64));
+        }
+    }
+    stages
+}
+
+fn deeds(rng: &mut Rng, heals_s: u64) -> Vec<(u64, Deed)> {
+    let mut deeds = Vec::new();
+    if rng.permille(300) {
+        let at = rng.below(heals_s);
+        deeds.push((at, Deed::Pause));
+        deeds.push((at + rng.between(5, 200), Deed::Resume));
+    }
+    if rng.permille(200) {
+        let wave = u32::try_from(rng.below(4)).expect("below 4");
+        deeds.push((rng.below(heals_s), Deed::Promote(wave)));
+    }
+    match rng.below(10) {
+        0 => deeds.push((rng.below(heals_s), Deed::Abort)),
+        1 | 2 => deeds.push((rng.below(heals_s), Deed::Deploy)),
+        3 => {
+            let at = rng.below(heals_s / 2);
+            deeds.extend([(at, Deed::Clash), (at + rng.between(20, 200), Deed::Deploy)]);
+        }
+        4 => deeds.push((rng.between(heals_s / 2, heals_s + 300), Deed::RollBack)),
+        _ => {}
+    }
+    deeds.sort_by_key(|(at, _)| *at);
+    deeds
+}
+
+/// The direction of a rollout that a deed starts.
+pub(super) fn direction(deed: Deed) -> Direction {
+    match deed {
+        Deed::RollBack => Direction::Rollback,
+        _ => Direction::Forward,
+    }
+}

@@ -1,0 +1,433 @@
+//! The event queue, and the driver between a machine and its surroundings.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+
+use proto::certificate::Claim;
+use proto::statement::{CohortHost, Directive, Rollout};
+use proto::{Digest, HostId, PublicKey, Scope};
+use rollout::host::{Effect, Host, Input};
+
+use super::check::Checks;
+use super::node::{Heard, Node, Service};
+use super::rng::{Rng, mix};
+use super::scenario::Scenario;
+use super::{Ending, Outcome};
+
+/// How long a healed fleet may take to come to rest, in milliseconds.
+const REST_MS_MAX: u64 = 3 * 3_600_000;
+
+/// Something that spreads by gossip and is kept.
+#[derive(Debug, Clone)]
+pub(super) enum Word {
+    Rollout { id: Digest, rollout: Arc<Rollout> },
+    Directive(Directive),
+    Certificate { rollout: Digest, claim: Claim },
+}
+
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A host talks to some others.
+    Gossip {
+        host: usize,
+    },
+    Message {
+        to: usize,
+        versions: Vec<(u32, u32)>,
+        words: u64,
+    },
+    Wake {
+        host: usize,
+    },
+    /// An answer to an effect.
+    Answer {
+        host: usize,
+        incarnation: u32,
+        input: Input,
+    },
+    /// The service of a host does what it was asked to.
+    Service {
+        host: usize,
+        incarnation: u32,
+        done: super::service::Done,
+    },
+    Crash {
+        host: usize,
+        machine: bool,
+        down_ms: u64,
+    },
+    Restart {
+        host: usize,
+        machine: bool,
+    },
+    Deed {
+        index: usize,
+    },
+    Heal,
+    Look,
+}
+
+pub(super) struct World {
+    pub(super) scenario: Scenario,
+    pub(super) rng: Rng,
+    pub(super) now: u64,
+    pub(super) healed: bool,
+    pub(super) nodes: Vec<Node>,
+    /// The place of each host among them.
+    pub(super) numbers: BTreeMap<HostId, usize>,
+    /// Everything that was ever said; a host's `holds` has a bit for each.
+    pub(super) words: Vec<Word>,
+    pub(super) scope: Scope,
+    /// Which side of a cut each host is on.
+    pub(super) sides: Vec<bool>,
+    pub(super) sequence: u64,
+    pub(super) checks: Checks,
+    queue: BinaryHeap<Reverse<Timed>>,
+    order: u64,
+    history: u64,
+    events: u64,
+    inputs: u64,
+}
+
+struct Timed {
+    at: u64,
+    order: u64,
+    event: Event,
+}
+
+impl Ord for Timed {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+impl PartialOrd for Timed {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Timed {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Timed {}
+
+/// A host's key: some valid point, since nothing is signed here.
+fn key(seed: u64, number: usize) -> PublicKey {
+    let bytes = |salt: u32| *Digest::of(format!("{seed} {number} {salt}").as_bytes()).as_bytes();
+    (0..).find_map(|salt| PublicKey::from_bytes(&bytes(salt))).expect("every second one is valid")
+}
+
+impl World {
+    pub(super) fn new(scenario: Scenario) -> Self {
+        let mut rng = Rng::new(scenario.seed);
+        let all = scenario.hosts + scenario.outside;
+        let scope = Scope {
+            service: "web".parse().expect("a name"),
+            env: "production".parse().expect("a name"),
+        };
+        let nodes: Vec<_> = (0..all)
+            .map(|number| {
+                let id = HostId::of(&key(scenario.seed, number));
+                let current = (!scenario.first).then(|| scenario.release(0));
+                Node {
+                    machine: None,
+                    record: Vec::new(),
+                    incarnation: 0,
+                    wake_at: None,
+                    booted_at: 0,
+                    ppm: 999_500 + rng.below(1_000),
+                    skew_s: rng.below(7_200),
+                    holds: 0,
+                    listens_for: None,
+                    heard: vec![Heard::default(); all],
+                    digest: 0,
+                    signed: Vec::new(),
+                    service: Service { current, up: current.is_some(), ..Service::default() },
+                    id,
+                }
+            })
+            .collect();
+        let mut world = Self {
+            now: 0,
+            healed: false,
+            numbers: nodes.iter().map(|node| node.id.clone()).zip(0..).collect(),
+            nodes,
+            words: Vec::new(),
+            scope,
+            sides: (0..all).map(|_| rng.permille(500)).collect(),
+            sequence: 0,
+            checks: Checks::new(all),
+            queue: BinaryHeap::new(),
+            order: 0,
+            history: 0,
+            events: 0,
+            inputs: 0,
+            rng,
+            scenario,
+        };
+        world.set_up();
+        world
+    }
+
+    /// Machines that run what the scope ran before; the deeds, crashes and cuts to come.
+    fn set_up(&mut self) {
+        for host in 0..self.nodes.len() {
+            let record = self.record_of_old(host);
+            let node = &mut self.nodes[host];
+            node.machine = serde_json::from_value(record.clone()).expect("a record");
+            node.record = serde_json::to_vec(&record).expect("records serialize");
+            let at = self.rng.below(1_000);
+            self.push(at, Event::Gossip { host });
+        }
+        self.begin_first();
+        for _ in 0..self.scenario.crashes {
+            let host = self.rng.place(self.nodes.len());
+            let at = self.rng.below(self.scenario.heals_s * 1_000);
+            let machine = self.rng.permille(500);
+            let down_ms = self.rng.between(1_000, 200_000);
+            self.push(at, Event::Crash { host, machine, down_ms });
+        }
+        for index in 0..self.scenario.deeds.len() {
+            let (at_s, _) = self.scenario.deeds[index];
+            self.push(at_s * 1_000, Event::Deed { index });
+        }
+        self.push(self.scenario.heals_s * 1_000, Event::Heal);
+    }
+
+    /// The record of a host that has come to run what it runs by rollouts long forgotten.
+    fn record_of_old(&self, host: usize) -> serde_json::Value {
+        let machine = Host::new(self.nodes[host].id.clone(), self.scope.clone());
+        let mut record = serde_json::to_value(machine).expect("records serialize");
+        for field in ["running", "proven"] {
+            record[field] = serde_json::json!(self.nodes[host].service.current);
+        }
+        record
+    }
+
+    pub(super) fn push(&mut self, at: u64, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse(Timed { at, order: self.order, event }));
+    }
+
+    pub(super) fn push_in(&mut self, delay_ms: u64, event: Event) {
+        self.push(self.now + delay_ms, event);
+    }
+
+    /// All hosts, with their keys and zones.
+    pub(super) fn members(&self) -> Vec<CohortHost> {
+        (0..self.nodes.len())
+            .map(|number| CohortHost {
+                id: self.nodes[number].id.clone(),
+                key: key(self.scenario.seed, number),
+                zone: format!("z{}", number % self.scenario.zones).parse().expect("a zone"),
+            })
+            .collect()
+    }
+
+    pub(super) fn run(mut self) -> Outcome {
+        let mut ending = None;
+        while let Some(Reverse(Timed { at, event, .. })) = self.queue.pop() {
+            self.now = at;
+            self.events += 1;
+            self.note(&event);
+            if let Event::Look = event {
+                ending = self.rest();
+                if ending.is_some() {
+                    break;
+                }
+                let since_ms = self.now - self.scenario.heals_s * 1_000;
+                assert!(since_ms < REST_MS_MAX, "{} no rest: {}", self.place(), self.unrest());
+                self.push_in(5_000, Event::Look);
+            } else {
+                self.happen(event);
+            }
+        }
+        let (first, rollout) = self.first_rollout();
+        Outcome {
+            history: self.history,
+            events: self.events,
+            inputs: self.inputs,
+            rested_ms: self.now,
+            ending: ending.unwrap_or(Ending::Halted),
+            ever_ran: self.checks.ever_ran(first),
+            canaries: rollout.waves[0].hosts as usize,
+        }
+    }
+
+    /// For panics: the seed and the time.
+    pub(super) fn place(&self) -> String {
+        format!("seed {}, {} hosts, {} ms:", self.scenario.seed, self.nodes.len(), self.now)
+    }
+
+    /// Adds an event to the history.
+    fn note(&mut self, event: &Event) {
+        let (kind, host, more) = match event {
+            Event::Gossip { host } => (1, *host, 0),
+            Event::Message { to, versions, words } => (2, *to, versions.len() as u64 ^ words << 8),
+            Event::Wake { host } => (3, *host, 0),
+            Event::Answer { host, incarnation, .. } => (4, *host, u64::from(*incarnation)),
+            Event::Service { host, incarnation, done } => {
+                (5, *host, u64::from(*incarnation) << 32 ^ done.attempt)
+            }
+            Event::Crash { host, down_ms, .. } => (6, *host, *down_ms),
+            Event::Restart { host, .. } => (7, *host, 0),
+            Event::Deed { index } => (8, *index, 0),
+            Event::Heal => (9, 0, 0),
+            Event::Look => (10, 0, 0),
+        };
+        for number in [self.now, kind, host as u64, more] {
+            self.history = mix(self.history ^ number);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Gossip { host } => self.gossip(host),
+            Event::Message { to, versions, words } => self.receive(to, &versions, words),
+            Event::Wake { host } => {
+                if self.nodes[host].wake_at == Some(self.now) {
+                    self.nodes[host].wake_at = None;
+                    self.give(host, Input::Tick);
+                }
+            }
+            Event::Answer { host, incarnation, input } => {
+                if self.nodes[host].incarnation == incarnation {
+                    self.give(host, input);
+                }
+            }
+            Event::Service { host, incarnation, done } => {
+                if self.nodes[host].incarnation == incarnation {
+                    self.serve(host, done);
+                }
+            }
+            Event::Crash { host, machine, down_ms } => {
+                if !self.healed && self.nodes[host].is_up() {
+                    self.crash(host, machine, down_ms);
+                }
+            }
+            Event::Restart { host, machine } => self.restart(host, machine),
+            Event::Deed { index } => self.act(self.scenario.deeds[index].1),
+            Event::Heal => {
+                self.healed = true;
+                self.push_in(1_000, Event::Look);
+            }
+            Event::Look => {}
+        }
+    }
+
+    // --- the driver ---
+
+    /// Gives a machine an input and does what it asks for.
+    pub(super) fn give(&mut self, host: usize, input: Input) {
+        let node = &mut self.nodes[host];
+        let now = node.now(self.now);
+        let Some(machine) = &mut node.machine else { return };
+        let mut effects = Vec::new();
+        machine.handle(now, input, &mut effects);
+        self.inputs += 1;
+        for effect in &effects {
+            if let Effect::Activate { to, .. } = effect {
+                self.check_decision(host, *to);
+            }
+        }
+        self.apply(host, effects);
+    }
+
+    fn apply(&mut self, host: usize, effects: Vec<Effect>) {
+        for effect in effects {
+            if !self.healed && self.rng.permille(self.scenario.interrupted) {
+                let (machine, down_ms) = (self.rng.permille(500), self.rng.between(1_000, 100_000));
+                self.crash(host, machine, down_ms);
+                return;
+            }
+            self.apply_one(host, effect);
+        }
+        self.check_state(host);
+        self.plan_wake(host);
+    }
+
+    fn apply_one(&mut self, host: usize, effect: Effect) {
+        match effect {
+            Effect::Persist => {
+                let node = &mut self.nodes[host];
+                node.record = serde_json::to_vec(&node.machine).expect("records serialize");
+                self.check_persisted(host);
+            }
+            Effect::Publish(receipt) => {
+                self.check_receipt(host, &receipt);
+                let node = &mut self.nodes[host];
+                node.signed.push(receipt);
+                let version = u32::try_from(node.signed.len()).expect("few receipts");
+                node.hear(host, version, None, self.now);
+            }
+            Effect::Fetch { release } => self.fetch(host, release),
+            Effect::Activate { attempt, from, to } => self.activate(host, attempt, from, to),
+            Effect::Revert { attempt, to } => self.revert(host, attempt, to),
+            Effect::Commit { attempt } => self.commit(host, attempt),
+            Effect::Certify { rollout, claim } => {
+                if self.check_claim(host, rollout, claim) {
+                    self.say(host, Word::Certificate { rollout, claim });
+                    let incarnation = self.nodes[host].incarnation;
+                    let input = Input::Certificate { rollout, claim };
+                    self.push_in(1, Event::Answer { host, incarnation, input });
+                }
+            }
+        }
+    }
+
+    fn plan_wake(&mut self, host: usize) {
+        let node = &mut self.nodes[host];
+        let deadline = node.machine.as_ref().and_then(Host::next_deadline);
+        let at = deadline.map(|boot_ms| node.when(boot_ms).max(self.now + 1));
+        if node.wake_at != at {
+            node.wake_at = at;
+            if let Some(at) = at {
+                self.push(at, Event::Wake { host });
+            }
+        }
+    }
+
+    // --- crashes ---
+
+    pub(super) fn crash(&mut self, host: usize, machine: bool, down_ms: u64) {
+        let node = &mut self.nodes[host];
+        node.machine = None;
+        node.wake_at = None;
+        node.incarnation += 1;
+        if machine {
+            node.service.up = false;
+        }
+        self.push_in(down_ms, Event::Restart { host, machine });
+    }
+
+    fn restart(&mut self, host: usize, machine: bool) {
+        let now = self.now;
+        let node = &mut self.nodes[host];
+        if machine {
+            node.booted_at = now;
+            node.service.boot();
+        }
+        node.machine = serde_json::from_slice(&node.record).expect("a record is whole");
+        node.forget(host);
+        if let Some(machine) = &node.machine {
+            self.checks.restored(host, machine);
+        }
+        let at = node.now(now);
+        let mut effects = Vec::new();
+        if let Some(machine) = &mut node.machine {
+            machine.resume(at, &mut effects);
+        }
+        self.inputs += 1;
+        self.apply(host, effects);
+        for bit in 0..self.words.len() {
+            if self.nodes[host].holds & (1 << bit) != 0 {
+                self.tell(host, bit);
+            }
+        }
+    }
+}

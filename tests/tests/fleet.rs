@@ -1,0 +1,163 @@
+//! A fleet of real processes, as an operator uses it: what the demo does not show.
+//!
+//! Slow by nature (seconds each) and few; what can be proven without processes is proven elsewhere.
+
+use std::path::PathBuf;
+
+use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
+use fleet_tests::traffic::ask;
+use proto::receipt::State;
+use proto::report::RolloutPhase;
+
+/// Where the daemons are: beside the directory of test executables.
+fn binaries() -> PathBuf {
+    let me = std::env::current_exe().unwrap();
+    let directory = me.parent().and_then(|deps| deps.parent()).unwrap().to_owned();
+    let there = directory.join("swell-agent").exists();
+    assert!(there, "run `cargo build --workspace --bins` first, as scripts/test does");
+    directory
+}
+
+fn fleet(agents: usize) -> (tempfile::TempDir, Cluster) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(&binaries(), directory.path()).unwrap();
+    cluster.add_agents(agents).unwrap();
+    all_are_heard(&cluster);
+    (directory, cluster)
+}
+
+fn all_are_heard(cluster: &Cluster) {
+    let agents = cluster.agents().len();
+    wait_until("every agent is heard", || {
+        let alive = cluster.status()?.hosts.iter().filter(|host| host.alive).count();
+        Ok((alive == agents).then_some(()))
+    })
+    .unwrap();
+}
+
+fn all_serve(cluster: &Cluster, version: &str) {
+    for agent in cluster.agents() {
+        wait_until(&format!("{} serves {version}", agent.name), || {
+            Ok(ask(agent.address).filter(|answer| answer == version))
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.log(&agent.name)));
+    }
+}
+
+fn deploy_and_complete(cluster: &Cluster, version: &str, epoch: u64) {
+    cluster.publish(version, Behaviour::Good).unwrap();
+    cluster.deploy(version).unwrap();
+    cluster
+        .wait_for_rollout(&format!("{version} is complete"), |rollout| {
+            rollout.epoch == epoch && rollout.phase == RolloutPhase::Complete
+        })
+        .unwrap();
+    all_serve(cluster, version);
+}
+
+#[test]
+fn an_operator_pauses_resumes_and_aborts_through_an_agent_without_the_coordinator() {
+    let (_directory, mut cluster) = fleet(3);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    cluster
+        .wait_for_rollout("2.0.0 is self-supporting", |one| one.epoch == 2 && one.self_supporting)
+        .unwrap();
+    cluster.kill_coordinator().unwrap();
+
+    let via = format!("{}:7070", cluster.agents()[1].address);
+    cluster.swell(&["pause", "web/production", "--reason", "look", "--via", &via]).unwrap();
+    cluster.wait_for_rollout("it is paused", |one| one.phase == RolloutPhase::Paused).unwrap();
+    // The bake of the canary is six seconds: had its clock gone on, it would have committed.
+    std::thread::sleep(std::time::Duration::from_secs(8));
+    let report = cluster.status().unwrap();
+    let paused = &report.rollouts[0];
+    let committed = paused.hosts.iter().filter(|host| host.state == Some(State::Committed));
+    assert_eq!(committed.count(), 0, "clocks stand still in a pause: {paused:#?}");
+
+    cluster.swell(&["resume", "web/production", "--via", &via]).unwrap();
+    cluster.wait_for_rollout("it runs again", |one| one.phase == RolloutPhase::Running).unwrap();
+    cluster.swell(&["abort", "web/production", "--reason", "enough", "--via", &via]).unwrap();
+    cluster.wait_for_rollout("it is aborted", |one| one.phase == RolloutPhase::Aborted).unwrap();
+    all_serve(&cluster, "1.0.0");
+}
+
+#[test]
+fn an_operator_rolls_a_complete_rollout_back() {
+    let (_directory, cluster) = fleet(2);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    deploy_and_complete(&cluster, "2.0.0", 2);
+    cluster
+        .swell(&["rollback", "web", "--env", "production", "--reason", "slow queries", "--yes"])
+        .unwrap();
+    cluster
+        .wait_for_rollout("the rollback is complete", |one| {
+            one.epoch == 3 && one.phase == RolloutPhase::Complete
+        })
+        .unwrap();
+    all_serve(&cluster, "1.0.0");
+}
+
+#[test]
+fn an_agent_killed_at_any_moment_finishes_and_its_service_goes_on() {
+    let (_directory, mut cluster) = fleet(2);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    for index in 0..2 {
+        cluster.kill_agent(index).unwrap();
+        let address = cluster.agents()[index].address;
+        assert_eq!(ask(address).as_deref(), Some("1.0.0"), "a service needs no agent");
+        cluster.start_agent(index).unwrap();
+    }
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    // A host that has just come back is silent until it was heard a few times, and left out.
+    wait_until("both hosts take part", || {
+        let report = cluster.status()?;
+        Ok(report.hosts.iter().all(|host| host.alive).then(|| cluster.deploy("2.0.0")))
+    })
+    .unwrap()
+    .unwrap();
+    // Again and again, in whatever it is doing: fetching, staging, activating, baking.
+    for round in 0..12 {
+        std::thread::sleep(std::time::Duration::from_millis(150 + 97 * round));
+        for index in 0..2 {
+            cluster.kill_agent(index).unwrap();
+            cluster.start_agent(index).unwrap();
+        }
+    }
+    // Either it got through, or a kill in the middle of an activation took a host back and halted
+    // the rollout; in both cases every host ends on one whole version.
+    let ended = cluster
+        .wait_for_rollout("the rollout ends", |one| {
+            one.epoch == 2 && matches!(one.phase, RolloutPhase::Complete | RolloutPhase::Halted)
+        })
+        .unwrap();
+    match ended.phase {
+        RolloutPhase::Complete => all_serve(&cluster, "2.0.0"),
+        _ => all_serve(&cluster, "1.0.0"),
+    }
+}
+
+#[test]
+fn a_version_that_ends_at_once_never_replaces_the_one_before() {
+    let (_directory, cluster) = fleet(2);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.publish("2.0.0", Behaviour::Crash).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    let halted = cluster
+        .wait_for_rollout("the fleet halts", |one| {
+            one.epoch == 2 && one.phase == RolloutPhase::Halted
+        })
+        .unwrap();
+    let failed = halted.hosts.iter().find(|host| host.state == Some(State::Reverted)).unwrap();
+    assert!(failed.note.contains("start"), "the evidence names the step: {:?}", failed.note);
+    all_serve(&cluster, "1.0.0");
+}
+
+#[test]
+fn a_host_that_joins_later_catches_up() {
+    let (_directory, mut cluster) = fleet(2);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.add_agents(1).unwrap();
+    all_serve(&cluster, "1.0.0");
+}
