@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Fleet, Log, echo, key, log, loopback, now, serve, until};
-use net::{Alpn, ConnectError, Directory, Endpoint, Expect, Identity, Peer};
+use net::{Alpn, ConnectError, ConnectionLost, Directory, Endpoint, Expect, Identity, Peer, frame};
 use proto::{KeyId, PublicKey, UnixTime};
 
 const DAY_S: u64 = 86_400;
@@ -238,6 +238,43 @@ async fn r9_stopping_tells_the_peers() {
     drop(stop);
     let lost = tokio::time::timeout(common::DEADLINE, open.closed()).await.unwrap();
     assert!(lost.to_string().contains("this member stops"), "{lost}");
+}
+
+/// What is killed says goodbye to nobody: its runtime is gone, and with it its socket. The same
+/// identity, started again at the address, disowns what it is sent, long before the idle timeout.
+#[tokio::test]
+async fn r10_a_killed_member_that_is_back_ends_its_old_connections() {
+    let fleet = Fleet::new("fleet-a");
+    let client = Endpoint::bind(loopback(), fleet.identity("client"), fleet.directory()).unwrap();
+    let (identity, directory) = (fleet.identity("server"), fleet.directory());
+    let (ready, bound) = tokio::sync::oneshot::channel();
+    let (kill, killed) = tokio::sync::oneshot::channel::<()>();
+    let doomed = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let served = runtime.block_on(async {
+            let served = serve(identity, directory);
+            ready.send(served.1).unwrap();
+            let _ = killed.await;
+            served
+        });
+        // In this order: its tasks are dropped without running once more, so nothing is sent.
+        drop(runtime);
+        drop(served);
+    });
+    let addr = bound.await.unwrap();
+    let open = client.connect(Alpn::Swarm, addr, Expect::AnyMember).await.unwrap();
+    assert!(echo(&open, "hi").await.ends_with("hi"));
+    kill.send(()).unwrap();
+    doomed.join().unwrap();
+    assert!(!open.is_closed());
+
+    let again = Endpoint::bind(addr, fleet.identity("server"), fleet.directory()).unwrap();
+    let (mut send, _recv) = open.open_bi().await.unwrap();
+    let asked = frame::send(&mut send, &"hi", common::FRAME_MAX, common::DEADLINE).await;
+    asked.expect("it does not know yet");
+    let lost = tokio::time::timeout(common::DEADLINE, open.closed()).await.unwrap();
+    assert_eq!(lost, ConnectionLost::Reset);
+    drop(again);
 }
 
 #[test]
