@@ -39,8 +39,7 @@ pub struct Config {
     pub admit_key: PathBuf,
     /// Secret key of the role `host-ca`. Default `host-ca.key`.
     pub host_ca_key: PathBuf,
-    /// Directory of the roots: `root.json`, the first, and `root.2.json` and so on. Default: that of
-    /// the file.
+    /// Directory of the roots: `root.json`, the first, and `root.2.json` and so on. Default `root`.
     pub root_dir: PathBuf,
     /// Between two rounds of gossip; 100 ms to 60 s, default 1 s.
     pub gossip_interval: Duration,
@@ -129,7 +128,7 @@ impl Reader {
             advertise,
             admit_key: self.path("admit_key", "admit.key"),
             host_ca_key: self.path("host_ca_key", "host-ca.key"),
-            root_dir: self.path("root_dir", "."),
+            root_dir: self.path("root_dir", "root"),
             gossip_interval: Duration::from_millis(self.number(
                 "gossip_interval_ms",
                 1_000,
@@ -218,7 +217,7 @@ mod tests {
                 advertise: "10.0.0.5:7070".parse().unwrap(),
                 admit_key: "/etc/groundswell/admit.key".into(),
                 host_ca_key: "/etc/groundswell/host-ca.key".into(),
-                root_dir: "/etc/groundswell/.".into(),
+                root_dir: "/etc/groundswell/root".into(),
                 gossip_interval: Duration::from_secs(1),
             }
         );

@@ -240,8 +240,6 @@ impl Control {
             };
             if let Err(refused) = upload.keep(piece, bytes).await {
                 upload.pause().await;
-                // Else who only sends would wait for room and never read the answer.
-                let _ = recv.stop(0_u32.into());
                 return Ok(Err(refused));
             }
         }

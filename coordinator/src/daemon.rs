@@ -136,7 +136,9 @@ impl Daemon {
     /// [`StopError`]: the first thing that went wrong.
     pub async fn run(self, asked: impl Future<Output = ()>) -> Result<(), StopError> {
         let outcome = self.parts.run_until(asked).await;
-        self.desk.store.close().await;
+        if time::timeout(GRACE, self.desk.store.close()).await.is_err() {
+            warn!("the database is still in use: what was committed is safe");
+        }
         outcome
     }
 }

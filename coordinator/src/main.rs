@@ -1,5 +1,6 @@
 //! `swell-coordinator`: arguments, logging, signals, exit code.
 
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -29,7 +30,9 @@ enum Command {
 fn main() -> ExitCode {
     let Command::Run { config } = Arguments::parse().command;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    log.with_ansi(colours).init();
     match run(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

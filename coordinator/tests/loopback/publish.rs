@@ -99,6 +99,25 @@ async fn an_upload_that_breaks_off_goes_on_where_it_was() {
     assert_eq!(reply, ControlReply::Published { id: parcel.envelope().id() });
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn uploads_under_way_are_bounded_and_keep_nobody_else_out() {
+    let fleet = Fleet::start().await;
+    let ci = fleet.person(CI).await;
+    let mut open = Vec::new();
+    for version in ["1", "2", "3", "4"] {
+        let (send, mut recv) = ci.begin(&Parcel::new(version, 10).request()).await;
+        assert!(matches!(reply(&mut recv).await, ControlReply::Send { .. }));
+        open.push((send, recv));
+    }
+    let fifth = Parcel::new("5", 10);
+    assert_eq!(ci.refused(&fifth.request()).await.kind, RefusedKind::Busy);
+    assert!(matches!(ci.ask(&ControlRequest::Fleet).await, ControlReply::Fleet(_)));
+    let (mut send, mut recv) = open.pop().unwrap();
+    send.finish().unwrap();
+    no_reply(&mut recv).await;
+    published(ci.publish(&fifth).await);
+}
+
 /// What a hostile publisher, whose key and signature are good, may try.
 fn hostile() -> Vec<(&'static str, Parcel, &'static str)> {
     let good = Parcel::new("1", 300_000);
@@ -212,7 +231,9 @@ async fn only_releases_of_this_fleet_and_time_are_published() {
     let mut nothing_runs = good.clone();
     nothing_runs.release.run.start = String::new();
     let unsigned = Parcel { signer: STRANGER, ..good.clone() };
+    let uninvited = Parcel { signer: ADMIT, ..good.clone() };
     let cases = [
+        ("without its publisher", uninvited, RefusedKind::Forbidden, "signatures of publish"),
         ("another fleet's", foreign, RefusedKind::Invalid, "is for fleet other-00000000"),
         ("from the future", tomorrow, RefusedKind::Invalid, "more than a day after"),
         ("out of range", nothing_runs, RefusedKind::Invalid, "run.start"),
