@@ -127,7 +127,8 @@ impl Fleet {
         }
         let mut envelope = root.envelope();
         envelope.sign(&key(ROOT));
-        std::fs::write(dir.path().join("root.json"), envelope.to_bytes()).unwrap();
+        std::fs::create_dir(dir.path().join("root")).unwrap();
+        std::fs::write(dir.path().join("root/root.json"), envelope.to_bytes()).unwrap();
         // Tests of one process, and processes beside each other, must not share an address.
         let pid = std::process::id().to_be_bytes();
         let last = NUMBER.fetch_add(1, Ordering::Relaxed);
