@@ -185,3 +185,51 @@ pub fn write_seeds(path: &Path, seeds: &[SocketAddr]) -> Result<(), ReplaceError
     let lines: String = seeds.iter().map(|seed| format!("{seed}\n")).collect();
     durable::replace(&RealDisk, path, lines.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn envelope(text: &str) -> Vec<u8> {
+        Envelope::new("test", text.as_bytes().to_vec()).to_bytes()
+    }
+
+    #[test]
+    fn roots_are_read_in_order_up_to_the_first_that_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |dir: &Path| Roots::read(dir).err().map(|error| error.to_string()).unwrap();
+        assert!(told(dir.path()).starts_with("cannot read the root "));
+        for (file, text) in [("root.json", "1"), ("root.2.json", "2"), ("root.4.json", "4")] {
+            fs::write(dir.path().join(file), envelope(text)).unwrap();
+        }
+        let roots = Roots::read(dir.path()).unwrap();
+        assert_eq!(roots.envelopes, [envelope("1"), envelope("2")]);
+        assert_eq!(roots.genesis, Envelope::new("test", b"1".to_vec()).id());
+        fs::write(dir.path().join("root.json"), "no envelope").unwrap();
+        assert!(told(dir.path()).ends_with("root.json\" holds no root"));
+    }
+
+    #[test]
+    fn the_state_is_its_owners_and_what_was_being_checked_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("a/state");
+        let scratch = prepare(&state).unwrap();
+        assert_eq!(fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::create_dir_all(scratch.join("0/bin")).unwrap();
+        prepare(&state).unwrap();
+        assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn members_are_remembered_and_a_spoilt_list_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_seeds(dir.path()), []);
+        let seeds = ["127.0.0.1:7070".parse().unwrap(), "[::1]:9".parse().unwrap()];
+        write_seeds(&seeds_path(dir.path()), &seeds).unwrap();
+        assert_eq!(read_seeds(dir.path()), seeds);
+        fs::write(seeds_path(dir.path()), b"\xff\n127.0.0.1:1\nx").unwrap();
+        assert_eq!(read_seeds(dir.path()), ["127.0.0.1:1".parse().unwrap()]);
+    }
+}
