@@ -56,9 +56,9 @@ impl Host {
         self.give_up_on_step(now);
         self.judge_halt();
         self.move_on(now, out);
-        self.fetch(now, out);
-        // A fetch may just have turned out to be unnecessary.
-        self.move_on(now, out);
+        if self.fetch(now, out) {
+            self.move_on(now, out);
+        }
         self.judge_completion(now);
         self.certify(now, out);
         self.ask_step(now, out);
@@ -182,20 +182,21 @@ impl Host {
 
     // --- fetching ---
 
-    fn fetch(&mut self, now: Now, out: &mut Vec<Effect>) {
+    /// Asks for what is missing; whether nothing is missing any more.
+    fn fetch(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
         let running = self.running;
-        let Some(course) = &mut self.course else { return };
+        let Some(course) = &mut self.course else { return false };
         let first = matches!(course.state, State::Pending | State::Fetching);
         let late = course.rank.is_none() && !course.complete;
         if !first || course.is_stopped() || late {
             self.view.fetch_at = None;
-            return;
+            return false;
         }
         let Some(release) = course.wants(running) else {
             course.stand(State::Staged, None, "");
             self.view.fetch_at = None;
             self.view.changed = true;
-            return;
+            return true;
         };
         if course.state == State::Pending {
             course.stand(State::Fetching, None, "");
@@ -204,6 +205,7 @@ impl Host {
             self.view.fetch_at = Some(now.boot_ms + FETCH_MS_MAX);
             out.push(Effect::Fetch { release });
         }
+        false
     }
 
     // --- moving ---
