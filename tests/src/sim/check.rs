@@ -2,6 +2,7 @@
 //! under test whether it was right.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proto::Digest;
 use proto::certificate::Claim;
@@ -368,16 +369,18 @@ impl World {
         (done && machines.iter().all(|machine| machine.is_complete())).then_some(Ending::Complete)
     }
 
-    /// Whether nothing of a rollout that went back is left on a host (R12).
+    /// Whether nothing of a rollout that went back is left on a host: where it ever ran, `from` or
+    /// the release of a rollout that was superseded serves again (R12).
     fn is_back(&self, host: usize, rollout: &Rollout) -> bool {
         let service = &self.nodes[host].service;
-        let from = rollout.from.as_ref().map(|from| from.release);
-        let tos = |(_, other): (Digest, &std::sync::Arc<Rollout>)| Some(other.to.release);
+        let (from, to) = (rollout.from.as_ref().map(|from| from.release), rollout.to.release);
+        let tos = |(_, other): (Digest, &Arc<Rollout>)| Some(other.to.release);
         let superseded = self.rollouts().filter(|(id, _)| !self.is_stopped(*id)).map(tos);
-        let allowed = service.current == from || service.current.is_none() || { superseded }
-            .any(|to| to == service.current);
+        let allowed =
+            service.current == from || !self.checks.hosts[host].ran.contains(&to) || { superseded }
+                .any(|to| to == service.current);
         let idle = service.stopped_for.is_none() && service.up == service.current.is_some();
-        idle && allowed && service.current != Some(rollout.to.release)
+        idle && allowed && service.current != Some(to)
     }
 
     /// Whether a host has what a complete rollout brings, or has failed by itself.
@@ -395,12 +398,18 @@ impl World {
         }
     }
 
-    /// For a panic: who is not at rest.
+    /// For a panic: the words, and some hosts that are neither back nor done.
     pub(super) fn unrest(&self) -> String {
-        let mut lines =
-            vec![format!("words {:?}", self.words.iter().map(short).collect::<Vec<_>>())];
+        let words = self.words.iter().map(short).collect::<Vec<_>>().join(", ");
+        let (_, newest) = self.newest();
+        let mut lines = vec![words];
         for (host, node) in self.nodes.iter().enumerate() {
             let Some(machine) = &node.machine else { continue };
+            if machine.is_halted() && self.is_back(host, &newest)
+                || machine.is_complete() && self.is_done(host, machine, &newest)
+            {
+                continue;
+            }
             lines.push(format!(
                 "host {host} in {:?}: {:?} {:?}, runs {:?} (really {:?}), complete {}, halted {}, {}",
                 machine.rollout(),
@@ -413,7 +422,7 @@ impl World {
                 machine.why().map_or_else(String::new, ToString::to_string),
             ));
         }
-        lines.truncate(40);
+        lines.truncate(12);
         lines.join("\n")
     }
 }

@@ -1,0 +1,102 @@
+//! The rollout core in a simulated fleet: safety, liveness, one seed one history. The promises are
+//! checked after every event, in `fleet_tests::sim`; a broken one panics with its seed.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use fleet_tests::sim::{Deed, Ending, Outcome, Quality, Scenario, run};
+use proto::statement::OnFailure;
+
+/// Runs scenarios and tells how they ended and how fast that was.
+fn run_all(name: &str, scenarios: impl Iterator<Item = Scenario>) -> Vec<Outcome> {
+    let start = Instant::now();
+    let outcomes: Vec<_> = scenarios.map(|scenario| run(&scenario)).collect();
+    let mut endings: BTreeMap<Ending, usize> = BTreeMap::new();
+    for outcome in &outcomes {
+        *endings.entry(outcome.ending).or_default() += 1;
+    }
+    let events: u64 = outcomes.iter().map(|outcome| outcome.events).sum();
+    let inputs: u64 = outcomes.iter().map(|outcome| outcome.inputs).sum();
+    let took_s = start.elapsed().as_secs_f64();
+    let rate = inputs as f64 / took_s;
+    println!(
+        "{name}: {} runs, {events} events, {inputs} inputs in {took_s:.1} s ({rate:.0} inputs/s), \
+         {endings:?}",
+        outcomes.len()
+    );
+    outcomes
+}
+
+/// Liveness: a good release reaches everyone in a fleet without faults, whatever its size.
+#[test]
+fn a_good_release_reaches_everyone() {
+    let sizes = [1, 2, 3, 4, 5, 6, 10, 20, 50];
+    for (outcome, hosts) in
+        run_all("calm", sizes.iter().map(|hosts| Scenario::calm(1, *hosts))).iter().zip(sizes)
+    {
+        assert_eq!((outcome.ending, outcome.ever_ran), (Ending::Complete, hosts), "{hosts} hosts");
+    }
+}
+
+/// Safety: a release that is bad on every host, within the bake, hurts the canaries and nobody else.
+#[test]
+fn r14_a_bad_release_stops_at_the_canaries() {
+    let qualities = [Quality::BadAtOnce, Quality::BadInBake];
+    let scenarios = (0..10).flat_map(|seed| qualities.map(|quality| (seed, quality)));
+    let scenarios = scenarios.map(|(seed, quality)| {
+        let faults = Scenario::drawn(seed, 50);
+        // Nobody overrides the gates, and nothing replaces the rollout.
+        let deeds = Vec::new();
+        Scenario { quality, deeds, on_failure: OnFailure::Rollback, ..faults }
+    });
+    for outcome in run_all("bad", scenarios) {
+        assert_eq!(outcome.ending, Ending::Halted);
+        assert!(outcome.ever_ran <= outcome.canaries, "{outcome:?}");
+    }
+}
+
+/// Safety and liveness under everything that can go wrong, in fleets of 50.
+#[test]
+fn promises_hold_in_fleets_that_suffer() {
+    let outcomes = run_all("drawn", (0..40).map(|seed| Scenario::drawn(seed, 50)));
+    let ended = |ending| outcomes.iter().filter(|outcome| outcome.ending == ending).count();
+    // The scenarios are of use only if they end in different ways.
+    assert!(ended(Ending::Complete) > 5 && ended(Ending::Halted) > 5, "{outcomes:?}");
+}
+
+/// The same in small fleets, where every rounding rule is at its edge.
+#[test]
+fn promises_hold_in_small_fleets() {
+    run_all("small", (0..60).map(|seed| Scenario::drawn(1_000 + seed, 1 + seed as usize % 12)));
+}
+
+/// The same at the size the issue names.
+#[test]
+fn promises_hold_with_a_thousand_hosts() {
+    let calm = Scenario::calm(1, 1_000);
+    let bad = Scenario { quality: Quality::BadOn(50), lost: 100, doubled: 50, ..calm.clone() };
+    let aborted = Scenario { deeds: vec![(60, Deed::Abort)], ..calm.clone() };
+    let outcomes = run_all("thousand", [calm, bad, aborted].into_iter());
+    let endings: Vec<_> = outcomes.iter().map(|outcome| outcome.ending).collect();
+    assert_eq!(endings, [Ending::Complete, Ending::Halted, Ending::Aborted]);
+    assert_eq!(outcomes[0].ever_ran, 1_000);
+}
+
+/// Determinism: the property every other test here leans on.
+#[test]
+fn one_seed_has_one_history() {
+    let once = run(&Scenario::drawn(7, 50));
+    assert_eq!(once, run(&Scenario::drawn(7, 50)));
+    assert_ne!(once.history, run(&Scenario::drawn(8, 50)).history);
+}
+
+/// More seeds than a test command has time for: `SIM_SEEDS=500..900` chooses them.
+#[test]
+#[ignore = "minutes long; for changes of the rules"]
+fn soak() {
+    let range = std::env::var("SIM_SEEDS").unwrap_or_else(|_| "0..400".to_owned());
+    let (start, end) = range.split_once("..").expect("SIM_SEEDS=START..END");
+    let seeds = start.parse::<u64>().expect("a number")..end.parse().expect("a number");
+    let hosts = |seed: u64| [3, 7, 20, 50, 120][(seed % 5) as usize];
+    run_all("soak", seeds.map(|seed| Scenario::drawn(seed, hosts(seed))));
+}
