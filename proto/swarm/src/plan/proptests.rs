@@ -40,6 +40,7 @@ struct World {
     picker: Picker,
     open: BTreeSet<Ask>,
     done: BTreeSet<u32>,
+    banned: BTreeSet<HostId>,
     origin: HostId,
     now_ms: u64,
 }
@@ -47,8 +48,8 @@ struct World {
 impl World {
     fn new(pieces: u32, seed: u64) -> Self {
         let picker = Picker::new(Bits::none(pieces), seed);
-        let (open, done) = Default::default();
-        Self { picker, open, done, origin: host(0), now_ms: 0 }
+        let (open, done, banned) = Default::default();
+        Self { picker, open, done, banned, origin: host(0), now_ms: 0 }
     }
 
     fn connect(&mut self, peer: &HostId, holds: &Bits) {
@@ -60,7 +61,7 @@ impl World {
         for ask in self.picker.asks(self.now_ms) {
             let asked = self.open.iter().filter(|open| open.piece == ask.piece).count();
             prop_assert!(!self.done.contains(&ask.piece), "asked for what is here: {ask:?}");
-            prop_assert!(!self.picker.is_banned(&ask.peer));
+            prop_assert!(!self.banned.contains(&ask.peer), "asked again: {ask:?}");
             let endgame = self.picker.missing() <= ENDGAME_PIECES;
             prop_assert!(asked == 0 || asked == 1 && endgame, "asked twice: {ask:?}");
             prop_assert!(self.open.insert(ask.clone()), "asked the same peer twice: {ask:?}");
@@ -90,12 +91,16 @@ impl World {
                 self.open.remove(ask);
                 if self.picker.denied(peer, *piece) {
                     self.picker.wrong(peer);
+                    self.banned.insert(peer.clone());
                     self.open.retain(|open| open.peer != *peer);
                 }
             }
             Answer::Wrong | Answer::Disconnects => {
                 let pieces = match answer {
-                    Answer::Wrong => self.picker.wrong(peer),
+                    Answer::Wrong => {
+                        self.banned.insert(peer.clone());
+                        self.picker.wrong(peer)
+                    }
                     _ => self.picker.disconnected(peer),
                 };
                 let open = self.open.iter().filter(|open| open.peer == *peer);
