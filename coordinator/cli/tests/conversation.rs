@@ -1,0 +1,473 @@
+//! What the command says to members, what it signs, and what it believes of the answers.
+
+#![expect(clippy::unwrap_used, reason = "test helpers")]
+
+mod fake;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fake::{Fleet, Member, now, refused, text, write};
+use proto::artifact::Manifest;
+use proto::dsse::Envelope;
+use proto::id::{Digest, KeyId, Version};
+use proto::key::PublicKey;
+use proto::receipt::State;
+use proto::report::{
+    FleetReport, HostReport, RolloutPhase, RolloutReport, StandingReport, WaveReport,
+};
+use proto::statement::{
+    Action, CohortHost, Direction, OnFailure, Payload as _, RULES, Rollout, Statement, Target, Wave,
+};
+use proto::trust::{Standing, verify};
+use proto::wire::{ControlReply, ControlRequest, RefusedKind, ScopeFacts};
+
+const SWELL_TOML: &[u8] = b"
+service = 'web'
+[run]
+start = 'a'
+stop = 'b'
+[deploy.production]
+strategy = 'canary'
+stages = [{ weight = 1, wait_minutes = 1 }, { weight = 100, wait_minutes = 0 }]
+";
+
+fn version(text: &str) -> Version {
+    text.parse().unwrap()
+}
+
+/// Three hosts, the last one silent, and no rollout yet.
+fn first_facts(fleet: &Fleet) -> ScopeFacts {
+    let host = |seed: u8| {
+        let (host, _) = fleet.host(seed);
+        (fleet.sign(&host, &["coordinator/host-ca.key"]), seed != 3)
+    };
+    ScopeFacts {
+        rollout: None,
+        report: None,
+        stable: None,
+        hosts: (1..=3).map(host).collect(),
+        directive_sequence: 0,
+        history: Vec::new(),
+    }
+}
+
+fn signed_release(fleet: &Fleet, version: &str) -> Vec<u8> {
+    fleet.sign(&fleet.release(version), &["publisher.key", "coordinator/admit.key"])
+}
+
+/// Takes in whatever is handed in.
+fn submitted(request: &ControlRequest) -> ControlReply {
+    let ControlRequest::Submit { envelope } = request else {
+        return refused(RefusedKind::NotFound, "not in this test");
+    };
+    let id = Envelope::parse(envelope, 4 << 20).unwrap().id();
+    ControlReply::Submitted { id, effective: true, note: String::new() }
+}
+
+// --- deploy ---
+
+#[test]
+fn deploy_signs_what_plan_shows_and_plan_signs_nothing() {
+    let fleet = Fleet::new();
+    let (release, facts) = (signed_release(&fleet, "1.0.0"), first_facts(&fleet));
+    let member = fleet.coordinator(move |request: &ControlRequest| match request {
+        ControlRequest::Release { .. } => ControlReply::Statement { envelope: release.clone() },
+        ControlRequest::Scope(_) => ControlReply::Scope(Box::new(facts.clone())),
+        other => submitted(other),
+    });
+    write(&fleet, "swell.toml", SWELL_TOML);
+    let goal = ["web", "1.0.0", "--env", "production"];
+
+    let planned = fleet.swell(&[&["plan"], &goal[..]].concat());
+    assert_eq!(planned.status.code(), Some(0), "{}", text(&planned));
+    assert!(member.submitted().is_empty());
+    let asked = fleet.swell(&[&["deploy"], &goal[..]].concat());
+    assert_eq!(asked.status.code(), Some(2), "{}", text(&asked));
+    assert!(member.submitted().is_empty(), "nobody said yes");
+
+    let deployed = fleet.swell(&[&["deploy"], &goal[..], &["--yes", "--reason", "try"]].concat());
+    assert_eq!(deployed.status.code(), Some(0), "{}", text(&deployed));
+    assert!(text(&deployed).starts_with(&text(&planned)), "{}", text(&deployed));
+    let [envelope] = &member.submitted()[..] else { panic!("handed in once") };
+
+    let mut chain = fleet.chain();
+    let release = verify(&chain, &signed_release(&fleet, "1.0.0"), now()).unwrap();
+    assert!(chain.learn(&release));
+    let verified = verify(&chain, envelope, now()).unwrap();
+    assert_eq!(verified.standing, Standing::Effective);
+    let Statement::Rollout(rollout) = verified.statement else { panic!("no rollout") };
+    assert_eq!((rollout.epoch, rollout.previous, &rollout.from), (1, None, &None));
+    assert_eq!((rollout.cohort.len(), rollout.waves.len()), (2, 2));
+    assert_eq!(rollout.reason, "try");
+    let operator = KeyId::of(&PublicKey::of(&fleet.key("operator.key")));
+    assert_eq!(rollout.author, operator);
+}
+
+#[test]
+fn what_is_not_signed_as_it_must_be_is_not_believed() {
+    let good_release = |fleet: &Fleet| signed_release(fleet, "1.0.0");
+    let by_ci_alone = |fleet: &Fleet| fleet.sign(&fleet.release("1.0.0"), &["publisher.key"]);
+    let by_the_operator = |fleet: &Fleet| fleet.sign(&fleet.release("1.0.0"), &["operator.key"]);
+    let good_host = "coordinator/host-ca.key";
+    type Release = fn(&Fleet) -> Vec<u8>;
+    let cases: [(&str, Release, &str, &str); 3] = [
+        ("a release CI alone signed", by_ci_alone, good_host, "signatures are missing"),
+        ("a release an operator signed", by_the_operator, good_host, "cannot believe the release"),
+        ("a host the publisher signed", good_release, "publisher.key", "cannot believe a host"),
+    ];
+    for (name, release, host_key, expected) in cases {
+        let fleet = Fleet::new();
+        let release = release(&fleet);
+        let mut facts = first_facts(&fleet);
+        facts.hosts[0].0 = fleet.sign(&fleet.host(1).0, &[host_key]);
+        let member = fleet.coordinator(move |request: &ControlRequest| match request {
+            ControlRequest::Release { .. } => ControlReply::Statement { envelope: release.clone() },
+            ControlRequest::Scope(_) => ControlReply::Scope(Box::new(facts.clone())),
+            other => submitted(other),
+        });
+        write(&fleet, "swell.toml", SWELL_TOML);
+        let output = fleet.swell(&["deploy", "web", "1.0.0", "--env", "production", "--yes"]);
+        assert_eq!(output.status.code(), Some(1), "{name}: {}", text(&output));
+        assert!(text(&output).contains(expected), "{name}: {}", text(&output));
+        assert!(member.submitted().is_empty(), "{name}");
+    }
+}
+
+// --- rollouts that are there ---
+
+/// A rollout of 1.0.0 by the operator, from nothing, to hosts 1 and 2.
+fn first_rollout(fleet: &Fleet) -> Rollout {
+    let cohort = [1, 2].map(|seed| {
+        let (host, _) = fleet.host(seed);
+        CohortHost { zone: host.zone(), id: host.id, key: host.key }
+    });
+    let release = fleet.release("1.0.0").envelope().id();
+    Rollout {
+        fleet: fleet.root.fleet.clone(),
+        service: "web".parse().unwrap(),
+        env: "production".parse().unwrap(),
+        epoch: 1,
+        previous: None,
+        from: None,
+        to: Target { release, version: version("1.0.0") },
+        direction: Direction::Forward,
+        rules: RULES,
+        cohort: cohort.to_vec(),
+        waves: [1, 2]
+            .map(|hosts| Wave { hosts, wait_s: 60, failed_max: 0, unreachable_max: 0 })
+            .into(),
+        max_unavailable: 1,
+        on_failure: OnFailure::Rollback,
+        approvals: 0,
+        created: now(),
+        expires: now().plus_s(86_400),
+        author: KeyId::of(&PublicKey::of(&fleet.key("operator.key"))),
+        reason: String::new(),
+        critical: Vec::new(),
+    }
+}
+
+/// How a member sees that rollout: `states` of its two hosts.
+fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> RolloutReport {
+    let rollout = first_rollout_at(fleet);
+    let standing = |(index, state): (usize, Option<State>)| StandingReport {
+        host: rollout.1.cohort[index].id.clone(),
+        name: format!("n{}", index + 1).parse().unwrap(),
+        wave: u32::try_from(index).unwrap(),
+        state,
+        cause: None,
+        note: String::new(),
+        pieces: 0,
+        of: 8,
+        alive: true,
+    };
+    let wave = |index: usize| WaveReport {
+        hosts: 1,
+        open: index == 0,
+        waiting: 1,
+        activating: 0,
+        baking: 0,
+        committed: 0,
+        failed: 0,
+        returned: 0,
+        unreachable: 0,
+        wait_s: 60,
+        failed_max: 0,
+        unreachable_max: 0,
+    };
+    RolloutReport {
+        id: rollout.0,
+        service: rollout.1.service.clone(),
+        env: rollout.1.env.clone(),
+        epoch: 1,
+        from: None,
+        to: version("1.0.0"),
+        direction: Direction::Forward,
+        author: "ada".parse().unwrap(),
+        reason: String::new(),
+        created: rollout.1.created,
+        expires: rollout.1.expires,
+        phase,
+        why: format!("{phase:?}").to_lowercase(),
+        self_supporting: false,
+        waves: (0..2).map(wave).collect(),
+        hosts: states.into_iter().enumerate().map(standing).collect(),
+    }
+}
+
+/// The rollout as kept in a file, so that all who ask get one and the same.
+fn first_rollout_at(fleet: &Fleet) -> (Digest, Rollout) {
+    let path = fleet.dir.path().join("rollout.json");
+    if !path.exists() {
+        std::fs::write(&path, fleet.sign(&first_rollout(fleet), &["operator.key"])).unwrap();
+    }
+    let envelope = Envelope::parse(&std::fs::read(&path).unwrap(), 1 << 20).unwrap();
+    let Ok(Statement::Rollout(rollout)) = Statement::parse(&envelope) else { panic!("no rollout") };
+    (envelope.id(), rollout)
+}
+
+/// Answers about the first rollout, with a report from `look`.
+fn about_rollout(
+    fleet: &Fleet,
+    mut facts: ScopeFacts,
+    look: impl Fn() -> RolloutReport + Send + Sync + 'static,
+) -> impl fake::Answer {
+    let (id, _) = first_rollout_at(fleet);
+    let rollout = std::fs::read(fleet.dir.path().join("rollout.json")).unwrap();
+    let release = signed_release(fleet, "1.0.0");
+    facts.rollout = Some(rollout.clone());
+    move |request: &ControlRequest| match request {
+        ControlRequest::Rollout(_) => ControlReply::Rollout(Box::new(look())),
+        ControlRequest::Statement { id: asked } if *asked == id => {
+            ControlReply::Statement { envelope: rollout.clone() }
+        }
+        ControlRequest::Statement { .. } | ControlRequest::Release { .. } => {
+            ControlReply::Statement { envelope: release.clone() }
+        }
+        ControlRequest::Scope(_) => ControlReply::Scope(Box::new(facts.clone())),
+        other => submitted(other),
+    }
+}
+
+#[test]
+fn a_directive_has_the_sequence_after_the_highest_known() {
+    let fleet = Fleet::new();
+    let facts = ScopeFacts { directive_sequence: 7, ..first_facts(&fleet) };
+    let look = report(&fleet, RolloutPhase::Running, [Some(State::Baking), None]);
+    let member = fleet.coordinator(about_rollout(&fleet, facts, move || look.clone()));
+    let cases: [(&[&str], Action, Option<u32>); 4] = [
+        (&["pause", "web/production", "--reason", "hm"], Action::Pause, None),
+        (&["resume", "web/production"], Action::Resume, None),
+        (&["promote", "web/production"], Action::Promote, Some(1)),
+        (&["abort", "web/production"], Action::Abort, None),
+    ];
+    for (index, (arguments, action, wave)) in cases.into_iter().enumerate() {
+        let output = fleet.swell(arguments);
+        assert_eq!(output.status.code(), Some(0), "{action:?}: {}", text(&output));
+        let envelope = Envelope::parse(&member.submitted()[index], 1 << 20).unwrap();
+        assert!(envelope.signed_by(&PublicKey::of(&fleet.key("operator.key"))), "{action:?}");
+        let Ok(Statement::Directive(directive)) = Statement::parse(&envelope) else {
+            panic!("{action:?}: no directive");
+        };
+        assert_eq!((directive.action, directive.wave), (action, wave));
+        assert_eq!((directive.sequence, directive.rollout), (8, first_rollout_at(&fleet).0));
+    }
+}
+
+#[test]
+fn nobody_approves_a_rollout_of_his_own() {
+    let fleet = Fleet::new();
+    let look = report(&fleet, RolloutPhase::Pending, [None, None]);
+    let facts = first_facts(&fleet);
+    let member = fleet.coordinator(about_rollout(&fleet, facts, move || look.clone()));
+    let output = fleet.swell(&["approve", "web/production", "--yes"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("it is by this very key"), "{}", text(&output));
+    assert!(member.submitted().is_empty());
+}
+
+#[test]
+fn an_approval_is_one_more_signature_over_the_very_same_payload() {
+    let fleet = Fleet::new();
+    let look = report(&fleet, RolloutPhase::Pending, [None, None]);
+    let facts = first_facts(&fleet);
+    let member = fleet.coordinator(about_rollout(&fleet, facts, move || look.clone()));
+    // Another person, to the command: it signs with whatever key stands there.
+    let second = std::fs::read(fleet.dir.path().join("publisher.key")).unwrap();
+    std::fs::write(fleet.dir.path().join("operator.key"), second).unwrap();
+    let output = fleet.swell(&["approve", "web/production", "--yes"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let envelope = Envelope::parse(&member.submitted()[0], 1 << 20).unwrap();
+    assert_eq!(envelope.id(), first_rollout_at(&fleet).0);
+    assert_eq!(envelope.signatures().len(), 1);
+    assert!(envelope.signed_by(&PublicKey::of(&fleet.key("publisher.key"))));
+}
+
+// --- watch ---
+
+/// Gives the reports one after the other, the last one for ever.
+fn play(reports: Vec<RolloutReport>) -> impl Fn() -> RolloutReport + Send + Sync + 'static {
+    let next = AtomicUsize::new(0);
+    move || {
+        let index = next.fetch_add(1, Ordering::Relaxed).min(reports.len() - 1);
+        reports[index].clone()
+    }
+}
+
+#[test]
+fn watch_ends_with_the_code_of_what_happened() {
+    use RolloutPhase as P;
+    use State::{Baking, Committed, RevertFailed, Reverted};
+    let cases = [
+        ("complete", P::Complete, [Some(Committed); 2], 0, "complete after"),
+        ("taken back", P::Halted, [Some(Reverted), None], 3, "taken back after"),
+        ("paused", P::Paused, [Some(Baking), None], 4, "it is held: paused"),
+        ("slow", P::Running, [Some(Baking), None], 5, "gave up on rollout"),
+        ("stuck", P::Halted, [Some(RevertFailed), None], 6, "A HOST COULD NOT GO BACK"),
+    ];
+    for (name, phase, states, code, said) in cases {
+        let fleet = Fleet::new();
+        let begin = report(&fleet, P::Running, [None, None]);
+        let look = play(vec![begin, report(&fleet, phase, states)]);
+        let member = fleet.coordinator(about_rollout(&fleet, first_facts(&fleet), look));
+        let output = fleet.swell(&["watch", "--timeout", "2s"]);
+        assert_eq!(output.status.code(), Some(code), "{name}: {}", text(&output));
+        assert!(text(&output).contains(said), "{name}: {}", text(&output));
+        drop(member);
+    }
+}
+
+fn fleet_report(fleet: &Fleet, host: &Member) -> FleetReport {
+    let (statement, _) = fleet.host(1);
+    FleetReport {
+        fleet: fleet.root.fleet.clone(),
+        seen_by: "coordinator".parse().unwrap(),
+        at: now(),
+        root_version: 1,
+        coordinator_alive: true,
+        hosts: vec![HostReport {
+            id: statement.id,
+            name: statement.name,
+            env: None,
+            zone: "default".parse().unwrap(),
+            labels: Vec::new(),
+            address: Some(host.address.to_string()),
+            alive: true,
+            agent_version: None,
+            services: Vec::new(),
+        }],
+        rollouts: Vec::new(),
+    }
+}
+
+#[test]
+fn watch_goes_on_via_a_host_when_the_coordinator_dies() {
+    let fleet = Fleet::new();
+    let end = report(&fleet, RolloutPhase::Complete, [Some(State::Committed); 2]);
+    let look = move || end.clone();
+    let host = fleet.member(1, about_rollout(&fleet, first_facts(&fleet), look));
+    let seen = fleet_report(&fleet, &host);
+    // It dies once it has been asked for the rollout the second time.
+    let running = report(&fleet, RolloutPhase::Running, [None, None]);
+    let about = about_rollout(&fleet, first_facts(&fleet), move || running.clone());
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let coordinator = fleet.coordinator(move |request: &ControlRequest| match request {
+        ControlRequest::Fleet => {
+            tell.lock().unwrap().send(()).unwrap();
+            ControlReply::Fleet(Box::new(seen.clone()))
+        }
+        other => about(other),
+    });
+    let stop = coordinator.stop.clone();
+    let killer = std::thread::spawn(move || {
+        told.recv().unwrap();
+        stop.cancel();
+    });
+    let output = fleet.swell(&["watch"]);
+    killer.join().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let said = format!("going on via n1 ({})", host.address);
+    assert!(text(&output).contains(&said), "{}", text(&output));
+    // And now by its name, from what was remembered.
+    let output = fleet.swell(&["explain", "web/production", "--via", "n1", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let printed: RolloutReport = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed.phase, RolloutPhase::Complete);
+}
+
+// --- tokens, publish, strangers ---
+
+#[test]
+fn a_token_stands_alone_on_the_standard_output() {
+    let fleet = Fleet::new();
+    let member = fleet.coordinator(|request: &ControlRequest| match request {
+        ControlRequest::TokenCreate { .. } => ControlReply::Token { text: "gsw1_x".to_owned() },
+        other => submitted(other),
+    });
+    let arguments = ["token", "create", "--uses", "3", "--ttl", "2h", "--label", "env=production"];
+    let output = fleet.swell(&arguments);
+    assert_eq!(output.stdout, b"gsw1_x\n", "{}", text(&output));
+    let output = fleet.swell(&["token", "create", "--json"]);
+    let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(value["token"], "gsw1_x");
+    let asked = member.asked.lock().unwrap();
+    let label = ("env".parse().unwrap(), "production".parse().unwrap());
+    let expected = ControlRequest::TokenCreate { uses: 3, ttl_s: 7_200, labels: vec![label] };
+    assert_eq!(asked[0], expected);
+}
+
+#[test]
+fn publish_sends_the_pieces_that_are_asked_for_and_no_others() {
+    let fleet = Fleet::new();
+    let member = fleet.coordinator(|request: &ControlRequest| match request {
+        ControlRequest::Publish { .. } => ControlReply::Send { pieces: vec![2, 0] },
+        other => submitted(other),
+    });
+    write(&fleet, "swell.toml", SWELL_TOML);
+    write(&fleet, "build/app", &[7; 700_000]);
+    let commit = ["--commit", "abc", "--branch", "main", "--commit-time", "1700000000"];
+    let output = fleet.swell(&[&["publish", "build", "--version", "1.0.0"], &commit[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    assert!(text(&output).contains("in 3 pieces; 2 uploaded, 1 were there"), "{}", text(&output));
+
+    let asked = member.asked.lock().unwrap();
+    let Some(ControlRequest::Publish { release, manifest }) = asked.last() else { panic!() };
+    let manifest = Manifest::parse(manifest).unwrap();
+    let pieces = member.pieces.lock().unwrap();
+    let digests: Vec<_> = pieces.iter().map(|piece| Digest::of(piece)).collect();
+    assert_eq!(digests, [manifest.pieces[2].digest, manifest.pieces[0].digest]);
+    let envelope = Envelope::parse(release, 1 << 20).unwrap();
+    assert!(envelope.signed_by(&PublicKey::of(&fleet.key("publisher.key"))));
+    let Ok(Statement::Release(release)) = Statement::parse(&envelope) else { panic!() };
+    assert_eq!(release.artifact.id, Digest::of(&manifest.to_bytes()));
+    assert_eq!(release.source.commit.as_deref(), Some("abc"));
+    assert_eq!(release.run.start, "a");
+}
+
+#[test]
+fn a_host_is_no_coordinator_and_another_fleet_is_no_member() {
+    let (fleet, other) = (Fleet::new(), Fleet::new());
+    let host = fleet.member(1, submitted);
+    let stranger = other.member(1, submitted);
+    let via =
+        |address: std::net::SocketAddr| fleet.swell(&["status", "--via", &address.to_string()]);
+    // A host answers as a member; this one just does not know.
+    let output = via(host.address);
+    assert!(
+        text(&output).contains("cannot ask for the fleet: not in this test"),
+        "{}",
+        text(&output)
+    );
+    let output = via(stranger.address);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("refused"), "{}", text(&output));
+    assert!(stranger.asked.lock().unwrap().is_empty());
+    // Who stands at the coordinator's address must be the coordinator.
+    let path = fleet.dir.path().join("operator.toml");
+    let toml = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, toml.replace("127.0.0.1:7070", &host.address.to_string())).unwrap();
+    let output = fleet.swell(&["status"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("not the coordinator"), "{}", text(&output));
+}
