@@ -17,10 +17,10 @@ use crate::id::Digest;
 
 /// The form described above.
 pub const FORMAT: u32 = 1;
-/// Longest manifest read, in bytes.
-pub const MANIFEST_BYTES_MAX: u64 = 32 << 20;
+/// Longest manifest read, in bytes: it is handed in within one frame of 16 MiB.
+pub const MANIFEST_BYTES_MAX: u64 = 15 << 20;
 /// Entries in a file table.
-pub const ENTRIES_MAX: usize = 200_000;
+pub const ENTRIES_MAX: usize = 100_000;
 /// Longest path, in bytes, and longest component of one.
 pub const PATH_BYTES_MAX: usize = 1_024;
 /// Longest component of a path, in bytes.
