@@ -154,7 +154,7 @@ fn r26_tables_that_do_not_add_up_are_refused() {
             change(|m| {
                 m.entries = (0..=ENTRIES_MAX).map(|i| file(&format!("{i:07}"), 0)).collect();
             }),
-            "entries: 200001, at most 200000",
+            "entries: 100001, at most 100000",
         ),
     ];
     for (name, changed, why) in rows {

@@ -142,7 +142,8 @@ fn names_that_stand_in_one_place_only() {
 
 #[test]
 fn the_planner_of_the_swarm_is_free_of_io() {
-    for (path, text) in sources().iter().filter(|(path, _)| path.starts_with("proto/swarm/src/plan"))
+    for (path, text) in
+        sources().iter().filter(|(path, _)| path.starts_with("proto/swarm/src/plan"))
     {
         for name in ["tokio::", "quinn::", "std::fs", "std::net", "Instant::now"] {
             assert!(!text.contains(name), "{path} names {name}: plan/ is sans-IO");
