@@ -161,3 +161,25 @@ fn a_host_that_joins_later_catches_up() {
     cluster.add_agents(1).unwrap();
     all_serve(&cluster, "1.0.0");
 }
+
+#[test]
+fn a_host_that_never_meets_the_coordinator_takes_part() {
+    let (_directory, mut cluster) = fleet(3);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.kill_agent(2).unwrap();
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    // The third host is away: the two others are the cohort.
+    wait_until("the third host is missed", || {
+        let alive = cluster.status()?.hosts.iter().filter(|host| host.alive).count();
+        Ok((alive == 2).then_some(()))
+    })
+    .unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    cluster
+        .wait_for_rollout("2.0.0 is self-supporting", |one| one.epoch == 2 && one.self_supporting)
+        .unwrap();
+    cluster.kill_coordinator().unwrap();
+    cluster.start_agent(2).unwrap();
+    // Statements, certificate and artifact come from its peers, and so does the whole of the rest.
+    all_serve(&cluster, "2.0.0");
+}
