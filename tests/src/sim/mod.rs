@@ -6,7 +6,7 @@
 //! one or both directions. Agents and machines crash, also between two effects; what comes back is
 //! the last persisted record. Releases are good, bad at once, bad later, bad on some hosts.
 //!
-//! [`check`] holds the promises, computed anew from what each host was told, never by asking the
+//! `check` holds the promises, computed anew from what each host was told, never by asking the
 //! code under test. One seed is one history: [`Outcome::history`] is equal on every run.
 
 mod check;
