@@ -4,6 +4,11 @@
 //! directory; nothing outside it is written. Dropping the cluster stops every process it started and
 //! every service they started.
 
+#![expect(
+    clippy::missing_errors_doc,
+    reason = "a harness: an error ends the test and says what it was about"
+)]
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt as _;

@@ -2,6 +2,8 @@
 //!
 //! Slow by nature (seconds each) and few; what can be proven without processes is proven elsewhere.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not recognised as such")]
+
 use std::path::PathBuf;
 
 use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
