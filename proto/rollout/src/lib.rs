@@ -19,6 +19,8 @@ pub mod host;
 pub mod plan;
 pub mod receipts;
 pub mod report;
+#[cfg(test)]
+mod testing;
 
 use proto::UnixTime;
 

@@ -1,1 +1,249 @@
-//! Tables and properties of `plan`; filled with the simulation.
+//! R13, R14: tables for small fleets, and properties for the others.
+
+use proptest::prelude::*;
+use proto::PublicKey;
+use proto::UnixTime;
+use proto::statement::Policy;
+
+use super::Strategy;
+use super::*;
+
+fn key(number: usize) -> PublicKey {
+    let bytes = |salt: u32| *Digest::of(format!("{number} {salt}").as_bytes()).as_bytes();
+    (0..).find_map(|salt| PublicKey::from_bytes(&bytes(salt))).unwrap()
+}
+
+fn host(number: usize, zone: &str) -> Host {
+    let key = key(number);
+    let labels = [("env", "production"), ("zone", zone)];
+    Host {
+        fleet: "test".parse().unwrap(),
+        id: HostId::of(&key),
+        key,
+        name: format!("h{number}").parse().unwrap(),
+        labels: labels.map(|(k, v)| (k.parse().unwrap(), v.parse().unwrap())).into(),
+        issued: UnixTime(0),
+        critical: Vec::new(),
+    }
+}
+
+/// Hosts in as many zones, taking turns.
+fn fleet(hosts: usize, zones: usize) -> Vec<Candidate> {
+    let candidate =
+        |number| Candidate { host: host(number, &format!("z{}", number % zones)), alive: true };
+    (0..hosts).map(candidate).collect()
+}
+
+fn release(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn canary(stages: &[(f64, u32)]) -> Strategy {
+    Strategy::Canary(stages.iter().map(|(weight, wait_s)| Stage::new(*weight, *wait_s)).collect())
+}
+
+fn planned(hosts: &[Candidate], strategy: &Strategy) -> Plan {
+    let quarter = Share::Percent(25.0);
+    plan(hosts, strategy, Direction::Forward, quarter, &release("v2")).unwrap()
+}
+
+/// 1, 5, 25 and 100 % of 1 to 20 hosts: hosts, wait, failed_max, unreachable_max of each wave, and
+/// the hosts of a zone that may be stopped at once (25 %).
+#[test]
+fn r13_waves_of_one_to_twenty_hosts() {
+    let strategy = canary(&[(1.0, 10), (5.0, 20), (25.0, 30), (100.0, 5)]);
+    let lines: Vec<_> = (1..=20)
+        .map(|hosts| {
+            let plan = planned(&fleet(hosts, 2), &strategy);
+            let waves: Vec<_> = plan
+                .waves
+                .iter()
+                .map(|w| {
+                    format!("{}/{}s/{}/{}", w.hosts, w.wait_s, w.failed_max, w.unreachable_max)
+                })
+                .collect();
+            format!("{hosts}: {} k={}", waves.join(" "), plan.max_unavailable)
+        })
+        .collect();
+    let golden = [
+        "1: 1/65s/0/0 k=1",
+        "2: 1/60s/0/0 2/5s/1/1 k=1",
+        "3: 1/60s/0/0 3/5s/1/1 k=1",
+        "4: 1/60s/0/0 4/5s/1/1 k=1",
+        "5: 1/30s/0/0 2/30s/1/1 5/5s/1/1 k=1",
+        "6: 1/30s/0/0 2/30s/1/1 6/5s/1/1 k=1",
+        "7: 1/30s/0/0 2/30s/1/1 7/5s/1/1 k=1",
+        "8: 1/30s/0/0 2/30s/1/1 8/5s/1/1 k=2",
+        "9: 1/30s/0/0 3/30s/1/1 9/5s/1/1 k=2",
+        "10: 1/30s/0/0 3/30s/1/1 10/5s/1/1 k=2",
+        "11: 1/30s/0/0 3/30s/1/1 11/5s/1/1 k=2",
+        "12: 1/30s/0/0 3/30s/1/1 12/5s/1/1 k=3",
+        "13: 1/30s/0/0 4/30s/1/1 13/5s/1/1 k=3",
+        "14: 1/30s/0/0 4/30s/1/1 14/5s/1/1 k=3",
+        "15: 1/30s/0/0 4/30s/1/1 15/5s/1/1 k=3",
+        "16: 1/30s/0/0 4/30s/1/1 16/5s/1/1 k=4",
+        "17: 1/30s/0/0 5/30s/1/1 17/5s/1/1 k=4",
+        "18: 1/30s/0/0 5/30s/1/1 18/5s/1/1 k=4",
+        "19: 1/30s/0/0 5/30s/1/1 19/5s/1/1 k=4",
+        "20: 1/30s/0/0 5/30s/1/1 20/5s/1/1 k=5",
+    ];
+    assert_eq!(lines, golden);
+}
+
+/// Written budgets are taken, in percent of the hosts opened so far, rounded down.
+#[test]
+fn r14_budgets_are_of_the_hosts_opened_so_far() {
+    let stage = |weight, failed_max: &str, unreachable_max: &str| Stage {
+        weight,
+        wait_s: 0,
+        failed_max: Some(failed_max.parse().unwrap()),
+        unreachable_max: Some(unreachable_max.parse().unwrap()),
+    };
+    let stages = vec![stage(10.0, "1", "0"), stage(50.0, "10%", "33%"), stage(100.0, "0", "2%")];
+    let plan = planned(&fleet(50, 3), &Strategy::Canary(stages));
+    let budgets: Vec<_> = plan.waves.iter().map(|w| (w.failed_max, w.unreachable_max)).collect();
+    assert_eq!(budgets, [(1, 0), (2, 8), (0, 1)]);
+    let large = planned(&fleet(400, 3), &canary(&[(1.0, 0), (50.0, 0), (100.0, 0)]));
+    let budgets: Vec<_> = large.waves.iter().map(|w| (w.failed_max, w.unreachable_max)).collect();
+    assert_eq!(budgets, [(0, 0), (4, 10), (8, 20)]);
+}
+
+#[test]
+fn bad_plans_are_refused_by_name() {
+    let hosts = fleet(3, 1);
+    let mut silent = hosts.clone();
+    silent.iter_mut().for_each(|candidate| candidate.alive = false);
+    let whole = canary(&[(100.0, 0)]);
+    let cases = [
+        ("nobody", &hosts[..0], whole.clone(), "no host to deploy to: 0 of the environment"),
+        ("all silent", &silent[..], whole, "no host to deploy to: 3 of the environment"),
+        ("no stage", &hosts, canary(&[]), "0 stages: must be 1 to 16"),
+        ("too many", &hosts, canary(&[(1.0, 0); 17]), "17 stages: must be 1 to 16"),
+        ("falling", &hosts, canary(&[(50.0, 0), (20.0, 0)]), "stages.1.weight = 20: must be above"),
+        ("nothing", &hosts, canary(&[(0.0, 0), (100.0, 0)]), "stages.0.weight = 0: must be above"),
+        ("too much", &hosts, canary(&[(101.0, 0)]), "stages.0.weight = 101: must be above 0"),
+        ("no number", &hosts, canary(&[(f64::NAN, 0)]), "stages.0.weight = NaN: must be above"),
+        ("not all", &hosts, canary(&[(50.0, 0)]), "the last stage has weight 50: must be 100"),
+    ];
+    for (name, hosts, strategy, text) in cases {
+        let share = Share::Count(1);
+        let error = plan(hosts, &strategy, Direction::Forward, share, &release("v2")).unwrap_err();
+        assert!(error.to_string().starts_with(text), "{name}: {error}");
+    }
+}
+
+/// Silent hosts are left out and named; an operator's rollback does not wait (R12).
+#[test]
+fn silent_hosts_and_rollbacks() {
+    let mut hosts = fleet(6, 2);
+    hosts[2].alive = false;
+    let strategy = canary(&[(20.0, 60), (100.0, 60)]);
+    let plan = plan(&hosts, &strategy, Direction::Rollback, Share::Count(0), &release("v1"));
+    let plan = plan.unwrap();
+    assert_eq!(plan.left_out, [hosts[2].host.id.clone()]);
+    assert_eq!((plan.cohort.len(), plan.least_s(), plan.max_unavailable), (5, 0, 1));
+}
+
+#[test]
+fn texts_of_a_plan() {
+    let plan = planned(&fleet(20, 2), &canary(&[(1.0, 10), (5.0, 20), (100.0, 5)]));
+    assert_eq!(
+        plan.lines(),
+        [
+            "wave 1: 1 host (1 of 20), bake 30 s, at most 0 failed, 0 unreachable",
+            "wave 2: 19 hosts (20 of 20), bake 5 s, at most 1 failed, 1 unreachable",
+        ]
+    );
+    let notes: Vec<_> = plan.notes.iter().map(ToString::to_string).collect();
+    assert_eq!(notes, ["stage 2 adds no host: merged into wave 1, whose wait grows by 20 s"]);
+    assert_eq!(plan.least_s(), 35);
+    assert_eq!(planned(&fleet(1, 1), &canary(&[(100.0, 0)])).notes, [Note::Alone]);
+}
+
+/// Over many releases every host is a canary about as often: of 300 draws of 1 in 10 it is 30 each,
+/// give or take 3 standard deviations of 5.2.
+#[test]
+fn r13_canaries_differ_between_releases() {
+    let hosts = fleet(10, 1);
+    let mut first: BTreeMap<HostId, u32> = BTreeMap::new();
+    for number in 0..300 {
+        let release = release(&format!("v{number}"));
+        let strategy = canary(&[(10.0, 0), (100.0, 0)]);
+        let share = Share::Count(1);
+        let plan = plan(&hosts, &strategy, Direction::Forward, share, &release).unwrap();
+        *first.entry(plan.cohort[0].id.clone()).or_default() += 1;
+    }
+    assert!(
+        first.len() == 10 && first.values().all(|times| (14..=46).contains(times)),
+        "{first:?}"
+    );
+}
+
+proptest! {
+    /// Whatever the hosts and stages: waves rise to the whole cohort, no wait is lost, budgets fit,
+    /// each host stands once, and a host's place does not depend on the order it was listed in.
+    #[test]
+    fn plans_are_whole(
+        hosts in 1usize..60,
+        zones in 1usize..6,
+        cuts in prop::collection::btree_set(1u32..1_000, 0..8),
+        wait_s in 0u32..1_000,
+    ) {
+        let mut stages: Vec<_> =
+            cuts.iter().map(|permille| (f64::from(*permille) / 10.0, wait_s)).collect();
+        stages.push((100.0, wait_s));
+        let mut fleet = fleet(hosts, zones);
+        let plan = planned(&fleet, &canary(&stages));
+        fleet.reverse();
+        prop_assert_eq!(&plan, &planned(&fleet, &canary(&stages)));
+        prop_assert!(plan.waves.is_sorted_by(|one, next| one.hosts < next.hosts));
+        prop_assert_eq!(plan.waves.last().unwrap().hosts as usize, hosts);
+        prop_assert!(plan.waves[0].hosts >= 1);
+        prop_assert_eq!(plan.least_s(), u64::from(wait_s) * stages.len() as u64);
+        let ids: std::collections::BTreeSet<_> = plan.cohort.iter().map(|host| &host.id).collect();
+        prop_assert_eq!(ids.len(), hosts);
+        prop_assert_eq!(plan.notes.iter().filter(|n| matches!(n, Note::Merged { .. })).count(),
+            stages.len() - plan.waves.len());
+        let by_wave: usize = (0..plan.waves.len()).map(|wave| plan.hosts_in(wave).len()).sum();
+        prop_assert_eq!(by_wave, hosts);
+    }
+
+    /// The first hosts are of as many zones as there are.
+    #[test]
+    fn r13_zones_are_spread(hosts in 1usize..60, zones in 1usize..6) {
+        let plan = planned(&fleet(hosts, zones), &canary(&[(100.0, 0)]));
+        let first = &plan.cohort[..zones.min(hosts)];
+        let distinct: std::collections::BTreeSet<_> = first.iter().map(|host| &host.zone).collect();
+        prop_assert_eq!(distinct.len(), first.len());
+    }
+}
+
+/// What is planned is what a host accepts in a statement.
+#[test]
+fn plans_make_valid_rollouts() {
+    use proto::statement::{OnFailure, Payload, Rollout, Target};
+    let plan = planned(&fleet(7, 2), &canary(&[(5.0, 10), (50.0, 10), (100.0, 0)]));
+    let to = Target { release: release("v2"), version: "2".parse().unwrap() };
+    let rollout = Rollout {
+        fleet: "test".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        env: "production".parse().unwrap(),
+        epoch: 1,
+        previous: None,
+        from: None,
+        to,
+        direction: Direction::Forward,
+        rules: proto::statement::RULES,
+        cohort: plan.cohort,
+        waves: plan.waves,
+        max_unavailable: plan.max_unavailable,
+        on_failure: OnFailure::Rollback,
+        approvals: Policy::default().approvals_min,
+        created: UnixTime(0),
+        expires: UnixTime(1),
+        author: proto::KeyId::of(&key(0)),
+        reason: String::new(),
+        critical: Vec::new(),
+    };
+    assert_eq!(rollout.check(), Ok(()));
+}
