@@ -109,6 +109,8 @@ pub enum IdentityError {
         "the certificate of host {host} expired at {not_after}, now {now}, and no statement about that host is known"
     )]
     Expired { host: HostId, not_after: u64, now: u64 },
+    #[error("the certificate of host {host} is for another key than the statement about that host")]
+    OtherKey { host: HostId },
     #[error("it is {got}, not {expected}")]
     Unexpected { got: String, expected: String },
 }
@@ -207,7 +209,7 @@ impl Directory {
             return Err(IdentityError::Stranger(id));
         }
         let facts = certificate::facts(der)?;
-        let warn_once = known.judge_validity(&facts, now)?;
+        let warn_once = known.judge_facts(&facts, now)?;
         drop(known);
         if warn_once && self.write().warned.insert(facts.host.clone()) {
             warn!(
@@ -255,10 +257,16 @@ impl Directory {
 }
 
 impl Known {
-    /// Whether the certificate's time is right; `Ok(true)`: it is over, but the host's statement
-    /// vouches for the key, and nobody has been warned yet.
-    fn judge_validity(&self, facts: &Facts, now: UnixTime) -> Result<bool, IdentityError> {
+    /// Whether the certificate's time is right, and its key the one the host's statement names, if
+    /// that is known: an id is short, and whoever has the host CA could look for a second key with
+    /// it. `Ok(true)`: its time is over, but the statement vouches for the key, and nobody has been
+    /// warned yet.
+    fn judge_facts(&self, facts: &Facts, now: UnixTime) -> Result<bool, IdentityError> {
         let Facts { host, key, not_before, not_after } = facts;
+        let known = self.hosts.get(host);
+        if known.is_some_and(|known| known.key != *key) {
+            return Err(IdentityError::OtherKey { host: host.clone() });
+        }
         if now.plus_s(NOT_BEFORE_TOLERANCE_S) < *not_before {
             let (host, not_before) = (host.clone(), not_before.0);
             return Err(IdentityError::NotYetValid { host, not_before, now: now.0 });
@@ -266,7 +274,7 @@ impl Known {
         if now <= *not_after {
             return Ok(false);
         }
-        if self.hosts.get(host).is_none_or(|known| known.key != *key) {
+        if known.is_none() {
             let (host, not_after) = (host.clone(), not_after.0);
             return Err(IdentityError::Expired { host, not_after, now: now.0 });
         }

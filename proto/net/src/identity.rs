@@ -97,3 +97,27 @@ impl rustls::sign::Signer for TlsKey {
         SignatureScheme::ED25519
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::{Fleet, key, loopback, now, serve};
+    use crate::{Alpn, ConnectError, Endpoint, Expect};
+
+    /// Whoever saw a certificate can show it; only its host can sign with its key.
+    #[tokio::test]
+    async fn r9_a_certificate_is_nothing_without_its_key() {
+        let fleet = Fleet::new("fleet-a");
+        let der = certificate::issue(&fleet.ca, &fleet.host("one"), now(), 1).unwrap();
+        let thief = || Identity::with(key("thief"), der.clone());
+        let (_server, addr, _stop) = serve(fleet.identity("server"), fleet.directory());
+        let client = Endpoint::bind(loopback(), thief(), fleet.directory()).unwrap();
+        let refused = client.connect(Alpn::Swarm, addr, Expect::AnyMember).await.unwrap_err();
+        assert!(matches!(refused, ConnectError::Refused { .. }), "as a client: {refused:?}");
+
+        let (_server, addr, _stop) = serve(thief(), fleet.directory());
+        let client = Endpoint::bind(loopback(), fleet.identity("two"), fleet.directory()).unwrap();
+        let refused = client.connect(Alpn::Swarm, addr, Expect::AnyMember).await.unwrap_err();
+        assert!(matches!(refused, ConnectError::WrongPeer { .. }), "as a server: {refused:?}");
+    }
+}

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use proto::UnixTime;
+use proto::key::Signature;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -15,9 +16,12 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, OtherError, SignatureScheme};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, OtherError, PeerMisbehaved, SignatureScheme,
+};
 
 use crate::alpn::Alpn;
+use crate::certificate;
 use crate::directory::{Directory, Expect, IdentityError};
 use crate::identity::Identity;
 
@@ -68,9 +72,8 @@ pub(crate) fn server_config(
     identity: Arc<CurrentIdentity>,
     directory: Directory,
 ) -> Result<QuicServerConfig, rustls::Error> {
-    let provider = provider();
-    let verifier = Verifier { directory, expect: None, provider: provider.clone() };
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let verifier = Verifier { directory, expect: None };
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(identity);
@@ -89,9 +92,8 @@ pub(crate) fn client_config(
     expect: Expect,
     alpn: Alpn,
 ) -> Result<QuicClientConfig, rustls::Error> {
-    let provider = provider();
-    let verifier = Verifier { directory, expect: Some(expect), provider: provider.clone() };
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let verifier = Verifier { directory, expect: Some(expect) };
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
@@ -112,7 +114,6 @@ fn provider() -> Arc<CryptoProvider> {
 struct Verifier {
     directory: Directory,
     expect: Option<Expect>,
-    provider: Arc<CryptoProvider>,
 }
 
 impl std::fmt::Debug for Verifier {
@@ -136,15 +137,23 @@ impl Verifier {
         };
         judged.map(|_| ()).map_err(refusal)
     }
+}
 
-    fn handshake_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+/// Whether the peer holds the key of its certificate. The key is read by the same reader that the
+/// [`Directory`] identifies it with: two readers could be made to see two keys in one certificate.
+fn handshake_signature(
+    message: &[u8],
+    certificate: &CertificateDer<'_>,
+    signed: &DigitallySignedStruct,
+) -> Result<HandshakeSignatureValid, rustls::Error> {
+    if signed.scheme != SignatureScheme::ED25519 {
+        return Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into());
+    }
+    let key = certificate::key_in(certificate).map_err(|error| refusal(error.into()))?;
+    let signature: Option<&[u8; 64]> = signed.signature().try_into().ok();
+    match signature.is_some_and(|bytes| key.verifies(message, &Signature::from_bytes(bytes))) {
+        true => Ok(HandshakeSignatureValid::assertion()),
+        false => Err(rustls::CertificateError::BadSignature.into()),
     }
 }
 
@@ -185,7 +194,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.handshake_signature(message, certificate, signed)
+        handshake_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -227,7 +236,7 @@ impl ClientCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.handshake_signature(message, certificate, signed)
+        handshake_signature(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

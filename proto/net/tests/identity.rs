@@ -5,7 +5,10 @@
 mod common;
 
 use common::{Fleet, Log, echo, key, log, loopback, now, serve, until};
-use net::{Alpn, ConnectError, ConnectionLost, Directory, Endpoint, Expect, Identity, Peer, frame};
+use net::{
+    Alpn, ConnectError, ConnectionLost, Directory, Endpoint, Expect, Identity, IdentityError, Peer,
+    frame,
+};
 use proto::{KeyId, PublicKey, UnixTime};
 
 const DAY_S: u64 = 86_400;
@@ -158,6 +161,22 @@ async fn r9_expired_certificate_of_a_known_host_is_good_with_one_warning() {
         dial().await.expect("expired, but known");
     }
     assert_eq!(log.count("certificate expired"), 1);
+}
+
+/// R4: who has the host CA speaks for no host that exists, even with a second key for its id.
+#[tokio::test]
+async fn r4_a_good_certificate_with_another_key_than_the_statement_is_refused() {
+    let fleet = Fleet::new("fleet-a");
+    let directory = fleet.directory();
+    let der = net::certificate::issue(&fleet.ca, &fleet.host("one"), now(), 1).unwrap();
+    let mut other_key = fleet.host("one");
+    other_key.key = PublicKey::of(&key("another"));
+    directory.add_host(other_key);
+    let host = fleet.host("one").id;
+    let refused = directory.identify(&[&der], now());
+    assert_eq!(refused, Err(IdentityError::OtherKey { host: host.clone() }));
+    directory.add_host(fleet.host("one"));
+    assert_eq!(directory.identify(&[&der], now()), Ok(Peer::Host(host)));
 }
 
 #[tokio::test]
