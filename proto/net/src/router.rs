@@ -36,6 +36,8 @@ const ANONYMOUS_MAX: usize = 32;
 /// Accepted connections of one peer. One more replaces the oldest: after a crash a peer is back
 /// long before its old connections are known to be dead.
 const PER_PEER_MAX: usize = 16;
+/// How long a peer may take to let this side open the stream of the welcome.
+const WELCOME_WITHIN: Duration = Duration::from_secs(3);
 /// How long handlers have to end once the router stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// Refusals in the log at `info`; further ones are at `debug`.
@@ -172,16 +174,21 @@ impl Router {
             }
         };
         let Some(handler) = self.handlers.by_alpn.get(&connection.alpn()) else { return };
-        if welcome(&quinn).await.is_err() {
-            return;
-        }
         debug!(peer = %connection.peer(), %remote, alpn = %connection.alpn(), "connection");
+        let served = async {
+            // A peer that lets this side open no stream must not keep its place for that.
+            match time::timeout(WELCOME_WITHIN, welcome(&quinn)).await {
+                Ok(Ok(())) => handler.connection(connection).await,
+                Ok(Err(_)) => {}
+                Err(_) => close(&quinn, CloseCode::Unresponsive, "it takes no welcome"),
+            }
+        };
         tokio::select! {
             biased;
             () = slot.replaced.cancelled() => {
                 close(&quinn, CloseCode::Done, "replaced: too many connections of this peer");
             }
-            () = handler.connection(connection) => close(&quinn, CloseCode::Done, ""),
+            () = served => close(&quinn, CloseCode::Done, ""),
         }
     }
 
@@ -225,7 +232,7 @@ impl Router {
         table.total += 1;
         let places = table.places.entry(occupant.clone()).or_default();
         if places.len() >= PER_PEER_MAX
-            && let Some((_, oldest)) = places.front()
+            && let Some((_, oldest)) = places.pop_front()
         {
             oldest.cancel();
         }
@@ -282,7 +289,8 @@ impl Occupant {
     }
 }
 
-/// Accepted connections, oldest first for each occupant; what is cancelled has to go.
+/// Accepted connections, oldest first for each occupant, without those that have been told to go;
+/// `total` counts these, too, until they have gone.
 #[derive(Default)]
 struct Table {
     places: BTreeMap<Occupant, VecDeque<(u64, CancellationToken)>>,
@@ -314,6 +322,48 @@ impl Drop for Slot {
             if places.is_empty() {
                 table.places.remove(&self.occupant);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quinn::TransportConfig;
+
+    use super::*;
+    use crate::common::{DEADLINE, Fleet, loopback, serve};
+    use crate::directory::Expect;
+    use crate::identity::Identity;
+
+    /// A stranger who takes no stream of the answerer's holds a place for a moment, and no more of
+    /// them than any stranger.
+    #[tokio::test]
+    async fn r10_who_takes_no_welcome_keeps_no_place() {
+        let fleet = Fleet::new("fleet-a");
+        let (_server, addr, _stop) = serve(fleet.identity("server"), fleet.directory());
+        let mut client =
+            Endpoint::bind(loopback(), Identity::anonymous(), fleet.directory()).unwrap();
+        let mut transport = TransportConfig::default();
+        transport.max_concurrent_uni_streams(0u32.into());
+        client.transport = Arc::new(transport);
+        let mut connections = Vec::new();
+        for _ in 0..=PER_PEER_MAX {
+            let (identity, directory) = (client.identity.clone(), client.directory.clone());
+            let crypto = tls::client_config(identity, directory, Expect::AnyMember, Alpn::Join);
+            let mut config = quinn::ClientConfig::new(Arc::new(crypto.unwrap()));
+            config.transport_config(client.transport.clone());
+            let dialled = client.quinn.connect_with(config, addr, tls::SERVER_NAME).unwrap();
+            connections.push(dialled.await.unwrap());
+        }
+        let reason = async |connection: &quinn::Connection| {
+            let lost = time::timeout(DEADLINE, connection.closed()).await.unwrap();
+            let ConnectionLost::ApplicationClosed(close) = lost else { panic!("{lost:?}") };
+            readable(&close.reason)
+        };
+        let first = reason(&connections[0]).await;
+        assert_eq!(first, "replaced: too many connections of this peer");
+        for connection in &connections[1..] {
+            assert_eq!(reason(connection).await, "it takes no welcome");
         }
     }
 }
