@@ -2,6 +2,9 @@
 //!
 //! One stream in both directions on the gossip connection, one small request, one answer. What comes
 //! back is a signed statement and is verified like any other; it does not matter who answers.
+//!
+//! Names in gossip prove nothing: whoever makes some up, or does not answer, has one request of his
+//! own under way and stands in nobody else's. Nothing queues: what is not asked now is named again.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
@@ -12,7 +15,6 @@ use lru::LruCache;
 use proto::HostId;
 use proto::statement::{Host, SMALL_ENVELOPE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::connection::{Connection, ConnectionLost, RecvStream, SendStream};
@@ -34,8 +36,10 @@ const REPLY_BYTES_MAX: usize = 512 << 10;
 const WITHIN: Duration = Duration::from_secs(5);
 /// One peer is not asked for one host again before that.
 const AGAIN_AFTER: Duration = Duration::from_secs(3);
-/// Requests under way.
-const REQUESTS_MAX: usize = 4;
+/// Nor another peer before that: most answers come sooner.
+const ANOTHER_AFTER: Duration = Duration::from_millis(500);
+/// Requests under way, each of another peer.
+const REQUESTS_MAX: usize = 16;
 /// Requests remembered, so that they are not repeated at once.
 const ASKED_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
 
@@ -62,60 +66,39 @@ pub(super) struct Asker {
     directory: Directory,
     verify: HostVerifier,
     envelope: HostEnvelope,
-    requests: Semaphore,
     asked: Mutex<Asked>,
 }
 
 struct Asked {
-    /// When which peer was asked for which host.
-    at: LruCache<(HostId, usize), Instant>,
-    /// Being asked for.
-    now: BTreeSet<HostId>,
+    /// When which host was asked for, and when of which peer.
+    lately: LruCache<HostId, Instant>,
+    of_peer: LruCache<(HostId, HostId), Instant>,
+    /// Peers that are being asked.
+    peers: BTreeSet<HostId>,
 }
 
 impl Asker {
     pub(super) fn new(directory: Directory, verify: HostVerifier, envelope: HostEnvelope) -> Self {
-        let asked = Asked { at: LruCache::new(ASKED_MAX), now: BTreeSet::new() };
-        let requests = Semaphore::new(REQUESTS_MAX);
-        Self { directory, verify, envelope, requests, asked: Mutex::new(asked) }
+        let (lately, of_peer) = (LruCache::new(ASKED_MAX), LruCache::new(ASKED_MAX));
+        let asked = Asked { lately, of_peer, peers: BTreeSet::new() };
+        Self { directory, verify, envelope, asked: Mutex::new(asked) }
     }
 
     /// Asks the peer who named these hosts, unless that is under way or was done just now.
     pub(super) fn ask(self: &Arc<Self>, connection: &Connection, unknown: BTreeSet<HostId>) {
-        let hosts = self.due(connection.stable_id(), unknown);
+        let Some(peer) = connection.peer().member().cloned() else { return };
+        let hosts = self.asked().due(&peer, unknown, Instant::now());
         if hosts.is_empty() {
             return;
         }
         let (asker, connection) = (self.clone(), connection.clone());
         tokio::spawn(async move {
-            let outcome = {
-                let _permit = asker.requests.acquire().await;
-                asker.request(&connection, &hosts).await
-            };
-            asker.asked().now.retain(|host| !hosts.contains(host));
+            let outcome = asker.request(&connection, &hosts).await;
+            asker.asked().peers.remove(&peer);
             if let Err(error) = outcome {
-                debug!(peer = %connection.peer(), %error, "asked for host statements in vain");
+                debug!(%peer, %error, "asked for host statements in vain");
             }
         });
-    }
-
-    fn due(&self, peer: usize, unknown: BTreeSet<HostId>) -> Vec<HostId> {
-        let now = Instant::now();
-        let mut asked = self.asked();
-        let mut due = Vec::new();
-        for host in unknown {
-            if due.len() == HOSTS_MAX {
-                break;
-            }
-            let place = (host.clone(), peer);
-            let lately =
-                asked.at.get(&place).is_some_and(|at| now.duration_since(*at) < AGAIN_AFTER);
-            if !lately && asked.now.insert(host.clone()) {
-                asked.at.put(place, now);
-                due.push(host);
-            }
-        }
-        due
     }
 
     async fn request(&self, connection: &Connection, hosts: &[HostId]) -> Result<(), AskError> {
@@ -169,5 +152,65 @@ impl Asker {
 
     fn asked(&self) -> MutexGuard<'_, Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    /// Which of `unknown` to ask `peer` for now. If there are any, `peer` counts as being asked.
+    fn due(&mut self, peer: &HostId, unknown: BTreeSet<HostId>, now: Instant) -> Vec<HostId> {
+        if self.peers.len() >= REQUESTS_MAX || self.peers.contains(peer) {
+            return Vec::new();
+        }
+        let within = |at: Option<&Instant>, pause| at.is_some_and(|at| now < *at + pause);
+        let mut due = Vec::new();
+        for host in unknown {
+            let place = (host.clone(), peer.clone());
+            if due.len() == HOSTS_MAX
+                || within(self.lately.get(&host), ANOTHER_AFTER)
+                || within(self.of_peer.get(&place), AGAIN_AFTER)
+            {
+                continue;
+            }
+            self.lately.put(host.clone(), now);
+            self.of_peer.put(place, now);
+            due.push(host);
+        }
+        if !due.is_empty() {
+            self.peers.insert(peer.clone());
+        }
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::common::key;
+
+    fn ids(prefix: &str, count: usize) -> BTreeSet<HostId> {
+        let id = |number| HostId::of(&proto::PublicKey::of(&key(&format!("{prefix}{number}"))));
+        (0..count).map(id).collect()
+    }
+
+    #[test]
+    fn r11_a_peer_that_never_answers_stands_in_nobodys_way() {
+        let (lately, of_peer) = (LruCache::new(ASKED_MAX), LruCache::new(ASKED_MAX));
+        let mut asked = Asked { lately, of_peer, peers: BTreeSet::new() };
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let peers: Vec<HostId> = ids("peer", REQUESTS_MAX + 1).into_iter().collect();
+        let hosts = ids("host", 2);
+        let [silent, honest] = [&peers[0], &peers[1]];
+        assert_eq!(asked.due(silent, hosts.clone(), at(0)).len(), 2);
+        assert!(asked.due(silent, ids("made up", 400), at(0)).is_empty(), "one at a time");
+        assert!(asked.due(honest, hosts.clone(), at(499)).is_empty(), "it may still answer");
+        assert_eq!(asked.due(honest, hosts.clone(), at(500)).len(), 2);
+        asked.peers.remove(silent);
+        assert!(asked.due(silent, hosts, at(2_999)).is_empty(), "asked just now");
+        assert_eq!(asked.due(silent, ids("made up", 400), at(2_999)).len(), HOSTS_MAX);
+        for (number, peer) in peers.iter().enumerate().skip(2) {
+            let asks = asked.due(peer, ids(&format!("{number} "), 1), at(3_000));
+            assert_eq!(asks.len(), usize::from(number < REQUESTS_MAX), "peer {number}");
+        }
     }
 }
