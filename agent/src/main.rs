@@ -3,11 +3,15 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agent::config::Config;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+/// How long a step of a service may go on once the agent has stopped.
+const STEPS_GRACE: Duration = Duration::from_secs(5);
 
 #[derive(Parser)]
 #[command(name = "swell-agent", version, about = "The agent of Groundswell on a server")]
@@ -57,8 +61,12 @@ fn run(command: Command) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    match command {
+    let outcome = match command {
         Command::Join { token, .. } => runtime.block_on(agent::join::join(&config, &token)),
         Command::Run { .. } => runtime.block_on(agent::daemon::run(config)),
-    }
+    };
+    // A command of a service may take an hour. It is not waited for: the next start of the agent
+    // finds it and the step it was for, as after a kill.
+    runtime.shutdown_timeout(STEPS_GRACE);
+    outcome
 }
