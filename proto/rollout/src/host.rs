@@ -267,13 +267,19 @@ impl Host {
         self.course.as_ref().is_some_and(|course| course.complete)
     }
 
-    /// What must stay on disk: what runs, both sides of the newest rollout, and those of a step
-    /// under way.
+    /// The rollout that brought what runs, if that is not the newest: news of it still count.
+    pub fn prior_rollout(&self) -> Option<Digest> {
+        self.prior.as_ref().map(|prior| prior.rollout)
+    }
+
+    /// What must stay on disk: what runs, both sides of the newest rollout, those of a step under
+    /// way, and where what is watched goes back to.
     pub fn pinned(&self) -> Vec<Digest> {
         let course = self.course.iter().flat_map(|course| [course.from, Some(course.to)]);
         let step = self.step.iter().flat_map(|step| [step.from, step.to]);
-        let mut pinned: Vec<_> =
-            course.chain(step).chain([self.running, self.proven]).flatten().collect();
+        let watch = self.watch.iter().map(|watch| watch.from);
+        let serves = [self.running, self.proven];
+        let mut pinned: Vec<_> = course.chain(step).chain(watch).chain(serves).flatten().collect();
         pinned.sort();
         pinned.dedup();
         pinned

@@ -72,10 +72,12 @@ impl Receipts {
         if self.latest.get(&host).is_some_and(|held| held.signed == signed) {
             return Ok(None);
         }
-        let receipt = signed.verify(key)?;
-        if receipt.rollout != self.id {
-            return Err(OfferError::OtherRollout(receipt.rollout));
+        // Nor is what is not about this rollout: every host's receipts of every service come by.
+        let about = signed.claimed_rollout()?;
+        if about != self.id {
+            return Err(OfferError::OtherRollout(about));
         }
+        let receipt = signed.verify(key)?;
         if certificate::counts_as_failed(&receipt) {
             self.failed.entry(host.clone()).or_insert_with(|| (receipt.clone(), signed.clone()));
         }

@@ -65,6 +65,8 @@ pub(super) struct Watch {
     pub(super) attempt: u64,
     pub(super) rollout: Digest,
     pub(super) release: Digest,
+    /// Where its activation would have gone back to; a newer rollout does not change that.
+    pub(super) from: Option<Digest>,
 }
 
 /// What the caller was asked to do and has not answered.

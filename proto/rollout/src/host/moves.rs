@@ -289,6 +289,11 @@ impl Host {
             return false;
         }
         let Some(course) = &mut self.course else { return false };
+        if course.wants(self.running).is_some() {
+            // A step of an older rollout has ended since: what runs now is not the way back.
+            course.stand(State::Pending, None, "");
+            return true;
+        }
         course.baked_ms = 0;
         course.stand(State::Activating, None, "");
         let (rollout, from, to) = (course.id, course.from, course.to);
@@ -399,7 +404,7 @@ impl Host {
             attempt: watch.attempt,
             rollout: watch.rollout,
             kind: StepKind::Activate,
-            from: self.course.as_ref().and_then(|course| course.from),
+            from: watch.from,
             to: Some(watch.release),
             cause: None,
             note: String::new(),

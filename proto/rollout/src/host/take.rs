@@ -196,7 +196,7 @@ impl Host {
         let Some(step) = self.end_step(attempt, StepKind::Activate) else { return false };
         let Some(release) = step.to else { return true };
         self.running = Some(release);
-        self.watch = Some(Watch { attempt, rollout: step.rollout, release });
+        self.watch = Some(Watch { attempt, rollout: step.rollout, release, from: step.from });
         if let Some(course) = self.own(&step)
             && course.state == State::Activating
         {
