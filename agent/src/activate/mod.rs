@@ -32,7 +32,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, TryLockError};
 
 use durable::{Disk, replace_link};
 use proto::receipt::Cause;
@@ -136,6 +136,9 @@ impl Activator {
     ///
     /// Why not, in a line.
     pub fn check_staged(&self, id: &Digest) -> Result<Installed, String> {
+        // What is being cleared away now may be this very release; what is cleared away later was
+        // told that it is needed.
+        drop(self.paths.turn.lock().unwrap_or_else(PoisonError::into_inner));
         let installed =
             layout::installed(&*self.disk, &self.paths, id).map_err(|error| error.to_string())?;
         self.verify(&installed).map_err(|failure| failure.note)?;
@@ -172,6 +175,9 @@ impl Activator {
         });
         let ends = match ends {
             Ok(ends) => ends,
+            Err(Failure { cause, note }) if self.runs_another(from) => {
+                return self.verified_back(attempt, from, to, cause, note);
+            }
             Err(Failure { cause, note }) => {
                 // Nothing was touched: what ran runs. Told again after a restart, if it can be
                 // written down; if not, the next try fails the same way.
@@ -208,6 +214,13 @@ impl Activator {
             | Step::Started
             | Step::Reverting { .. } => None,
         })
+    }
+
+    /// Whether what runs is known, and is not what every way back leads to. Nothing to go back to
+    /// is no reason to stop anything.
+    fn runs_another(&self, from: Option<Digest>) -> bool {
+        let current = self.current().map(|current| current.map(|current| current.id));
+        from.is_some() && current.is_ok_and(|current| current != from)
     }
 
     fn ends(&self, attempt: u64, from: Option<Digest>, to: &Digest) -> Result<Ends, Failure> {
@@ -425,8 +438,9 @@ impl Activator {
 // --- impl Activator: removing, small parts ---
 
 impl Activator {
-    /// Removes releases that nothing needs; returns the fate of each, for people. `pinned`: what
-    /// rollouts need. What `current` and the journal name stays without being named.
+    /// Removes releases that nothing needs; returns the fate of each, for people. `pinned` tells
+    /// what rollouts need, and is asked once nothing can be staged any more. What `current` and the
+    /// journal name stays without being named.
     ///
     /// # Errors
     ///
@@ -434,17 +448,21 @@ impl Activator {
     /// it is not known what is in use, or while something is being staged.
     pub fn collect_garbage(
         &self,
-        pinned: BTreeSet<Digest>,
+        pinned: impl FnOnce() -> BTreeSet<Digest>,
         keep_releases: usize,
     ) -> Result<Vec<(Digest, Fate)>, CollectError> {
         // Not waited for: a way back may be next in line.
-        let Ok(_turn) = self.paths.turn.try_lock() else { return Err(CollectError::Staging) };
+        let _turn = match self.paths.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(CollectError::Staging),
+        };
         let journal = Journal::load(&*self.disk, &self.journal)?;
         let in_use = InUse {
             current: self.current()?.map(|current| current.id),
             from: journal.as_ref().and_then(|journal| journal.from),
             to: journal.as_ref().map(|journal| journal.to),
-            pinned,
+            pinned: pinned(),
         };
         Ok(collect::collect(&*self.disk, &self.paths, &in_use, keep_releases)?)
     }

@@ -7,8 +7,9 @@
 
 mod scope;
 mod steps;
+mod waiting;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,7 +60,8 @@ pub(super) type Answer = (Service, Input);
 pub(crate) async fn run(context: Context, env: Env, stop: CancellationToken) {
     let (answers, inbox) = mpsc::channel(ANSWERS_MAX);
     let me = HostId::of(&PublicKey::of(&context.key));
-    let mut driver = Driver { context, env, me, answers, scopes: BTreeMap::new() };
+    let (scopes, left_alone) = (BTreeMap::new(), BTreeSet::new());
+    let mut driver = Driver { context, env, me, answers, scopes, left_alone };
     driver.restore().await;
     driver.drive(inbox, stop).await;
 }
@@ -70,6 +72,9 @@ struct Driver {
     me: HostId,
     answers: mpsc::Sender<Answer>,
     scopes: BTreeMap<Service, Running>,
+    /// Services of rollouts that `agent.toml` does not allow. One that it did allow once, and that
+    /// was left in the middle of something, is brought to an end or back (R23).
+    left_alone: BTreeSet<Service>,
 }
 
 impl Driver {
@@ -125,11 +130,16 @@ impl Driver {
         let chain = self.context.ledger.chain();
         let own = chain.heads().filter(|(scope, _)| scope.env == self.env);
         for service in own.map(|(scope, _)| scope.service.clone()).collect::<Vec<_>>() {
-            if !self.scopes.contains_key(&service) {
-                if !self.context.config.allows(&service) {
-                    info!(%service, "not among the services of agent.toml: left alone");
-                    continue;
+            if !self.context.config.allows(&service) {
+                if self.left_alone.insert(service.clone()) {
+                    info!(%service, "not among the services of agent.toml: nothing new starts");
                 }
+                if let Some(scope) = self.scopes.get_mut(&service) {
+                    scope.read_orders(&chain).await;
+                }
+                continue;
+            }
+            if !self.scopes.contains_key(&service) {
                 self.add(service.clone()).await;
             }
             if let Some(scope) = self.scopes.get_mut(&service) {

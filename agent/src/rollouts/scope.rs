@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use durable::{RealDisk, replace};
 use net::Member;
 use proto::certificate::Claim;
@@ -12,6 +12,7 @@ use proto::record::{SLOTS, receipt_key};
 use proto::statement::Rollout;
 use proto::trust::Chain;
 use proto::{Digest, HostId, Scope};
+use rollout::Now;
 use rollout::host::{Effect, Host, Input};
 use rollout::receipts::Receipts;
 use tokio::sync::mpsc;
@@ -19,6 +20,7 @@ use tokio::task::spawn_blocking;
 use tracing::{error, info, warn};
 
 use super::steps::Steps;
+use super::waiting::Waiting;
 use super::{Answer, Context, records};
 use member::clock;
 
@@ -34,6 +36,7 @@ pub(super) struct Running {
     record: PathBuf,
     slot: usize,
     steps: Steps,
+    waiting: Waiting,
     context: Context,
 }
 
@@ -47,7 +50,7 @@ impl Running {
         answers: mpsc::Sender<Answer>,
     ) -> Result<Self> {
         let record = records(&context.home).join(format!("{}.json", scope.service));
-        let host = match durable::read_bounded(&record, RECORD_BYTES_MAX) {
+        let host: Host = match durable::read_bounded(&record, RECORD_BYTES_MAX) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .with_context(|| format!("{} is damaged", record.display()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -57,10 +60,18 @@ impl Running {
                 return Err(error).with_context(|| format!("cannot read {}", record.display()));
             }
         };
+        ensure!(
+            host.me() == me && *host.scope() == scope,
+            "{} is of host {} in {}, not of this one ({me}) in {scope}: move it away",
+            record.display(),
+            host.me(),
+            host.scope()
+        );
         let steps = Steps::start(context.clone(), scope.service.clone(), answers).await?;
-        let mut running = Self { scope, host, receipts: None, record, slot, steps, context };
+        let (receipts, waiting) = (None, Waiting::default());
+        let mut running = Self { scope, host, receipts, record, slot, steps, waiting, context };
         let mut effects = Vec::new();
-        running.host.resume(clock::now(), &mut effects);
+        running.host.resume(running.now(), &mut effects);
         running.carry_out(effects).await;
         Ok(running)
     }
@@ -72,8 +83,14 @@ impl Running {
     /// Hands an input to the core and carries out what follows.
     pub(super) async fn take(&mut self, input: Input) {
         let mut effects = Vec::new();
-        self.host.handle(clock::now(), input, &mut effects);
+        self.host.handle(self.now(), input, &mut effects);
         self.carry_out(effects).await;
+    }
+
+    /// The time; a wall clock that is behind what signed statements say is not believed (R8).
+    fn now(&self) -> Now {
+        let Now { boot_ms, unix } = clock::now();
+        Now { boot_ms, unix: unix.max(self.context.ledger.chain().now_floor()) }
     }
 
     // --- inputs ---
@@ -81,8 +98,13 @@ impl Running {
     /// Takes in the newest rollout of the scope and what is known about it. Repeating is harmless.
     pub(super) async fn read_statements(&mut self, chain: &Chain) {
         let Some(head) = chain.head(&self.scope).copied() else { return };
-        let id = head.rollout;
+        // Of two rollouts of one epoch a host stays with the one it met first, and that one's halt
+        // or abort is what it must hear of (R5).
+        let met = self.host.rollout().filter(|_| self.host.epoch() == head.epoch);
+        let id = met.filter(|id| chain.rollout(id).is_some()).unwrap_or(head.rollout);
         let Some(rollout) = chain.rollout(&id) else { return };
+        // What stops it comes first: after a restart the rollout itself may start something.
+        self.read_orders(chain).await;
         if self.receipts.as_ref().is_none_or(|receipts| receipts.id() != id) {
             // An expired root starts nothing new either (R7), and no rollout outlives its root.
             let expires = rollout.expires.min(chain.root().expires);
@@ -91,17 +113,25 @@ impl Running {
             info!(rollout = %id, scope = %self.scope, to = %rollout.to.version, "new rollout");
             self.take(Input::Rollout { id, rollout }).await;
             // What earlier rollouts left, also those that never got to a commit here.
-            self.steps.collect(&self.host.pinned()).await;
+            self.steps.collect();
         }
-        if head.conflict.is_some() {
+        self.read_orders(chain).await;
+    }
+
+    /// Takes in what is known about the newest rollout, and about the one that brought what runs:
+    /// a halt of it still takes that away.
+    pub(super) async fn read_orders(&mut self, chain: &Chain) {
+        if let Some(head) = chain.head(&self.scope).filter(|head| head.conflict.is_some()) {
             self.take(Input::Conflict { epoch: head.epoch }).await;
         }
-        if let Some((_, directive)) = chain.directive(&id) {
-            self.take(Input::Directive(directive.clone())).await;
-        }
-        for claim in [Claim::Complete, Claim::Halt] {
-            if self.context.ledger.certificate(&id, claim).is_some() {
-                self.take(Input::Certificate { rollout: id, claim }).await;
+        for id in [self.host.prior_rollout(), self.host.rollout()].into_iter().flatten() {
+            if let Some((_, directive)) = chain.directive(&id) {
+                self.take(Input::Directive(directive.clone())).await;
+            }
+            for claim in [Claim::Complete, Claim::Halt] {
+                if self.context.ledger.certificate(&id, claim).is_some() {
+                    self.take(Input::Certificate { rollout: id, claim }).await;
+                }
             }
         }
     }
@@ -127,35 +157,49 @@ impl Running {
 
     // --- effects ---
 
+    /// In the core's order: commits, the record, the rest. What cannot be done yet waits for the
+    /// next call, which the driver's tick makes at the latest.
     async fn carry_out(&mut self, effects: Vec<Effect>) {
-        // The journal of the activation first: at boot it alone decides, and a release that the
-        // record calls committed must never be taken back by it. The other way round is harmless,
-        // since a commit is asked for again.
-        for effect in &effects {
-            if let Effect::Commit { attempt } = effect {
-                self.steps.commit(*attempt).await;
-            }
+        self.waiting.add(effects);
+        if !self.waiting.unsaved {
+            return;
         }
-        for effect in effects {
-            match effect {
-                Effect::Persist => {
-                    if let Err(error) = self.persist().await {
-                        // Nothing that depends on it is done; the core asks again.
-                        error!(scope = %self.scope, error = format!("{error:#}"), "cannot persist");
-                        return;
-                    }
-                }
-                Effect::Publish(receipt) => self.publish(&receipt),
-                Effect::Fetch { release } => self.steps.fetch(release),
-                Effect::Activate { attempt, from, to } => {
-                    self.steps.activate(attempt, from, to).await;
-                }
-                Effect::Revert { attempt, to } => {
-                    self.steps.revert(attempt, to).await;
-                }
-                Effect::Commit { .. } => self.steps.collect(&self.host.pinned()).await,
-                Effect::Certify { rollout, claim } => self.certify(rollout, claim).await,
+        self.steps.pin(self.host.pinned());
+        if let Err(error) = self.save().await {
+            error!(
+                scope = %self.scope, error = format!("{error:#}"),
+                "the record cannot be made durable: nothing but a way back is done until it is"
+            );
+            if let Some(back) = self.waiting.take_way_back() {
+                self.carry_out_one(back).await;
             }
+            return;
+        }
+        for effect in self.waiting.take_all() {
+            self.carry_out_one(effect).await;
+        }
+    }
+
+    /// Makes durable what other effects depend on. The journal of the activation first: at boot it
+    /// alone decides, and a release that the record calls committed must never be taken back by it.
+    /// The other way round is harmless: it bakes a little longer.
+    async fn save(&mut self) -> Result<()> {
+        for attempt in self.waiting.commits() {
+            self.steps.commit(attempt).await?;
+        }
+        self.persist().await
+    }
+
+    async fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            // Done by `save`.
+            Effect::Persist => {}
+            Effect::Commit { .. } => self.steps.collect(),
+            Effect::Publish(receipt) => self.publish(&receipt),
+            Effect::Fetch { release } => self.steps.fetch(release),
+            Effect::Activate { attempt, from, to } => self.steps.activate(attempt, from, to).await,
+            Effect::Revert { attempt, to } => self.steps.revert(attempt, to).await,
+            Effect::Certify { rollout, claim } => self.certify(rollout, claim).await,
         }
     }
 

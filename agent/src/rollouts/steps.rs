@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use proto::receipt::Cause;
@@ -18,17 +18,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 use super::{Answer, Context, answer};
-use crate::activate::{Activator, Fate, Need, Outcome, Paths, check_space, stage};
+use crate::activate::{Activator, CommitError, Fate, Need, Outcome, Paths, check_space, stage};
 use crate::health;
 use crate::services::{Call, Shell, Way, boot_id};
 
-/// Steps waiting for their turn: the core asks for one at a time, and clearing away may be behind it.
+/// Steps waiting for their turn: the core asks for one at a time.
 const JOBS_MAX: usize = 8;
+
+/// What the core needs on disk, as of now: it may change while clearing away waits for its turn.
+type Pinned = Arc<Mutex<BTreeSet<Digest>>>;
 
 enum Job {
     Activate(Activation),
     Revert { attempt: u64, to: Option<Digest> },
-    Collect { pinned: BTreeSet<Digest> },
+    Collect,
 }
 
 struct Activation {
@@ -45,6 +48,7 @@ pub(super) struct Steps {
     activator: Arc<Activator>,
     jobs: mpsc::Sender<Job>,
     answers: mpsc::Sender<Answer>,
+    pinned: Pinned,
     fetching: Option<(Digest, AbortHandle)>,
     /// Ends the watch over the release that bakes.
     watch: Option<DropGuard>,
@@ -75,14 +79,23 @@ impl Steps {
             }
         }
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
+        let pinned = Pinned::default();
         let worker = Worker {
             context: context.clone(),
             service: service.clone(),
             activator: activator.clone(),
             answers: answers.clone(),
+            pinned: pinned.clone(),
         };
         tokio::spawn(worker.run(queue));
-        Ok(Self { context, service, activator, jobs, answers, fetching: None, watch: None })
+        let (fetching, watch) = (None, None);
+        Ok(Self { context, service, activator, jobs, answers, pinned, fetching, watch })
+    }
+
+    /// What must stay on disk from now on. To be said before a release is asked for.
+    pub(super) fn pin(&self, pinned: Vec<Digest>) {
+        let mut held = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        *held = pinned.into_iter().collect();
     }
 
     /// Brings a release onto the disk; asked again for the same one, it goes on.
@@ -123,22 +136,30 @@ impl Steps {
     }
 
     /// Ends the bake in the journal, durably.
-    pub(super) async fn commit(&mut self, attempt: u64) {
+    ///
+    /// # Errors
+    ///
+    /// The journal cannot be written: nothing may say yet that the release is committed.
+    pub(super) async fn commit(&mut self, attempt: u64) -> Result<()> {
         self.watch = None;
         let activator = self.activator.clone();
-        let committed = spawn_blocking(move || activator.commit(attempt)).await;
-        match committed {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
+        match spawn_blocking(move || activator.commit(attempt)).await? {
+            // Trying again would not help: the journal knows of another end.
+            Err(error @ CommitError::NotBaking { .. }) => {
                 error!(service = %self.service, %error, "not committed in the journal");
+                Ok(())
             }
-            Err(error) => error!(service = %self.service, %error, "not committed in the journal"),
+            committed => Ok(committed?),
         }
     }
 
-    /// Clears releases away that nothing needs, behind all other steps.
-    pub(super) async fn collect(&self, pinned: &[Digest]) {
-        self.queue(Job::Collect { pinned: pinned.iter().copied().collect() }).await;
+    /// Clears releases away that nothing needs, behind all other steps; not at all where many of
+    /// those wait already.
+    pub(super) fn collect(&self) {
+        if self.jobs.capacity() > JOBS_MAX / 2 {
+            // Full or ended since: it is done after the next rollout.
+            let _ = self.jobs.try_send(Job::Collect);
+        }
     }
 
     async fn queue(&self, job: Job) {
@@ -183,6 +204,7 @@ struct Worker {
     service: Service,
     activator: Arc<Activator>,
     answers: mpsc::Sender<Answer>,
+    pinned: Pinned,
 }
 
 impl Worker {
@@ -191,7 +213,7 @@ impl Worker {
             match job {
                 Job::Activate(activation) => self.activate(activation).await,
                 Job::Revert { attempt, to } => self.revert(attempt, to).await,
-                Job::Collect { pinned } => self.collect(pinned).await,
+                Job::Collect => self.collect().await,
             }
         }
     }
@@ -199,17 +221,9 @@ impl Worker {
     async fn activate(&self, activation: Activation) {
         let attempt = activation.attempt;
         let outcome = self.start(&activation).await;
+        let bakes = outcome == Outcome::Baking;
         let input = match outcome {
-            Outcome::Baking => {
-                tokio::spawn(watch_health(
-                    self.activator.clone(),
-                    self.service.clone(),
-                    attempt,
-                    self.answers.clone(),
-                    activation.watch,
-                ));
-                Input::Activated { attempt }
-            }
+            Outcome::Baking => Input::Activated { attempt },
             Outcome::Reverted { cause, note } => {
                 Input::ActivationFailed { attempt, reverted: true, cause, note }
             }
@@ -218,6 +232,16 @@ impl Worker {
             }
         };
         answer(&self.answers, &self.service, input).await;
+        // Not before: a verdict on what is not known to serve would be passed over.
+        if bakes {
+            tokio::spawn(watch_health(
+                self.activator.clone(),
+                self.service.clone(),
+                attempt,
+                self.answers.clone(),
+                activation.watch,
+            ));
+        }
     }
 
     async fn start(&self, activation: &Activation) -> Outcome {
@@ -244,9 +268,10 @@ impl Worker {
         answer(&self.answers, &self.service, input).await;
     }
 
-    async fn collect(&self, pinned: BTreeSet<Digest>) {
-        let activator = self.activator.clone();
+    async fn collect(&self) {
+        let (activator, pinned) = (self.activator.clone(), self.pinned.clone());
         let keep = self.context.config.keep_releases;
+        let pinned = move || pinned.lock().unwrap_or_else(PoisonError::into_inner).clone();
         match spawn_blocking(move || activator.collect_garbage(pinned, keep)).await {
             Ok(Ok(fates)) => self.forget_artifacts(fates).await,
             Ok(Err(error)) => {

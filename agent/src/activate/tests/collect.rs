@@ -47,7 +47,7 @@ fn r29_what_runs_and_the_way_back_stay_without_being_named() {
     for version in ["4", "5"] {
         host.install(version, Behaviour::Good);
     }
-    let fates = host.activator.collect_garbage(BTreeSet::new(), 2).unwrap();
+    let fates = host.activator.collect_garbage(BTreeSet::new, 2).unwrap();
     assert_eq!(fates.len(), 5);
     assert_eq!(versions(&host), ["2", "3", "4", "5"], "3 runs, 2 is its from, 4 and 5 are new");
     assert!(!names(&host).iter().any(|name| name.starts_with(&Digest::of(b"1").to_string())));
@@ -60,7 +60,7 @@ fn r29_nothing_goes_while_it_is_unknown_what_runs() {
         host.install(version, Behaviour::Good);
     }
     host.disk.create(&paths().current(), b"").unwrap();
-    assert!(host.activator.collect_garbage(BTreeSet::new(), 2).is_err());
+    assert!(host.activator.collect_garbage(BTreeSet::new, 2).is_err());
     assert_eq!(versions(&host).len(), 3);
 }
 
@@ -73,7 +73,7 @@ fn r29_power_cut_before_every_step_of_a_removal() {
         }
         host
     };
-    let collect = |host: &Host| host.activator.collect_garbage(BTreeSet::new(), 2);
+    let collect = |host: &Host| host.activator.collect_garbage(BTreeSet::new, 2);
     let host = begin();
     let start = host.disk.steps();
     collect(&host).unwrap();
@@ -94,4 +94,27 @@ fn r29_power_cut_before_every_step_of_a_removal() {
             assert_eq!(names(&host), left, "cut before step {step}, seed {seed}");
         }
     }
+}
+
+/// A release that is needed again just as old ones are cleared away: either it stays, or whoever
+/// asks for it finds it gone and fetches it.
+#[test]
+fn r29_what_is_needed_is_asked_for_when_nothing_is_staged_any_more() {
+    let host = Host::new();
+    for version in ["1", "2", "3", "4", "5"] {
+        host.settle_on(version);
+    }
+    let (old, other) = (Digest::of(b"1"), Digest::of(b"2"));
+    std::thread::scope(|threads| {
+        let mut asked = None;
+        let pinned = || {
+            asked = Some(threads.spawn(|| host.activator.check_staged(&other)));
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            assert!(!asked.as_ref().unwrap().is_finished(), "it is not known yet whether it stays");
+            [old].into()
+        };
+        host.activator.collect_garbage(pinned, 2).unwrap();
+        assert!(asked.unwrap().join().unwrap().is_err(), "it is gone, and that is said");
+    });
+    assert_eq!(versions(&host), ["1", "4", "5"]);
 }
