@@ -1,1 +1,196 @@
-//! Tables and properties of `report`; filled with the simulation.
+//! What people are told is what the hosts decide by.
+
+use std::sync::Arc;
+
+use proto::UnixTime;
+use proto::receipt::Cause;
+use proto::statement::{Rollout, Wave};
+
+use super::*;
+use crate::testing::{host_id, receipt, rollout, rollout_id, signing_key, wave};
+
+const WAVES: [Wave; 2] = [wave(1, 10, 0, 0), wave(4, 5, 1, 1)];
+
+/// Receipts of hosts 0, 1, ... each twice, so that they are signs of life.
+fn receipts(rollout: Rollout, states: &[State]) -> Receipts {
+    let mut receipts = Receipts::new(rollout_id(1), Arc::new(rollout), 0);
+    for (rank, state) in states.iter().enumerate() {
+        let cause = state.is_failed().then_some(Cause::Release);
+        for sequence in [1, 2] {
+            let said = receipt(rank, sequence, *state, cause);
+            receipts.offer(1_000, said.sign(&signing_key(rank))).unwrap();
+        }
+    }
+    receipts
+}
+
+fn facts_of(_: &HostId) -> HostFacts {
+    HostFacts { name: "host".parse().unwrap(), alive: true, pieces: 0, of: 0 }
+}
+
+/// A view of someone who has held the rollout for long.
+fn view<'a>(receipts: &'a Receipts, author: &'a Name) -> View<'a> {
+    View {
+        receipts,
+        now: Now { boot_ms: 2_000, unix: UnixTime(0) },
+        held_ms: 3_600_000,
+        pending: None,
+        order: None,
+        halted: false,
+        complete: false,
+        conflict: false,
+        superseded: false,
+        author,
+        facts_of: &facts_of,
+    }
+}
+
+fn order(action: Action) -> Option<Order> {
+    Some(Order { sequence: 1, action, wave: None })
+}
+
+fn check(cases: &[(&str, View<'_>, RolloutPhase, &str)]) {
+    for (name, view, phase, why) in cases {
+        let report = rollout_report(view);
+        assert_eq!((report.phase, report.why.as_str()), (*phase, *why), "{name}");
+    }
+}
+
+#[test]
+fn phases_of_an_open_rollout() {
+    use State::{Baking, Committed, Staged};
+    let author: Name = "ada".parse().unwrap();
+    let baking = receipts(rollout(&WAVES), &[Baking, Staged]);
+    let open = receipts(rollout(&WAVES), &[Committed, Baking]);
+    let late = Now { boot_ms: 2_000, unix: UnixTime(1_000_000) };
+    check(&[
+        (
+            "running",
+            view(&baking, &author),
+            RolloutPhase::Running,
+            "waiting for wave 1: 0 of 1 hosts committed, 1 baking",
+        ),
+        (
+            "all open",
+            view(&open, &author),
+            RolloutPhase::Running,
+            "all waves are open: 1 of 4 hosts committed, 1 baking, 2 not started",
+        ),
+        (
+            "pending",
+            View { pending: Some("1 approval"), ..view(&baking, &author) },
+            RolloutPhase::Pending,
+            "1 approval",
+        ),
+        (
+            "paused",
+            View { order: order(Action::Pause), ..view(&baking, &author) },
+            RolloutPhase::Paused,
+            "paused by an operator",
+        ),
+        (
+            "expired",
+            View { now: late, ..view(&baking, &author) },
+            RolloutPhase::Expired,
+            "held: the rollout has expired, nothing new starts",
+        ),
+        (
+            "in conflict it runs, and says what holds it",
+            View { conflict: true, ..view(&baking, &author) },
+            RolloutPhase::Running,
+            "held: two rollouts of epoch 1; deploy again to end it",
+        ),
+    ]);
+}
+
+#[test]
+fn phases_of_a_closed_rollout() {
+    use State::{Committed, Reverted};
+    let author: Name = "ada".parse().unwrap();
+    let failed = receipts(rollout(&WAVES), &[Reverted]);
+    let done = receipts(rollout(&WAVES), &[Committed; 4]);
+    check(&[
+        (
+            "aborted",
+            View { order: order(Action::Abort), ..view(&done, &author) },
+            RolloutPhase::Aborted,
+            "aborted by an operator",
+        ),
+        (
+            "halted by its receipts",
+            view(&failed, &author),
+            RolloutPhase::Halted,
+            "halted: 1 failed in waves up to 1, at most 0 may",
+        ),
+        (
+            "halted by a certificate, complete or not",
+            View { halted: true, complete: true, ..view(&done, &author) },
+            RolloutPhase::Halted,
+            "halted: a certificate proves that too many failed",
+        ),
+        (
+            "complete",
+            View { complete: true, ..view(&done, &author) },
+            RolloutPhase::Complete,
+            "complete: 4 of 4 hosts committed",
+        ),
+        (
+            "superseded",
+            View { superseded: true, ..view(&failed, &author) },
+            RolloutPhase::Superseded,
+            "a newer rollout took over; deploy again if needed",
+        ),
+    ]);
+}
+
+#[test]
+fn waves_are_counted_over_their_own_hosts() {
+    use State::{Activating, Baking, Committed};
+    let author: Name = "ada".parse().unwrap();
+    let receipts = receipts(rollout(&WAVES), &[Committed, Baking, Activating]);
+    let report = rollout_report(&view(&receipts, &author));
+    let [canary, rest] = &report.waves[..] else { panic!("{:?}", report.waves) };
+    assert_eq!((canary.hosts, canary.committed, canary.open), (1, 1, true));
+    assert_eq!((rest.hosts, rest.baking, rest.activating, rest.waiting), (3, 1, 1, 1));
+    assert_eq!((rest.open, rest.wait_s, rest.failed_max, rest.unreachable_max), (true, 5, 1, 1));
+    let shown: Vec<_> = report.hosts.iter().map(|host| (host.wave, host.state)).collect();
+    let expected = [(0, Some(Committed)), (1, Some(Baking)), (1, Some(Activating)), (1, None)];
+    assert_eq!(shown, expected);
+    assert_eq!(report.hosts[1].host, host_id(1));
+
+    // After 90 s of silence a host that has not committed is unreachable, and its place is one.
+    let silent = Now { boot_ms: 200_000, unix: UnixTime(0) };
+    let report = rollout_report(&View { now: silent, ..view(&receipts, &author) });
+    let counted = |wave: &WaveReport| {
+        [wave.waiting, wave.activating, wave.baking, wave.committed, wave.failed, wave.returned]
+            .iter()
+            .sum::<u32>()
+            + wave.unreachable
+    };
+    let [canary, rest] = &report.waves[..] else { panic!("{:?}", report.waves) };
+    assert_eq!((canary.committed, canary.unreachable), (1, 0));
+    assert_eq!((rest.unreachable, rest.open), (3, true), "it was open when they started");
+    assert!(report.waves.iter().all(|wave| counted(wave) == wave.hosts));
+}
+
+/// R21: two hosts hold the rollout, two the whole artifact.
+#[test]
+fn r21_self_supporting() {
+    use State::{Fetching, Staged};
+    let author: Name = "ada".parse().unwrap();
+    let whole = |_: &HostId| HostFacts { pieces: 9, of: 9, ..facts_of(&host_id(0)) };
+    let cases = [
+        ("nobody", &[][..], false, false),
+        ("one has it", &[Staged][..], false, false),
+        ("two hold the rollout, one the artifact", &[Staged, Fetching], false, false),
+        ("two hold both", &[Staged, Staged], false, true),
+        ("two say they hold all pieces", &[Fetching, Fetching], true, true),
+        ("copies without the rollout", &[], true, false),
+    ];
+    for (name, states, pieces, expected) in cases {
+        let receipts = receipts(rollout(&WAVES), states);
+        let facts_of: &dyn Fn(&HostId) -> HostFacts = if pieces { &whole } else { &facts_of };
+        let report = rollout_report(&View { facts_of, ..view(&receipts, &author) });
+        assert_eq!(report.self_supporting, expected, "{name}");
+    }
+}
