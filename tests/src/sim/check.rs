@@ -338,6 +338,18 @@ impl World {
         };
         let before = self.checks.hosts[host].concluded.contains(&(id, claim));
         assert!(proven || before, "{place} {ended} ended, {failed} failed, {open} open");
+        let first = self.checks.hosts[host].concluded.insert((id, claim));
+        if claim == Claim::Complete && first {
+            let waits = |rank: &usize| {
+                let other = self.number_of(&rollout, *rank);
+                let mut told = Told::default();
+                self.count(host, id, &rollout, *rank, &mut told);
+                let committed = matches!(self.told(host, id, other), Some((State::Committed, _)));
+                told.others > 0 && !committed && other != host
+            };
+            let rank = (0..rollout.cohort.len()).find(waits);
+            assert!(rank.is_none(), "{place} the host with rank {rank:?} is heard and not done");
+        }
         proven
     }
 
