@@ -19,21 +19,31 @@ use crate::home::Home;
 
 /// How often it is looked whether the time has come.
 const LOOK_EVERY: Duration = Duration::from_secs(3_600);
+/// First pause after an attempt that failed; each further one is twice as long, up to the above.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long the coordinator may take for an answer.
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// Renews until `stop`.
 pub(crate) async fn run(home: Home, key: SigningKey, member: Membership, stop: CancellationToken) {
+    let mut retry_after = RETRY_AFTER;
     loop {
-        if let Err(error) = renew_if_due(&home, &key, &member).await {
-            warn!(
-                error = format!("{error:#}"),
-                "the certificate is not renewed, trying again later"
-            );
-        }
+        let pause = match renew_if_due(&home, &key, &member).await {
+            Ok(()) => {
+                retry_after = RETRY_AFTER;
+                LOOK_EVERY
+            }
+            Err(error) => {
+                let pause = retry_after;
+                let (error, again_s) = (format!("{error:#}"), pause.as_secs());
+                warn!(error, again_s, "the certificate is not renewed");
+                retry_after = (2 * pause).min(LOOK_EVERY);
+                pause
+            }
+        };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -185,3 +185,29 @@ fn a_host_that_never_meets_the_coordinator_takes_part() {
     // Statements, certificate and artifact come from its peers, and so does the whole of the rest.
     all_serve(&cluster, "2.0.0");
 }
+
+#[test]
+fn r9_a_certificate_is_renewed_from_a_third_of_its_life_on() {
+    let (directory, mut cluster) = fleet(1);
+    cluster.kill_agent(0).unwrap();
+    let path = cluster.state_dir(0).join("host.crt");
+    let joined = std::fs::read(cluster.state_dir(0).join("joined.json")).unwrap();
+    let joined: serde_json::Value = serde_json::from_slice(&joined).unwrap();
+    let envelope = joined["host"].as_str().unwrap().as_bytes();
+    let envelope = proto::dsse::Envelope::parse(envelope, envelope.len()).unwrap();
+    let host: proto::statement::Host = serde_json::from_slice(envelope.payload()).unwrap();
+    let ca = directory.path().join("operator/coordinator/host-ca.key");
+    let ca = proto::key::secret_from_text(&std::fs::read(ca).unwrap()).unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let two_thirds_ago = proto::UnixTime(now - 60 * 86_400);
+    let old = net::certificate::issue(&ca, &host, two_thirds_ago, 90).unwrap();
+    std::fs::write(&path, &old).unwrap();
+    cluster.start_agent(0).unwrap();
+    let ends = |der: &[u8]| net::certificate::facts(der).unwrap().not_after;
+    wait_until("the certificate is renewed", || {
+        let renewed = std::fs::read(&path)?;
+        Ok((ends(&renewed).0 > now + 80 * 86_400).then_some(()))
+    })
+    .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.log("host-1")));
+    all_are_heard(&cluster);
+}
