@@ -413,6 +413,20 @@ fn a_newer_rollout_during_a_step() {
     assert_eq!(done.state().0, State::Committed);
 }
 
+/// R12: an attempt has one way back from its start to its end, whatever is planned meanwhile.
+#[test]
+fn r12_what_is_watched_goes_back_where_it_came_from() {
+    let mut bench = bench(0);
+    let attempt = activated(&mut bench);
+    bench.follow(&next("b"));
+    assert_eq!(bench.host.prior_rollout(), Some(rollout_id(1)));
+    assert!(bench.host.pinned().contains(&release("a")), "its way back stays on disk");
+    assert_eq!(bench.restart(false).asked(), ["fetch c", "activate b or a"]);
+    let (cause, note) = (Cause::Host, "went back at boot".to_owned());
+    bench.give(Input::ActivationFailed { attempt, reverted: true, cause, note });
+    assert_eq!(bench.host.running(), Some(release("a")), "as the journal had it");
+}
+
 /// What an older rollout brought goes if that halts, is aborted, or fails here.
 #[test]
 fn what_a_superseded_rollout_brought_may_still_have_to_go() {
