@@ -283,14 +283,18 @@ impl Worker {
 }
 
 impl Worker {
-    /// The artifacts of releases that are gone go, too; those of others stay to be served to peers.
+    /// The artifacts of releases that are gone go, too, and of those that never came so far as to be
+    /// installed; those of others stay to be served to peers.
     async fn forget_artifacts(&self, fates: Vec<(Digest, Fate)>) {
+        let installed = fates.into_iter().filter(|(_, fate)| *fate != Fate::Remove);
+        let mut needed: BTreeSet<_> = installed.map(|(id, _)| id).collect();
+        // As of now: what is being fetched is among it.
+        needed.extend(self.pinned.lock().unwrap_or_else(PoisonError::into_inner).iter());
         let chain = self.context.ledger.chain();
-        let artifact = |id: &Digest| chain.release(id).map(|release| release.artifact.id);
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            fates.into_iter().partition(|(_, fate)| *fate == Fate::Remove);
-        let kept: BTreeSet<_> = kept.iter().filter_map(|(id, _)| artifact(id)).collect();
-        for id in gone.iter().filter_map(|(id, _)| artifact(id)).filter(|id| !kept.contains(id)) {
+        let releases = chain.releases_of(&self.service);
+        let releases = releases.iter().map(|(id, release)| (*id, release.artifact.id));
+        let here = self.context.swarm.store().artifacts();
+        for id in unneeded(releases, &needed, here) {
             let store = self.context.swarm.store().clone();
             match spawn_blocking(move || store.remove_artifact(&id)).await {
                 Ok(Ok(())) => info!(service = %self.service, artifact = %id, "cleared away"),
@@ -299,6 +303,21 @@ impl Worker {
             }
         }
     }
+}
+
+/// Of the artifacts that are `here`, those of releases of the service of which none is needed.
+/// `releases`: all of the service's, each with its artifact.
+fn unneeded(
+    releases: impl Iterator<Item = (Digest, Digest)>,
+    needed: &BTreeSet<Digest>,
+    here: Vec<Digest>,
+) -> Vec<Digest> {
+    let (stays, goes): (Vec<_>, Vec<_>) = releases.partition(|(id, _)| needed.contains(id));
+    let artifacts = |releases: Vec<(Digest, Digest)>| -> BTreeSet<Digest> {
+        releases.into_iter().map(|(_, artifact)| artifact).collect()
+    };
+    let (stays, goes) = (artifacts(stays), artifacts(goes));
+    here.into_iter().filter(|id| goes.contains(id) && !stays.contains(id)).collect()
 }
 
 /// Watches what bakes until it fails, or until `stop`.
@@ -322,5 +341,28 @@ async fn watch_health(
     };
     if let Some(note) = note {
         answer(&answers, &service, Input::Unhealthy { attempt, note }).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r29_artifacts_that_no_needed_release_has_go() {
+        let [old, new, same, never, mine, shared, foreign] =
+            ["old", "new", "same", "never", "mine", "shared", "foreign"]
+                .map(|name| Digest::of(name.as_bytes()));
+        // Two versions of one content; one that was superseded before it was installed.
+        let releases = [(old, mine), (never, foreign), (new, shared), (same, shared)];
+        let other_service = Digest::of(b"of another service");
+        let here = vec![mine, shared, foreign, other_service];
+        let gone = |needed: &[Digest]| {
+            let needed = needed.iter().copied().collect();
+            unneeded(releases.into_iter(), &needed, here.clone())
+        };
+        assert_eq!(gone(&[new]), [mine, foreign]);
+        assert_eq!(gone(&[old, same, never]), []);
+        assert_eq!(gone(&[]), [mine, shared, foreign]);
     }
 }
