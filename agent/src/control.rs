@@ -8,18 +8,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use member::{Membership, View};
-use net::{Connection, Handler, RecvStream, SendStream, frame};
+use net::{Connection, Handler, Places, RecvStream, SendStream, frame};
 use proto::trust::Standing;
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
 use rollout::fleet::refused;
 use swarm::Ledger;
 use swarm::ledger::AdmitError;
-use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, spawn_blocking};
 use tracing::{info, warn};
 
-/// Requests answered at once, over all connections.
+/// Requests answered at once, over all connections, and of one peer: whoever asks and reads no
+/// answer keeps no operator out.
 const REQUESTS_MAX: usize = 16;
+const REQUESTS_PER_PEER_MAX: usize = 4;
 /// How long a request may take to arrive, and its answer to be taken.
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -27,12 +28,12 @@ const WITHIN: Duration = Duration::from_secs(30);
 pub(crate) struct Control {
     ledger: Ledger,
     view: View,
-    turns: Arc<Semaphore>,
+    turns: Places,
 }
 
 impl Control {
     pub(crate) fn new(member: &Membership, view: View) -> Arc<Self> {
-        let turns = Arc::new(Semaphore::new(REQUESTS_MAX));
+        let turns = Places::new(REQUESTS_MAX, REQUESTS_PER_PEER_MAX);
         Arc::new(Self { ledger: member.ledger.clone(), view, turns })
     }
 }
@@ -43,7 +44,7 @@ impl Handler for Control {
         let mut requests = JoinSet::new();
         while let Ok((send, recv)) = connection.accept_bi().await {
             while requests.try_join_next().is_some() {}
-            let Ok(turn) = self.turns.clone().acquire_owned().await else { return };
+            let turn = self.turns.take(connection.peer()).await;
             let (ledger, view) = (self.ledger.clone(), self.view.clone());
             let peer = connection.peer().to_string();
             requests.spawn(async move {

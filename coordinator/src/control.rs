@@ -1,7 +1,8 @@
 //! The `control` protocol: one request per stream, answered by whoever may ask it.
 //!
-//! Requests under way are bounded apart for people and for hosts, so that no host, however it
-//! behaves, keeps an operator out. Whatever is refused is refused in words, and logged.
+//! Requests under way are bounded apart for people and for hosts, and for each of them, so that no
+//! host and no single key, however it behaves, keeps an operator out. Whatever is refused is refused
+//! in words, and logged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use member::clock;
 use net::certificate::{self, LIFE_DAYS};
 use net::frame::{self, FrameError};
-use net::{CloseCode, Connection, Handler, Peer, RecvStream, SendStream};
+use net::{CloseCode, Connection, Handler, Peer, Places, RecvStream, SendStream};
 use proto::dsse::Envelope;
 use proto::id::HostId;
 use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Statement};
@@ -27,10 +28,12 @@ use crate::authority::{self, Asker};
 use crate::desk::{Desk, blocking, chain, out_of_order};
 use crate::publish::Upload;
 
-/// Requests of people under way; a frame may have [`CONTROL_BYTES_MAX`].
+/// Requests of people under way, and of one key of theirs; a frame may have [`CONTROL_BYTES_MAX`].
 const PEOPLE_MAX: usize = 8;
-/// Requests of hosts under way.
+const PER_PERSON_MAX: usize = 4;
+/// Requests of hosts under way, and of one host.
 const HOSTS_MAX: usize = 8;
+const PER_HOST_MAX: usize = 2;
 /// Uploads under way.
 const UPLOADS_MAX: usize = 4;
 /// Requests under way on one connection.
@@ -45,8 +48,8 @@ const PIECE_WITHIN: Duration = Duration::from_secs(60);
 /// Answers requests.
 pub struct Control {
     desk: Arc<Desk>,
-    people: Semaphore,
-    hosts: Semaphore,
+    people: Places,
+    hosts: Places,
     uploads: Semaphore,
 }
 
@@ -86,8 +89,8 @@ impl Shared {
     pub fn new(desk: Arc<Desk>) -> Self {
         Self(Arc::new(Control {
             desk,
-            people: Semaphore::new(PEOPLE_MAX),
-            hosts: Semaphore::new(HOSTS_MAX),
+            people: Places::new(PEOPLE_MAX, PER_PERSON_MAX),
+            hosts: Places::new(HOSTS_MAX, PER_HOST_MAX),
             uploads: Semaphore::new(UPLOADS_MAX),
         }))
     }
@@ -100,11 +103,11 @@ impl Control {
         mut send: SendStream,
         mut recv: RecvStream,
     ) -> Result<(), FrameError> {
-        let (limit, bytes_max) = match peer {
+        let (places, bytes_max) = match peer {
             Peer::Person(_) => (&self.people, CONTROL_BYTES_MAX),
             Peer::Host(_) | Peer::Coordinator(_) | Peer::Anonymous => (&self.hosts, HOST_BYTES_MAX),
         };
-        let permit = limit.acquire().await.expect("never closed");
+        let place = places.take(peer).await;
         let request: ControlRequest = frame::recv(&mut recv, bytes_max, FRAME_WITHIN).await?;
         let root = self.desk.member.ledger.chain();
         let allowed = authority::allow(root.root(), peer, &request);
@@ -112,7 +115,7 @@ impl Control {
         let answer = match (allowed, request) {
             (Err(refused), _) => Err(refused),
             (Ok(asker), ControlRequest::Publish { release, manifest }) => {
-                drop(permit);
+                drop(place);
                 let streams = (&mut send, &mut recv);
                 self.publish(asker, release, manifest, streams).await?
             }

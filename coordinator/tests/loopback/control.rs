@@ -76,6 +76,28 @@ async fn r9_whoever_has_no_good_token_is_told_why() {
     assert_eq!(fleet.audit().await.len(), 2, "a refusal is logged, not recorded");
 }
 
+/// R4: CI's key, in whoever's hands, may publish; it may not lock the operators out.
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_a_key_that_asks_and_does_not_finish_keeps_nobody_out() {
+    let fleet = Fleet::start().await;
+    let (mut clients, mut half_asked) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let ci = fleet.person(CI).await;
+        for _ in 0..8 {
+            let (mut send, recv) = ci.connection.open_bi().await.unwrap();
+            net::frame::send_bytes(&mut send, &[0, 0], WITHIN).await.unwrap();
+            half_asked.push((send, recv));
+        }
+        clients.push(ci);
+    }
+    // Most of them have arrived by then; if not, this test sees less.
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let ada = fleet.person(ADA).await;
+    let answer = ada.ask(&ControlRequest::TokenList);
+    let answer = tokio::time::timeout(std::time::Duration::from_secs(15), answer).await;
+    assert_eq!(answer.expect("she waits for CI"), ControlReply::Tokens(Vec::new()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn r4_each_key_gets_what_its_roles_allow() {
     let fleet = Fleet::start().await;

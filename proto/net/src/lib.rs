@@ -13,6 +13,7 @@
 //! | [`router`] | serve: a handler for each ALPN, limits |
 //! | [`connection`] | a connection whose peer is proven |
 //! | [`frame`] | values and bytes on streams, bounded in size and time |
+//! | [`places`] | so much at a time, and nobody more than a share of it |
 //! | [`pool`] | connections kept for reuse, dials in single flight |
 //! | [`join`] | how a host that has nothing but a token gets in |
 //! | [`gossip`] | membership and small signed values, chitchat behind a filter |
@@ -26,6 +27,7 @@ pub mod frame;
 pub mod gossip;
 pub mod identity;
 pub mod join;
+pub mod places;
 pub mod pool;
 mod quota;
 pub mod router;
@@ -37,6 +39,7 @@ pub use directory::{Directory, Expect, IdentityError, Peer};
 pub use endpoint::{ConnectError, Endpoint, NetError};
 pub use gossip::{Gossip, GossipConfig, Member};
 pub use identity::Identity;
+pub use places::{Place, Places};
 pub use pool::Pool;
 pub use router::{Handler, Handlers};
 
