@@ -3,7 +3,8 @@
 //! Announcements are hints: what comes is judged by the [`Ledger`] alone. Of an announcement that is
 //! older than what is here nothing follows, as its member sees ours. A member that announces what
 //! it has not, or what does not verify, costs a request now and then: one at a time, a pause after
-//! each failure, and a longer one each time the same item fails.
+//! each failure, and a longer one each time the same item fails. Who does not answer soon goes on
+//! being asked, and somebody else is, too.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +28,10 @@ use crate::ledger::{AdmitError, CertifyError, Ledger};
 use crate::transfer::ask::{self, Answer, AskError, Source};
 use crate::{Hearsay, blocking};
 
-/// Items fetched at a time.
+/// Items fetched at a time, each of another member.
 const FETCHES_MAX: usize = 8;
+/// How long one member is asked for an item before a second one is, too.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Statements that may each need the next: more than a scope sees epochs.
 const DEPTH_MAX: usize = 10_000;
 /// Envelopes kept while what they need is fetched, in bytes; beyond, they are fetched again.
@@ -84,7 +87,7 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
     let mut events = ledger.events();
     let mut fetching = JoinSet::new();
     let mut pauses = Pauses::default();
-    let mut under_way: BTreeMap<Want, HostId> = BTreeMap::new();
+    let mut under_way: BTreeMap<(Want, HostId), Instant> = BTreeMap::new();
     let mut members_end = false;
     loop {
         let now = Instant::now();
@@ -93,19 +96,22 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
         pauses.forget_all_but(&known);
         let wants = wants(&known, &hearsay.me, &ledger.chain(), ledger);
         for (want, sources) in wants {
-            if fetching.len() >= FETCHES_MAX || under_way.contains_key(&want) {
+            let lately = |((busy, _), since): (&(Want, HostId), &Instant)| {
+                *busy == want && now < *since + PATIENCE
+            };
+            if fetching.len() >= FETCHES_MAX || under_way.iter().any(lately) {
                 continue;
             }
             let free = |source: &&Source| {
                 pauses.may_ask(&source.host, want, now)
-                    && !under_way.values().any(|busy| *busy == source.host)
+                    && !under_way.keys().any(|(_, busy)| *busy == source.host)
             };
             let free: Vec<_> = sources.iter().filter(free).collect();
             let Some(source) = free.choose(&mut rand::rng()).map(|source| Source::clone(source))
             else {
                 continue;
             };
-            under_way.insert(want, source.host.clone());
+            under_way.insert((want, source.host.clone()), now);
             let (ledger, pool) = (ledger.clone(), pool.clone());
             fetching.spawn(async move {
                 let outcome = obtain(&ledger, &pool, &source, want).await;
@@ -116,7 +122,7 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
         tokio::select! {
             Some(done) = fetching.join_next() => match done {
                 Ok((want, member, outcome)) => {
-                    under_way.remove(&want);
+                    under_way.remove(&(want, member.clone()));
                     pauses.note(member, want, outcome);
                 }
                 Err(error) => {
@@ -332,7 +338,8 @@ impl Pauses {
             let soonest = soonest.map(|(item, _)| item.clone());
             soonest.and_then(|item| self.items.remove(&item));
         }
-        rest(self.items.entry(item), ITEM_REST_MAX, now);
+        let longest = if matches!(error, SyncError::Busy) { REST } else { ITEM_REST_MAX };
+        rest(self.items.entry(item), longest, now);
     }
 
     fn next(&self, now: Instant) -> Option<Instant> {

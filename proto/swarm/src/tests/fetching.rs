@@ -5,15 +5,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use durable::{Disk, Kind, RealDisk};
-use net::{Connection, Handler, RecvStream, SendStream, frame};
+use net::{Alpn, Connection, Endpoint, Expect, Handler, RecvStream, SendStream, frame};
 use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::time::timeout;
 
-use super::hub::{DEADLINE, HOSTS, Hub, Node, Setup, eventually, node};
-use super::kit::{Artifact, artifact, host_id};
+use super::hub::{DEADLINE, HOSTS, Hub, Node, Setup, Silent, eventually, node};
+use super::kit::{Artifact, artifact, directory, genesis, host_id, identity};
 use crate::bits::Bits;
 use crate::store::Store;
 use crate::transfer::ask::{self, Answer, Source};
@@ -283,6 +284,57 @@ async fn a_member_at_its_limit_says_busy_and_others_are_asked() {
     }
     let progress = fetch(&three, &artifact).await;
     assert_eq!(progress.banned, [], "busy is no offence");
+    let genesis = genesis();
+    let request = SwarmRequest::Statement { id: genesis.id() };
+    let answer = ask::content(pool, &source, &request, 1 << 20).await.unwrap();
+    assert_eq!(answer, Answer::Content(genesis.to_bytes()), "statements wait for no artifact");
+}
+
+/// R4: a host can withhold what it has, and not what others have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r4_a_host_that_takes_and_does_not_read_keeps_nobody_from_the_seeder() {
+    let (hub, artifact) = (Hub::default(), artifact(8, 1 << 20));
+    let [one, two] = ["one", "two"].map(|name| node(&hub, name));
+    give(one.swarm.store(), &artifact, |_| true);
+    let loopback = "127.0.0.1:0".parse().unwrap();
+    let liar = Endpoint::bind(loopback, identity("liar"), directory(&HOSTS)).unwrap();
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let connection = liar.connect(Alpn::Swarm, one.address, Expect::AnyMember).await.unwrap();
+        // More than its window takes: what is over stays with the sender.
+        for index in 0..16 {
+            let request = SwarmRequest::Piece { artifact: artifact.about.id, index: index % 8 };
+            let (mut send, recv) = connection.open_bi().await.unwrap();
+            frame::send(&mut send, &request, SWARM_REQUEST_BYTES_MAX, DEADLINE).await.unwrap();
+            held.push((send, recv));
+        }
+    }
+    let source = Source { host: host_id("one"), address: one.address };
+    let request = SwarmRequest::Piece { artifact: artifact.about.id, index: 0 };
+    for _ in 0..20 {
+        let answer = ask::content(&two.swarm.0.pool, &source, &request, 2 << 20).await.unwrap();
+        assert!(answer != Answer::Busy, "one host has taken all the seeder's places");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A member that announces an artifact and never answers: others are asked while it still is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_never_answers_holds_up_no_fetch() {
+    let (hub, artifact) = (Hub::default(), artifact(6, 10_000));
+    let silent = Arc::new(Silent::default());
+    let liar = Setup { handler: Some(silent.clone()), ..Setup::of("liar") }.start(&hub);
+    give(liar.swarm.store(), &artifact, |_| true);
+    let two = node(&hub, "two");
+    let announced = || two.swarm.0.hearsay.members.borrow().iter().any(|m| !m.values.is_empty());
+    eventually("it is announced", announced).await;
+    let handle = two.swarm.fetch(artifact.about, None);
+    eventually("the silent one is asked", || silent.asked.load(Ordering::Relaxed) > 0).await;
+    let one = node(&hub, "one");
+    give(one.swarm.store(), &artifact, |_| true);
+    timeout(DEADLINE, handle.done()).await.unwrap().unwrap();
+    has_all(&two, &artifact);
+    assert_eq!(silent.given_up.load(Ordering::Relaxed), 0, "the fetch waited for the silent one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -360,37 +412,6 @@ async fn a_packed_file_is_taken_in_whole_or_refused() {
     let error = add().await.unwrap_err();
     assert!(matches!(error, crate::StoreError::WrongBytes { index: 2, .. }), "{error}");
     assert!(!origin.swarm.store().has_whole(&artifact.about.id));
-}
-
-/// Not a test: figures for a person, on real disks. `cargo nextest run -p swarm --run-ignored only`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures"]
-async fn throughput() {
-    let artifact = artifact(256, 1 << 20);
-    for hosts in [1, 5] {
-        let hub = Hub::default();
-        let origin = node(&hub, "admit");
-        give(origin.swarm.store(), &artifact, |_| true);
-        let nodes: Vec<Node> = HOSTS[..hosts].iter().map(|name| node(&hub, name)).collect();
-        let start = std::time::Instant::now();
-        let all = futures_join(nodes.iter().map(|node| {
-            let handle = node.swarm.fetch(artifact.about, Some(host_id("admit")));
-            let progress = handle.progress();
-            async move {
-                handle.done().await.unwrap();
-                let last = progress.borrow().clone();
-                last.bytes_from_origin
-            }
-        }))
-        .await;
-        let seconds = start.elapsed().as_secs_f64();
-        let mib = 256.0 * hosts as f64;
-        let egress = all.iter().sum::<u64>() as f64 / artifact.about.bytes as f64;
-        println!(
-            "MEASURED {hosts} hosts: {:.0} MiB/s in all, {seconds:.2} s, origin sent {egress:.2} x",
-            mib / seconds
-        );
-    }
 }
 
 /// A disk on which data of pieces has room for only so many bytes.

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use durable::{Disk, RealDisk};
-use net::{Alpn, Endpoint, Handler, Handlers, Member};
+use net::{Alpn, Connection, Endpoint, Handler, Handlers, Member};
 use proto::HostId;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -141,6 +143,26 @@ pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path) -> Ledger {
     let store = Store::open(disk, dir).unwrap();
     let genesis = genesis();
     Ledger::open(store, genesis.id(), Some(&genesis.to_bytes()), now).unwrap()
+}
+
+/// Takes questions and never answers, like a member that was stopped.
+#[derive(Default)]
+pub(super) struct Silent {
+    pub(super) asked: AtomicU32,
+    /// Connections that the asker has given up.
+    pub(super) given_up: AtomicU32,
+}
+
+#[async_trait]
+impl Handler for Silent {
+    async fn connection(&self, connection: Connection) {
+        let mut kept = Vec::new();
+        while let Ok(streams) = connection.accept_bi().await {
+            kept.push(streams);
+            self.asked.fetch_add(1, Ordering::Relaxed);
+        }
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// Waits until `what` holds, or fails the test.

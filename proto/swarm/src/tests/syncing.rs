@@ -16,7 +16,7 @@ use proto::wire::{Found, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use proto::{Digest, HostId};
 use tokio_util::sync::CancellationToken;
 
-use super::hub::{HOSTS, Hub, Node, Setup, eventually, node, open};
+use super::hub::{HOSTS, Hub, Node, Setup, Silent, eventually, node, open};
 use super::kit::*;
 use crate::Swarm;
 use crate::ledger::Ledger;
@@ -188,6 +188,35 @@ async fn r11_a_member_that_announces_garbage_costs_bounded_work() {
         let asked = asked.load(Ordering::Relaxed);
         assert!(asked < 20, "{name}: {asked} requests");
     }
+}
+
+/// A member that repeats what others announce and never answers keeps nobody from it: somebody else
+/// is asked while it still is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r11_a_member_that_never_answers_holds_up_nobody() {
+    let hub = Hub::default();
+    let history = history();
+    let head = history.last().unwrap().id();
+    let record = ScopeRecord {
+        scope: scope(),
+        epoch: 3,
+        rollout: head,
+        directive: None,
+        halt: None,
+        complete: None,
+    };
+    let silent = Arc::new(Silent::default());
+    let _liar = Setup { handler: Some(silent.clone()), ..Setup::of("liar") }.start(&hub);
+    hub.says(&host_id("liar"), "s/0", &to_text(&record));
+    let two = node(&hub, "two");
+    eventually("the silent one is asked", || silent.asked.load(Ordering::Relaxed) > 0).await;
+    let one = node(&hub, "one");
+    admit(ledger(&one), &history.iter().collect::<Vec<_>>());
+    let got = || ledger(&two).chain().head(&scope()).is_some_and(|known| known.rollout == head);
+    eventually("two learns it from one", got).await;
+    assert_eq!(silent.given_up.load(Ordering::Relaxed), 0, "two waited for the silent one");
+    // A connection on which nothing is answered is not asked on again.
+    eventually("it is given up", || silent.given_up.load(Ordering::Relaxed) > 0).await;
 }
 
 /// The same over the gossip of the product: hosts that start when the coordinator is gone.

@@ -68,8 +68,8 @@ pub(crate) async fn content(
         Found::Yes { bytes } => {
             let count = usize::try_from(bytes)
                 .map_err(|_| AskError::TooLong { got: bytes, max: bytes_max })?;
-            let content = frame::recv_bytes(&mut recv, count, content_timeout(bytes)).await?;
-            Ok(Answer::Content(content))
+            let content = frame::recv_bytes(&mut recv, count, content_timeout(bytes)).await;
+            Ok(Answer::Content(answered(&connection, content)?))
         }
     }
 }
@@ -135,7 +135,9 @@ async fn on(
 ) -> Result<(SendStream, RecvStream), AskError> {
     let opened = tokio::time::timeout(ANSWER_TIMEOUT, connection.open_bi()).await;
     let within_ms = ANSWER_TIMEOUT.as_millis();
-    let (mut send, recv) = opened.map_err(|_| FrameError::Timeout { within_ms })??;
-    frame::send(&mut send, request, SWARM_REQUEST_BYTES_MAX, ANSWER_TIMEOUT).await?;
+    let late = opened.map_err(|_| FrameError::Timeout { within_ms });
+    let (mut send, recv) = answered(connection, late)??;
+    let sent = frame::send(&mut send, request, SWARM_REQUEST_BYTES_MAX, ANSWER_TIMEOUT).await;
+    answered(connection, sent)?;
     Ok((send, recv))
 }

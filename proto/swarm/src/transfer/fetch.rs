@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::ask::{self, Answer, AskError, Holdings, Source};
 use super::peers::{Peers, announcers, reach};
+use super::provide::HAVE_INTERVAL;
 use crate::bits::Bits;
 use crate::plan::{Ask, Picker};
 use crate::store::{Store, StoreError};
@@ -28,6 +29,9 @@ const FLUSH_PIECES: u32 = 32;
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// How long nothing must have moved before a fetch says that it is stalled.
 const STALL_AFTER: Duration = Duration::from_secs(1);
+/// How long one member is asked for the manifest before a second one is, too; a second longer for
+/// each mebibyte of it.
+const MANIFEST_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked who else could be asked.
 const REVIEW_EVERY: Duration = Duration::from_secs(1);
 
@@ -511,10 +515,13 @@ async fn follow_on(
         if whole {
             return Err(AskError::from(holdings.lost().await).into());
         }
+        // An honest peer speaks half as often; one that floods is read no faster.
+        time::sleep(HAVE_INTERVAL / 2).await;
     }
 }
 
-/// Gets the manifest from any member that announces the artifact, or from the origin.
+/// Gets the manifest from any member that announces the artifact, or from the origin. Who does not
+/// answer soon goes on being asked, and somebody else is, too: nobody can make the others wait.
 async fn manifest(
     around: &Surroundings,
     artifact: &ArtifactRef,
@@ -523,35 +530,54 @@ async fn manifest(
 ) -> Result<Vec<u8>, FetchError> {
     let mut members = around.members.clone();
     let mut peers = Peers::default();
+    let mut asking = JoinSet::new();
+    let patience = MANIFEST_PATIENCE
+        + Duration::from_secs(artifact.manifest_bytes.min(MANIFEST_BYTES_MAX) >> 20);
+    let mut next_at = Instant::now();
     loop {
-        let known = members.borrow_and_update().clone();
-        let origin = origin.and_then(|origin| reach(&known, origin));
-        let sources = announcers(&known, &artifact.id, &around.me);
         let now = Instant::now();
-        let (sources, _) = peers.choose(now, sources, origin.as_ref(), &[]);
-        for source in sources {
-            match manifest_of(around, &source, artifact).await {
-                Ok(Some(bytes)) => {
-                    check_manifest(&Manifest::parse(&bytes)?, artifact)?;
-                    return Ok(bytes);
-                }
-                Ok(None) => {}
-                Err(AskError::TooLong { .. } | AskError::OtherContent) => {
-                    peers.ban(&source.host, now);
-                }
-                Err(error) => {
-                    let error: &(dyn Error + 'static) = &error;
-                    debug!(artifact = %artifact.id, peer = %source.host, error, "no manifest");
-                }
+        if now >= next_at || asking.is_empty() {
+            let known = members.borrow_and_update().clone();
+            let origin = origin.and_then(|origin| reach(&known, origin));
+            let sources = announcers(&known, &artifact.id, &around.me);
+            let (sources, _) = peers.choose(now, sources, origin.as_ref(), &[]);
+            if let Some(source) = sources.into_iter().next() {
+                let (around, artifact, asked) = (around.clone(), *artifact, source.clone());
+                let task = asking.spawn(async move {
+                    let answer = manifest_of(&around, &asked, &artifact).await;
+                    (asked.host, answer)
+                });
+                peers.joined(source, task);
+                next_at = now + patience;
             }
-            peers.leave(&source.host, Instant::now());
         }
-        progress.send_modify(|progress| {
-            progress.stall = Some("no member that is connected gives the manifest".to_owned());
-        });
-        let now = Instant::now();
-        let wake = peers.next(now).unwrap_or(now + REVIEW_EVERY).min(now + REVIEW_EVERY);
+        if asking.is_empty() {
+            progress.send_modify(|progress| {
+                progress.stall = Some("no member that is connected gives the manifest".to_owned());
+            });
+        }
+        let wake = if next_at > now { Some(next_at) } else { peers.next(now) };
+        let wake = wake.unwrap_or(now + REVIEW_EVERY).min(now + REVIEW_EVERY);
         tokio::select! {
+            Some(answered) = asking.join_next() => {
+                let (host, answer) = answered?;
+                match answer {
+                    Ok(Some(bytes)) => {
+                        check_manifest(&Manifest::parse(&bytes)?, artifact)?;
+                        return Ok(bytes);
+                    }
+                    Ok(None) => peers.leave(&host, Instant::now()),
+                    Err(AskError::TooLong { .. } | AskError::OtherContent) => {
+                        peers.ban(&host, Instant::now());
+                    }
+                    Err(error) => {
+                        let error: &(dyn Error + 'static) = &error;
+                        debug!(artifact = %artifact.id, peer = %host, error, "no manifest");
+                        peers.leave(&host, Instant::now());
+                    }
+                }
+                next_at = Instant::now();
+            }
             Ok(()) = members.changed() => {}
             () = time::sleep_until(wake) => {}
         }

@@ -18,8 +18,10 @@ const HAVE_BYTES_MAX: usize = 64 << 10;
 const ROOTS_BYTES_MAX: usize = FRAME_BYTES_MAX;
 /// Roots in one answer; who needs more asks again.
 const ROOTS_MAX: usize = 64;
-/// Longest wait for the first word of an answer, or for a request.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for the first word of an answer, or for a request. Shorter than the first deadline
+/// of an ask ([`crate::plan::ASK_MS`]), so that the connection of a peer that fell silent is closed
+/// before its ask is given up, and is not asked on again.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
 /// The slowest line on which content still arrives, in bytes per second: sets how long a sender or
 /// receiver waits for the end of it.
 const BYTES_PER_S_MIN: u64 = 16 << 10;

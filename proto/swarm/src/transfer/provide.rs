@@ -1,17 +1,16 @@
 //! Answering: content by digest to whoever is a member, within limits.
 //!
 //! Only what is verified is served, pieces hashed once more on their way out. Whoever comes when
-//! the slots are taken hears `Busy` at once and asks somebody else.
+//! the places are taken hears `Busy` at once and asks somebody else. Statements and certificates have
+//! places of their own: a halt does not wait for artifacts.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use net::frame::{self, FrameError};
-use net::{Connection, Handler, RecvStream, SendStream};
+use net::{Connection, Handler, Peer, Place, Places, RecvStream, SendStream};
 use proto::Digest;
 use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
-use tokio::sync::Semaphore;
 use tokio::task::{self, JoinSet};
 use tokio::time;
 use tracing::{debug, error};
@@ -20,20 +19,25 @@ use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, ROOTS_MAX, content_
 use crate::ledger::Ledger;
 use crate::store::StoreError;
 
-/// Answers with content under way at a time, over all askers: bounds the memory they take.
+/// Pieces and manifests under way at a time, over all askers: bounds the memory they take.
 pub(crate) const UPLOADS_MAX: usize = 24;
-/// Of these, on one connection.
+/// Of these, to one asker.
 const UPLOADS_PER_PEER_MAX: usize = 8;
+/// Statements and certificates under way at a time.
+const WORDS_MAX: usize = 64;
+/// Of these, to one asker.
+const WORDS_PER_PEER_MAX: usize = 8;
 /// Streams served at a time on one connection, subscriptions among them.
 const STREAMS_MAX: usize = 64;
 /// Least time between two bitmaps: what comes in between is gathered.
-const HAVE_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const HAVE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The handler of `gsw-swarm/1`. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Provider {
     ledger: Ledger,
-    uploads: Arc<Semaphore>,
+    uploads: Places,
+    words: Places,
 }
 
 /// Why an answer did not get through; only ever logged.
@@ -50,7 +54,6 @@ enum ProvideError {
 #[async_trait]
 impl Handler for Provider {
     async fn connection(&self, connection: Connection) {
-        let own = Arc::new(Semaphore::new(UPLOADS_PER_PEER_MAX));
         let mut streams = JoinSet::new();
         loop {
             let room = streams.len() < STREAMS_MAX;
@@ -60,10 +63,9 @@ impl Handler for Provider {
                 },
                 accepted = connection.accept_bi(), if room => match accepted {
                     Ok((send, recv)) => {
-                        let (provider, own) = (self.clone(), own.clone());
-                        let peer = connection.peer().clone();
+                        let (provider, peer) = (self.clone(), connection.peer().clone());
                         streams.spawn(async move {
-                            if let Err(error) = provider.answer(send, recv, &own).await {
+                            if let Err(error) = provider.answer(send, recv, &peer).await {
                                 let error: &(dyn std::error::Error + 'static) = &error;
                                 debug!(%peer, error, "an answer ended early");
                             }
@@ -77,16 +79,17 @@ impl Handler for Provider {
 }
 
 impl Provider {
-    /// `uploads`: answers with content at a time.
+    /// `uploads`: pieces and manifests at a time.
     pub(crate) fn new(ledger: Ledger, uploads: usize) -> Self {
-        Self { ledger, uploads: Arc::new(Semaphore::new(uploads)) }
+        let uploads = Places::new(uploads, UPLOADS_PER_PEER_MAX);
+        Self { ledger, uploads, words: Places::new(WORDS_MAX, WORDS_PER_PEER_MAX) }
     }
 
     async fn answer(
         &self,
         mut send: SendStream,
         mut recv: RecvStream,
-        own: &Semaphore,
+        peer: &Peer,
     ) -> Result<(), ProvideError> {
         let request = frame::recv(&mut recv, SWARM_REQUEST_BYTES_MAX, ANSWER_TIMEOUT).await?;
         let ledger = self.ledger.clone();
@@ -101,47 +104,27 @@ impl Provider {
             }
             SwarmRequest::Have { artifact } => self.report(send, recv, artifact).await,
             SwarmRequest::Statement { id } => {
-                self.content(send, own, move || ledger.statement(&id)).await
+                let place = self.words.try_take(peer);
+                content(send, place, move || ledger.statement(&id)).await
             }
             SwarmRequest::Host { id } => {
-                self.content(send, own, move || Ok(ledger.host_envelope(&id))).await
+                let place = self.words.try_take(peer);
+                content(send, place, move || Ok(ledger.host_envelope(&id))).await
             }
             SwarmRequest::Blob { id } => {
-                self.content(send, own, move || ledger.store().blob(&id)).await
+                let is_manifest = ledger.store().pieces(&id).is_ok();
+                let places = if is_manifest { &self.uploads } else { &self.words };
+                let place = places.try_take(peer);
+                content(send, place, move || ledger.store().blob(&id)).await
             }
             SwarmRequest::Piece { artifact, index } => {
                 let read = move || match ledger.store().read_piece(&artifact, index) {
                     Err(StoreError::NoArtifact(_) | StoreError::NoPiece { .. }) => Ok(None),
                     read => read,
                 };
-                self.content(send, own, read).await
+                content(send, self.uploads.try_take(peer), read).await
             }
         }
-    }
-
-    /// Answers with what `read` finds, if there is a slot for it.
-    async fn content(
-        &self,
-        mut send: SendStream,
-        own: &Semaphore,
-        read: impl FnOnce() -> Result<Option<Vec<u8>>, StoreError> + Send + 'static,
-    ) -> Result<(), ProvideError> {
-        let slots = own.try_acquire().and_then(|own| Ok((own, self.uploads.try_acquire()?)));
-        let (found, content) = match slots {
-            Err(_) => (Found::Busy, None),
-            Ok(_) => match task::spawn_blocking(read).await?? {
-                Some(content) => (Found::Yes { bytes: content.len() as u64 }, Some(content)),
-                None => (Found::No, None),
-            },
-        };
-        frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
-        let content = content.unwrap_or_default();
-        let within = content_timeout(content.len() as u64);
-        frame::send_bytes(&mut send, &content, within).await?;
-        // The slots are held until the asker has it all, or they would bound nothing.
-        delivered(send, within).await;
-        drop(slots);
-        Ok(())
     }
 
     /// Says which pieces are here, at once and whenever there are more.
@@ -185,6 +168,29 @@ impl Provider {
         delivered(send, ANSWER_TIMEOUT).await;
         Ok(())
     }
+}
+
+/// Answers with what `read` finds, if there is a place for it.
+async fn content(
+    mut send: SendStream,
+    place: Option<Place>,
+    read: impl FnOnce() -> Result<Option<Vec<u8>>, StoreError> + Send + 'static,
+) -> Result<(), ProvideError> {
+    let (found, content) = match &place {
+        None => (Found::Busy, None),
+        Some(_) => match task::spawn_blocking(read).await?? {
+            Some(content) => (Found::Yes { bytes: content.len() as u64 }, Some(content)),
+            None => (Found::No, None),
+        },
+    };
+    frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
+    let content = content.unwrap_or_default();
+    let within = content_timeout(content.len() as u64);
+    frame::send_bytes(&mut send, &content, within).await?;
+    // The place is held until the asker has it all, or it would bound nothing.
+    delivered(send, within).await;
+    drop(place);
+    Ok(())
 }
 
 /// Ends a stream and waits until the other side has all of it, or wants no more.
