@@ -3,6 +3,8 @@
 //! Each request opens a bidirectional stream of its own; the first frame on it is the request, and
 //! what follows stands at the request.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::codec::FRAME_BYTES_MAX;
@@ -22,8 +24,9 @@ pub const CONTROL_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
 // --- join ---
 
-/// `gsw-join/1`: a host that has nothing but a token. Answered by one [`JoinReply`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// `gsw-join/1`: a host that has nothing but a token. Answered by one [`JoinReply`]. `Debug` does not
+/// show the secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinRequest {
     /// Which token: the public half of it, by which the coordinator finds it.
     pub token: [u8; 8],
@@ -34,6 +37,13 @@ pub struct JoinRequest {
     pub name: Name,
     /// By `key`, over [`join_proof`]: whoever joins holds the key.
     pub proof: Signature,
+}
+
+impl fmt::Debug for JoinRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token, secret: _, key, name, proof: _ } = self;
+        write!(f, "JoinRequest({name}, key {key}, token {token:02x?})")
+    }
 }
 
 /// What a joining host signs to prove that it holds its key.

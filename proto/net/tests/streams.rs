@@ -321,6 +321,8 @@ fn r9_token_has_one_text_form_and_hides_its_secret() {
             assert!(around.parse::<Token>().is_err(), "{around:?}");
         }
     }
+    let asked = format!("{:?}", request(&key("host"), 7, &key("host")));
+    assert!(asked.contains("key ") && !asked.contains("7, 7"), "{asked}");
 }
 
 proptest! {
