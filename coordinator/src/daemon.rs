@@ -226,8 +226,9 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
     let scratch = files::prepare(&config.state_dir)?;
     let store = Store::open(&config.state_dir.join("coordinator.db")).await?;
     verify_audit(&store).await;
-    // Hosts whose statements the swarm's store has lost are hosts all the same.
-    let envelopes = roots.envelopes.into_iter().chain(store.hosts().await?).collect();
+    // What the swarm's store has lost, or had not got yet when the coordinator was killed.
+    let kept = store.hosts().await?.into_iter().chain(store.releases().await?);
+    let envelopes = roots.envelopes.into_iter().chain(kept).collect();
     let seat = Seat {
         store: config.state_dir.join("swarm"),
         genesis: roots.genesis,

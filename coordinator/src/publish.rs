@@ -151,13 +151,15 @@ impl Upload {
                 "by": self.asker.to_string(),
             }),
         };
-        let new = desk.store.release_admit(service, version, id, event, clock::unix()).await;
+        let envelope = desk.countersigned(&self.envelope);
+        let now = clock::unix();
+        let new = desk.store.release_admit(service, version, id, &envelope, event, now).await;
         let new = new.map_err(|error| match error {
             AdmitError::Taken { held } => taken(service, version, id, held),
             AdmitError::Store(error) => out_of_order("record the release", &error),
         })?;
         let (artifact, bytes) = (self.release.artifact.id, self.release.artifact.bytes);
-        let (ledger, envelope) = (desk.member.ledger.clone(), desk.countersigned(&self.envelope));
+        let ledger = desk.member.ledger.clone();
         blocking("admit the release", move || {
             let admitted = ledger.admit(&envelope);
             ledger.store().touch(&artifact);

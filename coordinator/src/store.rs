@@ -55,10 +55,11 @@ const MIGRATIONS: [&str; 1] = ["
         token    TEXT NOT NULL REFERENCES tokens (id)
     );
     CREATE TABLE releases (
-        service TEXT NOT NULL,
-        version TEXT NOT NULL,
-        id      TEXT NOT NULL,
-        at      BIGINT NOT NULL,
+        service  TEXT NOT NULL,
+        version  TEXT NOT NULL,
+        id       TEXT NOT NULL,
+        envelope BLOB NOT NULL,
+        at       BIGINT NOT NULL,
         PRIMARY KEY (service, version)
     );
     CREATE TABLE audit (
@@ -458,6 +459,9 @@ fn token_report(row: &SqliteRow) -> Result<TokenReport, StoreError> {
 impl Store {
     /// Ties a version of a service to a release, for ever; says whether that is new.
     ///
+    /// `envelope`: its statement with all signatures. Kept here too, so that a crash before the
+    /// statement is in the ledger leaves no version that is taken and that nobody has.
+    ///
     /// # Errors
     ///
     /// [`AdmitError`]: the version is another release already, or the database failed.
@@ -466,6 +470,7 @@ impl Store {
         service: &Service,
         version: &Version,
         id: Digest,
+        envelope: &[u8],
         event: Event,
         now: UnixTime,
     ) -> Result<bool, AdmitError> {
@@ -476,14 +481,17 @@ impl Store {
             Some(held) => return Err(AdmitError::Taken { held }),
             None => {}
         }
-        sqlx::query("INSERT INTO releases (service, version, id, at) VALUES (?1, ?2, ?3, ?4)")
-            .bind(service.as_str())
-            .bind(version.as_str())
-            .bind(format!("{id:#}"))
-            .bind(stored_time(now))
-            .execute(&mut *change)
-            .await
-            .map_err(failed(STEP))?;
+        sqlx::query(
+            "INSERT INTO releases (service, version, id, envelope, at) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )
+        .bind(service.as_str())
+        .bind(version.as_str())
+        .bind(format!("{id:#}"))
+        .bind(envelope)
+        .bind(stored_time(now))
+        .execute(&mut *change)
+        .await
+        .map_err(failed(STEP))?;
         append(&mut change, now, event).await?;
         change.commit().await.map_err(failed(STEP))?;
         Ok(true)
@@ -500,6 +508,18 @@ impl Store {
         version: &Version,
     ) -> Result<Option<Digest>, StoreError> {
         release_of(&self.pool, service, version).await
+    }
+
+    /// The envelopes of all releases, in the order of their admission.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn releases(&self) -> Result<Vec<Vec<u8>>, StoreError> {
+        sqlx::query_scalar("SELECT envelope FROM releases ORDER BY at, id")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("read the releases"))
     }
 
     /// Versions of all services together.

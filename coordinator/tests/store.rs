@@ -171,15 +171,16 @@ async fn r3_a_version_is_one_release_for_ever() {
     let store = open(dir.path()).await;
     let (web, one, two) = ("web".parse().unwrap(), Digest::of(b"1"), Digest::of(b"2"));
     let v1 = "1".parse().unwrap();
-    assert!(store.release_admit(&web, &v1, one, publish("1"), NOW).await.unwrap());
-    assert!(!store.release_admit(&web, &v1, one, publish("1"), NOW).await.unwrap());
-    let clash = store.release_admit(&web, &v1, two, publish("1"), NOW).await.unwrap_err();
+    assert!(store.release_admit(&web, &v1, one, b"one", publish("1"), NOW).await.unwrap());
+    assert!(!store.release_admit(&web, &v1, one, b"one", publish("1"), NOW).await.unwrap());
+    let clash = store.release_admit(&web, &v1, two, b"two", publish("1"), NOW).await.unwrap_err();
     assert!(matches!(clash, AdmitError::Taken { held } if held == one), "{clash}");
     let v2 = "2".parse().unwrap();
-    assert!(store.release_admit(&web, &v2, two, publish("2"), NOW.plus_s(1)).await.unwrap());
+    assert!(store.release_admit(&web, &v2, two, b"two", publish("2"), NOW.plus_s(1)).await.unwrap());
     assert_eq!(store.release_of(&web, &v1).await.unwrap(), Some(one));
     assert_eq!(store.release_of(&web, &v2).await.unwrap(), Some(two));
     assert_eq!(store.release_count().await.unwrap(), 2);
+    assert_eq!(store.releases().await.unwrap(), [b"one", b"two"]);
     // What changed nothing left no entry.
     assert_eq!(store.audit_verify().await.unwrap().length, 2);
 }

@@ -301,6 +301,8 @@ async fn a_coordinator_that_comes_back_knows_what_it_knew() {
     let ada = fleet.person(ADA).await;
     let ControlReply::Fleet(report) = ada.ask(&ControlRequest::Fleet).await else { panic!() };
     assert_eq!(report.hosts.len(), 2);
+    // Its releases, as after a crash between the record of one and its statement.
+    assert_eq!(kind(&ada.ask(&ask).await), None);
     // And which release a version is, whatever the fleet can still tell.
     let refused = fleet.person(CI).await.publish(&Parcel::new("1", 200_000)).await.1;
     assert_eq!(kind(&refused), Some(RefusedKind::Conflict));
