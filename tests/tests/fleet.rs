@@ -85,6 +85,42 @@ fn an_operator_pauses_resumes_and_aborts_through_an_agent_without_the_coordinato
     all_serve(&cluster, "1.0.0");
 }
 
+/// What fills a disk may be the release that must go.
+#[test]
+fn a_host_that_cannot_write_its_record_goes_back_all_the_same_and_says_so_later() {
+    let (_directory, cluster) = fleet(2);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    let bakes = |state: Option<State>| state == Some(State::Baking);
+    let report = cluster
+        .wait_for_rollout("the canary bakes", |one| {
+            one.epoch == 2 && one.hosts.iter().any(|host| bakes(host.state))
+        })
+        .unwrap();
+    let canary = report.hosts.iter().find(|host| bakes(host.state)).unwrap();
+    let index = cluster.agents().iter().position(|agent| agent.name == canary.name.as_str());
+    let index = index.unwrap();
+    // A directory stands where the record belongs: no rename gets past it.
+    let record = cluster.state_dir(index).join("services/rollouts/web.json");
+    std::fs::remove_file(&record).unwrap();
+    std::fs::create_dir(&record).unwrap();
+    cluster.swell(&["abort", "web/production", "--reason", "enough"]).unwrap();
+    all_serve(&cluster, "1.0.0");
+    let stands = |host: &proto::report::StandingReport| host.host == canary.host;
+    let report = cluster.status().unwrap();
+    let told = report.rollouts[0].hosts.iter().find(|host| stands(host)).unwrap();
+    assert!(bakes(told.state), "nothing is published that is not on disk: {told:?}");
+
+    std::fs::remove_dir(&record).unwrap();
+    cluster
+        .wait_for_rollout("it says that it went back", |one| {
+            one.hosts.iter().any(|host| stands(host) && host.state == Some(State::Reverted))
+        })
+        .unwrap();
+    assert!(record.is_file());
+}
+
 #[test]
 fn an_operator_rolls_a_complete_rollout_back() {
     let (_directory, cluster) = fleet(2);
