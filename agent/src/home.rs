@@ -50,7 +50,8 @@ pub enum HomeError {
              to start over, stop the agent and move {} away", path.display(), dir.display())]
     JoinedAlready { path: PathBuf, dir: PathBuf },
     #[error("the host key was made on another machine: this disk is a copy. \
-             Move {} away and join again as a new host", dir.display())]
+             Move {} away and join again as a new host. (Not a copy? Then run as the user who \
+             joined: others may not read the machine's id)", dir.display())]
     Copied { dir: PathBuf },
     #[error("cannot read {}", path.display())]
     Read {
@@ -115,10 +116,10 @@ impl Home {
     /// [`HomeError`]: joined already, copied from another machine, unreadable.
     pub fn key_for_join(&self) -> Result<SigningKey, HomeError> {
         let (path, dir) = (self.path("joined.json"), self.dir.clone());
-        if path.exists() {
+        if is_there(&path)? {
             return Err(HomeError::JoinedAlready { path, dir });
         }
-        if self.path("host.key").exists() {
+        if is_there(&self.path("host.key"))? {
             return self.key();
         }
         let mut seed = [0; 32];
@@ -137,7 +138,7 @@ impl Home {
     /// [`HomeError`]: not joined, copied from another machine, unreadable, damaged.
     pub fn key(&self) -> Result<SigningKey, HomeError> {
         let path = self.path("host.key");
-        if !path.exists() {
+        if !is_there(&path)? {
             return Err(HomeError::NotJoined { path });
         }
         let bound_to = self.read("machine-id", 256)?;
@@ -175,7 +176,7 @@ impl Home {
     /// [`HomeError`]: not joined, unreadable, damaged.
     pub fn joined(&self) -> Result<Joined, HomeError> {
         let path = self.path("joined.json");
-        if !path.exists() {
+        if !is_there(&path)? {
             return Err(HomeError::NotJoined { path });
         }
         serde_json::from_slice(&self.read("joined.json", JOINED_BYTES_MAX)?)
@@ -225,6 +226,11 @@ impl Home {
         let path = self.path(name);
         durable::read_bounded(&path, bytes_max).map_err(|source| HomeError::Read { path, source })
     }
+}
+
+/// Whether there is such a file. Who may not know is told that, and not to join once more.
+fn is_there(path: &Path) -> Result<bool, HomeError> {
+    path.try_exists().map_err(|source| HomeError::Read { path: path.to_owned(), source })
 }
 
 /// What tells this machine from a copy of its disk on another one; empty where nothing does.
@@ -277,6 +283,17 @@ mod tests {
         std::fs::write(home.path("machine-id"), "of another machine\n").unwrap();
         let error = home.key().unwrap_err();
         assert!(error.to_string().contains("join again as a new host"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_taken_for_missing() {
+        let (dir, _) = home();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let home = Home::new(&file);
+        assert!(matches!(home.key(), Err(HomeError::Read { .. })));
+        assert!(matches!(home.joined(), Err(HomeError::Read { .. })));
+        assert!(matches!(home.key_for_join(), Err(HomeError::Read { .. })));
     }
 
     #[test]
