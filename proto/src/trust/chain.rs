@@ -223,8 +223,9 @@ impl Chain {
         self.floor
     }
 
-    /// Whether a host may start something new for this rollout (R5, R7, R20). Asked before every
-    /// activation; never before a way back.
+    /// Whether something new may start for this rollout, by the statements alone (R5, R7, R20); never
+    /// asked before a way back. Hosts decide by `rollout::gate`, which holds for the same reasons and
+    /// knows of receipts and directives, too.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use crate::statement::{Action, Directive, Release, Role, Root, Statement, UnixTi
 /// [`Chain::now_floor`].
 ///
 /// Expiry, of a rollout or of the root, is no reason to refuse: a host that comes late needs the
-/// standing intent. Whether something new may start is [`Chain::may_start`]'s to say.
+/// standing intent. Whether something new may start is another question: [`Chain::may_start`].
 ///
 /// # Errors
 ///
