@@ -1,6 +1,6 @@
 //! `swell-agent`: joins a server to its fleet, and runs on it.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Read};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +24,7 @@ struct Arguments {
 enum Command {
     /// Make this server a host of a fleet, with a token from `swell token create`.
     Join {
+        /// The token, or `-` to read it from standard input, where no list of processes shows it.
         token: String,
         #[arg(long, default_value = "/etc/groundswell/agent.toml")]
         config: PathBuf,
@@ -62,11 +63,33 @@ fn run(command: Command) -> Result<()> {
         .build()
         .context("cannot start the runtime")?;
     let outcome = match command {
-        Command::Join { token, .. } => runtime.block_on(agent::join::join(&config, &token)),
+        Command::Join { token, .. } => {
+            let token = if token == "-" { token_from(std::io::stdin())? } else { token };
+            runtime.block_on(agent::join::join(&config, token.trim()))
+        }
         Command::Run { .. } => runtime.block_on(agent::daemon::run(config)),
     };
     // A command of a service may take an hour. It is not waited for: the next start of the agent
     // finds it and the step it was for, as after a kill.
     runtime.shutdown_timeout(STEPS_GRACE);
     outcome
+}
+
+/// A token and what stands around it, bounded: whatever is not one is refused by its reader.
+fn token_from(input: impl Read) -> Result<String> {
+    let mut text = String::new();
+    input.take(1_024).read_to_string(&mut text).context("cannot read the token")?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_from_standard_input_is_read_to_its_end_and_no_further() {
+        assert_eq!(token_from(&b"gsw1_abc\n"[..]).unwrap().trim(), "gsw1_abc");
+        assert_eq!(token_from(std::io::repeat(b'x')).unwrap().len(), 1_024);
+        assert!(token_from(&b"\xff"[..]).is_err());
+    }
 }
