@@ -1,7 +1,10 @@
 //! The audit record: who changed what, each entry hashed together with the one before it (R30).
 //!
-//! An entry is written in the transaction of the change it records, so there is neither a change
-//! without an entry nor an entry without its change. This module holds what an entry is and when a
+//! An entry about the database (tokens, hosts, versions) is written in the transaction of the change
+//! it records, so there is neither a change without an entry nor an entry without its change.
+//! Statements lie in files: one that is handed in here is recorded before it is kept, so a crash in
+//! between leaves an entry whose statement has to be handed in again. What people hand to a host
+//! while the coordinator is away (`--via`) comes by the swarm, and has no entry yet. This module holds what an entry is and when a
 //! chain of them is whole; the tables stand in [`crate::store`]. The chain shows an edit, a gap and
 //! a swap to whoever reads it; that the *whole* record was rewritten shows only to those who
 //! remember an earlier head.
