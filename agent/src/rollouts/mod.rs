@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Result;
 use durable::{Disk, RealDisk};
 use ed25519_dalek::SigningKey;
 use net::{Gossip, Member};
@@ -22,6 +23,7 @@ use proto::{Env, HostId, PublicKey, Scope, Service};
 use rollout::host::Input;
 use swarm::{Ledger, Swarm};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -78,7 +80,8 @@ struct Driver {
 }
 
 impl Driver {
-    /// Goes on with what was under way when the agent ended.
+    /// Goes on with what was under way when the agent ended. All services at once: after a boot each
+    /// is started, and one that takes long to answer keeps no other down.
     async fn restore(&mut self) {
         let directory = records(&self.context.home);
         if let Err(error) = RealDisk.create_dir_all(&directory) {
@@ -86,8 +89,19 @@ impl Driver {
         }
         let names = RealDisk.list(&directory).unwrap_or_default();
         let services = names.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
-        for service in services.filter_map(|name| name.parse().ok()).collect::<Vec<Service>>() {
-            self.add(service).await;
+        let mut starts = JoinSet::new();
+        for (slot, service) in services.filter_map(|name| name.parse().ok()).enumerate() {
+            if slot >= SLOTS {
+                too_many(&service);
+                continue;
+            }
+            starts.spawn(self.start(service, slot));
+        }
+        while let Some(started) = starts.join_next().await {
+            match started {
+                Ok((service, started)) => self.keep(service, started),
+                Err(error) => error!(%error, "a service could not be looked at"),
+            }
         }
     }
 
@@ -163,14 +177,27 @@ impl Driver {
     }
 
     async fn add(&mut self, service: Service) {
-        let slot = self.scopes.len();
-        if slot >= SLOTS {
-            error!(%service, "more than {SLOTS} services on one host: this one is left alone");
-            return;
-        }
+        let taken: BTreeSet<_> = self.scopes.values().map(Running::slot).collect();
+        let Some(slot) = (0..SLOTS).find(|slot| !taken.contains(slot)) else {
+            return too_many(&service);
+        };
+        let (service, started) = self.start(service, slot).await;
+        self.keep(service, started);
+    }
+
+    /// Its receipts are gossiped in `slot`.
+    fn start(
+        &self,
+        service: Service,
+        slot: usize,
+    ) -> impl Future<Output = (Service, Result<Running>)> + Send + use<> {
         let scope = Scope { service: service.clone(), env: self.env.clone() };
-        let context = self.context.clone();
-        match Running::start(context, &self.me, scope, slot, self.answers.clone()).await {
+        let (context, me, answers) = (self.context.clone(), self.me.clone(), self.answers.clone());
+        async move { (service, Running::start(context, &me, scope, slot, answers).await) }
+    }
+
+    fn keep(&mut self, service: Service, started: Result<Running>) {
+        match started {
             Ok(running) => {
                 self.scopes.insert(service, running);
             }
@@ -180,6 +207,10 @@ impl Driver {
             }
         }
     }
+}
+
+fn too_many(service: &Service) {
+    error!(%service, "more than {SLOTS} services on one host: this one is left alone");
 }
 
 /// Where the records of all scopes are.

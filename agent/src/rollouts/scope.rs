@@ -76,6 +76,10 @@ impl Running {
         Ok(running)
     }
 
+    pub(super) fn slot(&self) -> usize {
+        self.slot
+    }
+
     pub(super) fn next_deadline(&self) -> Option<u64> {
         self.host.next_deadline()
     }
