@@ -5,7 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use proto::id::{Env, Name, Scope, Service, Version};
+use proto::id::{Digest, Env, Name, Scope, Service, Version};
 use proto::statement::UnixTime;
 use proto::wire::RolloutQuery;
 
@@ -226,6 +226,14 @@ impl RolloutRef {
         match self {
             Self::Id(id) => RolloutQuery::Id(id.clone()),
             Self::Scope(scope) => RolloutQuery::Scope(scope.clone()),
+        }
+    }
+
+    /// Whether a rollout is one that is meant.
+    pub(crate) fn means(&self, id: &Digest, scope: &Scope) -> bool {
+        match self {
+            Self::Id(start) => format!("{id:#}").starts_with(start),
+            Self::Scope(meant) => scope == meant,
         }
     }
 }

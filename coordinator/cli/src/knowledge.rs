@@ -3,7 +3,7 @@
 //! A statement may need others first; they are asked for from the same member, which can withhold
 //! them but not forge them.
 
-use proto::id::Digest;
+use proto::id::{Digest, Scope, Service, Version};
 use proto::report::RolloutReport;
 use proto::statement::{Host, Kind, Release, Rollout, Statement};
 use proto::trust::{Chain, Refusal, Standing, Verified, verify};
@@ -85,7 +85,8 @@ impl<'c> Knowledge<'c> {
         Self { client, chain, asked: 0 }
     }
 
-    /// The release in `envelope`; it has both its signatures.
+    /// The release of `service` in `envelope`, and of `version` if that is known; it has both its
+    /// signatures. A member could hand out another one that is as well signed.
     ///
     /// # Errors
     ///
@@ -93,11 +94,19 @@ impl<'c> Knowledge<'c> {
     pub(crate) async fn release(
         &mut self,
         envelope: Vec<u8>,
+        service: &Service,
+        version: Option<&Version>,
     ) -> Result<(Digest, Release), KnowledgeError> {
         let what = "the release";
         let verified = self.effective(what, envelope).await?;
         match verified.statement {
-            Statement::Release(release) => Ok((verified.id, release)),
+            Statement::Release(release)
+                if release.service == *service
+                    && version.is_none_or(|version| release.version == *version) =>
+            {
+                Ok((verified.id, release))
+            }
+            Statement::Release(_) => Err(self.other(what)),
             other => Err(self.kind(what, &other)),
         }
     }
@@ -113,31 +122,49 @@ impl<'c> Knowledge<'c> {
         let verified = self.verified(what, envelope).await?;
         match verified.statement.clone() {
             Statement::Rollout(rollout) if verified.id == id => Ok((verified, rollout)),
-            Statement::Rollout(_) => Err(KnowledgeError::Other { what, from: self.from() }),
+            Statement::Rollout(_) => Err(self.other(what)),
             other => Err(self.kind(what, &other)),
         }
     }
 
-    /// Everything about a scope, verified.
-    pub(crate) async fn scope(&mut self, facts: ScopeFacts) -> Result<Facts, KnowledgeError> {
+    /// Everything about a scope, verified: what is signed and of another scope is no answer.
+    pub(crate) async fn scope(
+        &mut self,
+        scope: &Scope,
+        facts: ScopeFacts,
+    ) -> Result<Facts, KnowledgeError> {
         let head = match facts.rollout {
             Some(envelope) => {
                 let what = "the newest rollout";
                 let verified = self.effective(what, envelope).await?;
                 match verified.statement {
-                    Statement::Rollout(rollout) => Some((verified.id, rollout)),
+                    Statement::Rollout(rollout) if rollout.scope() == *scope => {
+                        Some((verified.id, rollout))
+                    }
+                    Statement::Rollout(_) => return Err(self.other(what)),
                     other => return Err(self.kind(what, &other)),
                 }
             }
             None => None,
         };
         let stable = match facts.stable {
-            Some(envelope) => Some(self.release(envelope).await?),
+            Some(envelope) => {
+                let stable = self.release(envelope, &scope.service, None).await?;
+                // Where a rollout goes back to is signed into it: it must have been there.
+                if !self.was_there(scope, &stable.0) {
+                    return Err(self.other("the stable release"));
+                }
+                Some(stable)
+            }
             None => None,
         };
         let mut hosts = Vec::new();
         for (envelope, alive) in facts.hosts {
-            hosts.push(Candidate { host: self.host(envelope).await?, alive });
+            let host = self.host(envelope).await?;
+            if host.env().as_ref() != Some(&scope.env) {
+                return Err(self.other("a host"));
+            }
+            hosts.push(Candidate { host, alive });
         }
         Ok(Facts {
             head,
@@ -145,6 +172,14 @@ impl<'c> Knowledge<'c> {
             stable,
             hosts,
             directive_sequence: facts.directive_sequence,
+        })
+    }
+
+    /// Whether a rollout of the scope, as far as they are known, led to this release or from it.
+    pub(crate) fn was_there(&self, scope: &Scope, release: &Digest) -> bool {
+        self.chain.history(scope).into_iter().any(|(_, rollout)| {
+            let targets = std::iter::once(&rollout.to).chain(&rollout.from);
+            targets.into_iter().any(|target| target.release == *release)
         })
     }
 
@@ -181,7 +216,7 @@ impl<'c> Knowledge<'c> {
             match verify(&self.chain, top, home::now()) {
                 Ok(verified) => {
                     if id.is_some_and(|id| verified.id != id) {
-                        return Err(KnowledgeError::Other { what, from: self.from() });
+                        return Err(self.other(what));
                     }
                     self.chain.learn(&verified);
                     open.pop();
@@ -211,6 +246,10 @@ impl<'c> Knowledge<'c> {
 
     fn from(&self) -> String {
         self.client.member.to_string()
+    }
+
+    pub(crate) fn other(&self, what: &'static str) -> KnowledgeError {
+        KnowledgeError::Other { what, from: self.from() }
     }
 
     fn kind(&self, what: &'static str, got: &Statement) -> KnowledgeError {

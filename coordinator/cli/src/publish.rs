@@ -195,7 +195,8 @@ async fn published(
     match client.envelope("look for the release", &request).await {
         Ok(envelope) => {
             let mut knowledge = Knowledge::new(client, home.chain()?);
-            Ok(Some(knowledge.release(envelope).await?))
+            let Release { service, version, .. } = release;
+            Ok(Some(knowledge.release(envelope, service, Some(version)).await?))
         }
         Err(ClientError::Refused { refused, .. }) if refused.kind == RefusedKind::NotFound => {
             Ok(None)

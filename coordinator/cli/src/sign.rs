@@ -143,10 +143,9 @@ async fn release(
     service: &Service,
     version: &Version,
 ) -> Result<(Digest, proto::statement::Release), Failure> {
-    let (service, version) = (service.clone(), version.clone());
-    let request = ControlRequest::Release { service, version };
+    let request = ControlRequest::Release { service: service.clone(), version: version.clone() };
     let envelope = client.envelope("find the release", &request).await?;
-    Ok(knowledge.release(envelope).await?)
+    Ok(knowledge.release(envelope, service, Some(version)).await?)
 }
 
 async fn scope(
@@ -157,7 +156,7 @@ async fn scope(
 ) -> Result<Facts, Failure> {
     let scope = Scope { service: service.clone(), env: env.clone() };
     let facts = client.scope(&scope).await?;
-    Ok(knowledge.scope(facts).await?)
+    Ok(knowledge.scope(&scope, facts).await?)
 }
 
 /// Shows the plan, asks, signs, hands it in, and watches where that is wanted.
@@ -228,11 +227,7 @@ pub(crate) async fn rollback(
     };
     let (id, release) = release(client, &mut knowledge, &service, &version).await?;
     let scope = Scope { service: service.clone(), env: env.clone() };
-    let was_there = knowledge.chain.history(&scope).into_iter().any(|(_, rollout)| {
-        let targets = [Some(&rollout.to), rollout.from.as_ref()];
-        targets.into_iter().flatten().any(|target| target.release == id)
-    });
-    if !was_there {
+    if !knowledge.was_there(&scope, &id) {
         return Err(SignError::NeverThere { service, version, env }.into());
     }
     let intent = intent(home, &env, key, &reason);
@@ -338,6 +333,10 @@ async fn find(
 ) -> Result<Found, Failure> {
     let report = client.rollout(which.query()).await?;
     let (verified, rollout) = knowledge.rollout(report.id).await?;
+    // What is signed next is about this one: it must be the one that was named.
+    if !which.means(&report.id, &rollout.scope()) {
+        return Err(knowledge.other("the rollout").into());
+    }
     Ok(Found { report, verified, rollout })
 }
 
@@ -354,7 +353,7 @@ async fn hand_in(
         return Err(SignError::NotInForce { rollout: id, missing: missing.clone() }.into());
     }
     let facts = client.scope(&scope).await?;
-    let facts = knowledge.scope(facts).await?;
+    let facts = knowledge.scope(&scope, facts).await?;
     if let Some((newest, _)) = facts.head
         && newest != id
     {

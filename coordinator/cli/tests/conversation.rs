@@ -103,6 +103,53 @@ fn deploy_signs_what_plan_shows_and_plan_signs_nothing() {
     assert_eq!(rollout.author, operator);
 }
 
+/// R4: a member, the coordinator too, can hand out what is well signed and was not asked for; nobody
+/// signs a rollout or a directive about that.
+#[test]
+fn r4_what_is_well_signed_and_something_else_is_not_believed() {
+    let fleet = Fleet::new();
+    write(&fleet, "swell.toml", SWELL_TOML);
+    let deploy = ["deploy", "web", "1.0.0", "--env", "production", "--yes"];
+    let mut other_service = fleet.release("1.0.0");
+    other_service.service = "db".parse().unwrap();
+    let signers = ["publisher.key", "coordinator/admit.key"];
+    let mut stable = first_facts(&fleet);
+    stable.stable = Some(signed_release(&fleet, "0.8.0"));
+    let (mut staging, _) = fleet.host(1);
+    staging.labels = [("env".parse().unwrap(), "staging".parse().unwrap())].into();
+    let mut hosts = first_facts(&fleet);
+    hosts.hosts[0].0 = fleet.sign(&staging, &["coordinator/host-ca.key"]);
+    let good = signed_release(&fleet, "1.0.0");
+    let cases = [
+        ("the release", signed_release(&fleet, "0.9.0"), first_facts(&fleet)),
+        ("the release", fleet.sign(&other_service, &signers), first_facts(&fleet)),
+        ("the stable release", good.clone(), stable),
+        ("a host", good, hosts),
+    ];
+    for (what, release, facts) in cases {
+        let member = fleet.coordinator(move |request: &ControlRequest| match request {
+            ControlRequest::Release { .. } => ControlReply::Statement { envelope: release.clone() },
+            ControlRequest::Scope(_) => ControlReply::Scope(Box::new(facts.clone())),
+            other => submitted(other),
+        });
+        let output = fleet.swell(&deploy);
+        assert_eq!(output.status.code(), Some(1), "{what}: {}", text(&output));
+        let told = format!("cannot believe {what} that the coordinator");
+        assert!(text(&output).contains(&told), "{what}: {}", text(&output));
+        assert!(member.submitted().is_empty(), "{what}");
+    }
+    // The rollout of web in production, where another one was named.
+    let look = report(&fleet, RolloutPhase::Running, [None, None]);
+    let facts = first_facts(&fleet);
+    let member = fleet.coordinator(about_rollout(&fleet, facts, move || look.clone()));
+    for other in ["web/staging", "db/production", "0000000000"] {
+        let output = fleet.swell(&["promote", other]);
+        assert_eq!(output.status.code(), Some(1), "{other}: {}", text(&output));
+        assert!(text(&output).contains("cannot believe the rollout that"), "{}", text(&output));
+        assert!(member.submitted().is_empty(), "{other}");
+    }
+}
+
 #[test]
 fn what_is_not_signed_as_it_must_be_is_not_believed() {
     let good_release = |fleet: &Fleet| signed_release(fleet, "1.0.0");
