@@ -169,12 +169,13 @@ impl Activator {
                 return Outcome::Reverted { cause: Cause::Host, note };
             }
         }
-        let ends = self.ends(attempt, from, &to).and_then(|ends| {
+        let begun = self.ends(attempt, from, &to).and_then(|ends| {
             self.verify_ends(&ends)?;
-            Ok(ends)
+            let serves = self.begin(&ends)?;
+            Ok((ends, serves))
         });
-        let ends = match ends {
-            Ok(ends) => ends,
+        let (ends, serves) = match begun {
+            Ok(begun) => begun,
             Err(Failure { cause, note }) if self.runs_another(from) => {
                 return self.verified_back(attempt, from, to, cause, note);
             }
@@ -186,7 +187,11 @@ impl Activator {
                 return Outcome::Reverted { cause, note };
             }
         };
-        match self.forward(&ends) {
+        let forward = match serves {
+            true => self.write(&ends, Step::Baking),
+            false => self.forward(&ends),
+        };
+        match forward {
             Ok(()) => Outcome::Baking,
             Err(Failure { cause, note }) => self.back(&ends, cause, note),
         }
@@ -250,16 +255,24 @@ impl Activator {
         })
     }
 
+    /// Whether `to` serves already; if not, the first step is in the journal. Where that cannot be
+    /// written, nothing is stopped.
+    fn begin(&self, ends: &Ends) -> Result<bool, Failure> {
+        let running = self.current().map_err(|error| Failure::host(error.to_string()))?;
+        let serves = |running: &Installed| {
+            self.services.ready(self.call(running, None, Way::Forward)).is_ok()
+        };
+        if running.is_some_and(|running| running.id == ends.to.id && serves(&running)) {
+            return Ok(true);
+        }
+        self.write(ends, Step::Staged)?;
+        Ok(false)
+    }
+
     fn forward(&self, ends: &Ends) -> Result<(), Failure> {
         let to = &ends.to;
         let running = self.current().map_err(|error| Failure::host(error.to_string()))?;
         let leaving = running.as_ref().map(|running| &running.release.version);
-        if let Some(running) = running.as_ref().filter(|running| running.id == to.id)
-            && self.services.ready(self.call(running, None, Way::Forward)).is_ok()
-        {
-            return self.write(ends, Step::Baking);
-        }
-        self.write(ends, Step::Staged)?;
         if let Some(running) = &running {
             self.services.stop(self.call(running, leaving, Way::Forward))?;
         }

@@ -240,6 +240,28 @@ fn r22_nothing_is_stopped_unless_both_trees_are_whole() {
 }
 
 #[test]
+fn nothing_is_stopped_where_the_first_step_cannot_be_written_down() {
+    let host = Host::new();
+    let from = host.install("1", Behaviour::Good);
+    replace_link(&*host.disk, &paths().current(), &layout::target(&from)).unwrap();
+    host.services.machine.lock().unwrap().running = Some(from);
+    let to = host.install("2", Behaviour::Good);
+    // There is no journal, and none can be made where the directory of journals leads nowhere.
+    host.disk.create_dir_all(Path::new("/var/lib/groundswell")).unwrap();
+    let journals = Path::new("/var/lib/groundswell/activations");
+    host.disk.symlink(Path::new("nowhere"), journals).unwrap();
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    match outcome {
+        Outcome::Reverted { cause: Cause::Host, note } => {
+            assert!(note.starts_with("cannot write the activation journal"), "{note}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(host.calls(), [""; 0]);
+    assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
+}
+
+#[test]
 fn an_old_release_that_does_not_stop_stays() {
     let host = Host::new();
     let from = host.settle_on("1");
