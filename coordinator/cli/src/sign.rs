@@ -6,7 +6,7 @@ use proto::dsse::Envelope;
 use proto::id::{Digest, Env, KeyId, Scope, Service, Version};
 use proto::key::PublicKey;
 use proto::report::RolloutReport;
-use proto::statement::{Action, Directive, Payload as _, Rollout};
+use proto::statement::{Action, COUNTER_MAX, Directive, Payload as _, Rollout};
 use proto::trust::{Standing, Verified};
 use proto::wire::{ControlReply, ControlRequest};
 
@@ -362,7 +362,7 @@ async fn hand_in(
     let directive = Directive {
         fleet: rollout.fleet.clone(),
         rollout: id,
-        sequence: facts.directive_sequence + 1,
+        sequence: sequence_after(facts.directive_sequence),
         action,
         wave,
         author: KeyId::of(&PublicKey::of(key)),
@@ -378,6 +378,12 @@ async fn hand_in(
     Ok(Exit::Done)
 }
 
+/// The sequence after the highest there is, as a member says. One that lies can use the sequences
+/// up, and then an abort is all that still counts: it wins over what has the same sequence (R6).
+fn sequence_after(highest: u64) -> u64 {
+    highest.saturating_add(1).min(COUNTER_MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use proto::receipt::State;
@@ -385,6 +391,14 @@ mod tests {
 
     use super::*;
     use crate::render::sample::{rollout, standing};
+
+    #[test]
+    fn r6_however_high_a_member_says_the_sequence_is_an_abort_can_be_signed() {
+        assert_eq!(sequence_after(0), 1);
+        for highest in [COUNTER_MAX - 1, COUNTER_MAX, u64::MAX] {
+            assert_eq!(sequence_after(highest), COUNTER_MAX);
+        }
+    }
 
     #[test]
     fn promote_opens_the_first_wave_that_is_not_open_or_the_one_asked_for() {
