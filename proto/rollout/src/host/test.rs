@@ -349,6 +349,11 @@ fn r6_directives() {
     let attempt = bench.attempt();
     bench.give(Input::Reverted { attempt });
     assert!(bench.pass(60_000).asked().is_empty());
+
+    let mut waiting = new_bench();
+    waiting.follow(&rollout(&one_wave())).direct(1, Action::Abort, None);
+    waiting.direct(9, Action::Resume, None).stage();
+    assert!(waiting.pass(60_000).asked().is_empty(), "an abort latches");
 }
 
 /// R5: two rollouts of one epoch start nothing; the next one ends it. Old ones are not heard.
