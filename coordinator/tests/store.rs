@@ -176,7 +176,9 @@ async fn r3_a_version_is_one_release_for_ever() {
     let clash = store.release_admit(&web, &v1, two, b"two", publish("1"), NOW).await.unwrap_err();
     assert!(matches!(clash, AdmitError::Taken { held } if held == one), "{clash}");
     let v2 = "2".parse().unwrap();
-    assert!(store.release_admit(&web, &v2, two, b"two", publish("2"), NOW.plus_s(1)).await.unwrap());
+    assert!(
+        store.release_admit(&web, &v2, two, b"two", publish("2"), NOW.plus_s(1)).await.unwrap()
+    );
     assert_eq!(store.release_of(&web, &v1).await.unwrap(), Some(one));
     assert_eq!(store.release_of(&web, &v2).await.unwrap(), Some(two));
     assert_eq!(store.release_count().await.unwrap(), 2);
