@@ -326,7 +326,8 @@ fn r12_on_failure_pause_starts_nothing_and_takes_nothing_back() {
     assert_eq!(baking.pass(10_000).asked(), ["commit"]);
     let mut late = bench(1);
     late.follow(&waiting).certify(1, Claim::Halt);
-    assert!(late.stage().pass(60_000).asked().is_empty());
+    assert!(late.stage().asked().is_empty(), "nothing starts");
+    assert!(late.pass(60_000).asked().is_empty());
 }
 
 /// R6: the highest sequence wins, the stronger action on a tie, and an abort for good.
@@ -352,8 +353,10 @@ fn r6_directives() {
 
     let mut waiting = new_bench();
     waiting.follow(&rollout(&one_wave())).direct(1, Action::Abort, None);
-    waiting.direct(9, Action::Resume, None).stage();
-    assert!(waiting.pass(60_000).asked().is_empty(), "an abort latches");
+    waiting.direct(9, Action::Resume, None);
+    assert!(waiting.asked().is_empty(), "an abort latches");
+    assert!(waiting.stage().asked().is_empty(), "also once it is staged");
+    assert!(waiting.pass(60_000).asked().is_empty());
 }
 
 /// R5: two rollouts of one epoch start nothing; the next one ends it. Old ones are not heard.
