@@ -88,10 +88,11 @@ fn phase(view: &View<'_>, facts: &Facts<'_>) -> RolloutPhase {
     let closed = gate::closed(facts);
     match closed {
         _ if view.pending.is_some() => RolloutPhase::Pending,
-        _ if view.superseded => RolloutPhase::Superseded,
+        // How it ended says more than that another one came after.
         Some(Gate::Halt(_)) => RolloutPhase::Halted,
         Some(Gate::Hold(Hold::Aborted)) => RolloutPhase::Aborted,
         _ if view.complete => RolloutPhase::Complete,
+        _ if view.superseded => RolloutPhase::Superseded,
         Some(Gate::Hold(Hold::Paused)) => RolloutPhase::Paused,
         Some(Gate::Hold(Hold::Expired)) => RolloutPhase::Expired,
         _ => RolloutPhase::Running,

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, State};
 use proto::record::{self, HostRecord, ProgressRecord};
-use proto::report::{FleetReport, HostReport, RolloutReport, ServiceReport};
-use proto::statement::{Host, Role, Rollout};
+use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport};
+use proto::statement::{Action, Host, Role, Rollout};
 use proto::trust::Chain;
 use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts};
 use proto::{Digest, HostId, KeyId, Name, Scope, Service};
@@ -84,7 +84,7 @@ impl Outlook<'_> {
         let author = self.name_of_key(&rollout.author);
         let names: BTreeMap<_, _> = self.hosts.iter().map(|host| (&host.id, &host.name)).collect();
         let facts_of = |host: &HostId| self.host_facts(host, names.get(host).copied(), artifact);
-        Some(report::rollout_report(&View {
+        let mut report = report::rollout_report(&View {
             receipts,
             now: self.now,
             held_ms: followed.map_or(0, |followed| followed.held_ms),
@@ -96,7 +96,21 @@ impl Outlook<'_> {
             superseded: head.is_some_and(|head| head.epoch > rollout.epoch),
             author: &author,
             facts_of: &facts_of,
-        }))
+        });
+        if matches!(report.phase, RolloutPhase::Paused | RolloutPhase::Aborted) {
+            report.why.push_str(&self.by_whom(id));
+        }
+        Some(report)
+    }
+
+    /// Who gave the directive in force, and the reason given.
+    fn by_whom(&self, rollout: &Digest) -> String {
+        let Some((_, directive)) = self.chain.directive(rollout) else { return String::new() };
+        let who = self.name_of_key(&directive.author);
+        match directive.reason.as_str() {
+            "" => format!(" (by {who})"),
+            reason => format!(" (by {who}: {reason})"),
+        }
     }
 
     /// The rollout a person means.
@@ -123,12 +137,19 @@ impl Outlook<'_> {
         let head = self.chain.head(scope);
         let history = self.chain.history(scope);
         let complete = |id: &Digest| self.observer.claimed(id, Claim::Complete);
-        let stable = history.iter().find(|(id, _)| complete(id));
+        let stopped = |id: &Digest| {
+            let abort = self.order(id).is_some_and(|order| order.action == Action::Abort);
+            abort || self.observer.claimed(id, Claim::Halt)
+        };
+        // What was stopped after it was complete was taken back everywhere.
+        let stable = history.iter().find(|(id, _)| complete(id) && !stopped(id));
         let hosts = self.hosts.iter().filter(|host| host.env().as_ref() == Some(&scope.env));
         let with_envelope =
             |host: &Host| Some(((self.host_statement)(&host.id)?, self.is_alive(&host.id)));
         let past = |(id, rollout): &&(Digest, &Rollout)| {
-            complete(id) || head.is_some_and(|head| head.epoch > rollout.epoch)
+            complete(id)
+                || stopped(id)
+                || head.is_some_and(|head| head.epoch > rollout.epoch)
         };
         let directive = head.and_then(|head| self.chain.directive(&head.rollout));
         ScopeFacts {

@@ -338,7 +338,7 @@ fn only_a_hosts_own_signature_moves_it() {
 #[test]
 fn a_rollout_is_told_from_receipts_progress_and_directives() {
     let (mut world, [_, two], [first, second]) = fleet_of_two_releases();
-    assert_eq!(world.phase(&first), RolloutPhase::Superseded);
+    assert_eq!(world.phase(&first), RolloutPhase::Complete);
     let artifact = world.chain.release(&two.release).unwrap().artifact.id;
     let other = ProgressRecord { artifact: Digest::of(b"other"), pieces: 1, of: 1 };
     let held = ProgressRecord { artifact, pieces: 3, of: 7 };
@@ -396,9 +396,18 @@ fn a_scope_tells_what_a_plan_needs() {
     assert_eq!(facts.stable.as_ref(), Some(&world.envelopes[&two.release]));
     assert_eq!(facts.history, [(second, two.version), (first, one.version)]);
     assert_eq!(facts.directive_sequence, 7);
+    let aborted = second;
     let third = host_id(3).as_str().as_bytes().to_vec();
     let second = host_id(2).as_str().as_bytes().to_vec();
     assert_eq!(facts.hosts, [(second, false), (third, true)], "those of the environment");
+
+    // Stopped after it was complete: it was taken back everywhere, and is no way back for others.
+    world.direct(aborted, 8, Action::Abort);
+    let facts = world.look(|outlook| outlook.scope_facts(&scope()));
+    assert_eq!(facts.stable.as_ref(), Some(&world.envelopes[&one.release]));
+    let report = facts.report.unwrap();
+    assert_eq!(report.phase, RolloutPhase::Aborted);
+    assert!(report.why.contains("(by "), "who aborted it: {}", report.why);
 
     let nothing = Scope { service: "other".parse().unwrap(), ..scope() };
     let facts = world.look(|outlook| outlook.scope_facts(&nothing));
@@ -473,7 +482,7 @@ fn replaced_rollouts_are_followed_up_to_a_number() {
     // What was proven of the others is still known.
     let facts = world.look(|outlook| outlook.scope_facts(&scope()));
     assert_eq!(facts.history.len(), rollouts.len());
-    assert_eq!(world.phase(&rollouts[0]), RolloutPhase::Superseded);
+    assert_eq!(world.phase(&rollouts[0]), RolloutPhase::Complete);
 }
 
 #[test]

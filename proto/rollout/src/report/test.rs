@@ -105,8 +105,9 @@ fn phases_of_an_open_rollout() {
 
 #[test]
 fn phases_of_a_closed_rollout() {
-    use State::{Committed, Reverted};
+    use State::{Baking, Committed, Reverted};
     let author: Name = "ada".parse().unwrap();
+    let begun = receipts(rollout(&WAVES), &[Baking]);
     let failed = receipts(rollout(&WAVES), &[Reverted]);
     let done = receipts(rollout(&WAVES), &[Committed; 4]);
     check(&[
@@ -135,10 +136,22 @@ fn phases_of_a_closed_rollout() {
             "complete: 4 of 4 hosts committed",
         ),
         (
-            "superseded",
-            View { superseded: true, ..view(&failed, &author) },
+            "superseded before its end",
+            View { superseded: true, ..view(&begun, &author) },
             RolloutPhase::Superseded,
             "a newer rollout took over; deploy again if needed",
+        ),
+        (
+            "complete, and superseded after it",
+            View { superseded: true, complete: true, ..view(&done, &author) },
+            RolloutPhase::Complete,
+            "complete: 4 of 4 hosts committed",
+        ),
+        (
+            "halted, and superseded after it",
+            View { superseded: true, ..view(&failed, &author) },
+            RolloutPhase::Halted,
+            "halted: 1 failed in waves up to 1, at most 0 may",
         ),
     ]);
 }
