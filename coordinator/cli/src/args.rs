@@ -126,10 +126,10 @@ pub(crate) struct PublishArgs {
     #[arg(long, value_name = "V")]
     pub(crate) version: Version,
     /// The commit it was built from
-    #[arg(long, value_name = "SHA")]
+    #[arg(long, value_name = "SHA", value_parser = commit)]
     pub(crate) commit: Option<String>,
     /// The branch of that commit
-    #[arg(long, value_name = "B")]
+    #[arg(long, value_name = "B", value_parser = branch)]
     pub(crate) branch: Option<String>,
     /// The time of that commit, in seconds since 1970 (git log -1 --format=%ct)
     #[arg(long, value_name = "T", value_parser = unix_time)]
@@ -137,6 +137,22 @@ pub(crate) struct PublishArgs {
     /// The swell.toml to use [default: ./swell.toml, else DIR/swell.toml]
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+}
+
+fn commit(text: &str) -> Result<String, String> {
+    given(text, "the commit's id")
+}
+
+fn branch(text: &str) -> Result<String, String> {
+    given(text, "the branch's name")
+}
+
+/// A shell gives an empty text where the command that was to name it failed.
+fn given(text: &str, what: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err(format!("empty: leave it out, or give {what}")),
+        false => Ok(text.to_owned()),
+    }
 }
 
 fn unix_time(text: &str) -> Result<UnixTime, String> {

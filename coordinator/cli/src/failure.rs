@@ -55,6 +55,16 @@ impl Failure {
         self.exit
     }
 
+    /// Of a command that only the coordinator answers: no host can stand in for it.
+    pub(crate) fn of_the_coordinator_alone(self, via: Option<&str>) -> Self {
+        let next = match via {
+            _ if self.exit != Exit::Unreachable => self.next,
+            Some(_) => Some("only the coordinator does this: leave out --via".to_owned()),
+            None => Some("start the coordinator again; the fleet goes on without it".to_owned()),
+        };
+        Self { next, ..self }
+    }
+
     #[cfg(test)]
     pub(crate) fn next(&self) -> Option<&str> {
         self.next.as_deref()

@@ -66,19 +66,27 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             // Packing comes before dialling: it may take longer than a connection lasts.
             let ready = publish::prepare(&home, args)?;
             let member = client::member(&home, via.as_deref())?;
-            let client = Client::connect(&home, &key, member).await?;
+            let alone = |failure: Failure| failure.of_the_coordinator_alone(via.as_deref());
+            let client = Client::connect(&home, &key, member).await.map_err(Failure::from);
+            let client = client.map_err(alone)?;
             let exit = publish::run(&home, &client, &key, ready).await;
             client.close().await;
-            exit
+            exit.map_err(alone)
         }
         Command::Ask(command) => {
             let home = Home::open(dir)?;
             let key = key_for(&home, &command)?;
             let member = client::member(&home, via.as_deref())?;
-            let mut client = Client::connect(&home, &key, member).await?;
+            let for_coordinator = matches!(command, AskCommand::Token(_));
+            let advised = |failure: Failure| match for_coordinator {
+                true => failure.of_the_coordinator_alone(via.as_deref()),
+                false => failure,
+            };
+            let client = Client::connect(&home, &key, member).await.map_err(Failure::from);
+            let mut client = client.map_err(advised)?;
             let exit = ask_somebody(&home, &mut client, &key, command).await;
             client.close().await;
-            exit
+            exit.map_err(advised)
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use proto::id::{Digest, Env, FleetId, HostId, KeyId, Name, Service, Version};
+use proto::receipt::State;
 use proto::report::RolloutPhase;
 use proto::statement::{
     ArtifactRef, Direction, OnFailure, Policy, RULES, Release, Rollout, Root, Share, Target,
@@ -164,6 +165,8 @@ pub(crate) fn version_before(
         return Err(PlanningError::NothingThere { service, env });
     };
     match (&newest.from, newest.direction) {
+        // One that has not brought every host back is tried again.
+        (_, Direction::Rollback) if !is_done(facts) => Ok(newest.to.clone()),
         (Some(from), Direction::Forward) => Ok(from.clone()),
         // Going back from a rollback would bring what somebody took away.
         (Some(from), Direction::Rollback) => Err(PlanningError::IsRollback {
@@ -193,14 +196,18 @@ pub(crate) fn back(
     };
     if newest.to.release == *id {
         let rollout = *rollout;
-        return Err(match going_on(facts) {
-            Some(_) => PlanningError::OnItsWay { service, version, env, rollout },
-            None => PlanningError::Stable { service, version, env },
-        });
+        if going_on(facts).is_some() {
+            return Err(PlanningError::OnItsWay { service, version, env, rollout });
+        }
+        if is_done(facts) {
+            return Err(PlanningError::Stable { service, version, env });
+        }
     }
-    // Where hosts are now: at the stable release, or, if that is where it goes, at what came after.
+    // Where hosts are now: at the stable release, or, if that is where it goes, at what came after;
+    // where a rollback is tried again, at what that one was to take away.
     let stable = facts.stable.as_ref().map(|(id, release)| target(*id, release));
-    let from = stable.filter(|stable| stable.release != *id).unwrap_or_else(|| newest.to.clone());
+    let from = [stable, Some(newest.to.clone()), newest.from.clone()];
+    let from = from.into_iter().flatten().find(|from| from.release != *id);
     let alive = facts.hosts.iter().filter(|candidate| candidate.alive).count();
     // One failure must not stop all others from going back; one dead host must not keep the rollback
     // from ever being complete, or the next deployment would take the bad version for the stable one.
@@ -215,7 +222,7 @@ pub(crate) fn back(
         on_failure: OnFailure::Pause,
         approvals: 0,
     };
-    assemble(intent, facts, (*id, release), Some(from), &shape)
+    assemble(intent, facts, (*id, release), from, &shape)
 }
 
 struct Shape<'a> {
@@ -238,6 +245,16 @@ fn going_on(facts: &Facts) -> Option<&(Digest, Rollout)> {
         RolloutPhase::Running | RolloutPhase::Paused | RolloutPhase::Pending
     );
     facts.head.as_ref().filter(|(id, _)| goes_on && report.id == *id)
+}
+
+/// Whether the newest rollout is complete; a rollback, only once it is on every host: its budget
+/// lets it be complete without those that failed.
+fn is_done(facts: &Facts) -> bool {
+    let (Some((id, newest)), Some(report)) = (&facts.head, &facts.report) else { return false };
+    let failed = report.hosts.iter().any(|host| host.state.is_some_and(State::is_failed));
+    report.id == *id
+        && report.phase == RolloutPhase::Complete
+        && !(failed && newest.direction == Direction::Rollback)
 }
 
 fn assemble(
@@ -429,7 +446,30 @@ mod tests {
         assert_eq!(rollout.from.unwrap().version, sample::version("1.2.0"));
         let rollout = back(&halted, "1.0.0").unwrap().rollout;
         assert_eq!(rollout.from.unwrap().version, sample::version("1.1.0"));
-        assert!(matches!(back(&halted, "1.2.0"), Err(PlanningError::Stable { .. })));
+        assert!(matches!(back(&complete(), "1.2.0"), Err(PlanningError::Stable { .. })));
+    }
+
+    #[test]
+    fn a_rollback_that_failed_is_tried_again() {
+        use RolloutPhase as P;
+        let (service, env) = ("web".parse().unwrap(), "production".parse().unwrap());
+        for phase in [P::Halted, P::Aborted, P::Expired, P::Complete] {
+            let mut facts = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, phase);
+            let stuck = sample::standing(0, 0, Some(State::RevertFailed));
+            facts.report.as_mut().unwrap().hosts = vec![stuck];
+            for stable in ["1.1.0", "1.2.0"] {
+                facts.stable = Some(sample::release(stable));
+                let to = version_before(&facts, &service, &env).unwrap();
+                assert_eq!(to.version, sample::version("1.1.0"), "{phase:?}");
+                let rollout = back(&facts, "1.1.0").unwrap().rollout;
+                rollout.check().unwrap();
+                assert_eq!(rollout.from.unwrap().version, sample::version("1.2.0"), "{phase:?}");
+            }
+        }
+        let running = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, P::Running);
+        assert!(matches!(back(&running, "1.1.0"), Err(PlanningError::OnItsWay { .. })));
+        let done = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, P::Complete);
+        assert!(matches!(back(&done, "1.1.0"), Err(PlanningError::Stable { .. })));
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub(crate) enum PublishError {
     #[error("cannot publish {}: the operator's directory {} is in it, and so are its keys",
         what.display(), home.display())]
     Keys { what: PathBuf, home: PathBuf },
+    #[error("cannot publish {}: there is no file in it", what.display())]
+    Empty { what: PathBuf },
     #[error("cannot extract {}", what.display())]
     Extract {
         what: PathBuf,
@@ -65,6 +67,9 @@ impl Advise for PublishError {
         match self {
             Self::Nothing => Some("name the directory: swell publish DIR --version V".to_owned()),
             Self::Keys { .. } => Some("publish a directory that holds the build alone".to_owned()),
+            Self::Empty { .. } => {
+                Some("look whether the build went to another directory".to_owned())
+            }
             Self::Temporary(_) => Some("point $TMPDIR to a place with more room".to_owned()),
             Self::Taken { .. } => Some("publish under a new version".to_owned()),
             _ => None,
@@ -114,6 +119,10 @@ pub(crate) fn prepare(home: &Home, args: PublishArgs) -> Result<Ready, Failure> 
         }
         false => return Err(PublishError::Neither { what }.into()),
     };
+    // A version is used once: it is not to go to a build that made nothing.
+    if !packed.manifest.entries.iter().any(|entry| matches!(entry.what, What::File { .. })) {
+        return Err(PublishError::Empty { what }.into());
+    }
     Ok(Ready { args, config, packed })
 }
 

@@ -5,7 +5,7 @@ use ed25519_dalek::SigningKey;
 use proto::dsse::Envelope;
 use proto::id::{Digest, Env, KeyId, Scope, Service, Version};
 use proto::key::PublicKey;
-use proto::report::RolloutReport;
+use proto::report::{RolloutPhase, RolloutReport};
 use proto::statement::{Action, COUNTER_MAX, Directive, Payload as _, Rollout};
 use proto::trust::{Standing, Verified};
 use proto::wire::{ControlReply, ControlRequest};
@@ -42,6 +42,8 @@ pub(crate) enum SignError {
     AllOpen { rollout: Digest },
     #[error("rollout {rollout} has {waves} wave(s), there is no wave {wave}")]
     NoSuchWave { rollout: Digest, wave: u32, waves: usize },
+    #[error("rollout {rollout} is complete: nothing to {action}")]
+    Complete { rollout: Digest, scope: Scope, action: &'static str },
     #[error("cannot approve rollout {rollout}: it is by this very key")]
     OwnRollout { rollout: Digest },
 }
@@ -71,6 +73,9 @@ impl Advise for SignError {
                 Some("somebody else with the role approve must do it".to_owned())
             }
             Self::NotInForce { rollout, .. } => Some(format!("swell explain {rollout}")),
+            Self::Complete { scope: Scope { service, env }, .. } => {
+                Some(format!("swell rollback {service} --env {env} --reason TEXT"))
+            }
             Self::NoRelease { .. } | Self::AllOpen { .. } | Self::NoSuchWave { .. } => None,
         }
     }
@@ -288,6 +293,7 @@ pub(crate) async fn direct(
 ) -> Result<Exit, Failure> {
     let mut knowledge = Knowledge::new(client, home.chain()?);
     let found = find(client, &mut knowledge, &args.rollout).await?;
+    refuse_complete(&found.report, &found.rollout, action)?;
     hand_in(client, knowledge, key, &found, (action, None, args.reason)).await
 }
 
@@ -300,8 +306,25 @@ pub(crate) async fn promote(
     let PromoteArgs { direct, wave } = args;
     let mut knowledge = Knowledge::new(client, home.chain()?);
     let found = find(client, &mut knowledge, &direct.rollout).await?;
+    refuse_complete(&found.report, &found.rollout, Action::Promote)?;
     let wave = wave_to_open(&found.report, wave)?;
     hand_in(client, knowledge, key, &found, (Action::Promote, Some(wave), direct.reason)).await
+}
+
+/// Hosts that have committed take no directive: who wanted them back would wait for ever.
+fn refuse_complete(
+    report: &RolloutReport,
+    rollout: &Rollout,
+    action: Action,
+) -> Result<(), SignError> {
+    let action = match action {
+        _ if report.phase != RolloutPhase::Complete => return Ok(()),
+        Action::Pause => "pause",
+        Action::Resume => "resume",
+        Action::Promote => "promote",
+        Action::Abort => "abort",
+    };
+    Err(SignError::Complete { rollout: report.id, scope: rollout.scope(), action })
 }
 
 /// The wave to open, 0 first; `asked`: as people count, 1 first.
@@ -387,7 +410,6 @@ fn sequence_after(highest: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use proto::receipt::State;
-    use proto::report::RolloutPhase;
 
     use super::*;
     use crate::render::sample::{rollout, standing};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use proto::id::Digest;
-use proto::report::RolloutReport;
-use proto::statement::OnFailure;
+use proto::report::{RolloutPhase, RolloutReport};
+use proto::statement::{Direction, OnFailure};
 use proto::wire::{RefusedKind, RolloutQuery};
 use tokio::time;
 
@@ -45,7 +45,7 @@ pub(crate) enum WatchError {
     #[error("gave up on rollout {rollout} after {after_s} s: it is held: {why}")]
     Held { rollout: Digest, after_s: u64, why: String },
     #[error("gave up on rollout {rollout} after {after_s} s: {why}")]
-    Late { rollout: Digest, after_s: u64, why: String },
+    Late { rollout: Digest, after_s: u64, why: String, kept: Vec<String> },
     #[error("rollout {rollout} ends without {}, not heard for {} s", hosts.join(", "), UNHEARD_MAX.as_secs())]
     Unheard { rollout: Digest, hosts: Vec<String> },
     #[error("nobody answers any more: tried the coordinator and {tried} host(s) for {} s", SILENCE_MAX.as_secs())]
@@ -72,13 +72,20 @@ impl Advise for WatchError {
                     "swell approve {rollout}, or swell resume {rollout}, or swell abort {rollout}"
                 )
             }
-            Self::Late { rollout, .. } | Self::Unheard { rollout, .. } => {
-                format!("swell explain {rollout}")
-            }
+            Self::Late { rollout, kept, .. } => look(rollout, kept),
+            Self::Unheard { rollout, .. } => look(rollout, &[]),
             Self::Silence { rollout, .. } => {
                 format!("the rollout goes on by itself; swell watch {rollout} --via HOST later")
             }
         })
+    }
+}
+
+/// `kept`: what hosts say that keeps them.
+fn look(rollout: &Digest, kept: &[String]) -> String {
+    match kept {
+        [] => format!("swell explain {rollout}"),
+        _ => format!("{}: mend that, and it goes on; swell explain {rollout}", kept.join("; ")),
     }
 }
 
@@ -168,7 +175,7 @@ fn given_up(report: &RolloutReport, outcome: Outcome, after: Duration) -> WatchE
     let (rollout, after_s, why) = (report.id, after.as_secs(), render::plain(&report.why));
     match outcome {
         Outcome::Held => WatchError::Held { rollout, after_s, why },
-        _ => WatchError::Late { rollout, after_s, why },
+        _ => WatchError::Late { rollout, after_s, why, kept: render::rollout::kept(report) },
     }
 }
 
@@ -357,7 +364,32 @@ impl Show {
         if !matches!(self.how, How::Json) {
             let elapsed = crate::span::show(self.begin.elapsed().as_secs());
             output::write(&format!("{} after {elapsed}\n", sentence(exit)));
+            if let Some(next) = next(report, exit) {
+                output::write(&format!("  next: {next}\n"));
+            }
         }
+    }
+}
+
+/// What to do about an end that nobody wanted.
+fn next(report: &RolloutReport, exit: Exit) -> Option<String> {
+    let RolloutReport { id, service, env, .. } = report;
+    match exit {
+        Exit::Unreachable => Some(look(id, &render::rollout::kept(report))),
+        Exit::RollbackFailed => {
+            let stuck = render::rollout::stuck(report);
+            let hosts = if stuck.is_empty() { "the host".to_owned() } else { stuck.join(", ") };
+            let then = match (report.phase, report.direction) {
+                (RolloutPhase::Complete, Direction::Forward) => "deploy the next version",
+                _ => &format!("swell rollback {service} --env {env} --reason TEXT"),
+            };
+            Some(format!(
+                "swell explain {id}; on {hosts}: read STATE_DIR/services/logs/{service}.log (of \
+                 /var/lib/groundswell), mend by hand what keeps stop or start from working, then \
+                 {then}"
+            ))
+        }
+        _ => None,
     }
 }
 

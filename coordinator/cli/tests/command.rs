@@ -47,6 +47,8 @@ fn usage_errors_end_with_2_and_touch_nothing() {
         &["token", "create", "--label", "env"],
         &["publish", "."],
         &["publish", ".", "--version", "a b"],
+        &["publish", ".", "--version", "1", "--commit", ""],
+        &["publish", ".", "--version", "1", "--branch", " "],
         &["deploy", "web", "1.0.0"],
         &["deploy", "web", "1.0.0", "--env", "production", "--timeout", "1h"],
         &["rollback", "web", "--env", "production"],
@@ -87,11 +89,14 @@ fn init_says_what_to_do_next_and_keeps_root_key_offline() {
         "KEEP IT OFFLINE",
         "swell-coordinator run --config",
         "swell token create --uses 10 --ttl 1h --label env=lab",
-        "swell-agent join TOKEN",
+        "advertise = \"ITS-OWN-IP:7070\"",
+        "swell-agent join TOKEN --config /etc/groundswell/agent.toml\n  swell-agent run --config",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("gsw-secret"), "{text}");
+    let output = swell(temp.path(), &["init", "--fleet", "shop"]);
+    assert!(stdout(&output).contains("--label env=production"), "{}", stderr(&output));
     let again = swell(temp.path(), &arguments);
     assert_eq!(again.status.code(), Some(1));
     let fleet = fs::read_to_string(dir.join("operator.toml")).unwrap();
@@ -189,7 +194,43 @@ fn publish_finds_mistakes_before_it_asks_anybody() {
     assert!(stderr(&output).contains("and so are its keys"), "{}", stderr(&output));
     let output = publish("swell.toml");
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    fs::create_dir_all(temp.path().join("empty/bin")).unwrap();
+    let output = publish("empty");
+    assert_eq!(output.status.code(), Some(1));
+    let expected = "cannot publish empty: there is no file in it\n  next: ";
+    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    let output = swell(temp.path(), &["publish", "build", "--version", "1", "--commit", ""]);
+    let expected = "'--commit <SHA>': empty: leave it out, or give the commit's id";
+    assert!(stderr(&output).contains(expected), "{}", stderr(&output));
     // Nothing is wrong with it, and nobody is there.
     let output = publish("build");
     assert_eq!(output.status.code(), Some(5), "{}", stderr(&output));
+}
+
+#[test]
+fn what_only_the_coordinator_does_does_not_point_to_hosts() {
+    let temp = fleet();
+    let (build, toml) = (temp.path().join("build"), temp.path().join("swell.toml"));
+    fs::create_dir(&build).unwrap();
+    fs::write(build.join("app"), "x").unwrap();
+    fs::write(toml, "service = 'web'\n[run]\nstart = 'a'\nstop = 'b'\n").unwrap();
+    let start = "next: start the coordinator again; the fleet goes on without it";
+    let here = "next: only the coordinator does this: leave out --via";
+    let cases: [(&[&str], &str); 4] = [
+        (&["publish", "build", "--version", "1"], start),
+        (&["publish", "build", "--version", "1", "--via", "127.0.0.1:9"], here),
+        (&["token", "list"], start),
+        (&["token", "create", "--via", "127.0.0.1:9"], here),
+    ];
+    // Each waits 10 s for an answer.
+    std::thread::scope(|scope| {
+        for (command, next) in cases {
+            let dir = temp.path();
+            scope.spawn(move || {
+                let output = swell(dir, command);
+                assert_eq!(output.status.code(), Some(5), "{command:?}");
+                assert!(stderr(&output).contains(next), "{command:?}: {}", stderr(&output));
+            });
+        }
+    });
 }

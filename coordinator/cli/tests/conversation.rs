@@ -322,6 +322,24 @@ fn a_directive_has_the_sequence_after_the_highest_known() {
 }
 
 #[test]
+fn a_complete_rollout_takes_no_directive() {
+    let fleet = Fleet::new();
+    let look = report(&fleet, RolloutPhase::Complete, [Some(State::Committed); 2]);
+    let facts = first_facts(&fleet);
+    let member = fleet.coordinator(about_rollout(&fleet, facts, move || look.clone()));
+    for action in ["pause", "resume", "promote", "abort"] {
+        let output = fleet.swell(&[action, "web/production"]);
+        assert_eq!(output.status.code(), Some(1), "{action}: {}", text(&output));
+        let refused = format!(
+            "is complete: nothing to {action}\n  next: swell rollback web --env production --reason \
+             TEXT"
+        );
+        assert!(text(&output).contains(&refused), "{action}: {}", text(&output));
+        assert!(member.submitted().is_empty(), "{action}");
+    }
+}
+
+#[test]
 fn nobody_approves_a_rollout_of_his_own() {
     let fleet = Fleet::new();
     let look = report(&fleet, RolloutPhase::Pending, [None, None]);
@@ -381,7 +399,27 @@ fn watch_ends_with_the_code_of_what_happened() {
         assert_eq!(output.status.code(), Some(code), "{name}: {}", text(&output));
         assert!(text(&output).contains(said), "{name}: {}", text(&output));
         drop(member);
+        if code == 6 {
+            let next = "on n1: read STATE_DIR/services/logs/web.log";
+            assert!(text(&output).contains(next), "{}", text(&output));
+            let next = "then swell rollback web --env production --reason TEXT";
+            assert!(text(&output).contains(next), "{}", text(&output));
+        }
     }
+}
+
+#[test]
+fn watch_names_the_host_that_says_what_keeps_it() {
+    let fleet = Fleet::new();
+    let mut full = report(&fleet, RolloutPhase::Running, [Some(State::Fetching), None]);
+    full.hosts[0].note = "no space left on device".to_owned();
+    let look = play(vec![report(&fleet, RolloutPhase::Running, [None, None]), full]);
+    let _member = fleet.coordinator(about_rollout(&fleet, first_facts(&fleet), look));
+    let output = fleet.swell(&["watch", "--timeout", "1s"]);
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output));
+    assert!(text(&output).contains("  n1: fetching: no space left on device\n"));
+    let next = "next: n1 is fetching: no space left on device: mend that, and it goes on; swell ex";
+    assert!(text(&output).contains(next), "{}", text(&output));
 }
 
 fn fleet_report(fleet: &Fleet, host: &Member) -> FleetReport {

@@ -134,7 +134,8 @@ pub(crate) fn picture(report: &RolloutReport) -> String {
         text.push_str(&format!("  wave {}  {}  {}\n", index + 1, bar(wave), numbers(wave)));
     }
     text.push_str(&format!("  {}", plain(&report.why)));
-    for host in report.hosts.iter().filter(|host| is_bad(host)).take(5) {
+    let told = |host: &&StandingReport| is_bad(host) || is_kept(report, host);
+    for host in report.hosts.iter().filter(told).take(5) {
         text.push_str(&format!("\n  {}: {}", host.name, standing(host)));
     }
     text
@@ -179,6 +180,25 @@ fn is_bad(host: &StandingReport) -> bool {
     host.state.is_some_and(State::is_failed) && host.cause != Some(Cause::Fleet)
 }
 
+/// Whether it has its turn and says what keeps it from taking it: a full disk, for instance.
+fn is_kept(report: &RolloutReport, host: &StandingReport) -> bool {
+    let open = report.waves.get(host.wave as usize).is_some_and(|wave| wave.open);
+    let waits = matches!(host.state, Some(State::Pending | State::Fetching | State::Staged));
+    open && waits && !host.note.is_empty()
+}
+
+/// The hosts that say what keeps them, each with that.
+pub(crate) fn kept(report: &RolloutReport) -> Vec<String> {
+    let kept = report.hosts.iter().filter(|host| is_kept(report, host)).take(5);
+    kept.map(|host| format!("{} is {}", host.name, standing(host))).collect()
+}
+
+/// The hosts that could not go back.
+pub(crate) fn stuck(report: &RolloutReport) -> Vec<String> {
+    let stuck = report.hosts.iter().filter(|host| host.state == Some(State::RevertFailed));
+    stuck.take(5).map(|host| host.name.to_string()).collect()
+}
+
 /// `reverted (release): healthz answered 500 three times`.
 fn standing(host: &StandingReport) -> String {
     let mut text = state(host.state).to_owned();
@@ -206,6 +226,10 @@ pub(crate) fn changes(before: Option<&RolloutReport>, after: &RolloutReport) -> 
             let (wave, of) = (index + 1, after.waves.len());
             let hosts = span::count(new.hosts as usize, "host");
             lines.push(format!("wave {wave} of {of} is open: {hosts}"));
+            // What was said when nobody waited for it is said again.
+            let own = after.hosts.iter().filter(|host| host.wave as usize == index);
+            let kept = own.filter(|host| is_kept(after, host));
+            lines.extend(kept.map(|host| format!("{}: {}", host.name, standing(host))));
         }
     }
     let old: BTreeMap<_, _> = before.hosts.iter().map(|host| (&host.host, host)).collect();
@@ -327,6 +351,23 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
         let mut closed = before.clone();
         closed.waves[1].open = false;
         assert_eq!(changes(Some(&closed), &before), ["wave 2 of 2 is open: 3 hosts"]);
+    }
+
+    #[test]
+    fn a_host_that_says_what_keeps_it_is_named_when_its_turn_comes() {
+        let mut before = four();
+        before.hosts[3].state = Some(State::Fetching);
+        before.waves[1].open = false;
+        let mut after = before.clone();
+        after.hosts[3].note = "no space left on device".to_owned();
+        let line = "n4: fetching: no space left on device";
+        assert_eq!(changes(Some(&before), &after), [line]);
+        assert_eq!(kept(&after), Vec::<String>::new());
+        let before = after.clone();
+        after.waves[1].open = true;
+        assert_eq!(changes(Some(&before), &after), ["wave 2 of 2 is open: 3 hosts", line]);
+        assert_eq!(kept(&after), ["n4 is fetching: no space left on device"]);
+        assert!(picture(&after).ends_with(line), "{}", picture(&after));
     }
 
     #[test]
