@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,25 @@ use proto::report::RolloutPhase;
 
 const AGENTS: usize = 6;
 
-fn main() -> Result<()> {
+/// As a shell tells of a command that Ctrl-C ended.
+const EXIT_INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        // The fleet was stopped, and its directory removed, on the way here.
+        Err(_) if INTERRUPTED.load(Ordering::Relaxed) => {
+            println!("interrupted; everything is stopped and removed");
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Err(error) => {
+            println!("\nThe demo failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let mut ci = false;
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
@@ -28,11 +47,8 @@ fn main() -> Result<()> {
     let binaries = binaries()?;
     let directory = tempfile::Builder::new().prefix("groundswell-demo-").tempdir()?;
     let outcome = demo(&binaries, directory.path(), ci);
-    if let Err(error) = &outcome {
-        println!("\nThe demo failed: {error:#}");
-        if ci {
-            print_logs(directory.path());
-        }
+    if outcome.is_err() && ci && !INTERRUPTED.load(Ordering::Relaxed) {
+        print_logs(directory.path());
     }
     outcome
 }
@@ -55,7 +71,6 @@ fn catch_interrupts() -> Result<()> {
             }
             let [a, b, c] = &mut all[..] else { return };
             tokio::select! { _ = a.recv() => {}, _ = b.recv() => {}, _ = c.recv() => {} }
-            eprintln!("\nstopping ...");
             INTERRUPTED.store(true, Ordering::Relaxed);
         });
     });
