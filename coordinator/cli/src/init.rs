@@ -317,7 +317,7 @@ fn coordinator_toml(address: SocketAddr) -> String {
 fn next_steps(dir: &Path, operator: &Operator, envs: &[Env]) -> String {
     let (shown, fleet, address) = (dir.display(), &operator.fleet, operator.coordinator);
     let env = envs.iter().find(|env| env.as_str() == "production").unwrap_or(&envs[0]);
-    let port = address.port();
+    let (port, any) = (address.port(), if address.is_ipv6() { "[::]" } else { "0.0.0.0" });
     let ip = address.ip();
     format!(
         "Fleet {fleet} is made, in {shown}:\n\
@@ -334,7 +334,7 @@ fn next_steps(dir: &Path, operator: &Operator, envs: &[Env]) -> String {
          \x20 ssh root@{ip} swell-coordinator run --config /etc/groundswell/coordinator.toml\n\
          \x20 rm {shown}/{BUNDLE}/*.key\n\
          \x20 # 2. let servers in: a token, then on each of them, with an agent.toml that says at least\n\
-         \x20 #    bind = \"0.0.0.0:{port}\" and advertise = \"ITS-OWN-IP:{port}\"\n\
+         \x20 #    bind = \"{any}:{port}\" and advertise = \"ITS-OWN-IP:{port}\"\n\
          \x20 swell token create --uses 10 --ttl 1h --label env={env}\n\
          \x20 swell-agent join TOKEN --config /etc/groundswell/agent.toml\n\
          \x20 swell-agent run --config /etc/groundswell/agent.toml\n\
