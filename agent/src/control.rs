@@ -87,6 +87,9 @@ fn answer(ledger: &Ledger, view: &View, request: ControlRequest) -> ControlReply
             "ask the coordinator, without --via",
         );
     };
+    if let Some(refused) = member::refuse_late(ledger, &envelope) {
+        return ControlReply::Refused(refused);
+    }
     match ledger.admit(&envelope) {
         Ok(admitted) => {
             let (effective, note) = match (admitted.standing, admitted.superseded_by) {

@@ -183,7 +183,10 @@ impl Control {
     async fn submit(&self, asker: Asker, bytes: Vec<u8>) -> Result<ControlReply, Refused> {
         let desk = self.desk.clone();
         let (bytes, event) = blocking("judge a statement", move || {
-            desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event))
+            match member::refuse_late(&desk.member.ledger, &bytes) {
+                Some(refused) => Err(refused),
+                None => desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event)),
+            }
         })
         .await??;
         // The record first: nothing that has an effect here lacks its entry.

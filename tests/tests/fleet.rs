@@ -201,6 +201,23 @@ fn a_host_that_joins_later_catches_up() {
 }
 
 #[test]
+fn a_host_that_joins_under_a_halted_rollout_serves_what_the_others_serve() {
+    let (_directory, mut cluster) = fleet(2);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    let late = cluster.try_swell(&["abort", "web/production", "--reason", "slip"]).unwrap();
+    assert_eq!(late.status.code(), Some(1), "a complete rollout is not aborted: {late:?}");
+    cluster.publish("2.0.0", Behaviour::Broken).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    cluster
+        .wait_for_rollout("the fleet halts", |one| {
+            one.epoch == 2 && one.phase == RolloutPhase::Halted
+        })
+        .unwrap();
+    cluster.add_agents(1).unwrap();
+    all_serve(&cluster, "1.0.0");
+}
+
+#[test]
 fn a_host_that_never_meets_the_coordinator_takes_part() {
     let (_directory, mut cluster) = fleet(3);
     deploy_and_complete(&cluster, "1.0.0", 1);

@@ -9,7 +9,7 @@ use net::Member;
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, SignedReceipt};
 use proto::record::{SLOTS, receipt_key};
-use proto::statement::Rollout;
+use proto::statement::{Action, Rollout};
 use proto::trust::Chain;
 use proto::{Digest, HostId, Scope};
 use rollout::Now;
@@ -106,6 +106,8 @@ impl Running {
         // or abort is what it must hear of (R5).
         let met = self.host.rollout().filter(|_| self.host.epoch() == head.epoch);
         let id = met.filter(|id| chain.rollout(id).is_some()).unwrap_or(head.rollout);
+        let standing = self.standing_intent(chain, id);
+        let id = standing.unwrap_or(id);
         let Some(rollout) = chain.rollout(&id) else { return };
         // What stops it comes first: after a restart the rollout itself may start something.
         self.read_orders(chain).await;
@@ -119,7 +121,33 @@ impl Running {
             // What earlier rollouts left, also those that never got to a commit here.
             self.steps.collect();
         }
+        if standing.is_some() {
+            // Its certificate is not gossiped any more; whoever signed the rollout after it has
+            // signed that this is where the fleet comes from.
+            self.take(Input::Certificate { rollout: id, claim: Claim::Complete }).await;
+        }
         self.read_orders(chain).await;
+    }
+
+    /// The rollout to follow instead of `newest`, if any. A host that is not in its cohort waits for
+    /// the end of it, and meanwhile serves what the others came from (R7): the rollout that brought
+    /// its `from`. So a host that joins under an open or a halted rollout serves, too.
+    fn standing_intent(&self, chain: &Chain, newest: Digest) -> Option<Digest> {
+        let rollout = chain.rollout(&newest)?;
+        let ours = rollout.rank_of(self.host.me()).is_some();
+        let halted = self.context.ledger.certificate(&newest, Claim::Halt).is_some();
+        let directive = chain.directive(&newest).map(|(_, directive)| directive.action);
+        let stopped = halted || directive == Some(Action::Abort);
+        let complete = self.context.ledger.certificate(&newest, Claim::Complete).is_some();
+        if ours || complete && !stopped {
+            return None;
+        }
+        let from = rollout.from.as_ref()?.release;
+        let history = chain.history(&self.scope);
+        let brought = |(id, one): &&(Digest, &Rollout)| *id != newest && one.to.release == from;
+        let (id, standing) = history.iter().find(brought)?;
+        // Epochs never go back: one that was followed already stays.
+        (standing.epoch >= self.host.epoch()).then_some(*id)
     }
 
     /// Takes in what is known about the newest rollout, and about the one that brought what runs:

@@ -114,8 +114,12 @@ impl Steps {
             let input = match bring(&context, activator, release).await {
                 Ok(()) => Input::Fetched { release },
                 Err(error) => {
-                    let note = format!("{error:#}");
-                    warn!(%service, %release, %note, "a release is not on disk");
+                    warn!(
+                        %service, %release, error = format!("{error:#}"),
+                        "a release is not on disk"
+                    );
+                    // A note is short, and what is wrong in the end says more than where.
+                    let note = format!("{}: {error}", error.root_cause());
                     Input::FetchFailed { release, note }
                 }
             };

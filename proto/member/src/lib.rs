@@ -6,12 +6,15 @@
 //! | module | what |
 //! |---|---|
 //! | [`membership`] | port, gossip, ledger and swarm, wired and kept in step |
+//! | [`late`] | directives that come too late |
 //! | [`view`] | what a member sees of the fleet, for people |
 //! | [`clock`] | the machine's two clocks |
 
 pub mod clock;
+pub mod late;
 pub mod membership;
 pub mod view;
 
+pub use late::refuse_late;
 pub use membership::{JoinFleetError, Membership, Seat};
 pub use view::View;
