@@ -147,9 +147,7 @@ impl Outlook<'_> {
         let with_envelope =
             |host: &Host| Some(((self.host_statement)(&host.id)?, self.is_alive(&host.id)));
         let past = |(id, rollout): &&(Digest, &Rollout)| {
-            complete(id)
-                || stopped(id)
-                || head.is_some_and(|head| head.epoch > rollout.epoch)
+            complete(id) || stopped(id) || head.is_some_and(|head| head.epoch > rollout.epoch)
         };
         let directive = head.and_then(|head| self.chain.directive(&head.rollout));
         ScopeFacts {
