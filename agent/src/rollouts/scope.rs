@@ -133,18 +133,22 @@ impl Running {
     /// the end of it, and meanwhile serves what the others came from (R7): the rollout that brought
     /// its `from`. So a host that joins under an open or a halted rollout serves, too.
     fn standing_intent(&self, chain: &Chain, newest: Digest) -> Option<Digest> {
+        let ledger = &self.context.ledger;
+        let proven = |id: &Digest, claim| ledger.certificate(id, claim).is_some();
+        let aborted =
+            |id: &Digest| chain.directive(id).is_some_and(|(_, one)| one.action == Action::Abort);
+        let stopped = |id: &Digest| proven(id, Claim::Halt) || aborted(id);
         let rollout = chain.rollout(&newest)?;
         let ours = rollout.rank_of(self.host.me()).is_some();
-        let halted = self.context.ledger.certificate(&newest, Claim::Halt).is_some();
-        let directive = chain.directive(&newest).map(|(_, directive)| directive.action);
-        let stopped = halted || directive == Some(Action::Abort);
-        let complete = self.context.ledger.certificate(&newest, Claim::Complete).is_some();
-        if ours || complete && !stopped {
+        if ours || proven(&newest, Claim::Complete) && !stopped(&newest) {
             return None;
         }
         let from = rollout.from.as_ref()?.release;
         let history = chain.history(&self.scope);
-        let brought = |(id, one): &&(Digest, &Rollout)| *id != newest && one.to.release == from;
+        // One that was stopped brought nothing that stayed, though it may name the same release.
+        let brought = |(id, one): &&(Digest, &Rollout)| {
+            *id != newest && one.to.release == from && !stopped(id)
+        };
         let (id, standing) = history.iter().find(brought)?;
         // Epochs never go back: one that was followed already stays.
         (standing.epoch >= self.host.epoch()).then_some(*id)
