@@ -4,13 +4,13 @@
 //! signature of its own and can only add what its receipts say. Content-addressed, persisted and
 //! re-served, so a halt outlives the hosts that raised it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, HostId};
 use crate::receipt::{Cause, Receipt, SignedReceipt, State};
-use crate::statement::{COHORT_MAX, Rollout, Wave};
+use crate::statement::{COHORT_MAX, Rollout};
 
 /// Longest certificate read, in bytes: a receipt of each host of the largest cohort.
 pub const CERTIFICATE_BYTES_MAX: usize = COHORT_MAX * 560;
@@ -21,6 +21,9 @@ pub const CERTIFICATE_BYTES_MAX: usize = COHORT_MAX * 560;
 pub enum Claim {
     /// More hosts failed than some wave's budget allows: nobody goes on.
     Halt,
+    /// Every host of the waves up to this one, 0 first, but its `unreachable_max` ended, within the
+    /// budget for failures.
+    Wave(u32),
     /// Every host of the cohort but `unreachable_max` ended, within the budget for failures:
     /// `to` is the scope's stable release.
     Complete,
@@ -34,6 +37,10 @@ pub struct Certificate {
     pub rollout: Digest,
     pub claim: Claim,
     pub receipts: Vec<SignedReceipt>,
+    /// Ids of the statements that excuse hosts whose receipts are missing: skips, revocations. A
+    /// verifier must hold them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excuses: Vec<Digest>,
 }
 
 /// Why a certificate proves nothing.
@@ -45,6 +52,9 @@ pub enum CertificateError {
     Malformed(String),
     #[error("it is about rollout {0}")]
     OtherRollout(Digest),
+    /// Not a refusal for good: take that statement in first.
+    #[error("it needs statement {0}, which excuses a host")]
+    NeedsExcuse(Digest),
     #[error("a receipt is not of a host of the cohort, or stands twice")]
     Foreign,
     #[error("its receipts do not prove {0:?}")]
@@ -71,15 +81,23 @@ impl Certificate {
     }
 
     /// Its receipts, each verified under the key of the cohort, if they prove the claim about the
-    /// rollout with this id.
+    /// rollout with this id. `excuses`: the statements known here that excuse hosts of that rollout
+    /// ([`crate::trust::Chain::excuses`]).
     ///
     /// # Errors
     ///
-    /// [`CertificateError`]: another rollout, a receipt that is not the cohort's, not enough.
-    pub fn verify(&self, id: Digest, rollout: &Rollout) -> Result<Vec<Receipt>, CertificateError> {
+    /// [`CertificateError`]: another rollout, a receipt that is not the cohort's, an excuse that is not
+    /// known here, not enough.
+    pub fn verify(
+        &self,
+        id: Digest,
+        rollout: &Rollout,
+        excuses: &BTreeMap<Digest, HostId>,
+    ) -> Result<Vec<Receipt>, CertificateError> {
         if self.rollout != id {
             return Err(CertificateError::OtherRollout(self.rollout));
         }
+        let excused = self.excused(rollout, excuses)?;
         let keys: BTreeMap<_, _> =
             rollout.cohort.iter().map(|host| (&host.id, &host.key)).collect();
         let mut receipts: BTreeMap<HostId, Receipt> = BTreeMap::new();
@@ -94,10 +112,22 @@ impl Certificate {
                 return Err(CertificateError::Foreign);
             }
         }
-        match proves(self.claim, rollout, &receipts) {
+        match proves(self.claim, rollout, &receipts, &excused) {
             true => Ok(receipts.into_values().collect()),
             false => Err(CertificateError::NotProven(self.claim)),
         }
+    }
+
+    fn excused(
+        &self,
+        rollout: &Rollout,
+        excuses: &BTreeMap<Digest, HostId>,
+    ) -> Result<BTreeSet<HostId>, CertificateError> {
+        if self.excuses.len() > rollout.cohort.len() {
+            return Err(CertificateError::Foreign);
+        }
+        let host = |id: &Digest| excuses.get(id).cloned().ok_or(CertificateError::NeedsExcuse(*id));
+        self.excuses.iter().map(host).collect()
     }
 }
 
@@ -117,15 +147,24 @@ pub struct Halted {
     pub hosts_here: usize,
 }
 
-/// Whether `receipts`, each host's latest, prove `claim` about `rollout`.
+/// Whether `receipts`, each host's latest, prove `claim` about `rollout`, where nobody waits for the
+/// hosts in `excused`.
 ///
 /// Receipts of hosts outside the cohort are ignored. Halt needs only failures to be present, so
 /// receipts that are missing can delay it and never turn it around.
-pub fn proves(claim: Claim, rollout: &Rollout, receipts: &BTreeMap<HostId, Receipt>) -> bool {
+pub fn proves(
+    claim: Claim,
+    rollout: &Rollout,
+    receipts: &BTreeMap<HostId, Receipt>,
+    excused: &BTreeSet<HostId>,
+) -> bool {
     let seen = by_rank(rollout, receipts);
+    let excused =
+        |rank: usize| rollout.cohort.get(rank).is_some_and(|host| excused.contains(&host.id));
     match claim {
         Claim::Halt => halted(rollout, &seen).is_some(),
-        Claim::Complete => is_complete(rollout, &seen),
+        Claim::Wave(wave) => is_done(rollout, wave as usize, &seen, &excused),
+        Claim::Complete => is_done(rollout, rollout.waves.len() - 1, &seen, &excused),
     }
 }
 
@@ -175,17 +214,24 @@ pub fn has_ended(standing: Standing) -> bool {
     standing.0 == State::Committed || is_failure(standing)
 }
 
-/// Whether every host but the last wave's `unreachable_max` has ended, no budget being used up.
-pub fn is_complete(rollout: &Rollout, seen: &dyn Fn(usize) -> Option<Standing>) -> bool {
+/// Whether every host of the waves up to `wave`, 0 first, but its `unreachable_max` has ended or is
+/// excused, no budget being used up. Of the last wave: whether the rollout is complete.
+pub fn is_done(
+    rollout: &Rollout,
+    wave: usize,
+    seen: &dyn Fn(usize) -> Option<Standing>,
+    excused: &dyn Fn(usize) -> bool,
+) -> bool {
+    let Some(budget) = rollout.waves.get(wave) else { return false };
     if halted(rollout, seen).is_some() {
         return false;
     }
-    let hosts = rollout.cohort.len();
-    let ended = (0..hosts).filter(|rank| seen(*rank).is_some_and(has_ended)).count();
-    let unheard_max = rollout.waves.last().map_or(0, |wave: &Wave| wave.unreachable_max as usize);
+    let ranks = 0..rollout.ranks_in(wave).end;
+    let waits = |rank: &usize| !seen(*rank).is_some_and(has_ended) && !excused(*rank);
+    let open = ranks.clone().filter(waits).count();
     // At least one host must serve it, whatever the budgets say.
     let serves = |rank| seen(rank).is_some_and(|(state, _)| state == State::Committed);
-    hosts - ended <= unheard_max && (0..hosts).any(serves)
+    open <= budget.unreachable_max as usize && { ranks }.any(serves)
 }
 
 fn by_rank<'a>(

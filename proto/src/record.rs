@@ -1,12 +1,14 @@
 //! What is gossiped: small JSON values, one per key, of which each host writes only its own (R11).
 //!
 //! Gossip says what exists; content is fetched by digest. Keys are reused and never deleted:
-//! `h`, `root`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `a/0..8` (an artifact each).
+//! `h`, `root`, `x`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `a/0..8` (an artifact each).
 //! The network layer signs each value and refuses values over [`VALUE_BYTES_MAX`].
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::Claim;
 use crate::id::{Digest, Name, Scope};
+use crate::statement::UnixTime;
 
 /// Longest value, in bytes, before the network layer adds its signature.
 pub const VALUE_BYTES_MAX: usize = 420;
@@ -17,6 +19,10 @@ pub const SLOTS: usize = 8;
 pub const HOST: &str = "h";
 /// Key of the [`RootRecord`].
 pub const ROOT: &str = "root";
+/// Key of the [`ShelfRecord`].
+pub const SHELF: &str = "x";
+/// How often a member says its [`HostRecord`] anew, in milliseconds: its clock is read off it.
+pub const HOST_EVERY_MS: u64 = 30_000;
 
 /// Key of the [`ScopeRecord`] in this slot.
 pub fn scope_key(slot: usize) -> String {
@@ -40,6 +46,11 @@ pub struct HostRecord {
     pub coordinator: bool,
     /// Version of its daemon.
     pub version: Name,
+    /// Its wall clock when it said so, [`HOST_EVERY_MS`] ago at most while it is there.
+    pub at: UnixTime,
+    /// What it holds for the newest of every scope ([`crate::trust::Chain::heads_digest`]): equal for
+    /// members that know of the same rollouts, so that a host sees whether it has missed something (R7).
+    pub heads: Digest,
 }
 
 /// The newest root a member holds.
@@ -66,6 +77,53 @@ pub struct ScopeRecord {
     /// Its completion certificate, if it is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub complete: Option<Digest>,
+}
+
+/// What a member holds beside the heads of its scopes: the digest of a [`Shelf`], by which it can be
+/// asked for. Equal for members that hold the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShelfRecord {
+    pub shelf: Digest,
+    /// Its items.
+    pub items: u32,
+}
+
+/// Statements and certificates that no [`ScopeRecord`] names: skips, freezes, revocations,
+/// certificates of waves and of rollouts that were replaced. Fetched by its digest, then each item by
+/// its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shelf {
+    /// Ids of statements, rising.
+    pub statements: Vec<Digest>,
+    /// Rollout, claim, and id of the certificate; rising.
+    pub certificates: Vec<(Digest, Claim, Digest)>,
+}
+
+/// Items of one shelf.
+pub const SHELF_ITEMS_MAX: usize = 8_192;
+/// Longest shelf, in bytes of its JSON.
+pub const SHELF_BYTES_MAX: usize = SHELF_ITEMS_MAX * 160;
+
+impl Shelf {
+    /// How many items there are.
+    pub fn items(&self) -> usize {
+        self.statements.len() + self.certificates.len()
+    }
+
+    /// The bytes whose digest names it.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("shelves serialize")
+    }
+
+    /// Reads one; none for anything else, or with more than [`SHELF_ITEMS_MAX`] items.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > SHELF_BYTES_MAX {
+            return None;
+        }
+        let shelf: Self = serde_json::from_slice(bytes).ok()?;
+        (shelf.items() <= SHELF_ITEMS_MAX).then_some(shelf)
+    }
 }
 
 /// How much of an artifact a member holds; who holds any of it can be asked for it.

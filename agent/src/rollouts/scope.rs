@@ -257,11 +257,12 @@ impl Running {
     }
 
     async fn certify(&mut self, rollout: Digest, claim: Claim) {
+        let excuses = self.context.ledger.chain().excuses(&rollout);
         let certificate = self
             .receipts
             .as_ref()
             .filter(|receipts| receipts.id() == rollout)
-            .and_then(|receipts| receipts.certificate(claim));
+            .and_then(|receipts| receipts.certificate(claim, &excuses));
         let Some(certificate) = certificate else {
             // The core counts what it saw before it was restarted, too.
             warn!(%rollout, ?claim, "not enough receipts are held for the certificate");

@@ -278,7 +278,7 @@ fn assemble(
         .collect();
     let left_out = planned.left_out.iter().filter_map(|id| names.get(id).cloned()).collect();
     let previous = facts.head.as_ref();
-    let rollout = Rollout {
+    let mut rollout = Rollout {
         fleet: intent.root.fleet.clone(),
         service: release.service.clone(),
         env: intent.env.clone(),
@@ -291,6 +291,9 @@ fn assemble(
         cohort: planned.cohort,
         waves: planned.waves,
         max_unavailable: planned.max_unavailable,
+        in_flight_max: None,
+        windows: Vec::new(),
+        retry: false,
         on_failure: shape.on_failure,
         approvals: shape.approvals,
         created: intent.now,
@@ -299,6 +302,7 @@ fn assemble(
         reason: intent.reason.clone(),
         critical: Vec::new(),
     };
+    rollout.critical = rollout.careful_fields();
     Ok(Planned {
         names: names.into_iter().filter(|(id, _)| rollout.rank_of(id).is_some()).collect(),
         rollout,

@@ -319,6 +319,7 @@ fn refuse_complete(
 ) -> Result<(), SignError> {
     let action = match action {
         _ if report.phase != RolloutPhase::Complete => return Ok(()),
+        Action::Skip => "skip",
         Action::Pause => "pause",
         Action::Resume => "resume",
         Action::Promote => "promote",
@@ -388,6 +389,7 @@ async fn hand_in(
         sequence: sequence_after(facts.directive_sequence),
         action,
         wave,
+        host: None,
         author: KeyId::of(&PublicKey::of(key)),
         created: home::now(),
         reason,

@@ -204,6 +204,9 @@ fn first_rollout(fleet: &Fleet) -> Rollout {
             .map(|hosts| Wave { hosts, wait_s: 60, failed_max: 0, unreachable_max: 0 })
             .into(),
         max_unavailable: 1,
+        in_flight_max: None,
+        windows: Vec::new(),
+        retry: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,
         created: now(),

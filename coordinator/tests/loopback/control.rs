@@ -173,6 +173,7 @@ async fn what_is_submitted_is_judged_recorded_and_told() {
         sequence: 1,
         action: Action::Pause,
         wave: None,
+        host: None,
         author: KeyId::of(&public(ADA)),
         created: now(),
         reason: "to look at it".to_owned(),

@@ -21,6 +21,7 @@ pub fn refuse_late(ledger: &Ledger, envelope: &[u8]) -> Option<Refused> {
     let id = directive.rollout;
     ledger.certificate(&id, Claim::Complete)?;
     let what = match directive.action {
+        Action::Skip => "skip",
         Action::Pause => "pause",
         Action::Resume => "resume",
         Action::Promote => "promote",

@@ -91,7 +91,12 @@ impl Membership {
             envelope: Arc::new(move |host: &HostId| sending.host_envelope(host)),
         };
         let gossip = Gossip::spawn(endpoint.clone(), config, stop);
-        let word = HostRecord { coordinator: seat.coordinator, version: seat.version };
+        let word = HostRecord {
+            coordinator: seat.coordinator,
+            version: seat.version,
+            at: clock::unix(),
+            heads: chain.heads_digest(),
+        };
         if let Err(error) = gossip.set(record::HOST, &record::to_text(&word)) {
             error!(%error, "this member does not say what it is");
         }

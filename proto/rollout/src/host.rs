@@ -43,12 +43,13 @@ mod moves;
 mod take;
 mod view;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::certificate::Claim;
 use proto::receipt::{Cause, Receipt, State};
 use proto::statement::{Directive, Rollout};
-use proto::{Digest, HostId, Scope};
+use proto::{Digest, HostId, Scope, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::Now;
@@ -81,6 +82,20 @@ pub enum Input {
         rollout: Digest,
         claim: Claim,
     },
+    /// Nobody waits for these hosts in this rollout: they were skipped or removed
+    /// ([`proto::trust::Chain::excuses`]). Grows only.
+    Excused {
+        rollout: Digest,
+        hosts: BTreeSet<HostId>,
+    },
+    /// Until when nothing new may start here, by the freezes in force; none: no freeze.
+    Frozen {
+        until: Option<UnixTime>,
+    },
+    /// This host was removed from the environment: it starts nothing any more.
+    Removed,
+    /// What the other members' records say of this host's knowledge and clock.
+    Peers(Peers),
     /// A receipt that was verified under the cohort's key ([`crate::receipts::Receipts::offer`]).
     Receipt(Receipt),
     /// The release is whole and verified on this disk.
@@ -120,6 +135,17 @@ pub enum Input {
     Tick,
 }
 
+/// This host, measured by what other members say ([`proto::record::HostRecord`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// Whether they know of the same newest rollouts as this host: the coordinator, or so many hosts
+    /// that none can be alone in keeping something back (R7).
+    pub confirmed: bool,
+    /// How far the wall clock of this host is ahead of their median, in seconds; none: too few of them
+    /// to tell (R8).
+    pub clock_ahead_s: Option<i64>,
+}
+
 /// Something to do, in this order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -157,6 +183,12 @@ pub struct Host {
     attempts: u64,
     /// Highest epoch with two rollouts; 0: none.
     conflict: u64,
+    /// Nothing new starts here before this time.
+    frozen_until: Option<UnixTime>,
+    /// The host was removed from the environment.
+    removed: bool,
+    /// When other members last knew of the same newest rollouts, by this host's wall clock.
+    confirmed: Option<UnixTime>,
     /// The newest rollout and how far it has come here. Never removed, so epochs never go back.
     course: Option<Course>,
     /// The rollout that brought what is running, if that is not the newest.
@@ -179,6 +211,9 @@ impl Host {
             proven: None,
             attempts: 0,
             conflict: 0,
+            frozen_until: None,
+            removed: false,
+            confirmed: None,
             course: None,
             prior: None,
             watch: None,

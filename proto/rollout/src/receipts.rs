@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proto::certificate::{self, Certificate, Claim, Halted};
 use proto::receipt::{Receipt, ReceiptError, SignedReceipt};
-use proto::statement::Rollout;
+use proto::statement::{CohortHost, Rollout};
 use proto::{Digest, HostId, PublicKey};
 
 use crate::UNHEARD_MS_MAX;
@@ -122,18 +122,33 @@ impl Receipts {
         }
     }
 
-    /// The certificate for a claim, of as few receipts as show it; none if they do not.
-    pub fn certificate(&self, claim: Claim) -> Option<Certificate> {
+    /// The certificate for a claim, of as few receipts as show it; none if they do not. `excuses`: the
+    /// statements that excuse hosts ([`proto::trust::Chain::excuses`]); it names those it needs.
+    pub fn certificate(
+        &self,
+        claim: Claim,
+        excuses: &BTreeMap<Digest, HostId>,
+    ) -> Option<Certificate> {
+        let cohort = &self.rollout.cohort;
         let chosen = match claim {
             Claim::Halt => self.halt_proof()?,
-            Claim::Complete => self.ended(),
+            Claim::Wave(wave) => self.ended(&cohort[..self.rollout.ranks_in(wave as usize).end]),
+            Claim::Complete => self.ended(cohort),
         };
         let receipts: BTreeMap<_, _> =
             chosen.iter().map(|(receipt, _)| (receipt.host.clone(), (*receipt).clone())).collect();
-        certificate::proves(claim, &self.rollout, &receipts).then(|| Certificate {
+        // One statement for each host is enough, and none for those that have ended by themselves.
+        let missing: BTreeMap<_, _> = excuses
+            .iter()
+            .filter(|(_, host)| claim != Claim::Halt && !receipts.contains_key(*host))
+            .map(|(statement, host)| (host.clone(), *statement))
+            .collect();
+        let excused = missing.keys().cloned().collect();
+        certificate::proves(claim, &self.rollout, &receipts, &excused).then(|| Certificate {
             rollout: self.id,
             claim,
             receipts: chosen.into_iter().map(|(_, signed)| signed.clone()).collect(),
+            excuses: missing.into_values().collect(),
         })
     }
 
@@ -154,9 +169,11 @@ impl Receipts {
         Some(failures.take(needed).collect())
     }
 
-    fn ended(&self) -> Vec<(&Receipt, &SignedReceipt)> {
+    /// The receipts of those of `hosts` that have come to their end.
+    fn ended(&self, hosts: &[CohortHost]) -> Vec<(&Receipt, &SignedReceipt)> {
+        let latest = hosts.iter().filter_map(|host| self.latest.get(&host.id));
         let ended = |held: &&Held| certificate::has_ended((held.receipt.state, held.receipt.cause));
-        self.latest.values().filter(ended).map(|held| (&held.receipt, &held.signed)).collect()
+        latest.filter(ended).map(|held| (&held.receipt, &held.signed)).collect()
     }
 }
 

@@ -1,26 +1,32 @@
-//! What may be signed: `root`, `host`, `release`, `rollout`, `directive` (R1).
+//! What may be signed: `root`, `host`, `release`, `rollout`, `directive`, `freeze`, `revocation` (R1).
 //!
 //! A payload is JSON; its kind is the envelope's payload type. Fields that a reader does not know
 //! are ignored, unless the payload lists them under `critical`: then the statement is refused.
-//! `freeze`, `revocation` and `heads` have reserved names and are refused as unknown until built.
+//! (`heads` has no statement: members gossip them, see [`crate::record::HostRecord`].)
 
 mod directive;
+mod freeze;
 mod host;
 mod range;
 mod release;
+mod revocation;
 mod rollout;
 mod root;
 mod share;
+mod window;
 
 use serde::{Deserialize, Serialize};
 
 pub use directive::{Action, Directive};
+pub use freeze::{COORDINATOR_FREEZE_S_MAX, FREEZE_S_MAX, Freeze};
 pub use host::{Host, check_label};
 pub use range::within;
 pub use release::{ArtifactRef, Health, Release, Run, Source};
+pub use revocation::Revocation;
 pub use rollout::{CohortHost, Direction, OnFailure, Rollout, Target, Wave};
 pub use root::{KeyEntry, Policy, Role, RoleKeys, Root};
 pub use share::Share;
+pub use window::{WINDOWS_MAX, Window};
 
 use crate::dsse::Envelope;
 use crate::id::FleetId;
@@ -63,11 +69,20 @@ pub enum Kind {
     Release,
     Rollout,
     Directive,
+    Freeze,
+    Revocation,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] =
-        [Self::Root, Self::Host, Self::Release, Self::Rollout, Self::Directive];
+    pub const ALL: [Self; 7] = [
+        Self::Root,
+        Self::Host,
+        Self::Release,
+        Self::Rollout,
+        Self::Directive,
+        Self::Freeze,
+        Self::Revocation,
+    ];
 
     /// The envelope's payload type for this kind.
     pub const fn payload_type(self) -> &'static str {
@@ -77,6 +92,8 @@ impl Kind {
             Self::Release => "application/vnd.groundswell.release+json",
             Self::Rollout => "application/vnd.groundswell.rollout+json",
             Self::Directive => "application/vnd.groundswell.directive+json",
+            Self::Freeze => "application/vnd.groundswell.freeze+json",
+            Self::Revocation => "application/vnd.groundswell.revocation+json",
         }
     }
 
@@ -93,6 +110,8 @@ impl Kind {
             Self::Release => "release",
             Self::Rollout => "rollout",
             Self::Directive => "directive",
+            Self::Freeze => "freeze",
+            Self::Revocation => "revocation",
         }
     }
 
@@ -100,7 +119,12 @@ impl Kind {
     pub const fn envelope_bytes_max(self) -> usize {
         match self {
             Self::Rollout => ENVELOPE_BYTES_MAX,
-            Self::Root | Self::Host | Self::Release | Self::Directive => SMALL_ENVELOPE_BYTES_MAX,
+            Self::Root
+            | Self::Host
+            | Self::Release
+            | Self::Directive
+            | Self::Freeze
+            | Self::Revocation => SMALL_ENVELOPE_BYTES_MAX,
         }
     }
 }
@@ -134,12 +158,17 @@ pub enum Statement {
     Release(Release),
     Rollout(Rollout),
     Directive(Directive),
+    Freeze(Freeze),
+    Revocation(Revocation),
 }
 
 /// Why an envelope holds no statement.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StatementError {
-    #[error("unknown kind {0:?}: this version knows root, host, release, rollout and directive")]
+    #[error(
+        "unknown kind {0:?}: this version knows root, host, release, rollout, directive, freeze and \
+         revocation"
+    )]
     UnknownKind(String),
     #[error("{kind} is malformed: {why}", kind = kind.name())]
     Malformed { kind: Kind, why: String },
@@ -166,6 +195,8 @@ impl Statement {
             Kind::Release => Self::Release(parse(payload)?),
             Kind::Rollout => Self::Rollout(parse(payload)?),
             Kind::Directive => Self::Directive(parse(payload)?),
+            Kind::Freeze => Self::Freeze(parse(payload)?),
+            Kind::Revocation => Self::Revocation(parse(payload)?),
         })
     }
 
@@ -176,6 +207,8 @@ impl Statement {
             Self::Release(_) => Kind::Release,
             Self::Rollout(_) => Kind::Rollout,
             Self::Directive(_) => Kind::Directive,
+            Self::Freeze(_) => Kind::Freeze,
+            Self::Revocation(_) => Kind::Revocation,
         }
     }
 
@@ -187,6 +220,8 @@ impl Statement {
             Self::Release(release) => Some(release.created),
             Self::Rollout(rollout) => Some(rollout.created),
             Self::Directive(directive) => Some(directive.created),
+            Self::Freeze(freeze) => Some(freeze.created),
+            Self::Revocation(revocation) => Some(revocation.created),
         }
     }
 
@@ -198,6 +233,8 @@ impl Statement {
             Self::Release(release) => &release.fleet,
             Self::Rollout(rollout) => &rollout.fleet,
             Self::Directive(directive) => &directive.fleet,
+            Self::Freeze(freeze) => &freeze.fleet,
+            Self::Revocation(revocation) => &revocation.fleet,
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::range::{none_of, one_line, within};
 use super::{
     COHORT_MAX, COUNTER_MAX, Kind, Payload, REASON_BYTES_MAX, THRESHOLD_MAX, UnixTime, WAVES_MAX,
+    WINDOWS_MAX, Window,
 };
 use crate::id::{Digest, Env, FleetId, HostId, KeyId, Scope, Service, Version, Zone};
 use crate::key::PublicKey;
@@ -83,6 +84,17 @@ pub struct Rollout {
     pub waves: Vec<Wave>,
     /// Hosts of one zone that may be stopped at once; 1 or more.
     pub max_unavailable: u32,
+    /// Hosts that may be between their start and their end (committed, failed, skipped) at once,
+    /// 1 or more: a rolling rollout. None: as many as the waves and `max_unavailable` let.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_flight_max: Option<u32>,
+    /// When something new may start; empty: at any time. Ways back do not ask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub windows: Vec<Window>,
+    /// `to` was stopped in an earlier rollout of the scope and is tried again all the same: without
+    /// this, hosts that know of the stop start nothing (R17).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub retry: bool,
     pub on_failure: OnFailure,
     /// Approvals needed, [`THRESHOLD_MAX`] at most; the environment's policy may ask for more.
     pub approvals: u8,
@@ -96,7 +108,22 @@ pub struct Rollout {
     pub critical: Vec<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl Rollout {
+    /// The names of the fields that make it more careful and that it uses: `critical` must name them,
+    /// so that no version that does not know them passes over them.
+    pub fn careful_fields(&self) -> Vec<String> {
+        let fields = [
+            ("in_flight_max", self.in_flight_max.is_some()),
+            ("windows", !self.windows.is_empty()),
+        ];
+        fields.into_iter().filter(|(_, used)| *used).map(|(name, _)| name.to_owned()).collect()
+    }
+
     pub fn scope(&self) -> Scope {
         Scope { service: self.service.clone(), env: self.env.clone() }
     }
@@ -132,6 +159,14 @@ impl Payload for Rollout {
         within("cohort", self.cohort.len(), 1..=COHORT_MAX, " hosts", &mut problems);
         within("waves", self.waves.len(), 1..=WAVES_MAX, "", &mut problems);
         within("max_unavailable", self.max_unavailable, 1..=u32::MAX, "", &mut problems);
+        if let Some(in_flight_max) = self.in_flight_max {
+            within("in_flight_max", in_flight_max, 1..=u32::MAX, "", &mut problems);
+        }
+        within("windows", self.windows.len(), 0..=WINDOWS_MAX, "", &mut problems);
+        if let Some(field) = self.careful_fields().iter().find(|name| !self.critical.contains(name))
+        {
+            problems.push(format!("{field}: must be called critical"));
+        }
         within("epoch", self.epoch, 1..=COUNTER_MAX, "", &mut problems);
         one_line("reason", &self.reason, REASON_BYTES_MAX, &mut problems);
         within("approvals", self.approvals, 0..=THRESHOLD_MAX, "", &mut problems);

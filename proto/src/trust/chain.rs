@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::verify::judge_genesis;
 use super::{Refusal, Standing, Verified};
-use crate::id::{Digest, FleetId, Scope, Service, Version};
+use crate::id::{Digest, Env, FleetId, HostId, KeyId, Scope, Service, Version};
 use crate::statement::{
-    Action, Direction, Directive, RULES, Release, Rollout, Root, Statement, UnixTime,
+    Action, Direction, Directive, Freeze, RULES, Release, Revocation, Role, Rollout, Root,
+    Statement, UnixTime,
 };
 
 /// What a member has verified so far.
@@ -21,7 +22,30 @@ pub struct Chain {
     heads: BTreeMap<Scope, Head>,
     /// By rollout, the one in force.
     directives: BTreeMap<Digest, (Digest, Directive)>,
+    /// By rollout, all of them: which statement skips which host.
+    skips: BTreeMap<Digest, BTreeMap<Digest, HostId>>,
+    freezes: BTreeMap<(Env, Option<HostId>), Freezes>,
+    revocations: BTreeMap<HostId, BTreeMap<Digest, Revocation>>,
     floor: UnixTime,
+}
+
+/// The freezes in force for one target: what people want, and what the coordinator added.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Freezes {
+    by_people: Option<(Digest, Freeze)>,
+    by_coordinator: Option<(Digest, Freeze)>,
+}
+
+impl Freezes {
+    /// The freeze that ends last. The coordinator's counts beside that of people, so it can only make
+    /// it longer, until people sign one with its sequence or a higher one.
+    fn longest(&self) -> Option<&(Digest, Freeze)> {
+        let people = self.by_people.as_ref();
+        let sequence = people.map_or(0, |(_, freeze)| freeze.sequence);
+        let coordinator =
+            self.by_coordinator.as_ref().filter(|(_, freeze)| freeze.sequence > sequence);
+        people.into_iter().chain(coordinator).max_by_key(|(id, freeze)| (freeze.until, *id))
+    }
 }
 
 /// The newest effective rollout of a scope.
@@ -69,6 +93,9 @@ impl Chain {
             rollouts: BTreeMap::new(),
             heads: BTreeMap::new(),
             directives: BTreeMap::new(),
+            skips: BTreeMap::new(),
+            freezes: BTreeMap::new(),
+            revocations: BTreeMap::new(),
             floor: UnixTime::default(),
         })
     }
@@ -93,6 +120,11 @@ impl Chain {
             Statement::Release(release) => self.learn_release(id, release),
             Statement::Rollout(rollout) => self.learn_rollout(id, rollout),
             Statement::Directive(directive) => self.learn_directive(id, directive),
+            Statement::Freeze(freeze) => self.learn_freeze(id, freeze),
+            Statement::Revocation(revocation) => {
+                let host = self.revocations.entry(revocation.host.clone()).or_default();
+                host.insert(id, revocation.clone()).is_none()
+            }
         }
     }
 
@@ -129,6 +161,10 @@ impl Chain {
     }
 
     fn learn_directive(&mut self, id: Digest, directive: &Directive) -> bool {
+        if let Some(host) = &directive.host {
+            let skips = self.skips.entry(directive.rollout).or_default();
+            return skips.insert(id, host.clone()).is_none();
+        }
         let stronger = self
             .directives
             .get(&directive.rollout)
@@ -138,6 +174,22 @@ impl Chain {
         }
         // It does not raise the floor: a weaker one is refused, so members would end with floors
         // that depend on the order in which they heard.
+        stronger
+    }
+
+    fn learn_freeze(&mut self, id: Digest, freeze: &Freeze) -> bool {
+        let by_coordinator = self.is_coordinator(&freeze.author);
+        let freezes = self.freezes.entry((freeze.env.clone(), freeze.host.clone())).or_default();
+        let held = match by_coordinator {
+            true => &mut freezes.by_coordinator,
+            false => &mut freezes.by_people,
+        };
+        let stronger =
+            held.as_ref().is_none_or(|(known, held)| order(held, *known) < order(freeze, id));
+        if stronger {
+            *held = Some((id, freeze.clone()));
+        }
+        // As with directives, it does not raise the floor.
         stronger
     }
 
@@ -204,6 +256,84 @@ impl Chain {
     /// sequence, of two with one sequence the stronger [`Action`].
     pub fn directive(&self, rollout: &Digest) -> Option<(Digest, &Directive)> {
         self.directives.get(rollout).map(|(id, directive)| (*id, directive))
+    }
+
+    /// The statements that take hosts out of a rollout, and whom: skips of it, and removals of hosts
+    /// from its environment. Nobody waits for these hosts.
+    pub fn excuses(&self, rollout: &Digest) -> BTreeMap<Digest, HostId> {
+        let mut excuses = self.skips.get(rollout).cloned().unwrap_or_default();
+        let Some(rollout) = self.rollouts.get(rollout) else { return excuses };
+        for member in rollout.cohort.iter().filter(|_| !self.revocations.is_empty()) {
+            let removals = self.revocations.get(&member.id).into_iter().flatten();
+            let fitting = removals.filter(|(_, removal)| removal.env == rollout.env);
+            excuses.extend(fitting.map(|(id, _)| (*id, member.id.clone())));
+        }
+        excuses
+    }
+
+    /// The statement that removes this host from this environment, and its id: the one made first.
+    pub fn revocation(&self, host: &HostId, env: &Env) -> Option<(Digest, &Revocation)> {
+        let removals = self.revocations.get(host)?.iter();
+        let fitting = removals.filter(|(_, removal)| removal.env == *env);
+        let first = fitting.min_by_key(|(id, removal)| (removal.created, **id));
+        first.map(|(id, removal)| (*id, removal))
+    }
+
+    /// Until when nothing new may start on a host of this environment, by the freeze of the
+    /// environment and that of the host, the longer one; none where neither was ever frozen. Rollbacks
+    /// do not ask.
+    pub fn frozen_until(&self, env: &Env, host: &HostId) -> Option<UnixTime> {
+        let targets = [None, Some(host)];
+        let longest = targets.into_iter().filter_map(|target| self.freeze(env, target));
+        longest.map(|(_, freeze)| freeze.until).max()
+    }
+
+    /// The freeze in force for an environment or for one host of it, and its id.
+    pub fn freeze(&self, env: &Env, host: Option<&HostId>) -> Option<(Digest, &Freeze)> {
+        let freezes = self.freezes.get(&(env.clone(), host.cloned()))?;
+        freezes.longest().map(|(id, freeze)| (*id, freeze))
+    }
+
+    /// The freezes in force, of all environments and hosts, by target.
+    pub fn freezes(&self) -> impl Iterator<Item = (Digest, &Freeze)> {
+        self.freezes.values().filter_map(Freezes::longest).map(|(id, freeze)| (*id, freeze))
+    }
+
+    /// The statements that are in force beside roots, hosts, releases, rollouts and one directive per
+    /// rollout: skips, freezes, revocations. What members tell each other of on their shelves.
+    pub fn shelved(&self) -> BTreeSet<Digest> {
+        let freezes = self.freezes.values();
+        let freezes = freezes.flat_map(|held| held.by_people.iter().chain(&held.by_coordinator));
+        let skips = self.skips.values().flat_map(BTreeMap::keys).copied();
+        let revocations = self.revocations.values().flat_map(BTreeMap::keys).copied();
+        freezes.map(|(id, _)| *id).chain(skips).chain(revocations).collect()
+    }
+
+    /// The strongest freeze held of the same target by the same side.
+    pub(super) fn rival_of(&self, freeze: &Freeze) -> Option<&(Digest, Freeze)> {
+        let freezes = self.freezes.get(&(freeze.env.clone(), freeze.host.clone()))?;
+        match self.is_coordinator(&freeze.author) {
+            true => freezes.by_coordinator.as_ref(),
+            false => freezes.by_people.as_ref(),
+        }
+    }
+
+    /// Whether this key is or was the coordinator's: no root gives it to a person, too.
+    fn is_coordinator(&self, key: &KeyId) -> bool {
+        let admits = |root: &Root| {
+            root.roles.get(&Role::Admit).is_some_and(|admit| admit.keys.contains(key))
+        };
+        self.roots.iter().any(|(_, root)| admits(root))
+    }
+
+    /// Digest of the newest rollout of every scope: equal for members that know of the same ones.
+    pub fn heads_digest(&self) -> Digest {
+        let mut text = String::new();
+        for (scope, head) in &self.heads {
+            let conflict = head.conflict.map_or_else(String::new, |id| format!("{id:#}"));
+            text += &format!("{scope} {} {:#} {conflict}\n", head.epoch, head.rollout);
+        }
+        Digest::of(text.as_bytes())
     }
 
     /// The rollouts of a scope by epoch, newest first; of one epoch, by id.
@@ -276,4 +406,10 @@ pub(super) fn strength(
     let aborts = directive.action == Action::Abort;
     // Of two promotes the one that opens less.
     (aborts, directive.sequence, directive.action, Reverse(directive.wave), id)
+}
+
+/// The order of freezes of one target by one side: what is greater is in force. Of two with one
+/// sequence the longer one.
+pub(super) fn order(freeze: &Freeze, id: Digest) -> (u64, UnixTime, Digest) {
+    (freeze.sequence, freeze.until, id)
 }

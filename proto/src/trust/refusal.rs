@@ -2,8 +2,8 @@
 //! something to do.
 
 use crate::dsse::EnvelopeError;
-use crate::id::{Digest, Env, FleetId, KeyId, Name, Scope, Service, Version};
-use crate::statement::{Action, Kind, StatementError, UnixTime};
+use crate::id::{Digest, Env, FleetId, HostId, KeyId, Name, Scope, Service, Version};
+use crate::statement::{Action, COORDINATOR_FREEZE_S_MAX, Kind, StatementError, UnixTime};
 
 /// Why [`verify`](super::verify) took a statement for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,6 +100,16 @@ pub enum Refusal {
     DirectiveTooOld { got: u64, sequence: u64, action: Action },
     #[error("the rollout is aborted, and that is for good: deploy again")]
     Aborted,
+    #[error("host {host} is not in the cohort of that rollout: there is nobody to skip")]
+    NotInCohort { host: HostId },
     #[error("promotes wave {wave}, and the rollout has {waves}")]
     NoSuchWave { wave: u32, waves: usize },
+
+    // --- freeze ---
+    #[error("freeze {got}: one with sequence {sequence} is in force; sign one that is higher")]
+    FreezeTooOld { got: u64, sequence: u64 },
+    #[error(
+        "the coordinator alone may freeze for {COORDINATOR_FREEZE_S_MAX} s at most, and lift nothing"
+    )]
+    CoordinatorFreeze,
 }

@@ -1,10 +1,13 @@
 //! Judging one envelope: what it is, who signed it, whether that suffices, whether it fits in.
 
-use super::chain::strength;
+use super::chain::{order, strength};
 use super::signers::{Author, Opened, Signers, standing};
 use super::{Chain, FUTURE_S_MAX, Refusal, Standing, Verified, rollout};
 use crate::id::Digest;
-use crate::statement::{Action, Directive, Release, Role, Root, Statement, UnixTime};
+use crate::statement::{
+    Action, COORDINATOR_FREEZE_S_MAX, Directive, Freeze, Release, Revocation, Role, Root,
+    Statement, UnixTime,
+};
 
 /// Judges an envelope by the newest root. `now` is the member's wall clock; see
 /// [`Chain::now_floor`].
@@ -72,6 +75,8 @@ fn judge(chain: &Chain, root: &Root, bytes: &[u8], now: UnixTime) -> Result<Veri
             rollout::judge(chain, &signers, opened.id, rollout)?
         }
         Statement::Directive(directive) => judge_directive(chain, &known, &mut opened, directive)?,
+        Statement::Freeze(freeze) => judge_freeze(chain, &known, &mut opened, freeze)?,
+        Statement::Revocation(removal) => judge_revocation(&known, &mut opened, removal)?,
     };
     let Opened { id, envelope, .. } = opened;
     Ok(Verified { id, statement, envelope, standing, superseded_by })
@@ -187,7 +192,11 @@ fn judge_directive(
     {
         return Err(Refusal::NoSuchWave { wave, waves: rollout.waves.len() });
     }
-    if let Some((id, held)) = chain.directive(&directive.rollout) {
+    if let Some(host) = &directive.host {
+        if rollout.rank_of(host).is_none() {
+            return Err(Refusal::NotInCohort { host: host.clone() });
+        }
+    } else if let Some((id, held)) = chain.directive(&directive.rollout) {
         if id == opened.id {
             return Ok(Standing::Effective);
         }
@@ -203,4 +212,56 @@ fn judge_directive(
         Author::Person => signers.missing_for(&deploys),
         Author::Coordinator => signers.missing(&Role::Admit),
     }))
+}
+
+/// The people of the environment, or the emergency's; the coordinator alone for a day, and never to
+/// lift anything (R3).
+fn judge_freeze(
+    chain: &Chain,
+    known: &Signers<'_>,
+    opened: &mut Opened,
+    freeze: &Freeze,
+) -> Result<Standing, Refusal> {
+    let deploys = Role::Deploy(freeze.env.clone());
+    let people = [deploys.clone(), Role::Emergency];
+    let signers = known.among(&[&people[..], &[Role::Admit]].concat())?;
+    opened.keep(&[&signers]);
+    if !known.root.environments.contains_key(&freeze.env) {
+        return Err(Refusal::UnknownEnv(freeze.env.clone()));
+    }
+    let by = signers.author(&freeze.author, &people, true)?;
+    let lasts_s = freeze.until.0.saturating_sub(freeze.created.0);
+    if by == Author::Coordinator && (freeze.lifts() || lasts_s > COORDINATOR_FREEZE_S_MAX) {
+        return Err(Refusal::CoordinatorFreeze);
+    }
+    if let Some((id, held)) = chain.rival_of(freeze) {
+        if *id == opened.id {
+            return Ok(Standing::Effective);
+        }
+        if order(freeze, opened.id) < order(held, *id) {
+            return Err(Refusal::FreezeTooOld { got: freeze.sequence, sequence: held.sequence });
+        }
+    }
+    Ok(standing(match by {
+        Author::Person => signers.missing_for(&deploys),
+        Author::Coordinator => signers.missing(&Role::Admit),
+    }))
+}
+
+/// The people of the environment, or the emergency's: who removes hosts changes what budgets are
+/// counted over.
+fn judge_revocation(
+    known: &Signers<'_>,
+    opened: &mut Opened,
+    removal: &Revocation,
+) -> Result<Standing, Refusal> {
+    let deploys = Role::Deploy(removal.env.clone());
+    let people = [deploys.clone(), Role::Emergency];
+    let signers = known.among(&people)?;
+    opened.keep(&[&signers]);
+    if !known.root.environments.contains_key(&removal.env) {
+        return Err(Refusal::UnknownEnv(removal.env.clone()));
+    }
+    signers.author(&removal.author, &people, false)?;
+    Ok(standing(signers.missing_for(&deploys)))
 }

@@ -143,7 +143,8 @@ pub fn certificate(bytes: &[u8]) {
     let Ok(certificate) = Certificate::parse(bytes) else { return };
     assert_eq!(Certificate::parse(&certificate.to_bytes()).as_ref(), Ok(&certificate));
     if let Some(rollout) = CHAIN.rollout(&certificate.rollout)
-        && let Ok(receipts) = certificate.verify(certificate.rollout, rollout)
+        && let Ok(receipts) =
+            certificate.verify(certificate.rollout, rollout, &CHAIN.excuses(&certificate.rollout))
     {
         assert_eq!(receipts.len(), certificate.receipts.len());
     }

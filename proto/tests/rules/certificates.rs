@@ -1,6 +1,6 @@
 //! R14, R17: what receipts prove, and what they do not, whoever puts them together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, Claim, counts_as_failed, failed_below,
@@ -85,8 +85,10 @@ fn r14_what_a_view_proves() {
         ("one bakes, three missing", "cccccc...b", NOTHING),
     ] {
         let receipts = receipts(view);
-        let proven =
-            (proves(Claim::Halt, &ten(), &receipts), proves(Claim::Complete, &ten(), &receipts));
+        let proven = (
+            proves(Claim::Halt, &ten(), &receipts, &BTreeSet::new()),
+            proves(Claim::Complete, &ten(), &receipts, &BTreeSet::new()),
+        );
         assert_eq!(proven, expected, "{name}: {view}");
     }
 }
@@ -106,7 +108,11 @@ fn r14_more_than_half_of_a_wave_halts_whatever_the_budget() {
         ("four, half of each wave", "crrccrrccc", false),
         ("three that went with the fleet", "cfff......", false),
     ] {
-        assert_eq!(proves(Claim::Halt, &generous, &receipts(view)), halts, "{name}: {view}");
+        assert_eq!(
+            proves(Claim::Halt, &generous, &receipts(view), &BTreeSet::new()),
+            halts,
+            "{name}: {view}"
+        );
     }
 }
 
@@ -114,9 +120,9 @@ fn r14_more_than_half_of_a_wave_halts_whatever_the_budget() {
 fn a_rollout_that_nobody_serves_is_not_complete() {
     let mut hopeless = ten();
     hopeless.waves = vec![Wave { hosts: 10, wait_s: 0, failed_max: 10, unreachable_max: 10 }];
-    assert!(!proves(Claim::Complete, &hopeless, &receipts("..........")));
-    assert!(!proves(Claim::Complete, &hopeless, &receipts("bbbbbbbbbb")));
-    assert!(proves(Claim::Complete, &hopeless, &receipts("c.........")));
+    assert!(!proves(Claim::Complete, &hopeless, &receipts(".........."), &BTreeSet::new()));
+    assert!(!proves(Claim::Complete, &hopeless, &receipts("bbbbbbbbbb"), &BTreeSet::new()));
+    assert!(proves(Claim::Complete, &hopeless, &receipts("c........."), &BTreeSet::new()));
 }
 
 #[test]
@@ -136,7 +142,12 @@ fn certificate(claim: Claim, view: &str) -> Certificate {
         let id = HostId::of(&public(HOSTS + place));
         receipts.get(&id).map(|receipt| receipt.sign(&key(HOSTS + place)))
     });
-    Certificate { rollout: rollout.envelope().id(), claim, receipts: signed.collect() }
+    Certificate {
+        rollout: rollout.envelope().id(),
+        claim,
+        receipts: signed.collect(),
+        excuses: Vec::new(),
+    }
 }
 
 fn judged(certificate: &Certificate) -> String {
@@ -144,7 +155,7 @@ fn judged(certificate: &Certificate) -> String {
     let bytes = certificate.to_bytes();
     let parsed = Certificate::parse(&bytes).unwrap();
     assert_eq!((&parsed, parsed.to_bytes()), (certificate, bytes));
-    match parsed.verify(rollout.envelope().id(), &rollout) {
+    match parsed.verify(rollout.envelope().id(), &rollout, &BTreeMap::new()) {
         Ok(receipts) => format!("proven by {}", receipts.len()),
         Err(error) => error.to_string(),
     }
@@ -203,7 +214,7 @@ fn r17_certificates_prove_themselves() {
     ]);
     let id = Digest::of(b"another");
     assert_eq!(
-        certificate(Claim::Halt, "crr.......").verify(id, &ten()),
+        certificate(Claim::Halt, "crr.......").verify(id, &ten(), &BTreeMap::new()),
         Err(CertificateError::OtherRollout(ten().envelope().id()))
     );
 }
@@ -220,6 +231,7 @@ fn r17_the_largest_cohort_fits_in_a_certificate() {
         rollout: longest.rollout,
         claim: Claim::Complete,
         receipts: vec![longest.sign(&key(HOSTS))],
+        excuses: Vec::new(),
     };
     let each = one.to_bytes().len();
     assert!(each * COHORT_MAX <= CERTIFICATE_BYTES_MAX, "{each} bytes each");

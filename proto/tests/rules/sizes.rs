@@ -1,13 +1,15 @@
 //! What is gossiped fits, with the longest names there are.
 
+use proto::certificate::Claim;
 use proto::receipt::{
     Cause, NOTE_BYTES_MAX, RECEIPT_BYTES_MAX, Receipt, ReceiptError, SignedReceipt, State, note,
 };
 use proto::record::{
-    HostRecord, ProgressRecord, RootRecord, ScopeRecord, VALUE_BYTES_MAX, from_text, to_text,
+    HostRecord, ProgressRecord, RootRecord, SHELF_BYTES_MAX, SHELF_ITEMS_MAX, ScopeRecord, Shelf,
+    ShelfRecord, VALUE_BYTES_MAX, from_text, to_text,
 };
 use proto::statement::COUNTER_MAX;
-use proto::{Digest, HostId, Scope};
+use proto::{Digest, HostId, Scope, UnixTime};
 
 use crate::fleet::*;
 
@@ -31,19 +33,40 @@ fn r11_the_longest_records_fit() {
         halt: Some(digest),
         complete: Some(digest),
     };
-    let host = HostRecord { coordinator: false, version: parsed(&name(63)) };
+    let host = HostRecord {
+        coordinator: false,
+        version: parsed(&name(63)),
+        at: UnixTime(u64::MAX),
+        heads: digest,
+    };
+    let shelf = ShelfRecord { shelf: digest, items: u32::MAX };
     let root = RootRecord { version: u32::MAX, root: digest };
     let progress = ProgressRecord { artifact: digest, pieces: u32::MAX, of: u32::MAX };
     for (record, text) in [
         ("scope", to_text(&scope)),
         ("host", to_text(&host)),
         ("root", to_text(&root)),
+        ("shelf", to_text(&shelf)),
         ("progress", to_text(&progress)),
     ] {
         assert!(text.len() <= VALUE_BYTES_MAX, "{record}: {} bytes: {text}", text.len());
     }
     assert_eq!(from_text(&to_text(&scope)), Some(scope));
     assert_eq!(from_text::<HostRecord>(&" ".repeat(VALUE_BYTES_MAX + 1)), None);
+}
+
+#[test]
+fn r11_the_longest_shelf_fits_and_a_longer_one_is_not_read() {
+    let digest = Digest::of(b"");
+    let mut shelf = Shelf {
+        statements: Vec::new(),
+        certificates: vec![(digest, Claim::Wave(u32::MAX), digest); SHELF_ITEMS_MAX],
+    };
+    assert!(shelf.to_bytes().len() <= SHELF_BYTES_MAX, "{} bytes", shelf.to_bytes().len());
+    assert_eq!(Shelf::parse(&shelf.to_bytes()).as_ref(), Some(&shelf));
+    shelf.statements.push(digest);
+    assert_eq!(Shelf::parse(&shelf.to_bytes()), None);
+    assert_eq!(Shelf::parse(b"{}"), None);
 }
 
 fn longest() -> Receipt {

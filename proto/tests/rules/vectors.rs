@@ -41,6 +41,7 @@ fn written() -> Vec<(&'static str, Vec<u8>)> {
         rollout: rollout().envelope().id(),
         claim: Claim::Halt,
         receipts: vec![failed()],
+        excuses: Vec::new(),
     };
     let frame = codec::encode(&SwarmRequest::Piece { artifact: Digest::of(b"a"), index: 300 }, 256);
     vec![
@@ -110,7 +111,13 @@ fn what_was_written_is_still_read() {
                 let certificate = Certificate::parse(body).unwrap();
                 let chain = chain.as_ref().unwrap();
                 let rollout = chain.rollout(&certificate.rollout).unwrap();
-                assert_eq!(certificate.verify(certificate.rollout, rollout).unwrap().len(), 1);
+                assert_eq!(
+                    certificate
+                        .verify(certificate.rollout, rollout, &BTreeMap::new())
+                        .unwrap()
+                        .len(),
+                    1
+                );
             }
             "frame" => {
                 let hex = std::str::from_utf8(body).unwrap();

@@ -334,6 +334,7 @@ impl World {
         let open = rollout.cohort.len() - ended - failed;
         let proven = match claim {
             Claim::Halt => over,
+            Claim::Wave(_) => unreachable!("no host certifies waves"),
             Claim::Complete => ended > 0 && open <= unreachable_max && !over,
         };
         let before = self.checks.hosts[host].concluded.contains(&(id, claim));

@@ -112,7 +112,12 @@ impl World {
                 issued: NOW,
                 critical: Vec::new(),
             });
-            let record = HostRecord { coordinator: false, version: name("0.1.0") };
+            let record = HostRecord {
+                coordinator: false,
+                version: name("0.1.0"),
+                at: UnixTime(0),
+                heads: Digest::of(b""),
+            };
             world.members.insert(
                 host_id(host),
                 Seen {
@@ -183,6 +188,9 @@ impl World {
             cohort: (1..=HOSTS).map(member).collect(),
             waves: vec![wave(1), wave(u32::from(HOSTS))],
             max_unavailable: 1,
+            in_flight_max: None,
+            windows: Vec::new(),
+            retry: false,
             on_failure: OnFailure::Rollback,
             approvals: 0,
             created: NOW.plus_s(epoch),
@@ -201,6 +209,7 @@ impl World {
             sequence,
             action,
             wave: None,
+            host: None,
             author: KeyId::of(&public(ADA)),
             created: NOW,
             reason: String::new(),
@@ -232,8 +241,10 @@ impl World {
     fn complete(&mut self, rollout: Digest) {
         let receipts =
             (1..=HOSTS).map(|host| self.receipt(host, 0, rollout, State::Committed)).collect();
-        let certificate = Certificate { rollout, claim: Claim::Complete, receipts };
-        certificate.verify(rollout, self.chain.rollout(&rollout).unwrap()).unwrap();
+        let certificate =
+            Certificate { rollout, claim: Claim::Complete, receipts, excuses: Vec::new() };
+        let signed = self.chain.rollout(&rollout).unwrap();
+        certificate.verify(rollout, signed, &BTreeMap::new()).unwrap();
         self.observe();
         self.observer.certify(self.now_ms, &self.chain, &certificate);
     }

@@ -134,7 +134,12 @@ impl Host {
             standing.is_some_and(certificate::has_ended) || heard == Heard::Silent
         };
         let done = (0..plan.cohort.len()).all(ended)
-            && certificate::is_complete(plan, &|rank| self.sight(now.boot_ms, rank).standing);
+            && certificate::is_done(
+                plan,
+                plan.waves.len() - 1,
+                &|rank| self.sight(now.boot_ms, rank).standing,
+                &|rank| self.view.excused.contains(&rank),
+            );
         let window_ms = (CERTIFY_MS_EACH * plan.cohort.len() as u64).min(CERTIFY_MS_MAX);
         let delay_ms = 1 + share_of(&course.id, &self.me, window_ms);
         match self.view.complete_at {

@@ -1,5 +1,6 @@
 //! What each input changes in the record. Decides nothing and does nothing: that is `moves`.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::certificate::{self, Claim};
@@ -9,7 +10,7 @@ use proto::{Digest, HostId};
 
 use super::course::{Course, Prior, Step, StepKind, Watch};
 use super::view::View;
-use super::{Host, Input};
+use super::{Host, Input, Peers};
 use crate::Now;
 use crate::gate::Order;
 
@@ -18,6 +19,8 @@ const LOOK_MS_MIN: u64 = 250;
 /// First pause after a failed fetch, in milliseconds; doubles up to [`FETCH_PAUSE_MS_MAX`].
 const FETCH_PAUSE_MS: u64 = 1_000;
 const FETCH_PAUSE_MS_MAX: u64 = 60_000;
+/// How often the record says anew that others knew of the same rollouts, in seconds.
+const CONFIRMED_EVERY_S: u64 = 3_600;
 /// First pause after a failed way back, in milliseconds; doubles.
 const REVERT_PAUSE_MS: u64 = 10_000;
 
@@ -27,13 +30,15 @@ impl Host {
         match input {
             Input::Rollout { id, rollout } => self.take_rollout(now, id, &rollout),
             Input::Conflict { epoch } => {
-                let news = epoch > self.conflict;
-                self.conflict = self.conflict.max(epoch);
-                self.view.changed |= news;
-                news
+                let highest = self.conflict.max(epoch);
+                self.note(|host| (&mut host.conflict, highest))
             }
             Input::Directive(directive) => self.take_directive(&directive),
             Input::Certificate { rollout, claim } => self.take_certificate(rollout, claim),
+            Input::Excused { rollout, hosts } => self.take_excused(rollout, &hosts),
+            Input::Frozen { until } => self.note(|host| (&mut host.frozen_until, until)),
+            Input::Removed => self.note(|host| (&mut host.removed, true)),
+            Input::Peers(peers) => self.take_peers(now, peers),
             Input::Receipt(receipt) => self.take_receipt(now, &receipt),
             Input::Fetched { release } => self.take_fetched(release),
             Input::FetchFailed { release, note } => self.take_fetch_failed(now, release, &note),
@@ -118,9 +123,41 @@ impl Host {
         }
         match claim {
             Claim::Halt => course.halted = true,
+            // A record of how far it came: who opens the next wave wants to hear the hosts (R16).
+            Claim::Wave(_) => {}
             Claim::Complete => course.complete = true,
         }
         self.view.changed |= news;
+        news
+    }
+
+    /// Sets a field of the record; whether that changed it.
+    fn note<T: PartialEq>(&mut self, field: impl FnOnce(&mut Self) -> (&mut T, T)) -> bool {
+        let (held, value) = field(self);
+        let news = *held != value;
+        *held = value;
+        self.view.changed |= news;
+        news
+    }
+
+    fn take_excused(&mut self, rollout: Digest, hosts: &BTreeSet<HostId>) -> bool {
+        if self.course.as_ref().is_none_or(|course| course.id != rollout) {
+            return false;
+        }
+        let ranks = hosts.iter().filter_map(|host| self.view.rank_of(host)).collect();
+        let news = self.view.excused != ranks;
+        self.view.excused = ranks;
+        news
+    }
+
+    fn take_peers(&mut self, now: Now, peers: Peers) -> bool {
+        let news = self.view.peers != peers;
+        self.view.peers = peers;
+        let noted = self.confirmed.is_some_and(|at| at.plus_s(CONFIRMED_EVERY_S) > now.unix);
+        if peers.confirmed && !noted {
+            self.confirmed = Some(now.unix);
+            self.view.changed = true;
+        }
         news
     }
 

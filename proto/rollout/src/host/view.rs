@@ -1,5 +1,6 @@
 //! What a host sees of the others and its timers: nothing that outlives a restart.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::HostId;
@@ -7,6 +8,7 @@ use proto::certificate::Standing;
 use proto::receipt::{Cause, Receipt, State};
 use proto::statement::Rollout;
 
+use super::Peers;
 use crate::UNHEARD_MS_MAX;
 use crate::gate::{Gate, Heard, Sight};
 
@@ -17,6 +19,9 @@ pub(super) struct View {
     /// Ranks in the order of host ids.
     by_id: Vec<u32>,
     seen: Vec<Seen>,
+    /// Ranks that nobody waits for.
+    pub(super) excused: BTreeSet<usize>,
+    pub(super) peers: Peers,
     /// Up to when elapsed times are counted.
     pub(super) accounted_ms: u64,
     pub(super) looked_ms: Option<u64>,

@@ -62,20 +62,20 @@ fn r16_heard() {
 fn r17_certificates_are_minimal_and_prove_themselves() {
     let waves = [wave(2, 0, 0, 0), wave(10, 0, 2, 1)];
     let mut receipts = receipts(&waves);
-    assert_eq!(receipts.certificate(Claim::Halt), None);
+    assert_eq!(receipts.certificate(Claim::Halt, &BTreeMap::new()), None);
     for rank in 2..10 {
         offer(&mut receipts, 0, rank, 1, FAILED.0);
     }
-    let certificate = receipts.certificate(Claim::Halt).unwrap();
+    let certificate = receipts.certificate(Claim::Halt, &BTreeMap::new()).unwrap();
     assert_eq!(certificate.receipts.len(), 3, "one more than may fail, of eight");
-    let verified = certificate.verify(rollout_id(1), receipts.rollout()).unwrap();
+    let verified = certificate.verify(rollout_id(1), receipts.rollout(), &BTreeMap::new()).unwrap();
     assert_eq!(verified.len(), 3);
 
     // A later try that goes well does not undo the proof.
     for rank in 2..10 {
         offer(&mut receipts, 0, rank, 2, State::Committed);
     }
-    assert!(receipts.certificate(Claim::Halt).is_some());
+    assert!(receipts.certificate(Claim::Halt, &BTreeMap::new()).is_some());
 }
 
 #[test]
@@ -83,12 +83,12 @@ fn r17_half_a_wave_proves_a_halt() {
     let mut receipts = receipts(&[wave(4, 0, 9, 9)]);
     for (rank, proven) in [(0, false), (1, false), (2, true)] {
         offer(&mut receipts, 0, rank, 1, FAILED.0);
-        let certificate = receipts.certificate(Claim::Halt);
+        let certificate = receipts.certificate(Claim::Halt, &BTreeMap::new());
         assert_eq!(certificate.is_some(), proven, "{} failed", rank + 1);
     }
-    let certificate = receipts.certificate(Claim::Halt).unwrap();
+    let certificate = receipts.certificate(Claim::Halt, &BTreeMap::new()).unwrap();
     assert_eq!(certificate.receipts.len(), 3);
-    assert!(certificate.verify(rollout_id(1), receipts.rollout()).is_ok());
+    assert!(certificate.verify(rollout_id(1), receipts.rollout(), &BTreeMap::new()).is_ok());
 }
 
 #[test]
@@ -102,10 +102,10 @@ fn r17_completion_needs_all_but_the_unreachable() {
     ];
     for (rank, state, proven) in cases {
         offer(&mut receipts, 0, rank, 1, state);
-        let certificate = receipts.certificate(Claim::Complete);
+        let certificate = receipts.certificate(Claim::Complete, &BTreeMap::new());
         assert_eq!(certificate.is_some(), proven, "after rank {rank}");
     }
-    let certificate = receipts.certificate(Claim::Complete).unwrap();
+    let certificate = receipts.certificate(Claim::Complete, &BTreeMap::new()).unwrap();
     assert_eq!(certificate.receipts.len(), 3, "the one that bakes proves nothing");
-    assert!(certificate.verify(rollout_id(1), receipts.rollout()).is_ok());
+    assert!(certificate.verify(rollout_id(1), receipts.rollout(), &BTreeMap::new()).is_ok());
 }

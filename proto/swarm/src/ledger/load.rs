@@ -58,6 +58,8 @@ fn in_order(store: &Store, sort: Sort) -> Result<Vec<Digest>, StoreError> {
                     Statement::Release(release) => (release.created.0, None),
                     Statement::Rollout(rollout) => (rollout.epoch, None),
                     Statement::Directive(directive) => (directive.sequence, Some(directive.action)),
+                    Statement::Freeze(freeze) => (freeze.sequence, None),
+                    Statement::Revocation(removal) => (removal.created.0, None),
                 };
                 order.push((statement.kind(), place, then, id));
             }
@@ -131,6 +133,6 @@ fn judge_certificate(
     let certificate = Certificate::parse(bytes)?;
     let id = certificate.rollout;
     let rollout = chain.rollout(&id).ok_or(CertificateError::OtherRollout(id))?;
-    certificate.verify(id, rollout)?;
+    certificate.verify(id, rollout, &chain.excuses(&id))?;
     Ok((id, certificate.claim))
 }

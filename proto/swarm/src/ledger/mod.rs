@@ -168,7 +168,7 @@ impl Ledger {
         }
         let chain = self.chain();
         let rollout = chain.rollout(&id).ok_or(CertifyError::NeedsRollout(id))?;
-        certificate.verify(id, rollout)?;
+        certificate.verify(id, rollout, &chain.excuses(&id))?;
         let digest = self.0.store.put_blob(bytes)?;
         info!(rollout = %id, ?claim, certificate = %digest, "certificate taken in");
         self.state().certificates.insert((id, claim), digest);

@@ -20,7 +20,7 @@ pub struct Pending {
 }
 
 /// What pending statements are counted in: a scope for rollouts and directives, a service for
-/// releases, one group for each other kind.
+/// releases, an environment for freezes and revocations, one group for each other kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Group(Kind, String);
 
@@ -95,6 +95,8 @@ impl Group {
             Statement::Directive(directive) => chain
                 .rollout(&directive.rollout)
                 .map_or_else(String::new, |rollout| rollout.scope().to_string()),
+            Statement::Freeze(freeze) => freeze.env.to_string(),
+            Statement::Revocation(removal) => removal.env.to_string(),
         };
         Self(statement.kind(), name)
     }

@@ -156,6 +156,9 @@ pub(super) fn rollout(
         cohort: cohort.into(),
         waves: vec![Wave { hosts: 2, wait_s: 0, failed_max: 0, unreachable_max: 0 }],
         max_unavailable: 1,
+        in_flight_max: None,
+        windows: Vec::new(),
+        retry: false,
         on_failure: OnFailure::Rollback,
         approvals,
         created: UnixTime(epoch),
@@ -173,6 +176,7 @@ pub(super) fn directive(rollout: Digest, sequence: u64, action: Action) -> Envel
         sequence,
         action,
         wave: None,
+        host: None,
         author: key_id("deploy"),
         created: UnixTime(2),
         reason: String::new(),
@@ -195,7 +199,8 @@ pub(super) fn certificate(rollout: Digest, claim: Claim, state: State, note: &st
         };
         receipt.sign(&key(name))
     };
-    Certificate { rollout, claim, receipts: ["one", "two"].map(receipt).into() }
+    let receipts = ["one", "two"].map(receipt).into();
+    Certificate { rollout, claim, receipts, excuses: Vec::new() }
 }
 
 /// An artifact of incompressible noise.
