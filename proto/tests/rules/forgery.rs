@@ -196,7 +196,7 @@ fn foreign_fleets_and_strangers() {
         ),
         (
             "a kind of later versions",
-            outcome(&chain, &signed_raw("application/vnd.groundswell.freeze+json", b"{}", &[ANNA])),
+            outcome(&chain, &signed_raw("application/vnd.groundswell.quota+json", b"{}", &[ANNA])),
             "unknown kind",
         ),
     ]);

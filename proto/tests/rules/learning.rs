@@ -21,7 +21,9 @@ fn learn_all(mut chain: Chain, statements: &[Vec<u8>]) -> Chain {
                 false
             }
             Err(Refusal::Needs(_)) => true,
-            Err(Refusal::DirectiveTooOld { .. } | Refusal::Aborted) => false,
+            Err(
+                Refusal::DirectiveTooOld { .. } | Refusal::Aborted | Refusal::FreezeTooOld { .. },
+            ) => false,
             Err(refusal) => panic!("{refusal}"),
         });
         if waiting.is_empty() {
@@ -48,7 +50,11 @@ fn permutations<T: Clone>(items: &[T]) -> Vec<Vec<T>> {
     out
 }
 
-fn assert_order_does_not_matter(name: &str, chain: &Chain, statements: &[Vec<u8>]) -> Chain {
+pub(crate) fn assert_order_does_not_matter(
+    name: &str,
+    chain: &Chain,
+    statements: &[Vec<u8>],
+) -> Chain {
     let expected = learn_all(chain.clone(), statements);
     for order in permutations(statements) {
         assert_eq!(learn_all(chain.clone(), &order), expected, "{name}");

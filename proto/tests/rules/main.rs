@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod attacks;
+mod beside;
 mod certificates;
 mod fleet;
 mod forgery;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use proto::certificate::{Certificate, Claim};
 use proto::dsse::Envelope;
 use proto::receipt::{Cause, Receipt, SignedReceipt, State};
-use proto::statement::{Action, ENVELOPE_BYTES_MAX, Payload, Statement};
+use proto::statement::{Action, Directive, ENVELOPE_BYTES_MAX, Payload, Rollout, Statement};
 use proto::trust::{Standing, verify};
 use proto::wire::SwarmRequest;
 use proto::{Digest, HostId, codec};
@@ -37,6 +37,21 @@ fn failed() -> SignedReceipt {
 fn written() -> Vec<(&'static str, Vec<u8>)> {
     let second = next(&rollout(), "2");
     let promote = directive(&rollout(), 3, Action::Promote, ANNA);
+    let skip = Directive {
+        host: Some(HostId::of(&public(HOSTS))),
+        ..directive(&rollout(), 4, Action::Skip, ANNA)
+    };
+    let freeze = crate::beside::freeze(1, ANNA);
+    let removal = crate::beside::removal(1, ANNA);
+    let careful = Rollout {
+        env: parsed("staging"),
+        in_flight_max: Some(2),
+        windows: vec![parsed("mon-fri 09:00-17:00")],
+        retry: true,
+        critical: vec!["in_flight_max".to_owned(), "windows".to_owned()],
+        author: key_id(DIRK),
+        ..rollout()
+    };
     let certificate = Certificate {
         rollout: rollout().envelope().id(),
         claim: Claim::Halt,
@@ -53,6 +68,10 @@ fn written() -> Vec<(&'static str, Vec<u8>)> {
         ("rollout", signed(&second, &[ANNA])),
         ("rollout", signed(&undo(&second, COORDINATOR), &[COORDINATOR])),
         ("directive", signed(&promote, &[ANNA])),
+        ("directive", signed(&skip, &[ANNA])),
+        ("freeze", signed(&freeze, &[ANNA])),
+        ("revocation", signed(&removal, &[ANNA])),
+        ("rollout", signed(&careful, &[DIRK])),
         ("receipt", failed().to_text().into_bytes()),
         ("certificate", certificate.to_bytes()),
         (
