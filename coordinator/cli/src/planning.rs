@@ -293,6 +293,7 @@ fn assemble(
         max_unavailable: planned.max_unavailable,
         in_flight_max: None,
         windows: Vec::new(),
+        limits: None,
         retry: false,
         on_failure: shape.on_failure,
         approvals: shape.approvals,

@@ -206,6 +206,7 @@ fn first_rollout(fleet: &Fleet) -> Rollout {
         max_unavailable: 1,
         in_flight_max: None,
         windows: Vec::new(),
+        limits: None,
         retry: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,

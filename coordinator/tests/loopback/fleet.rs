@@ -416,6 +416,7 @@ pub(crate) fn rollout(to: Target, hosts: &[&JoinedHost]) -> Rollout {
         max_unavailable: 1,
         in_flight_max: None,
         windows: Vec::new(),
+        limits: None,
         retry: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,

@@ -10,6 +10,7 @@
 //! | [`gate`] | may this wave start: open, hold (why), halt (why) (R14, R16) |
 //! | [`host`] | one host in one scope: inputs to effects (R12, R15, R17, R18) |
 //! | [`receipts`] | the verified receipts a member holds of a rollout; certificates from them (R17) |
+//! | [`verdict`] | is the new release worse: counted requests of new and old hosts (R24) |
 //! | [`report`] | where a rollout stands, for people: the very values the hosts decide by |
 //! | [`fleet`] | the fleet as one member sees it: every question that only reads, answered |
 
@@ -21,6 +22,7 @@ pub mod receipts;
 pub mod report;
 #[cfg(test)]
 mod testing;
+pub mod verdict;
 
 use proto::UnixTime;
 

@@ -51,6 +51,7 @@ pub(crate) fn rollout(waves: &[Wave]) -> Rollout {
         max_unavailable: 1_000,
         in_flight_max: None,
         windows: Vec::new(),
+        limits: None,
         retry: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,

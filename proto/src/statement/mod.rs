@@ -23,7 +23,7 @@ pub use host::{Host, check_label};
 pub use range::within;
 pub use release::{ArtifactRef, Health, Release, Run, Source};
 pub use revocation::Revocation;
-pub use rollout::{CohortHost, Direction, OnFailure, Rollout, Target, Wave};
+pub use rollout::{CohortHost, Direction, Limits, OnFailure, Rollout, Target, Wave};
 pub use root::{KeyEntry, Policy, Role, RoleKeys, Root};
 pub use share::Share;
 pub use window::{WINDOWS_MAX, Window};

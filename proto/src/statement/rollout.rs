@@ -43,6 +43,19 @@ pub struct Wave {
     pub unreachable_max: u32,
 }
 
+/// What the requests that hosts count are held against (R24).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// The share of errors that may lie above the control's, in millionths, for each wave.
+    pub errors_ppm: Vec<u32>,
+    /// Requests in a window below which it says nothing; 1 or more.
+    pub requests_min: u32,
+    /// The start of each bake in which nothing is counted, in seconds.
+    pub warmup_s: u32,
+    /// How slow answers may be, in percent of the control's 99th percentile; none: as they like.
+    pub p99_ratio_percent: Option<u32>,
+}
+
 /// What the fleet does once a rollout halts or is aborted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -91,6 +104,9 @@ pub struct Rollout {
     /// When something new may start; empty: at any time. Ways back do not ask.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Window>,
+    /// What the requests that hosts count are held against; none: checks alone decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// `to` was stopped in an earlier rollout of the scope and is tried again all the same: without
     /// this, hosts that know of the stop start nothing (R17).
     #[serde(default, skip_serializing_if = "is_false")]
@@ -120,6 +136,7 @@ impl Rollout {
         let fields = [
             ("in_flight_max", self.in_flight_max.is_some()),
             ("windows", !self.windows.is_empty()),
+            ("limits", self.limits.is_some()),
         ];
         fields.into_iter().filter(|(_, used)| *used).map(|(name, _)| name.to_owned()).collect()
     }
@@ -147,6 +164,21 @@ impl Rollout {
     }
 }
 
+impl Limits {
+    fn check(&self, waves: usize, problems: &mut Vec<String>) {
+        let Self { errors_ppm, requests_min, warmup_s, p99_ratio_percent } = self;
+        if errors_ppm.len() != waves {
+            problems.push(format!("limits.errors_ppm: {} for {waves} waves", errors_ppm.len()));
+        }
+        let highest = errors_ppm.iter().copied().max().unwrap_or(0);
+        let ratio = p99_ratio_percent.unwrap_or(100);
+        within("limits.errors_ppm", highest, 0..=1_000_000, "", problems);
+        within("limits.requests_min", *requests_min, 1..=1_000_000_000, "", problems);
+        within("limits.warmup_s", *warmup_s, 0..=3_600, "", problems);
+        within("limits.p99_ratio_percent", ratio, 100..=10_000, "", problems);
+    }
+}
+
 impl Payload for Rollout {
     const KIND: Kind = Kind::Rollout;
 
@@ -163,6 +195,9 @@ impl Payload for Rollout {
             within("in_flight_max", in_flight_max, 1..=u32::MAX, "", &mut problems);
         }
         within("windows", self.windows.len(), 0..=WINDOWS_MAX, "", &mut problems);
+        if let Some(limits) = &self.limits {
+            limits.check(self.waves.len(), &mut problems);
+        }
         if let Some(field) = self.careful_fields().iter().find(|name| !self.critical.contains(name))
         {
             problems.push(format!("{field}: must be called critical"));

@@ -173,6 +173,7 @@ pub(crate) fn rollout() -> Rollout {
         max_unavailable: 1,
         in_flight_max: None,
         windows: Vec::new(),
+        limits: None,
         retry: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,

@@ -96,6 +96,7 @@ impl World {
             max_unavailable: plan.max_unavailable,
             in_flight_max: None,
             windows: Vec::new(),
+            limits: None,
             retry: false,
             on_failure: scenario.on_failure,
             approvals: Policy::default().approvals_min,

@@ -190,6 +190,7 @@ impl World {
             max_unavailable: 1,
             in_flight_max: None,
             windows: Vec::new(),
+            limits: None,
             retry: false,
             on_failure: OnFailure::Rollback,
             approvals: 0,

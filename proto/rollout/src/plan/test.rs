@@ -239,6 +239,7 @@ fn plans_make_valid_rollouts() {
         max_unavailable: plan.max_unavailable,
         in_flight_max: None,
         windows: Vec::new(),
+        limits: None,
         retry: false,
         on_failure: OnFailure::Rollback,
         approvals: Policy::default().approvals_min,

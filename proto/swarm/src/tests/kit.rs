@@ -158,6 +158,7 @@ pub(super) fn rollout(
         max_unavailable: 1,
         in_flight_max: None,
         windows: Vec::new(),
+        limits: None,
         retry: false,
         on_failure: OnFailure::Rollback,
         approvals,

@@ -1,0 +1,167 @@
+//! R24: verdicts by tables, by known values of the statistic, and over many drawn fleets.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const LIMITS: Limits =
+    Limits { errors_ppm: Vec::new(), requests_min: 100, warmup_s: 0, p99_ratio_percent: None };
+
+fn tally(errors: u64, requests: u64) -> Tally {
+    Tally { requests, errors, ..Tally::default() }
+}
+
+fn fleet(errors: u64, requests: u64, hosts: usize) -> Vec<Tally> {
+    vec![tally(errors, requests); hosts]
+}
+
+/// What an error threshold of so many millionths comes to.
+fn errors(new: &Tally, control: &[Tally], errors_ppm: u32) -> Verdict {
+    judge(new, control, &LIMITS, errors_ppm, HOST_Z)
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass(_) => "pass",
+        Verdict::Quiet { .. } => "quiet",
+        Verdict::Fail(_) => "fail",
+        Verdict::Starved { .. } => "starved",
+        Verdict::Shared { .. } => "shared",
+    }
+}
+
+#[test]
+fn r24_verdicts_by_what_was_counted() {
+    let calm = fleet(1, 1_000, 10);
+    let rows: [(&str, Tally, Vec<Tally>, u32, &str); 16] = [
+        ("equal", tally(1, 1_000), calm.clone(), 0, "pass"),
+        ("no errors anywhere", tally(0, 1_000), fleet(0, 1_000, 10), 0, "pass"),
+        ("one error more is no proof", tally(2, 1_000), calm.clone(), 0, "pass"),
+        ("one error against none is no proof", tally(1, 100), fleet(0, 100, 3), 0, "pass"),
+        ("3 % under load, 1 % allowed", tally(36, 1_200), calm.clone(), 10_000, "fail"),
+        ("2 % with 2 % allowed", tally(24, 1_200), calm.clone(), 20_000, "pass"),
+        ("all bad", tally(100, 100), calm.clone(), 10_000, "fail"),
+        ("both bad, shared", tally(600, 1_000), fleet(450, 1_000, 10), 10_000, "shared"),
+        ("both bad, equally", tally(600, 1_000), fleet(600, 1_000, 10), 0, "pass"),
+        ("two hosts are no crowd", tally(600, 1_000), fleet(400, 1_000, 2), 10_000, "fail"),
+        ("too few, and control is busy", tally(0, 99), calm.clone(), 0, "starved"),
+        ("none, and control is busy", tally(0, 0), calm.clone(), 0, "starved"),
+        ("none, and control has none", tally(0, 0), fleet(0, 0, 10), 0, "quiet"),
+        ("none, and nobody is left", tally(0, 0), Vec::new(), 0, "quiet"),
+        ("nobody is left, well", tally(5, 1_000), Vec::new(), 0, "pass"),
+        ("nobody is left, badly", tally(50, 1_000), Vec::new(), 0, "fail"),
+    ];
+    for (name, new, control, errors_ppm, expected) in rows {
+        let verdict = errors(&new, &control, errors_ppm);
+        assert_eq!(word(verdict), expected, "{name}: {verdict}");
+    }
+}
+
+/// Agresti and Caffo's statistic by hand: 31/1002 against 11/1002, with nothing allowed above.
+#[test]
+fn r24_the_statistic_is_the_published_one() {
+    let (Verdict::Fail(found) | Verdict::Pass(found)) =
+        errors(&tally(30, 1_000), &fleet(10, 1_000, 1), 0)
+    else {
+        panic!("both sides have enough requests");
+    };
+    let (new, old): (f64, f64) = (31.0 / 1_002.0, 11.0 / 1_002.0);
+    let variance = (new * (1.0 - new) + old * (1.0 - old)) / 1_002.0;
+    let z = (new - old) / variance.sqrt();
+    assert!((z - 3.1265).abs() < 0.0005, "{z}");
+    assert_eq!(found.z_milli, (z * 1_000.0).round() as i64);
+}
+
+#[test]
+fn r4_one_host_counts_for_no_more_than_three() {
+    let mut control = fleet(0, 1_000, 9);
+    control.push(tally(9_000_000, 10_000_000));
+    let pooled = pool(&control);
+    assert_eq!((pooled.requests, pooled.errors), (12_000, 2_700));
+    // It cannot hide a bad release by claiming errors of its own, nor by claiming silence.
+    let mut liars = fleet(0, 1_000, 9);
+    liars.push(tally(u64::MAX, u64::MAX));
+    assert_eq!(pool(&liars).requests, 12_000);
+    assert_eq!(pool(&fleet(0, 0, 3)), Tally::default());
+}
+
+#[test]
+fn r24_a_shared_outage_needs_three_hosts_and_half_of_them() {
+    let outage = |bad: usize, well: usize| [fleet(300, 1_000, bad), fleet(0, 1_000, well)].concat();
+    for (bad, well, expected) in
+        [(2, 0, "fail"), (3, 0, "shared"), (3, 3, "shared"), (3, 4, "fail"), (50, 50, "shared")]
+    {
+        let verdict = errors(&tally(500, 1_000), &outage(bad, well), 10_000);
+        assert_eq!(word(verdict), expected, "{bad} of {}: {verdict}", bad + well);
+    }
+}
+
+// --- latency ---
+
+const BOUNDS_MS: [u64; 4] = [10, 50, 100, 500];
+
+fn timed(latency: [u64; 5]) -> Tally {
+    let requests = latency.iter().sum();
+    Tally { requests, errors: 0, latency: latency.to_vec(), bounds_ms: BOUNDS_MS.to_vec() }
+}
+
+#[test]
+fn r24_slow_is_above_the_old_p99_times_the_ratio() {
+    let limits = Limits { p99_ratio_percent: Some(150), ..LIMITS };
+    // 99 of 100 answer within 50 ms, so what takes over 100 ms is slow.
+    let control = vec![timed([900, 95, 5, 0, 0]); 5];
+    let rows = [
+        ("equal", [900, 95, 5, 0, 0], "pass"),
+        ("slower, within the ratio", [100, 400, 500, 0, 0], "pass"),
+        ("four times", [900, 0, 0, 100, 0], "fail"),
+        ("beyond all bounds", [900, 0, 0, 0, 100], "fail"),
+        ("a few", [985, 0, 0, 15, 0], "pass"),
+    ];
+    for (name, latency, expected) in rows {
+        let verdict = judge(&timed(latency), &control, &limits, 0, HOST_Z);
+        assert_eq!(word(verdict), expected, "{name}: {verdict}");
+    }
+    let other = Tally { bounds_ms: vec![1, 2, 3, 4], ..timed([0, 0, 0, 0, 1_000]) };
+    assert_eq!(word(judge(&other, &control, &limits, 0, HOST_Z)), "pass", "other buckets");
+    let unbounded = vec![timed([0, 0, 0, 0, 1_000]); 5];
+    assert_eq!(word(judge(&timed([0, 0, 0, 0, 1_000]), &unbounded, &limits, 0, HOST_Z)), "pass");
+}
+
+#[test]
+fn texts_carry_the_numbers() {
+    let fails = errors(&tally(36, 1_200), &fleet(2, 1_000, 10), 10_000);
+    assert_eq!(
+        fails.to_string(),
+        "worse: errors 3.00 % of 1200, old release 0.20 % of 10000, at most 1 % above it (z 3.7)"
+    );
+    let starved = errors(&tally(0, 3), &fleet(2, 1_000, 10), 10_000).to_string();
+    assert!(starved.starts_with("inconclusive: 3 of 100 requests reached the new"), "{starved}");
+    let alone = errors(&tally(0, 200), &[], 0).to_string();
+    assert_eq!(
+        alone,
+        "not worse: errors 0.00 % of 200, nobody to compare with, at most 1 % (z -1.0)"
+    );
+}
+
+proptest! {
+    /// Whatever anybody counts, there is an answer; and more errors never make a worse verdict better.
+    #[test]
+    fn r24_total_and_monotone(
+        requests in 0_u64..100_000,
+        errors_one in 0_u64..100_000,
+        more in 0_u64..1_000,
+        control in prop::collection::vec((0_u64..200_000, 0_u64..200_000), 0..8),
+        ppm in 0_u32..200_000,
+    ) {
+        let control: Vec<_> = control.into_iter().map(|(bad, of)| tally(bad, of)).collect();
+        let (fewer, many) = (tally(errors_one, requests), tally(errors_one + more, requests));
+        let z = |verdict| match verdict {
+            Verdict::Pass(c) | Verdict::Fail(c) | Verdict::Shared { comparison: c, .. } => c.z_milli,
+            Verdict::Quiet { .. } | Verdict::Starved { .. } => i64::MIN,
+        };
+        let (one, other) = (errors(&fewer, &control, ppm), errors(&many, &control, ppm));
+        if errors_one + more <= requests / 2 {
+            prop_assert!(z(one) <= z(other), "{one} / {other}");
+        }
+    }
+}
