@@ -3,6 +3,8 @@
 //! The same values are printed as JSON by `swell ... --json`, so names here are a contract. They
 //! also travel in [`crate::codec`] frames: no flattened, skipped or untagged fields.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, Env, FleetId, HostId, Name, Service, Version, Zone};
@@ -37,6 +39,43 @@ pub struct HostReport {
     pub alive: bool,
     pub agent_version: Option<Name>,
     pub services: Vec<ServiceReport>,
+}
+
+/// Whether a host may take part in the next rollout of a scope, and if not, why not (R13).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fitness {
+    /// Heard of lately, and nothing speaks against it.
+    Fit,
+    /// Not heard of lately.
+    Silent,
+    /// It fell silent while it activated: its service may be down.
+    HalfWay,
+    /// Its last word in this scope is that it could not go back: a person is needed.
+    RevertFailed,
+}
+
+impl Fitness {
+    /// Whether the host is in the cohort of a rollout in this direction. A rollback is what brings
+    /// a host back that could not go back before and was mended: it takes such hosts in.
+    pub const fn takes_part(self, direction: Direction) -> bool {
+        match self {
+            Self::Fit => true,
+            Self::RevertFailed => matches!(direction, Direction::Rollback),
+            Self::Silent | Self::HalfWay => false,
+        }
+    }
+}
+
+impl fmt::Display for Fitness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fit => "fit",
+            Self::Silent => "not heard of",
+            Self::HalfWay => "silent since it activated: its service may be down",
+            Self::RevertFailed => "could not go back: a person is needed",
+        })
+    }
 }
 
 /// Where a host stands with a service.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::FRAME_BYTES_MAX;
 use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
 use crate::key::{PublicKey, Signature};
-use crate::report::{FleetReport, RolloutReport};
+use crate::report::{Fitness, FleetReport, RolloutReport};
 use crate::statement::UnixTime;
 
 /// Longest frame of the join protocol, in bytes: its sender may be anybody.
@@ -240,8 +240,9 @@ pub struct ScopeFacts {
     pub report: Option<RolloutReport>,
     /// The release of the last complete rollout.
     pub stable: Option<Vec<u8>>,
-    /// The host statements of the scope's environment, and whether each was heard of lately.
-    pub hosts: Vec<(Vec<u8>, bool)>,
+    /// The host statements of the scope's environment, and whether each may take part in the next
+    /// rollout.
+    pub hosts: Vec<(Vec<u8>, Fitness)>,
     /// The highest sequence of a directive about the newest rollout; 0: none.
     pub directive_sequence: u64,
     /// Ids of rollouts of this scope that are complete or were replaced, newest first, with the

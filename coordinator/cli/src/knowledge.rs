@@ -159,12 +159,12 @@ impl<'c> Knowledge<'c> {
             None => None,
         };
         let mut hosts = Vec::new();
-        for (envelope, alive) in facts.hosts {
+        for (envelope, fitness) in facts.hosts {
             let host = self.host(envelope).await?;
             if host.env().as_ref() != Some(&scope.env) {
                 return Err(self.other("a host"));
             }
-            hosts.push(Candidate { host, alive });
+            hosts.push(Candidate { host, fitness });
         }
         Ok(Facts {
             head,

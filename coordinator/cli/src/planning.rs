@@ -5,21 +5,27 @@ use std::collections::BTreeMap;
 
 use proto::id::{Digest, Env, FleetId, HostId, KeyId, Name, Service, Version};
 use proto::receipt::State;
-use proto::report::RolloutPhase;
+use proto::report::{Fitness, RolloutPhase};
 use proto::statement::{
     ArtifactRef, Direction, OnFailure, Policy, RULES, Release, Rollout, Root, Share, Target,
     UnixTime,
 };
 use proto::trust::{Refusal, check_policy};
-use rollout::plan::{Note, PlanError, Strategy, plan};
+use rollout::plan::{self, Note, Plan, PlanError, Strategy, Times};
 use serde::Serialize;
 
+use self::settings::Setting;
 use crate::failure::Advise;
 use crate::knowledge::Facts;
-use crate::swell_toml::Deploy;
+use crate::swell_toml::{Deploy, Lines};
 
-/// How long after it was signed a rollout may open waves, in seconds: a day.
-pub(crate) const EXPIRES_S: u64 = 24 * 3_600;
+mod impossible;
+pub(crate) mod settings;
+
+/// How long beyond its least time a rollout may open waves, in seconds: a day.
+const EXPIRES_S: u64 = 24 * 3_600;
+/// Hosts of one zone that may be stopped at once, where nothing is written.
+const MAX_UNAVAILABLE: Share = Share::Percent(25.0);
 
 /// A rollout that nobody has signed yet, and what people want to know about it. Its JSON is what
 /// `swell plan --json` prints.
@@ -29,12 +35,59 @@ pub(crate) struct Planned {
     pub(crate) artifact: ArtifactRef,
     /// Names of the cohort's hosts.
     pub(crate) names: BTreeMap<HostId, Name>,
-    /// Hosts of the environment that are not heard of, and so not in the cohort.
-    pub(crate) left_out: Vec<Name>,
+    /// Hosts of the environment that are silent or sick, and so not in the cohort.
+    pub(crate) left_out: Vec<Missing>,
     pub(crate) notes: Vec<String>,
+    /// What the environment asks for at least.
     pub(crate) policy: Policy,
+    /// What is in force, and who says so.
+    pub(crate) settings: Vec<Setting>,
+    pub(crate) times: Times,
+    pub(crate) transfer: Transfer,
     /// The rollout of the scope that this one would take over from while it is still going on.
     pub(crate) replaces: Option<Digest>,
+}
+
+/// A host that is not in the cohort.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Missing {
+    pub(crate) host: HostId,
+    pub(crate) name: Name,
+    pub(crate) why: Fitness,
+}
+
+/// What travels where nothing of the artifact is there yet, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Transfer {
+    pub(crate) host_bytes: u64,
+    pub(crate) fleet_bytes: u64,
+}
+
+impl Planned {
+    /// A rollout and what follows from it alone.
+    pub(crate) fn of(
+        rollout: Rollout,
+        artifact: ArtifactRef,
+        names: BTreeMap<HostId, Name>,
+        policy: Policy,
+    ) -> Self {
+        let hosts = rollout.cohort.len() as u64;
+        Self {
+            times: plan::times(&rollout),
+            transfer: Transfer {
+                host_bytes: artifact.bytes,
+                fleet_bytes: artifact.bytes.saturating_mul(hosts),
+            },
+            settings: settings::signed(&rollout, &policy),
+            rollout,
+            artifact,
+            names,
+            policy,
+            left_out: Vec::new(),
+            notes: Vec::new(),
+            replaces: None,
+        }
+    }
 }
 
 /// Why there is no rollout to sign.
@@ -60,6 +113,8 @@ pub(crate) enum PlanningError {
         #[source]
         source: PlanError,
     },
+    #[error("this can never be carried out:{}", Lines(problems))]
+    Impossible { problems: Vec<String> },
     #[error("the plan is looser than the policy of {env}")]
     Policy {
         env: Env,
@@ -140,13 +195,15 @@ pub(crate) fn forward(
     let shape = Shape {
         direction: Direction::Forward,
         strategy: &deploy.strategy,
-        max_unavailable: deploy.max_unavailable,
-        on_failure: deploy.on_failure,
-        approvals: deploy.approvals.max(policy.approvals_min),
+        max_unavailable: deploy.max_unavailable.unwrap_or(MAX_UNAVAILABLE),
+        on_failure: deploy.on_failure.unwrap_or(OnFailure::Rollback),
+        approvals: deploy.approvals.unwrap_or(0).max(policy.approvals_min),
     };
-    let planned = assemble(intent, facts, (*id, release), stable, &shape)?;
+    let (plan, mut planned) = assemble(intent, facts, (*id, release), stable, &shape)?;
+    planned.notes.extend(impossible::refuse(intent, &plan, deploy, &planned.rollout)?);
     check_policy(policy, &planned.rollout)
         .map_err(|source| PlanningError::Policy { env, source })?;
+    planned.settings = settings::written(&planned.rollout, deploy, policy);
     Ok(planned)
 }
 
@@ -208,10 +265,11 @@ pub(crate) fn back(
     let stable = facts.stable.as_ref().map(|(id, release)| target(*id, release));
     let from = [stable, Some(newest.to.clone()), newest.from.clone()];
     let from = from.into_iter().flatten().find(|from| from.release != *id);
-    let alive = facts.hosts.iter().filter(|candidate| candidate.alive).count();
+    let takes_part = |fitness: Fitness| fitness.takes_part(Direction::Rollback);
+    let hosts = facts.hosts.iter().filter(|candidate| takes_part(candidate.fitness)).count();
     // One failure must not stop all others from going back; one dead host must not keep the rollback
     // from ever being complete, or the next deployment would take the bad version for the stable one.
-    let unreachable = u32::try_from(alive / 20).unwrap_or(u32::MAX).max(1);
+    let unreachable = u32::try_from(hosts / 20).unwrap_or(u32::MAX).max(1);
     let shape = Shape {
         direction: Direction::Rollback,
         strategy: &Strategy::AllAtOnce {
@@ -222,7 +280,7 @@ pub(crate) fn back(
         on_failure: OnFailure::Pause,
         approvals: 0,
     };
-    assemble(intent, facts, (*id, release), from, &shape)
+    assemble(intent, facts, (*id, release), from, &shape).map(|(_, planned)| planned)
 }
 
 struct Shape<'a> {
@@ -263,20 +321,27 @@ fn assemble(
     (id, release): (Digest, &Release),
     from: Option<Target>,
     shape: &Shape<'_>,
-) -> Result<Planned, PlanningError> {
-    let planned = plan(&facts.hosts, shape.strategy, shape.direction, shape.max_unavailable, &id)
-        .map_err(|source| PlanningError::Plan {
-        service: release.service.clone(),
-        version: release.version.clone(),
-        env: intent.env.clone(),
-        source,
-    })?;
-    let names: BTreeMap<_, _> = facts
+) -> Result<(Plan, Planned), PlanningError> {
+    let Shape { direction, strategy, max_unavailable, .. } = *shape;
+    let plan =
+        plan::plan(&facts.hosts, strategy, direction, max_unavailable, &id).map_err(|source| {
+            PlanningError::Plan {
+                service: release.service.clone(),
+                version: release.version.clone(),
+                env: intent.env.clone(),
+                source,
+            }
+        })?;
+    let mut names: BTreeMap<_, _> = facts
         .hosts
         .iter()
         .map(|candidate| (candidate.host.id.clone(), candidate.host.name.clone()))
         .collect();
-    let left_out = planned.left_out.iter().filter_map(|id| names.get(id).cloned()).collect();
+    let missing = |left_out: &plan::LeftOut| {
+        let (host, why) = (left_out.host.clone(), left_out.why);
+        names.remove(&host).map(|name| Missing { host, name, why })
+    };
+    let left_out = plan.left_out.iter().filter_map(missing).collect();
     let previous = facts.head.as_ref();
     let mut rollout = Rollout {
         fleet: intent.root.fleet.clone(),
@@ -288,206 +353,32 @@ fn assemble(
         to: target(id, release),
         direction: shape.direction,
         rules: RULES,
-        cohort: planned.cohort,
-        waves: planned.waves,
-        max_unavailable: planned.max_unavailable,
-        in_flight_max: None,
+        cohort: plan.cohort.clone(),
+        waves: plan.waves.clone(),
+        max_unavailable: plan.max_unavailable,
+        in_flight_max: plan.in_flight_max,
         windows: Vec::new(),
         limits: None,
         retry: false,
         on_failure: shape.on_failure,
         approvals: shape.approvals,
         created: intent.now,
-        expires: intent.now.plus_s(EXPIRES_S),
+        expires: intent.now,
         author: intent.author.clone(),
         reason: intent.reason.clone(),
         critical: Vec::new(),
     };
     rollout.critical = rollout.careful_fields();
-    Ok(Planned {
-        names: names.into_iter().filter(|(id, _)| rollout.rank_of(id).is_some()).collect(),
-        rollout,
-        artifact: release.artifact,
+    // However long its bakes are, there is a day in which people may hold it up.
+    rollout.expires = intent.now.plus_s(plan::times(&rollout).promote_s + EXPIRES_S);
+    let planned = Planned {
         left_out,
-        notes: planned.notes.iter().map(Note::to_string).collect(),
-        policy: intent.policy()?.clone(),
+        notes: plan.notes.iter().map(Note::to_string).collect(),
         replaces: going_on(facts).map(|(id, _)| *id),
-    })
+        ..Planned::of(rollout, release.artifact, names, intent.policy()?.clone())
+    };
+    Ok((plan, planned))
 }
 
 #[cfg(test)]
-mod tests {
-    use proto::statement::{Payload as _, Wave};
-    use rollout::plan::Stage;
-
-    use super::*;
-    use crate::render::sample;
-
-    fn root(policy: Policy) -> Root {
-        Root {
-            fleet: "shop-00000000".parse().unwrap(),
-            version: 1,
-            expires: UnixTime(u64::MAX),
-            keys: BTreeMap::new(),
-            roles: BTreeMap::new(),
-            environments: [("production".parse().unwrap(), policy)].into(),
-            critical: Vec::new(),
-        }
-    }
-
-    fn canary(approvals: u8) -> Deploy {
-        Deploy {
-            strategy: Strategy::Canary(vec![Stage::new(1.0, 60), Stage::new(100.0, 0)]),
-            approvals,
-            max_unavailable: Share::Percent(50.0),
-            on_failure: OnFailure::Rollback,
-        }
-    }
-
-    fn forward(
-        policy: Policy,
-        facts: &Facts,
-        version: &str,
-        deploy: &Deploy,
-    ) -> Result<Planned, PlanningError> {
-        let (root, env) = (root(policy), "production".parse().unwrap());
-        let intent = intent(&root, &env);
-        super::forward(&intent, facts, &sample::release(version), deploy)
-    }
-
-    fn intent<'a>(root: &'a Root, env: &'a Env) -> Intent<'a> {
-        let author = "0000000000000001".parse().unwrap();
-        Intent { root, env, author, reason: "why".to_owned(), now: sample::CREATED }
-    }
-
-    fn complete() -> Facts {
-        sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Complete)
-    }
-
-    #[test]
-    fn a_rollout_continues_its_scope_from_the_stable_release() {
-        let planned = forward(Policy::default(), &complete(), "1.3.0", &canary(0)).unwrap();
-        let rollout = planned.rollout;
-        rollout.check().unwrap();
-        assert_eq!((rollout.epoch, rollout.previous), (5, Some(Digest::of(b"newest"))));
-        assert_eq!(rollout.from.unwrap().version, sample::version("1.2.0"));
-        assert_eq!(rollout.expires, sample::CREATED.plus_s(EXPIRES_S));
-        assert_eq!(rollout.cohort.len(), 6, "the silent one is left out");
-        assert_eq!(planned.left_out, ["n7".parse().unwrap()]);
-        assert_eq!(planned.names.len(), 6);
-        assert_eq!(rollout.max_unavailable, 3);
-        assert_eq!(planned.replaces, None);
-    }
-
-    #[test]
-    fn a_scope_starts_with_epoch_1_from_nothing() {
-        let facts = Facts { head: None, report: None, stable: None, ..complete() };
-        let rollout = forward(Policy::default(), &facts, "1.0.0", &canary(0)).unwrap().rollout;
-        rollout.check().unwrap();
-        assert_eq!((rollout.epoch, rollout.previous, rollout.from), (1, None, None));
-    }
-
-    #[test]
-    fn after_a_halt_the_next_one_starts_from_what_was_stable() {
-        let facts = sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Halted);
-        let rollout = forward(Policy::default(), &facts, "1.2.1", &canary(0)).unwrap().rollout;
-        assert_eq!(rollout.from.unwrap().version, sample::version("1.1.0"));
-    }
-
-    #[test]
-    fn what_is_there_or_on_its_way_is_not_deployed_again() {
-        let error = forward(Policy::default(), &complete(), "1.2.0", &canary(0)).unwrap_err();
-        assert_eq!(error.to_string(), "web 1.2.0 is the stable release of production already");
-        let running =
-            sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Running);
-        let error = forward(Policy::default(), &running, "1.2.0", &canary(0)).unwrap_err();
-        assert!(matches!(error, PlanningError::OnItsWay { .. }), "{error}");
-        let planned = forward(Policy::default(), &running, "1.3.0", &canary(0)).unwrap();
-        assert_eq!(planned.replaces, Some(Digest::of(b"newest")));
-    }
-
-    #[test]
-    fn the_policy_of_the_environment_wins_where_it_is_stricter() {
-        let policy = Policy { approvals_min: 2, ..Policy::default() };
-        for (own, effective) in [(0, 2), (2, 2), (3, 3)] {
-            let planned = forward(policy.clone(), &complete(), "1.3.0", &canary(own)).unwrap();
-            assert_eq!(planned.rollout.approvals, effective);
-        }
-        let policy = Policy { bake_s_min: 61, ..Policy::default() };
-        let error = forward(policy, &complete(), "1.3.0", &canary(0)).unwrap_err();
-        assert_eq!(error.to_string(), "the plan is looser than the policy of production");
-        let root = root(Policy::default());
-        let env = "moon".parse().unwrap();
-        let release = sample::release("1.3.0");
-        let error = super::forward(&intent(&root, &env), &complete(), &release, &canary(0));
-        let expected = "there is no environment moon in fleet shop-00000000: it has production";
-        assert_eq!(error.unwrap_err().to_string(), expected);
-    }
-
-    fn back(facts: &Facts, version: &str) -> Result<Planned, PlanningError> {
-        let (root, env) = (root(Policy::default()), "production".parse().unwrap());
-        super::back(&intent(&root, &env), facts, &sample::release(version))
-    }
-
-    #[test]
-    fn a_rollback_takes_every_host_at_once() {
-        let rollout = back(&complete(), "1.1.0").unwrap().rollout;
-        rollout.check().unwrap();
-        assert_eq!(rollout.direction, Direction::Rollback);
-        assert_eq!(rollout.epoch, 5);
-        assert_eq!(rollout.from.unwrap().version, sample::version("1.2.0"));
-        let wave = Wave { hosts: 6, wait_s: 0, failed_max: 6, unreachable_max: 1 };
-        assert_eq!(rollout.waves, [wave]);
-        assert_eq!(rollout.max_unavailable, 6);
-        assert_eq!(rollout.approvals, 0);
-    }
-
-    #[test]
-    fn a_rollback_of_what_never_became_stable_goes_to_the_stable_release() {
-        let halted =
-            sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Halted);
-        let rollout = back(&halted, "1.1.0").unwrap().rollout;
-        rollout.check().unwrap();
-        assert_eq!(rollout.from.unwrap().version, sample::version("1.2.0"));
-        let rollout = back(&halted, "1.0.0").unwrap().rollout;
-        assert_eq!(rollout.from.unwrap().version, sample::version("1.1.0"));
-        assert!(matches!(back(&complete(), "1.2.0"), Err(PlanningError::Stable { .. })));
-    }
-
-    #[test]
-    fn a_rollback_that_failed_is_tried_again() {
-        use RolloutPhase as P;
-        let (service, env) = ("web".parse().unwrap(), "production".parse().unwrap());
-        for phase in [P::Halted, P::Aborted, P::Expired, P::Complete] {
-            let mut facts = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, phase);
-            let stuck = sample::standing(0, 0, Some(State::RevertFailed));
-            facts.report.as_mut().unwrap().hosts = vec![stuck];
-            for stable in ["1.1.0", "1.2.0"] {
-                facts.stable = Some(sample::release(stable));
-                let to = version_before(&facts, &service, &env).unwrap();
-                assert_eq!(to.version, sample::version("1.1.0"), "{phase:?}");
-                let rollout = back(&facts, "1.1.0").unwrap().rollout;
-                rollout.check().unwrap();
-                assert_eq!(rollout.from.unwrap().version, sample::version("1.2.0"), "{phase:?}");
-            }
-        }
-        let running = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, P::Running);
-        assert!(matches!(back(&running, "1.1.0"), Err(PlanningError::OnItsWay { .. })));
-        let done = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, P::Complete);
-        assert!(matches!(back(&done, "1.1.0"), Err(PlanningError::Stable { .. })));
-    }
-
-    #[test]
-    fn the_version_before_is_told_or_has_to_be_said() {
-        let (service, env) = ("web".parse().unwrap(), "production".parse().unwrap());
-        let before = |facts: &Facts| version_before(facts, &service, &env);
-        assert_eq!(before(&complete()).unwrap().version, sample::version("1.1.0"));
-        let back =
-            sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, RolloutPhase::Complete);
-        assert!(matches!(before(&back), Err(PlanningError::IsRollback { .. })));
-        let first = sample::facts(None, "1.0.0", Direction::Forward, RolloutPhase::Complete);
-        assert!(matches!(before(&first), Err(PlanningError::First { .. })));
-        let nothing = Facts { head: None, ..complete() };
-        assert!(matches!(before(&nothing), Err(PlanningError::NothingThere { .. })));
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use ed25519_dalek::SigningKey;
 use proto::dsse::Envelope;
 use proto::id::{Digest, Env, KeyId, Scope, Service, Version};
 use proto::key::PublicKey;
-use proto::report::{RolloutPhase, RolloutReport};
+use proto::report::{RolloutPhase, RolloutReport, StandingReport};
 use proto::statement::{Action, COUNTER_MAX, Directive, Payload as _, Rollout};
 use proto::trust::{Standing, Verified};
 use proto::wire::{ControlReply, ControlRequest};
@@ -257,15 +257,10 @@ pub(crate) async fn approve(
     }
     let release = knowledge.chain.release(&rollout.to.release);
     let artifact = release.map(|release| release.artifact).ok_or(SignError::NoRelease { id })?;
-    let planned = Planned {
-        names: report.hosts.iter().map(|host| (host.host.clone(), host.name.clone())).collect(),
-        policy: home.root.environments.get(&rollout.env).cloned().unwrap_or_default(),
-        rollout,
-        artifact,
-        left_out: Vec::new(),
-        notes: Vec::new(),
-        replaces: None,
-    };
+    let name = |host: &StandingReport| (host.host.clone(), host.name.clone());
+    let names = report.hosts.iter().map(name).collect();
+    let policy = home.root.environments.get(&rollout.env).cloned().unwrap_or_default();
+    let planned = Planned::of(rollout, artifact, names, policy);
     output::write(&render::plan::plan(&planned));
     output::write(&format!(
         "  by        {}: {}\n  stands    {}\n",

@@ -13,7 +13,7 @@ use proto::id::{Digest, KeyId, Version};
 use proto::key::PublicKey;
 use proto::receipt::State;
 use proto::report::{
-    FleetReport, HostReport, RolloutPhase, RolloutReport, StandingReport, WaveReport,
+    Fitness, FleetReport, HostReport, RolloutPhase, RolloutReport, StandingReport, WaveReport,
 };
 use proto::statement::{
     Action, CohortHost, Direction, OnFailure, Payload as _, RULES, Rollout, Statement, Target, Wave,
@@ -39,7 +39,10 @@ fn version(text: &str) -> Version {
 fn first_facts(fleet: &Fleet) -> ScopeFacts {
     let host = |seed: u8| {
         let (host, _) = fleet.host(seed);
-        (fleet.sign(&host, &["coordinator/host-ca.key"]), seed != 3)
+        (
+            fleet.sign(&host, &["coordinator/host-ca.key"]),
+            if seed == 3 { Fitness::Silent } else { Fitness::Fit },
+        )
     };
     ScopeFacts {
         rollout: None,

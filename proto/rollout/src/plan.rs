@@ -5,18 +5,32 @@
 //! hash order, zones taking turns, so canaries differ from one release to the next and a wave is
 //! spread over as many zones as it has hosts.
 
+mod obstacle;
+mod times;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
+use proto::report::Fitness;
 use proto::statement::{COHORT_MAX, CohortHost, Direction, Host, Share, WAVES_MAX, Wave};
 use proto::{Digest, HostId, Zone};
+
+pub use self::obstacle::{Obstacle, Places, obstacles};
+pub use self::times::{RESTART_S, Times, times};
 
 /// A host that may take part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     pub host: Host,
-    /// Heard of lately. A silent host is left to the catch-up lane.
-    pub alive: bool,
+    /// A host that is silent or sick is left to the catch-up lane.
+    pub fitness: Fitness,
+}
+
+/// A host that does not take part, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOut {
+    pub host: HostId,
+    pub why: Fitness,
 }
 
 /// One stage, as an operator writes it.
@@ -49,6 +63,16 @@ pub enum Strategy {
         unreachable_max: Option<Share>,
     },
     Canary(Vec<Stage>),
+    /// One wave through which `batch` hosts go at a time: the next one starts once one of them has
+    /// ended, its bake included. Each batch is a stage of its own to an environment's policy.
+    Rolling {
+        /// Of the whole cohort, rounded down, at least 1.
+        batch: Share,
+        /// Bake of each host, in seconds.
+        wait_s: u32,
+        failed_max: Option<Share>,
+        unreachable_max: Option<Share>,
+    },
 }
 
 /// Who goes when: the part of a rollout statement that is computed.
@@ -58,8 +82,11 @@ pub struct Plan {
     pub waves: Vec<Wave>,
     /// Hosts of one zone that may be stopped at once; 1 or more.
     pub max_unavailable: u32,
-    /// Silent hosts, left to the catch-up lane.
-    pub left_out: Vec<HostId>,
+    /// Hosts that may be between their start and the end of their bake at once, 1 or more. None:
+    /// as many as `max_unavailable` lets start.
+    pub in_flight_max: Option<u32>,
+    /// Silent and sick hosts, left to the catch-up lane; by id.
+    pub left_out: Vec<LeftOut>,
     /// What people should know about how the stages came out; empty if it is as written.
     pub notes: Vec<Note>,
 }
@@ -76,8 +103,8 @@ pub enum Note {
 /// Why there is no plan.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum PlanError {
-    #[error("no host to deploy to: {silent} of the environment, all silent")]
-    Empty { silent: usize },
+    #[error("no host to deploy to: {}", tally(left_out))]
+    Empty { left_out: Vec<LeftOut> },
     #[error("{got} hosts, at most {COHORT_MAX} fit in one rollout")]
     TooManyHosts { got: usize },
     #[error("{got} stages: must be 1 to {WAVES_MAX}")]
@@ -105,12 +132,17 @@ pub fn plan(
     release: &Digest,
 ) -> Result<Plan, PlanError> {
     let stages = stages_of(strategy)?;
-    let (alive, silent): (Vec<_>, Vec<_>) = hosts.iter().partition(|candidate| candidate.alive);
-    let mut left_out: Vec<_> = silent.iter().map(|candidate| candidate.host.id.clone()).collect();
-    left_out.sort();
-    let cohort = order(alive.iter().map(|candidate| &candidate.host), release);
+    let (fit, unfit): (Vec<_>, Vec<_>) =
+        hosts.iter().partition(|candidate| candidate.fitness.takes_part(direction));
+    let left_out = |candidate: &&Candidate| LeftOut {
+        host: candidate.host.id.clone(),
+        why: candidate.fitness,
+    };
+    let mut left_out: Vec<_> = unfit.iter().map(left_out).collect();
+    left_out.sort_by(|one, other| one.host.cmp(&other.host));
+    let cohort = order(fit.iter().map(|candidate| &candidate.host), release);
     if cohort.is_empty() {
-        return Err(PlanError::Empty { silent: left_out.len() });
+        return Err(PlanError::Empty { left_out });
     }
     if cohort.len() > COHORT_MAX {
         return Err(PlanError::TooManyHosts { got: cohort.len() });
@@ -124,7 +156,24 @@ pub fn plan(
         notes.push(Note::Alone);
     }
     let max_unavailable = max_unavailable.of(count).max(1);
-    Ok(Plan { cohort, waves, max_unavailable, left_out, notes })
+    let in_flight_max = match strategy {
+        Strategy::Rolling { batch, .. } => Some(batch.of(count).max(1)),
+        Strategy::AllAtOnce { .. } | Strategy::Canary(_) => None,
+    };
+    Ok(Plan { cohort, waves, max_unavailable, in_flight_max, left_out, notes })
+}
+
+/// How many are left out for what reason: `3 left out (2 not heard of, 1 ...)`.
+fn tally(left_out: &[LeftOut]) -> String {
+    let mut hosts: BTreeMap<Fitness, usize> = BTreeMap::new();
+    for host in left_out {
+        *hosts.entry(host.why).or_default() += 1;
+    }
+    let parts: Vec<_> = hosts.iter().map(|(why, hosts)| format!("{hosts} {why}")).collect();
+    match parts.is_empty() {
+        true => "the environment has none".to_owned(),
+        false => format!("{} left out ({})", left_out.len(), parts.join("; ")),
+    }
 }
 
 fn stages_of(strategy: &Strategy) -> Result<Vec<Stage>, PlanError> {
@@ -132,6 +181,10 @@ fn stages_of(strategy: &Strategy) -> Result<Vec<Stage>, PlanError> {
         Strategy::AllAtOnce { failed_max, unreachable_max } => {
             let (failed_max, unreachable_max) = (*failed_max, *unreachable_max);
             vec![Stage { weight: 100.0, wait_s: 0, failed_max, unreachable_max }]
+        }
+        Strategy::Rolling { wait_s, failed_max, unreachable_max, .. } => {
+            let (failed_max, unreachable_max) = (*failed_max, *unreachable_max);
+            vec![Stage { weight: 100.0, wait_s: *wait_s, failed_max, unreachable_max }]
         }
         Strategy::Canary(stages) => stages.clone(),
     };
@@ -254,11 +307,6 @@ impl Plan {
             ));
         }
         lines
-    }
-
-    /// The least time the rollout takes, in seconds: its bakes, without fetching and restarting.
-    pub fn least_s(&self) -> u64 {
-        self.waves.iter().map(|wave| u64::from(wave.wait_s)).sum()
     }
 
     /// The hosts of a wave, 0 first; none beyond the last.

@@ -91,7 +91,8 @@ pub struct KeyEntry {
 pub struct Policy {
     /// Approvals a rollout needs at least.
     pub approvals_min: u8,
-    /// Waves a rollout has at least (before merging those that add no host), except to go back.
+    /// Waves a rollout has at least (before merging those that add no host), except to go back;
+    /// where hosts go by batches, each batch is one.
     pub stages_min: u8,
     /// Seconds of wait over all waves a rollout has at least, except to go back.
     pub bake_s_min: u32,

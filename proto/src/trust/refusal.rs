@@ -78,7 +78,7 @@ pub enum Refusal {
     /// It lost the race before it had its signatures.
     #[error("superseded: epoch {got}, and {head} of epoch {head_epoch} is in force; deploy again")]
     EpochTooOld { got: u64, head: Digest, head_epoch: u64 },
-    #[error("{got} wave(s): the policy of {env} asks for {min} or more with so many hosts")]
+    #[error("{got} stage(s): the policy of {env} asks for {min} or more with so many hosts")]
     TooFewStages { env: Env, got: usize, min: usize },
     #[error("waits of {got} s in all: the policy of {env} asks for {min} s or more")]
     TooShortBake { env: Env, got: u64, min: u64 },

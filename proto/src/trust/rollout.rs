@@ -3,7 +3,7 @@
 use super::signers::{Author, Signers, standing};
 use super::{Chain, EMERGENCY_EPOCHS_MAX, Refusal, Standing};
 use crate::id::Digest;
-use crate::statement::{Direction, Policy, Role, Rollout, Target};
+use crate::statement::{Direction, Policy, Role, Rollout, Target, Wave};
 
 /// The roles whose keys may sign this rollout in one capacity or another.
 pub(super) fn roles(rollout: &Rollout) -> Vec<Role> {
@@ -126,6 +126,8 @@ fn jumps(
 /// waves than its plan had stages: below 100 hosts, where whole percentages may merge, two waves
 /// (or one for the only host) are enough.
 ///
+/// Where hosts go by batches ([`Rollout::in_flight_max`]), each batch is a stage and bakes.
+///
 /// # Errors
 ///
 /// [`Refusal::TooFewStages`], [`Refusal::TooShortBake`].
@@ -137,10 +139,16 @@ pub fn check_policy(policy: &Policy, rollout: &Rollout) -> Result<(), Refusal> {
         2..100 => asked.min(2),
         _ => asked,
     };
-    if rollout.waves.len() < min {
-        return Err(Refusal::TooFewStages { env, got: rollout.waves.len(), min });
+    let batches = |wave: usize| {
+        let batch = rollout.in_flight_max.map(|batch| batch.max(1) as usize);
+        batch.map_or(1, |batch| rollout.ranks_in(wave).len().div_ceil(batch))
+    };
+    let got = (0..rollout.waves.len()).map(batches).sum();
+    if got < min {
+        return Err(Refusal::TooFewStages { env, got, min });
     }
-    let got = rollout.waves.iter().map(|wave| u64::from(wave.wait_s)).sum();
+    let bake_s = |(index, wave): (usize, &Wave)| batches(index) as u64 * u64::from(wave.wait_s);
+    let got = rollout.waves.iter().enumerate().map(bake_s).sum();
     let min = u64::from(policy.bake_s_min);
     if got < min {
         return Err(Refusal::TooShortBake { env, got, min });

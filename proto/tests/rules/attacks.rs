@@ -499,7 +499,24 @@ fn r2_policy_of_an_environment() {
             }
         }
     };
+    let rolling = |hosts: u8, batch: u32, wait_s: u32| {
+        let wave = proto::statement::Wave {
+            hosts: u32::from(hosts),
+            wait_s,
+            failed_max: 0,
+            unreachable_max: 0,
+        };
+        let (cohort, waves) = (cohort(hosts), vec![wave]);
+        let (in_flight_max, critical) = (Some(batch), vec!["in_flight_max".to_owned()]);
+        let rollout =
+            proto::statement::Rollout { cohort, waves, in_flight_max, critical, ..first.clone() };
+        outcome(&chain_with(&root, &[]), &signed(&rollout, &[ANNA]))
+    };
     check_rows(&[
+        ("three batches of a hundred, each bakes", rolling(100, 49, 40), "effective"),
+        ("two batches of a hundred", rolling(100, 50, 60), "2 stage(s): the policy"),
+        ("three batches bake too short", rolling(100, 49, 39), "waits of 117 s in all"),
+        ("a batch of all four", rolling(4, 4, 120), "1 stage(s): the policy"),
         (
             "two waves of four hosts: one was merged",
             judged(4, &[(1, 120), (4, 0)], Forward),

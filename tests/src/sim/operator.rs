@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use proto::report::Fitness;
 use proto::statement::{Action, Direction, Directive, Host, Policy, Rollout, Target};
 use proto::{Digest, KeyId, UnixTime};
 use rollout::plan::{self, Candidate, Strategy};
@@ -126,7 +127,9 @@ impl World {
                     issued: UnixTime(0),
                     critical: Vec::new(),
                 };
-                Candidate { host, alive: number < self.scenario.hosts }
+                let heard = number < self.scenario.hosts;
+                let fitness = if heard { Fitness::Fit } else { Fitness::Silent };
+                Candidate { host, fitness }
             })
             .collect()
     }

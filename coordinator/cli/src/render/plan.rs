@@ -1,16 +1,24 @@
 //! A plan as text: who goes when, for how long, how much, and under which policy.
 
-use proto::id::HostId;
-use proto::statement::{Direction, OnFailure, Rollout, Wave};
+use std::collections::BTreeMap;
 
-use super::change;
-use crate::planning::{EXPIRES_S, Planned};
+use proto::id::{Name, Zone};
+use proto::report::Fitness;
+use proto::statement::{CohortHost, Direction, OnFailure, Rollout, Wave};
+
+use super::{change, table};
+use crate::planning::Planned;
+use crate::planning::settings::Setting;
 use crate::span;
 
-/// Host names shown of one wave; of more, the rest is counted.
+/// Host names shown of one group of hosts; of more, the rest is counted.
 const NAMES_MAX: usize = 24;
+/// The same where a wave is told zone by zone.
+const NAMES_IN_ZONE_MAX: usize = 8;
+/// Zones shown of one wave.
+const ZONES_MAX: usize = 6;
 
-/// `swell plan`.
+/// `swell plan`. However many hosts there are, it fits some screens: of many, names are counted.
 pub(crate) fn plan(planned: &Planned) -> String {
     let rollout = &planned.rollout;
     let back = if rollout.direction == Direction::Rollback { " (rollback)" } else { "" };
@@ -30,72 +38,111 @@ pub(crate) fn plan(planned: &Planned) -> String {
     for note in &planned.notes {
         text.push_str(&format!("  note: {note}\n"));
     }
-    if !planned.left_out.is_empty() {
-        let names: Vec<_> = planned.left_out.iter().map(ToString::to_string).collect();
-        text.push_str(&format!("  not heard of, so left out: {}\n", shortened(&names)));
-    }
+    text.push_str(&left_out(planned));
     text.push('\n');
     text.push_str(&facts(planned));
+    text.push('\n');
+    text.push_str(&settings(planned));
     text
 }
 
 fn wave_text(planned: &Planned, index: usize, wave: Wave) -> String {
     let rollout = &planned.rollout;
     let own = &rollout.cohort[rollout.ranks_in(index)];
-    let names: Vec<_> = own.iter().map(|host| name(planned, &host.id)).collect();
     let wait = match wave.wait_s {
         0 => "no bake".to_owned(),
         wait_s => format!("bakes {}", span::show(u64::from(wait_s))),
     };
+    let batch = match rollout.in_flight_max {
+        Some(batch) => format!(", {batch} at a time"),
+        None => String::new(),
+    };
     format!(
-        "  wave {}: {} ({} of {}), {wait}, at most {} failed and {} unreachable so far\n    {}\n",
+        "  wave {}: {} ({} of {}){batch}, {wait}, at most {} failed and {} unreachable so far\n{}",
         index + 1,
         span::count(own.len(), "host"),
         wave.hosts,
         rollout.cohort.len(),
         wave.failed_max,
         wave.unreachable_max,
-        shortened(&names)
+        by_zone(planned, own)
     )
 }
 
-fn name(planned: &Planned, id: &HostId) -> String {
-    planned.names.get(id).map_or_else(|| id.to_string(), ToString::to_string)
+/// The hosts of a wave, a line for each zone; one line where the cohort is in one zone.
+fn by_zone(planned: &Planned, hosts: &[CohortHost]) -> String {
+    let mut zones: BTreeMap<&Zone, Vec<&CohortHost>> = BTreeMap::new();
+    for host in hosts {
+        zones.entry(&host.zone).or_default().push(host);
+    }
+    let cohort = &planned.rollout.cohort;
+    if cohort.iter().all(|host| host.zone == cohort[0].zone) {
+        return format!(
+            "    {}\n",
+            shortened(hosts.iter().map(|host| name(planned, host)), NAMES_MAX)
+        );
+    }
+    let line = |(zone, hosts): (&&Zone, &Vec<&CohortHost>)| {
+        let names = hosts.iter().map(|host| name(planned, host));
+        let (count, names) =
+            (span::count(hosts.len(), "host"), shortened(names, NAMES_IN_ZONE_MAX));
+        format!("    zone {zone}: {count}: {names}\n")
+    };
+    let mut text: String = zones.iter().take(ZONES_MAX).map(line).collect();
+    let rest = zones.values().skip(ZONES_MAX);
+    let (more, hosts) = rest.fold((0, 0), |(zones, all), hosts| (zones + 1, all + hosts.len()));
+    if more > 0 {
+        let (more, hosts) = (span::count(more, "more zone"), span::count(hosts, "host"));
+        text.push_str(&format!("    {more}: {hosts}\n"));
+    }
+    text
 }
 
-fn shortened(names: &[String]) -> String {
-    let shown = names[..names.len().min(NAMES_MAX)].join(" ");
-    match names.len().saturating_sub(NAMES_MAX) {
+fn name(planned: &Planned, host: &CohortHost) -> String {
+    planned.names.get(&host.id).map_or_else(|| host.id.to_string(), Name::to_string)
+}
+
+fn shortened(names: impl ExactSizeIterator<Item = String>, max: usize) -> String {
+    let more = names.len().saturating_sub(max);
+    let shown = names.take(max).collect::<Vec<_>>().join(" ");
+    match more {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
 }
 
-fn facts(planned: &Planned) -> String {
-    let Planned { rollout, artifact, policy, .. } = planned;
-    let bakes_s: u64 = rollout.waves.iter().map(|wave| u64::from(wave.wait_s)).sum();
-    let hosts = rollout.cohort.len() as u64;
-    let down = match rollout.max_unavailable {
-        1 => "1 host of a zone may be down at a time".to_owned(),
-        hosts => format!("{hosts} hosts of a zone may be down at a time"),
+/// A line for each reason.
+fn left_out(planned: &Planned) -> String {
+    let mut reasons: BTreeMap<Fitness, Vec<&Name>> = BTreeMap::new();
+    for missing in &planned.left_out {
+        reasons.entry(missing.why).or_default().push(&missing.name);
+    }
+    let line = |(why, names): (&Fitness, &Vec<&Name>)| {
+        let names = shortened(names.iter().map(ToString::to_string), NAMES_MAX);
+        format!("  left out, {why}: {names}\n")
     };
+    reasons.iter().map(line).collect()
+}
+
+fn facts(planned: &Planned) -> String {
+    let Planned { rollout, transfer, times, .. } = planned;
+    let expires_s = rollout.expires.0.saturating_sub(rollout.created.0);
     format!(
-        "  time      at least {} of bakes, and fetching and restarting\n\
+        "  time      at least {} to promote{}, if a restart takes {} and nothing is \
+         waited for\n\
          \x20 transfer  {} each, {} in all where nothing is there yet\n\
-         \x20 policy    approvals {} (the environment's least: {}), stages at least {}, bakes at \
-         least {}\n\
-         \x20 budget    {down}\n\
          \x20 failure   {}\n\
          \x20 expires   {} after it is signed\n",
-        span::show(bakes_s),
-        span::bytes(artifact.bytes),
-        span::bytes(artifact.bytes.saturating_mul(hosts)),
-        rollout.approvals,
-        policy.approvals_min,
-        policy.stages_min,
-        span::show(u64::from(policy.bake_s_min)),
+        span::show(times.promote_s),
+        match rollout.direction {
+            Direction::Forward => format!(", {} to roll back", span::show(times.roll_back_s)),
+            Direction::Rollback => String::new(),
+        },
+        span::show(times.restart_s),
+        span::bytes(transfer.host_bytes),
+        span::bytes(transfer.fleet_bytes),
         on_failure(rollout),
-        span::show(EXPIRES_S),
+        span::show(expires_s),
     )
 }
 
@@ -109,15 +156,24 @@ fn on_failure(rollout: &Rollout) -> String {
     }
 }
 
+fn settings(planned: &Planned) -> String {
+    let row = |setting: &Setting| {
+        let Setting { key, value, origin, policy_min } = setting;
+        let least = policy_min.clone().unwrap_or_default();
+        [format!("  {key}"), value.clone(), origin.to_string(), least]
+    };
+    let rows: Vec<_> = planned.settings.iter().map(row).collect();
+    table(["  SETTING", "VALUE", "FROM", "POLICY'S LEAST"], &rows)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use proto::id::{Digest, Name};
+    use proto::id::Digest;
     use proto::report::RolloutPhase;
-    use proto::statement::{CohortHost, Policy};
+    use proto::statement::Policy;
 
     use super::*;
+    use crate::planning::Missing;
     use crate::render::sample;
 
     /// Six hosts in the order of their names, two waves.
@@ -125,7 +181,7 @@ mod tests {
         let facts =
             sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Complete);
         let candidates = &facts.hosts[..6];
-        let names: BTreeMap<HostId, Name> = candidates
+        let names = candidates
             .iter()
             .map(|candidate| (candidate.host.id.clone(), candidate.host.name.clone()))
             .collect();
@@ -146,14 +202,21 @@ mod tests {
             })
             .collect();
         (rollout.max_unavailable, rollout.approvals) = (3, 1);
+        let policy =
+            Policy { approvals_min: 1, stages_min: 2, bake_s_min: 60, ..Policy::default() };
+        let missing = |index: usize, why| Missing {
+            host: sample::host_id(index),
+            name: format!("n{}", index + 1).parse().unwrap(),
+            why,
+        };
         Planned {
-            rollout,
-            artifact: sample::release("1.2.0").1.artifact,
-            names,
-            left_out: vec!["n7".parse().unwrap()],
+            left_out: vec![
+                missing(6, Fitness::RevertFailed),
+                missing(7, Fitness::Silent),
+                missing(8, Fitness::Silent),
+            ],
             notes: vec!["stage 2 adds no host".to_owned()],
-            policy: Policy { approvals_min: 1, stages_min: 2, bake_s_min: 60, ..Policy::default() },
-            replaces: None,
+            ..Planned::of(rollout, sample::release("1.2.0").1.artifact, names, policy)
         }
     }
 
@@ -166,16 +229,35 @@ web 1.1.0 -> 1.2.0 in production, epoch 4
   wave 2: 5 hosts (6 of 6), no bake, at most 1 failed and 1 unreachable so far
     n2 n3 n4 n5 n6
   note: stage 2 adds no host
-  not heard of, so left out: n7
+  left out, not heard of: n8 n9
+  left out, could not go back: a person is needed: n7
 
-  time      at least 5 min of bakes, and fetching and restarting
+  time      at least 5 min 30 s to promote, 20 s to roll back, if a restart takes 10 s and nothing is waited for
   transfer  4.0 MiB each, 24.0 MiB in all where nothing is there yet
-  policy    approvals 1 (the environment's least: 1), stages at least 2, bakes at least 1 min
-  budget    3 hosts of a zone may be down at a time
   failure   every host goes back to 1.1.0
   expires   1 d after it is signed
+
+  SETTING          VALUE     FROM       POLICY'S LEAST
+  waves            2         as signed  2
+  bakes            5 min     as signed  1 min
+  approvals        1         as signed  1
+  failed_max       0 1       as signed
+  unreachable_max  0 1       as signed
+  max_unavailable  3 hosts   as signed
+  on_failure       rollback  as signed
 ";
         assert_eq!(plan(&planned()), expected);
+    }
+
+    #[test]
+    fn zones_are_told_apart() {
+        let mut planned = planned();
+        for (number, host) in planned.rollout.cohort.iter_mut().enumerate() {
+            host.zone = if number % 2 == 0 { "a" } else { "b" }.parse().unwrap();
+        }
+        let text = plan(&planned);
+        let expected = "    zone a: 2 hosts: n3 n5\n    zone b: 3 hosts: n2 n4 n6\n";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]
@@ -193,9 +275,18 @@ web 1.1.0 -> 1.2.0 in production, epoch 4
     }
 
     #[test]
+    fn batches_are_said() {
+        let mut planned = planned();
+        planned.rollout.waves.remove(0);
+        planned.rollout.in_flight_max = Some(2);
+        let text = plan(&planned);
+        assert!(text.contains("  wave 1: 6 hosts (6 of 6), 2 at a time, no bake"), "{text}");
+    }
+
+    #[test]
     fn a_large_wave_names_some_and_counts_the_rest() {
-        let names: Vec<_> = (0..100).map(|index| format!("n{index}")).collect();
-        assert!(shortened(&names).ends_with("n23 and 76 more"));
-        assert_eq!(shortened(&names[..2]), "n0 n1");
+        let names = |count| (0..count).map(|index| format!("n{index}"));
+        assert!(shortened(names(100), NAMES_MAX).ends_with("n23 and 76 more"));
+        assert_eq!(shortened(names(2), NAMES_MAX), "n0 n1");
     }
 }

@@ -5,7 +5,8 @@ use proto::id::{Digest, HostId, Version};
 use proto::key::PublicKey;
 use proto::receipt::{Cause, State};
 use proto::report::{
-    FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport, StandingReport, WaveReport,
+    Fitness, FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport, StandingReport,
+    WaveReport,
 };
 use proto::statement::{
     ArtifactRef, Direction, Health, Host, OnFailure, RULES, Release, Rollout, Run, Source, Target,
@@ -149,21 +150,41 @@ fn target(text: &str) -> Target {
 pub(crate) fn candidates(count: u8) -> Vec<Candidate> {
     let candidate = |seed: u8| {
         let key = PublicKey::of(&SigningKey::from_bytes(&[seed; 32]));
-        let label = |text: &str| text.parse().unwrap();
-        Candidate {
-            host: Host {
-                fleet: "shop-00000000".parse().unwrap(),
-                id: HostId::of(&key),
-                key,
-                name: format!("n{seed}").parse().unwrap(),
-                labels: [(label("env"), label("production"))].into(),
-                issued: CREATED,
-                critical: Vec::new(),
-            },
-            alive: seed != count,
-        }
+        let fitness = if seed == count { Fitness::Silent } else { Fitness::Fit };
+        candidate(u32::from(seed), key, HostId::of(&key), "default", fitness)
     };
     (1..=count).map(candidate).collect()
+}
+
+/// So many hosts in so many zones, taking turns, the last one silent. Their keys are all one, so
+/// that it takes no time; nobody looks at them.
+pub(crate) fn many(count: u32, zones: u32) -> Vec<Candidate> {
+    let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
+    let candidate = |number: u32| {
+        let fitness = if number == count { Fitness::Silent } else { Fitness::Fit };
+        let letter =
+            |digit: char| char::from(b'a' + u8::try_from(digit.to_digit(10).unwrap()).unwrap());
+        let id = format!("{number:012}").chars().map(letter).collect::<String>().parse().unwrap();
+        candidate(number, key, id, &format!("z{}", number % zones), fitness)
+    };
+    (1..=count).map(candidate).collect()
+}
+
+fn candidate(number: u32, key: PublicKey, id: HostId, zone: &str, fitness: Fitness) -> Candidate {
+    let label = |text: &str| text.parse().unwrap();
+    let labels = [("env", "production"), ("zone", zone)];
+    Candidate {
+        host: Host {
+            fleet: "shop-00000000".parse().unwrap(),
+            id,
+            key,
+            name: format!("n{number}").parse().unwrap(),
+            labels: labels.map(|(key, value)| (label(key), label(value))).into(),
+            issued: CREATED,
+            critical: Vec::new(),
+        },
+        fitness,
+    }
 }
 
 /// A scope whose newest rollout is epoch 4, from and to these versions, and has this phase.

@@ -26,8 +26,6 @@ mod tests;
 pub(crate) const SWELL_TOML: &str = "swell.toml";
 /// Longest file, in bytes.
 const BYTES_MAX: u64 = 256 << 10;
-/// Longest wait of a stage, in minutes: a week.
-const WAIT_MINUTES_MAX: f64 = 10_080.0;
 
 /// The checked content of the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,15 +36,15 @@ pub(crate) struct SwellToml {
     pub(crate) deploy: BTreeMap<Env, Deploy>,
 }
 
-/// `[deploy.ENV]`.
+/// `[deploy.ENV]`, as it is written: what is left out has the default that planning gives it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Deploy {
     pub(crate) strategy: Strategy,
     /// Approvals needed; the environment's policy may ask for more.
-    pub(crate) approvals: u8,
+    pub(crate) approvals: Option<u8>,
     /// Hosts of one zone that may be stopped at once.
-    pub(crate) max_unavailable: Share,
-    pub(crate) on_failure: OnFailure,
+    pub(crate) max_unavailable: Option<Share>,
+    pub(crate) on_failure: Option<OnFailure>,
 }
 
 /// Why there is no usable file.
@@ -75,7 +73,8 @@ fn places(tried: &[PathBuf]) -> String {
     shown.join(" or ")
 }
 
-struct Lines<'a>(&'a [String]);
+/// Each on a line of its own, below what stands before.
+pub(crate) struct Lines<'a>(pub(crate) &'a [String]);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -196,28 +195,19 @@ const NOT_ENFORCED: &str = "this version does not enforce it (it judges by healt
 
 fn deployment(mut section: Section<'_>) -> Option<Deploy> {
     section.later("smoke", NOT_ENFORCED);
-    section.later("batch", "this version has no strategy that goes by batches");
-    let strategy = section.required_text("strategy");
-    let stages = section.take("stages");
-    let budgets = (section.share("failed_max"), section.share("unreachable_max"));
-    let approvals = section.ranged("approvals", 0..=THRESHOLD_MAX).unwrap_or(0);
-    let max_unavailable = section.share("max_unavailable").unwrap_or(Share::Percent(25.0));
-    if matches!(max_unavailable, Share::Count(0)) || max_unavailable == Share::Percent(0.0) {
-        let path = section.key("max_unavailable");
-        section.problems.push(format!("{path} = {max_unavailable}: must be more than 0"));
-    }
-    let on_failure = section.text("on_failure");
-    let on_failure = match on_failure.as_deref() {
-        None | Some("rollback") => OnFailure::Rollback,
-        Some("pause") => OnFailure::Pause,
-        Some(other) => {
+    let strategy = section.strategy();
+    let approvals = section.ranged("approvals", 0..=THRESHOLD_MAX);
+    let max_unavailable = section.share_above_0("max_unavailable");
+    let on_failure = section.text("on_failure").and_then(|text| match text.as_str() {
+        "rollback" => Some(OnFailure::Rollback),
+        "pause" => Some(OnFailure::Pause),
+        other => {
             section.bad("on_failure", &Value::from(other), "rollback or pause");
-            OnFailure::Rollback
+            None
         }
-    };
+    });
     section.refuse_unknown();
-    let strategy = section.strategy(&strategy?, stages, budgets)?;
-    Some(Deploy { strategy, approvals, max_unavailable, on_failure })
+    Some(Deploy { strategy: strategy?, approvals, max_unavailable, on_failure })
 }
 
 fn stage(mut section: Section<'_>) -> Option<Stage> {
@@ -227,13 +217,9 @@ fn stage(mut section: Section<'_>) -> Option<Stage> {
     let weight = section.required_number("weight", "more than 0, at most 100", |weight| {
         weight > 0.0 && weight <= 100.0
     });
-    let wait = section.required_number("wait_minutes", "0 to 10080", |wait| {
-        (0.0..=WAIT_MINUTES_MAX).contains(&wait)
-    });
+    let wait_s = section.wait_s();
     let (failed_max, unreachable_max) =
         (section.share("failed_max"), section.share("unreachable_max"));
     section.refuse_unknown();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let wait_s = (wait? * 60.0).ceil() as u32;
-    Some(Stage { weight: weight?, wait_s, failed_max, unreachable_max })
+    Some(Stage { weight: weight?, wait_s: wait_s?, failed_max, unreachable_max })
 }

@@ -10,6 +10,12 @@ use toml::{Table, Value};
 
 use super::stage;
 
+/// Longest wait, in minutes: a week.
+const WAIT_MINUTES_MAX: f64 = 10_080.0;
+/// The keys of `[deploy.ENV]` that some strategies have and others have not.
+const STRATEGY_KEYS: [&str; 5] =
+    ["stages", "batch", "wait_minutes", "failed_max", "unreachable_max"];
+
 /// Takes keys out of a table one by one; what is wrong with them is collected.
 pub(super) struct Section<'p> {
     pub(super) path: String,
@@ -157,50 +163,68 @@ impl<'p> Section<'p> {
         share
     }
 
-    /// `budgets`: `failed_max` and `unreachable_max` beside the strategy, which only the strategy
-    /// without stages has.
-    pub(super) fn strategy(
-        &mut self,
-        name: &str,
-        stages: Option<Value>,
-        budgets: (Option<Share>, Option<Share>),
-    ) -> Option<Strategy> {
-        let (failed_max, unreachable_max) = budgets;
-        if name == "canary" {
-            for (key, _) in [("failed_max", failed_max), ("unreachable_max", unreachable_max)]
-                .into_iter()
-                .filter(|(_, given)| given.is_some())
-            {
-                self.problem(key, "with strategy = \"canary\", each stage has its own");
-            }
+    pub(super) fn share_above_0(&mut self, key: &str) -> Option<Share> {
+        let share = self.share(key)?;
+        if matches!(share, Share::Count(0)) || share == Share::Percent(0.0) {
+            let path = self.key(key);
+            self.problems.push(format!("{path} = {share}: must be more than 0"));
+            return None;
         }
-        match (name, stages) {
-            ("all-at-once", None) => Some(Strategy::AllAtOnce { failed_max, unreachable_max }),
-            ("all-at-once", Some(_)) => {
-                self.problem("stages", "only with strategy = \"canary\"");
-                None
+        Some(share)
+    }
+
+    /// `wait_minutes`, in seconds, rounded up.
+    pub(super) fn wait_s(&mut self) -> Option<u32> {
+        let wait = self.required_number("wait_minutes", "0 to 10080", |wait| {
+            (0.0..=WAIT_MINUTES_MAX).contains(&wait)
+        });
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        wait.map(|minutes| (minutes * 60.0).ceil() as u32)
+    }
+
+    /// The strategy, and the keys that are its own.
+    pub(super) fn strategy(&mut self) -> Option<Strategy> {
+        let name = self.required_text("strategy");
+        let strategy = match name.as_deref() {
+            Some("canary") => self.canary(),
+            Some("rolling") => self.rolling(),
+            Some("all-at-once") => {
+                let (failed_max, unreachable_max) =
+                    (self.share("failed_max"), self.share("unreachable_max"));
+                Some(Strategy::AllAtOnce { failed_max, unreachable_max })
             }
-            ("canary", Some(Value::Array(stages))) => Some(Strategy::Canary(self.stages(stages))),
-            ("canary", Some(other)) => {
+            other => {
+                if let Some(other) = other {
+                    let must = "canary, rolling or all-at-once";
+                    self.bad("strategy", &Value::from(other), must);
+                }
+                // Of no strategy, nobody can say which keys are its own.
+                STRATEGY_KEYS.iter().for_each(|key| drop(self.take(key)));
+                return None;
+            }
+        };
+        for key in STRATEGY_KEYS {
+            self.later(key, not_with(name.as_deref().unwrap_or_default(), key));
+        }
+        strategy
+    }
+
+    fn canary(&mut self) -> Option<Strategy> {
+        match self.required("stages").then(|| self.take("stages"))?? {
+            Value::Array(stages) => Some(Strategy::Canary(self.stages(stages))),
+            other => {
                 self.bad("stages", &other, "a list of stages");
                 None
             }
-            ("canary", None) => {
-                self.problem("stages", "is missing");
-                None
-            }
-            ("rolling" | "blue-green", _) => {
-                let path = self.key("strategy");
-                self.problems.push(format!(
-                    "{path} = \"{name}\": this version has canary and all-at-once only"
-                ));
-                None
-            }
-            _ => {
-                self.bad("strategy", &Value::from(name), "canary or all-at-once");
-                None
-            }
         }
+    }
+
+    fn rolling(&mut self) -> Option<Strategy> {
+        let batch = self.required("batch").then(|| self.share_above_0("batch")).flatten();
+        let wait_s = self.wait_s();
+        let (failed_max, unreachable_max) =
+            (self.share("failed_max"), self.share("unreachable_max"));
+        Some(Strategy::Rolling { batch: batch?, wait_s: wait_s?, failed_max, unreachable_max })
     }
 
     pub(super) fn stages(&mut self, values: Vec<Value>) -> Vec<Stage> {
@@ -234,6 +258,16 @@ impl<'p> Section<'p> {
             ));
         }
         stages
+    }
+}
+
+/// Why a strategy does not have a key that another one has.
+fn not_with(strategy: &str, key: &str) -> &'static str {
+    match (strategy, key) {
+        (_, "stages") => "only with strategy = \"canary\"",
+        (_, "batch") => "only with strategy = \"rolling\"",
+        ("canary", _) => "with strategy = \"canary\", each stage has its own",
+        _ => "only with strategy = \"rolling\", and in the stages of a canary",
     }
 }
 

@@ -14,6 +14,11 @@ const GOOD: &str = r#"
     [deploy.staging]
     strategy = "all-at-once"
     failed_max = 1
+    [deploy.edge]
+    strategy = "rolling"
+    batch = "10%"
+    wait_minutes = 0.5
+    unreachable_max = 2
     [deploy.production]
     strategy = "canary"
     approvals = 1
@@ -52,9 +57,18 @@ fn every_key_is_read() {
                 failed_max: Some(Share::Count(1)),
                 unreachable_max: None,
             },
-            approvals: 0,
-            max_unavailable: Share::Percent(25.0),
-            on_failure: OnFailure::Rollback,
+            approvals: None,
+            max_unavailable: None,
+            on_failure: None,
+        }
+    );
+    assert_eq!(
+        deploy("edge").strategy,
+        Strategy::Rolling {
+            batch: Share::Percent(10.0),
+            wait_s: 30,
+            failed_max: None,
+            unreachable_max: Some(Share::Count(2)),
         }
     );
     let stage = |weight, wait_s, failed_max, unreachable_max| Stage {
@@ -71,9 +85,9 @@ fn every_key_is_read() {
                 stage(12.5, 600, None, Some(Share::Percent(10.0))),
                 stage(100.0, 0, None, None),
             ]),
-            approvals: 1,
-            max_unavailable: Share::Count(3),
-            on_failure: OnFailure::Pause,
+            approvals: Some(1),
+            max_unavailable: Some(Share::Count(3)),
+            on_failure: Some(OnFailure::Pause),
         }
     );
 }
@@ -199,11 +213,9 @@ fn a_bad_strategy_gives_one_line() {
             "strategy = 'canary'\n{line}\nstages = [{{ weight = 100, wait_minutes = 0 }}]"
         ))
     };
-    let only = "this version has canary and all-at-once only";
-    let (rolling, blue_green) = (
-        format!("deploy.a.strategy = \"rolling\": {only}"),
-        format!("deploy.a.strategy = \"blue-green\": {only}"),
-    );
+    let rolling = |lines: &str| deploy(&format!("strategy = 'rolling'\n{lines}"));
+    let only_rolling =
+        "deploy.a.wait_minutes: only with strategy = \"rolling\", and in the stages of a canary";
     let smoke = format!("deploy.a.smoke: {NOT_ENFORCED}");
     check(&[
         ("no stages", deploy("strategy = 'canary'"), "deploy.a.stages: is missing"),
@@ -212,12 +224,52 @@ fn a_bad_strategy_gives_one_line() {
             deploy("strategy = 'all-at-once'\nstages = []"),
             "deploy.a.stages: only with strategy = \"canary\"",
         ),
-        ("rolling", deploy("strategy = 'rolling'"), &rolling),
-        ("blue-green", deploy("strategy = 'blue-green'"), &blue_green),
+        ("no batch", rolling("wait_minutes = 1"), "deploy.a.batch: is missing"),
+        ("no wait", rolling("batch = 1"), "deploy.a.wait_minutes: is missing"),
+        (
+            "a batch of nobody",
+            rolling("wait_minutes = 1\nbatch = 0"),
+            "deploy.a.batch = 0: must be more than 0",
+        ),
+        (
+            "a batch of 0 %",
+            rolling("wait_minutes = 1\nbatch = '0%'"),
+            "deploy.a.batch = 0%: must be more than 0",
+        ),
+        (
+            "a batch that is no share",
+            rolling("wait_minutes = 1\nbatch = '101%'"),
+            "deploy.a.batch = \"101%\": must be a number of hosts, or \"0%\" to \"100%\"",
+        ),
+        (
+            "a wait that is too long",
+            rolling("wait_minutes = 10081\nbatch = 1"),
+            "deploy.a.wait_minutes = 10081: must be 0 to 10080",
+        ),
+        (
+            "stages of batches",
+            rolling("wait_minutes = 1\nbatch = 1\nstages = []"),
+            "deploy.a.stages: only with strategy = \"canary\"",
+        ),
+        (
+            "a batch of a canary",
+            canary("batch = 1"),
+            "deploy.a.batch: only with strategy = \"rolling\"",
+        ),
+        (
+            "a wait of all at once",
+            deploy("strategy = 'all-at-once'\nwait_minutes = 1"),
+            only_rolling,
+        ),
+        (
+            "blue-green",
+            deploy("strategy = 'blue-green'\nstages = []"),
+            "deploy.a.strategy = \"blue-green\": must be canary, rolling or all-at-once",
+        ),
         (
             "another strategy",
             deploy("strategy = 'yolo'"),
-            "deploy.a.strategy = \"yolo\": must be canary or all-at-once",
+            "deploy.a.strategy = \"yolo\": must be canary, rolling or all-at-once",
         ),
         ("smoke", canary("smoke = ['bin/smoke']"), &smoke),
         ("too many approvals", canary("approvals = 9"), "deploy.a.approvals = 9: must be 0 to 8"),
@@ -259,17 +311,18 @@ fn a_bad_environment_gives_one_line() {
 #[test]
 fn all_that_is_bad_is_told_at_once() {
     let text = "service = 7\n[run]\nstart = ''\nstop = 'b'\nunit = 'u'\n[health]\n\
-                interval_ms = 1\nmetrics = 'm'\n[deploy.x]\nstrategy = 'rolling'\nbatch = 10\n";
+                interval_ms = 1\nmetrics = 'm'\n[deploy.x]\nstrategy = 'rolling'\nstages = 10\n";
     assert_eq!(
         read(text).unwrap_err().to_string(),
-        "swell.toml has 7 bad value(s):\
+        "swell.toml has 8 bad value(s):\
          \n  service = 7: must be a text\
          \n  run.unit: this version starts no systemd units: give run.start and run.stop\
          \n  run.start = 0 bytes: must be 1 to 4096 bytes\
          \n  health.metrics: this version reads no metrics, so nothing would come of it\
          \n  health.interval_ms = 1: must be 100 to 60000\
-         \n  deploy.x.batch: this version has no strategy that goes by batches\
-         \n  deploy.x.strategy = \"rolling\": this version has canary and all-at-once only"
+         \n  deploy.x.batch: is missing\
+         \n  deploy.x.wait_minutes: is missing\
+         \n  deploy.x.stages: only with strategy = \"canary\""
     );
 }
 

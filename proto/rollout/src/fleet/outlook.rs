@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use proto::certificate::Claim;
-use proto::receipt::{Receipt, State};
+use proto::receipt::{Receipt, SignedReceipt, State};
 use proto::record::{self, HostRecord, ProgressRecord};
-use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport};
+use proto::report::{Fitness, FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport};
 use proto::statement::{Action, Host, Role, Rollout};
 use proto::trust::Chain;
 use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts};
@@ -145,7 +145,7 @@ impl Outlook<'_> {
         let stable = history.iter().find(|(id, _)| complete(id) && !stopped(id));
         let hosts = self.hosts.iter().filter(|host| host.env().as_ref() == Some(&scope.env));
         let with_envelope =
-            |host: &Host| Some(((self.host_statement)(&host.id)?, self.is_alive(&host.id)));
+            |host: &Host| Some(((self.host_statement)(&host.id)?, self.fitness(scope, host)));
         let past = |(id, rollout): &&(Digest, &Rollout)| {
             complete(id) || stopped(id) || head.is_some_and(|head| head.epoch > rollout.epoch)
         };
@@ -219,6 +219,35 @@ impl Outlook<'_> {
 
     fn is_alive(&self, host: &HostId) -> bool {
         self.members.get(host).is_some_and(|seen| seen.alive)
+    }
+
+    fn fitness(&self, scope: &Scope, host: &Host) -> Fitness {
+        match (self.is_alive(&host.id), self.last_word(scope, host)) {
+            (true, Some(State::RevertFailed)) => Fitness::RevertFailed,
+            (true, _) => Fitness::Fit,
+            (false, Some(State::Activating)) => Fitness::HalfWay,
+            (false, _) => Fitness::Silent,
+        }
+    }
+
+    /// The state in the newest receipt of a host in a scope. One that was left out of a cohort
+    /// follows once the rollout is complete: what it says then counts for nothing there, and yet
+    /// it tells that the host is well again.
+    fn last_word(&self, scope: &Scope, host: &Host) -> Option<State> {
+        let followed = self.observer.followed.values().map(|followed| &followed.receipts);
+        let counted = followed.filter_map(|receipts| receipts.latest(&host.id).cloned());
+        let seen = self.members.get(&host.id);
+        let slots = (0..record::SLOTS).map(record::receipt_key);
+        let texts = slots.filter_map(|key| seen?.values.get(&key));
+        let signed = texts.filter_map(|text| SignedReceipt::from_text(text).ok());
+        let heard = signed.filter_map(|signed| signed.verify(&host.key).ok());
+        let in_scope = |receipt: Receipt| {
+            let rollout = self.chain.rollout(&receipt.rollout)?;
+            let place = (rollout.epoch, receipt.sequence);
+            (rollout.scope() == *scope).then_some((place, receipt.state))
+        };
+        let newest = counted.chain(heard).filter_map(in_scope).max_by_key(|(place, _)| *place);
+        newest.map(|(_, state)| state)
     }
 
     /// The owner of a key, or the key itself once the root has forgotten it.

@@ -6,7 +6,7 @@ use proto::dsse::Envelope;
 use proto::key::PublicKey;
 use proto::receipt::{Receipt, State};
 use proto::record::{HostRecord, ProgressRecord, progress_key, receipt_key, to_text};
-use proto::report::RolloutPhase;
+use proto::report::{Fitness, RolloutPhase};
 use proto::statement::{
     ArtifactRef, CohortHost, Direction, Directive, Health, Host, KeyEntry, OnFailure, Payload,
     Policy, Release, Role, RoleKeys, Root, Run, Source, Target, UnixTime, Wave,
@@ -168,6 +168,15 @@ impl World {
     }
 
     fn deploy(&mut self, from: Option<&Target>, to: &Target) -> Digest {
+        self.deploy_to(1..=HOSTS, from, to)
+    }
+
+    fn deploy_to(
+        &mut self,
+        hosts: std::ops::RangeInclusive<u8>,
+        from: Option<&Target>,
+        to: &Target,
+    ) -> Digest {
         let head = self.chain.head(&scope()).copied();
         let epoch = head.map_or(0, |head| head.epoch) + 1;
         let member = |host| {
@@ -185,8 +194,8 @@ impl World {
             to: to.clone(),
             direction: Direction::Forward,
             rules: proto::statement::RULES,
-            cohort: (1..=HOSTS).map(member).collect(),
-            waves: vec![wave(1), wave(u32::from(HOSTS))],
+            waves: vec![wave(1), wave(u32::try_from(hosts.len()).unwrap())],
+            cohort: hosts.map(member).collect(),
             max_unavailable: 1,
             in_flight_max: None,
             windows: Vec::new(),
@@ -385,6 +394,38 @@ fn r18_paused_time_is_not_held_time() {
     assert_eq!(held_ms(&world), 1_500);
 }
 
+/// By the newest word of each host in the scope, its word on a rollout of which it was left out
+/// with it: so a host that could not go back is fit again once it followed the next release.
+#[test]
+fn r13_the_last_word_of_a_host_says_whether_it_is_fit() {
+    let (mut world, [_, two], [_, second]) = fleet_of_two_releases();
+    let fitness = |world: &mut World| {
+        world.observe();
+        let facts = world.look(|outlook| outlook.scope_facts(&scope()));
+        facts.hosts.iter().map(|(_, fitness)| *fitness).collect::<Vec<_>>()
+    };
+    use Fitness::{Fit, HalfWay, RevertFailed, Silent};
+    world.receipt(1, 0, second, State::RevertFailed);
+    world.receipt(2, 0, second, State::Activating);
+    world.receipt(3, 0, second, State::Reverted);
+    assert_eq!(fitness(&mut world), [RevertFailed, Fit, Fit]);
+    for host in 1..=HOSTS {
+        world.members.get_mut(&host_id(host)).unwrap().alive = false;
+    }
+    assert_eq!(fitness(&mut world), [Silent, HalfWay, Silent]);
+    // Whoever is forgotten by gossip has still said it.
+    world.members.remove(&host_id(2));
+    assert_eq!(fitness(&mut world), [Silent, HalfWay, Silent]);
+
+    // The next rollout leaves the first host out; that one follows it, by itself.
+    world.members.get_mut(&host_id(1)).unwrap().alive = true;
+    let three = world.release("3.0.0");
+    let third = world.deploy_to(2..=HOSTS, Some(&two), &three);
+    assert_eq!(fitness(&mut world)[0], RevertFailed);
+    world.receipt(1, 0, third, State::Committed);
+    assert_eq!(fitness(&mut world)[0], Fit);
+}
+
 #[test]
 fn a_scope_tells_what_a_plan_needs() {
     let (mut world, [one, two], [first, second]) = fleet_of_two_releases();
@@ -397,8 +438,8 @@ fn a_scope_tells_what_a_plan_needs() {
     assert_eq!(facts.stable.as_ref(), Some(&world.envelopes[&one.release]), "the last complete");
     assert_eq!(facts.history, [(first, one.version.clone())]);
     assert_eq!(facts.directive_sequence, 0);
-    let hosts: Vec<_> = facts.hosts.iter().map(|(_, alive)| *alive).collect();
-    assert_eq!(hosts, [true; 3]);
+    let hosts: Vec<_> = facts.hosts.iter().map(|(_, fitness)| *fitness).collect();
+    assert_eq!(hosts, [Fitness::Fit; 3]);
 
     world.direct(second, 7, Action::Pause);
     world.complete(second);
@@ -411,7 +452,8 @@ fn a_scope_tells_what_a_plan_needs() {
     let aborted = second;
     let third = host_id(3).as_str().as_bytes().to_vec();
     let second = host_id(2).as_str().as_bytes().to_vec();
-    assert_eq!(facts.hosts, [(second, false), (third, true)], "those of the environment");
+    let hosts = [(second, Fitness::Silent), (third, Fitness::Fit)];
+    assert_eq!(facts.hosts, hosts, "those of the environment");
 
     // Stopped after it was complete: it was taken back everywhere, and is no way back for others.
     world.direct(aborted, 8, Action::Abort);
