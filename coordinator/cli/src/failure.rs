@@ -22,6 +22,8 @@ pub(crate) enum Exit {
     Unreachable = 5,
     /// Some host could not go back: a person is needed.
     RollbackFailed = 6,
+    /// Ended by Ctrl-C while it watched, as shells tell it.
+    Interrupted = 130,
 }
 
 impl Termination for Exit {

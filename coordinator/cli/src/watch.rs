@@ -12,6 +12,7 @@ use proto::id::Digest;
 use proto::report::{RolloutPhase, RolloutReport};
 use proto::statement::{Direction, OnFailure};
 use proto::wire::{RefusedKind, RolloutQuery};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time;
 
 use crate::args::{RolloutRef, WatchArgs};
@@ -22,6 +23,7 @@ use crate::knowledge::{Knowledge, KnowledgeError};
 use crate::outcome::{Outcome, outcome};
 use crate::output;
 use crate::render;
+use crate::render::live::Bakes;
 
 /// Between two looks; longer for cohorts whose reports are large.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -100,7 +102,7 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let query = args.rollout.as_ref().map_or(RolloutQuery::Latest, RolloutRef::query);
     let report = client.rollout(query).await?;
-    let show = Show::new(args.json);
+    let show = Show::new(how(args.json));
     follow(home, client, key, report, args.timeout, show).await
 }
 
@@ -117,7 +119,7 @@ pub(crate) async fn by_id(
     timeout: Option<Duration>,
 ) -> Result<Exit, Failure> {
     let report = client.rollout(RolloutQuery::Id(format!("{id:#}"))).await?;
-    follow(home, client, key, report, timeout, Show::new(false)).await
+    follow(home, client, key, report, timeout, Show::new(how(false))).await
 }
 
 async fn follow(
@@ -131,6 +133,7 @@ async fn follow(
     let on_failure = on_failure(home, client, report.id).await?;
     let mut line = Line::new(home, client, key, report.id).await;
     let (begin, mut unheard_since) = (Instant::now(), None);
+    let mut interrupts = signal(SignalKind::interrupt()).ok();
     let mut report = report;
     loop {
         show.take(&report);
@@ -153,8 +156,22 @@ async fn follow(
         }
         let pause = if report.hosts.len() > LARGE { INTERVAL_LARGE } else { INTERVAL };
         let left = timeout.map_or(pause, |timeout| timeout.saturating_sub(begin.elapsed()));
-        time::sleep(pause.min(left)).await;
-        report = line.look(&show).await?;
+        let next = async {
+            time::sleep(pause.min(left)).await;
+            line.look(&show).await
+        };
+        tokio::select! {
+            looked = next => report = looked?,
+            () = pressed(&mut interrupts) => return Ok(show.leave(&report)),
+        }
+    }
+}
+
+/// Ctrl-C. Where it cannot be listened for, it ends the process by itself.
+async fn pressed(interrupts: &mut Option<Signal>) {
+    match interrupts {
+        Some(interrupts) => drop(interrupts.recv().await),
+        None => std::future::pending().await,
     }
 }
 
@@ -288,6 +305,7 @@ fn may_be_known_elsewhere(error: &ClientError) -> bool {
 struct Show {
     begin: Instant,
     how: How,
+    bakes: Bakes,
     before: Option<RolloutReport>,
 }
 
@@ -297,18 +315,24 @@ enum How {
     Json,
 }
 
+/// How to show it here: a picture only where it can be redrawn and nobody asked for plain text.
+fn how(json: bool) -> How {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    if json {
+        return How::Json;
+    }
+    if !io::stdout().is_terminal() || dumb || set("NO_COLOR") {
+        return How::Lines;
+    }
+    let style = ProgressStyle::with_template("{msg}").expect("a template of one field");
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
+    How::Picture(bar.with_style(style))
+}
+
 impl Show {
-    fn new(json: bool) -> Self {
-        let how = match (json, io::stdout().is_terminal()) {
-            (true, _) => How::Json,
-            (false, false) => How::Lines,
-            (false, true) => {
-                let style = ProgressStyle::with_template("{msg}").expect("a template of one field");
-                let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout());
-                How::Picture(bar.with_style(style))
-            }
-        };
-        Self { begin: Instant::now(), how, before: None }
+    fn new(how: How) -> Self {
+        Self { begin: Instant::now(), how, bakes: Bakes::default(), before: None }
     }
 
     fn take(&mut self, report: &RolloutReport) {
@@ -316,9 +340,10 @@ impl Show {
             && self.before.as_ref().is_some_and(|before| !before.self_supporting);
         match &self.how {
             How::Picture(bar) => {
-                let elapsed = self.begin.elapsed().as_secs();
-                let picture = render::rollout::picture(report);
-                bar.set_message(format!("{picture}\n  {} so far", crate::span::show(elapsed)));
+                let elapsed_s = self.begin.elapsed().as_secs();
+                self.bakes.look(elapsed_s, report);
+                let picture = render::live::picture(report, Some(&self.bakes));
+                bar.set_message(format!("{picture}\n  {} so far", crate::span::show(elapsed_s)));
             }
             How::Lines => {
                 for line in render::rollout::changes(self.before.as_ref(), report) {
@@ -355,12 +380,29 @@ impl Show {
         }
     }
 
-    /// Leaves the last picture and says how it ended.
-    fn end(&self, report: &RolloutReport, exit: Exit) {
+    /// Leaves the last picture as plain lines.
+    fn last(&self, report: &RolloutReport) {
         if let How::Picture(bar) = &self.how {
             bar.finish_and_clear();
-            output::write(&format!("{}\n", render::rollout::picture(report)));
+            output::write(&format!("{}\n", render::live::picture(report, None)));
         }
+    }
+
+    /// Whoever watched looks away.
+    fn leave(&self, report: &RolloutReport) -> Exit {
+        self.last(report);
+        if !matches!(self.how, How::Json) {
+            let id = report.id;
+            output::write(&format!(
+                "not watched any more; the rollout goes on: swell watch {id}\n"
+            ));
+        }
+        Exit::Interrupted
+    }
+
+    /// Leaves the last picture and says how it ended.
+    fn end(&self, report: &RolloutReport, exit: Exit) {
+        self.last(report);
         if !matches!(self.how, How::Json) {
             let elapsed = crate::span::show(self.begin.elapsed().as_secs());
             output::write(&format!("{} after {elapsed}\n", sentence(exit)));
@@ -400,6 +442,6 @@ const fn sentence(exit: Exit) -> &'static str {
         Exit::Held => "stopped; hosts stay as they are",
         Exit::Unreachable => "expired before it was complete",
         Exit::RollbackFailed => "A HOST COULD NOT GO BACK: a person is needed",
-        Exit::Error | Exit::Usage => "a newer rollout took over",
+        Exit::Error | Exit::Usage | Exit::Interrupted => "a newer rollout took over",
     }
 }

@@ -1,4 +1,4 @@
-//! A rollout as text: all of it (`explain`), a picture of its waves, and what has changed (`watch`).
+//! A rollout as text: all of it (`explain`), and what has changed (`watch` where nobody can redraw).
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,6 @@ use proto::report::{RolloutReport, StandingReport, WaveReport};
 use super::fleet::phase;
 use super::{change, direction, plain, table, yes};
 use crate::span;
-
-/// Widest bar of a wave in the picture, in hosts; a larger wave is scaled down to it.
-const BAR_MAX: u32 = 40;
 
 /// `web 1.2.0 -> 1.3.0 in production`.
 pub(crate) fn title(report: &RolloutReport) -> String {
@@ -122,66 +119,13 @@ const fn cause(cause: Cause) -> &'static str {
 
 // --- watch ---
 
-/// The waves as bars, a line each, under a line that says where the rollout stands.
-pub(crate) fn picture(report: &RolloutReport) -> String {
-    let mut text = format!(
-        "{}, rollout {}: {}\n",
-        title(report),
-        report.id,
-        phase(report.phase).to_uppercase()
-    );
-    for (index, wave) in report.waves.iter().enumerate() {
-        text.push_str(&format!("  wave {}  {}  {}\n", index + 1, bar(wave), numbers(wave)));
-    }
-    text.push_str(&format!("  {}", plain(&report.why)));
-    let told = |host: &&StandingReport| is_bad(host) || is_kept(report, host);
-    for host in report.hosts.iter().filter(told).take(5) {
-        text.push_str(&format!("\n  {}: {}", host.name, standing(host)));
-    }
-    text
-}
-
-/// A host each: `#` committed, `~` baking, `>` activating, `!` failed, `<` went back with the fleet,
-/// `.` waiting.
-fn bar(wave: &WaveReport) -> String {
-    let parts = [
-        ('#', wave.committed),
-        ('~', wave.baking),
-        ('>', wave.activating),
-        ('!', wave.failed),
-        ('<', wave.returned),
-        ('.', wave.waiting),
-    ];
-    let hosts = wave.hosts.max(1);
-    // In a bar that is scaled down, what is there stays to be seen.
-    let width = |count: u32| match hosts > BAR_MAX {
-        true => (count * BAR_MAX).div_ceil(hosts),
-        false => count,
-    };
-    parts.iter().flat_map(|(mark, count)| (0..width(*count)).map(|_| *mark)).collect()
-}
-
-fn numbers(wave: &WaveReport) -> String {
-    let parts = [
-        (wave.committed, "committed"),
-        (wave.baking, "baking"),
-        (wave.activating, "activating"),
-        (wave.failed, "failed"),
-        (wave.returned, "returned"),
-        (wave.waiting, "waiting"),
-        (wave.unreachable, "unreachable"),
-    ];
-    let shown = parts.iter().filter(|(count, _)| *count > 0);
-    let shown: Vec<_> = shown.map(|(count, what)| format!("{count} {what}")).collect();
-    shown.join(", ")
-}
-
-fn is_bad(host: &StandingReport) -> bool {
+/// Whether the release failed on it.
+pub(super) fn is_bad(host: &StandingReport) -> bool {
     host.state.is_some_and(State::is_failed) && host.cause != Some(Cause::Fleet)
 }
 
 /// Whether it has its turn and says what keeps it from taking it: a full disk, for instance.
-fn is_kept(report: &RolloutReport, host: &StandingReport) -> bool {
+pub(super) fn is_kept(report: &RolloutReport, host: &StandingReport) -> bool {
     let open = report.waves.get(host.wave as usize).is_some_and(|wave| wave.open);
     let waits = matches!(host.state, Some(State::Pending | State::Fetching | State::Staged));
     open && waits && !host.note.is_empty()
@@ -200,7 +144,7 @@ pub(crate) fn stuck(report: &RolloutReport) -> Vec<String> {
 }
 
 /// `reverted (release): healthz answered 500 three times`.
-fn standing(host: &StandingReport) -> String {
+pub(super) fn standing(host: &StandingReport) -> String {
     let mut text = state(host.state).to_owned();
     if let Some(why) = host.cause {
         text.push_str(&format!(" ({})", cause(why)));
@@ -302,31 +246,6 @@ dddddddddddd  n4    2     not heard  -        0/8     yes
     }
 
     #[test]
-    fn picture_of_a_rollout() {
-        let report = four();
-        let expected = format!(
-            "\
-web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
-  wave 1  #  1 committed
-  wave 2  ~!.  1 baking, 1 failed, 1 waiting
-  wave 2 holds: 1 of 1 bake
-  n2: reverted (release): healthz answered 500 three times",
-            report.id
-        );
-        assert_eq!(picture(&report), expected);
-    }
-
-    #[test]
-    fn a_large_wave_fits_the_screen_and_hides_nothing() {
-        let mut wave = four().waves[0].clone();
-        wave.hosts = 10_000;
-        (wave.committed, wave.waiting, wave.failed) = (9_000, 999, 1);
-        let bar = bar(&wave);
-        assert!(bar.chars().count() <= BAR_MAX as usize + 6, "{bar}");
-        assert!(bar.contains('!') && bar.contains('.'), "{bar}");
-    }
-
-    #[test]
     fn each_change_is_a_line() {
         let before = four();
         let mut after = before.clone();
@@ -367,7 +286,6 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
         after.waves[1].open = true;
         assert_eq!(changes(Some(&before), &after), ["wave 2 of 2 is open: 3 hosts", line]);
         assert_eq!(kept(&after), ["n4 is fetching: no space left on device"]);
-        assert!(picture(&after).ends_with(line), "{}", picture(&after));
     }
 
     #[test]

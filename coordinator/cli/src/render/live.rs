@@ -1,0 +1,216 @@
+//! A rollout as a picture that is drawn again and again in one place (`watch` in a terminal): a line
+//! for each wave, what is waited for, and the hosts on which it failed.
+
+use std::collections::BTreeMap;
+
+use proto::id::HostId;
+use proto::receipt::State;
+use proto::report::{RolloutPhase, RolloutReport, StandingReport, WaveReport};
+
+use super::fleet::phase;
+use super::plain;
+use super::rollout::{is_bad, is_kept, standing, title};
+use crate::span;
+
+/// Widest bar of a wave, in hosts; a larger wave is scaled down to it.
+const BAR_MAX: u32 = 30;
+/// Hosts told with their notes; of more, the rest is counted.
+const HOSTS_MAX: usize = 5;
+
+/// The picture. `bakes`: what is known of them; none for the last picture of all.
+pub(crate) fn picture(report: &RolloutReport, bakes: Option<&Bakes>) -> String {
+    let phase = phase(report.phase).to_uppercase();
+    let mut text = format!("{}, rollout {}: {phase}", title(report), report.id);
+    let bars: Vec<_> = report.waves.iter().map(bar).collect();
+    let width = bars.iter().map(String::len).max().unwrap_or(0);
+    for (index, (wave, bar)) in report.waves.iter().zip(&bars).enumerate() {
+        let left_s = bakes.and_then(|bakes| bakes.left_s(report, index));
+        let number = index + 1;
+        text.push_str(&format!("\n  wave {number:<2}  {bar:<width$}  {}", numbers(wave, left_s)));
+    }
+    text.push_str(&format!("\n  {}", plain(&report.why)));
+    let told = |host: &&StandingReport| is_bad(host) || is_kept(report, host);
+    let mut hosts = report.hosts.iter().filter(told);
+    for host in hosts.by_ref().take(HOSTS_MAX) {
+        text.push_str(&format!("\n  {}: {}", host.name, standing(host)));
+    }
+    match hosts.count() {
+        0 => {}
+        more => text.push_str(&format!("\n  and {more} more: swell explain {}", report.id)),
+    }
+    text
+}
+
+/// A host each: `#` committed, `~` baking, `>` activating, `!` failed, `<` went back with the fleet,
+/// `.` waiting.
+fn bar(wave: &WaveReport) -> String {
+    let parts = [
+        ('#', wave.committed),
+        ('~', wave.baking),
+        ('>', wave.activating),
+        ('!', wave.failed),
+        ('<', wave.returned),
+        ('.', wave.waiting),
+    ];
+    let hosts = wave.hosts.max(1);
+    // In a bar that is scaled down, what is there stays to be seen.
+    let width = |count: u32| match hosts > BAR_MAX {
+        true => (count * BAR_MAX).div_ceil(hosts),
+        false => count,
+    };
+    parts.iter().flat_map(|(mark, count)| (0..width(*count)).map(|_| *mark)).collect()
+}
+
+/// `1 baking, 1 failed (max 1 failed, 0 unreachable), bakes 4 min more`.
+fn numbers(wave: &WaveReport, bake_left_s: Option<u64>) -> String {
+    if !wave.open {
+        return format!("{}, not open", span::count(wave.hosts as usize, "host"));
+    }
+    let parts = [
+        (wave.committed, "committed"),
+        (wave.baking, "baking"),
+        (wave.activating, "activating"),
+        (wave.failed, "failed"),
+        (wave.returned, "returned"),
+        (wave.waiting, "waiting"),
+        (wave.unreachable, "unreachable"),
+    ];
+    let shown = parts.iter().filter(|(count, _)| *count > 0);
+    let shown: Vec<_> = shown.map(|(count, what)| format!("{count} {what}")).collect();
+    let (failed_max, unreachable_max) = (wave.failed_max, wave.unreachable_max);
+    let budgets = format!("(max {failed_max} failed, {unreachable_max} unreachable)");
+    let left = bake_left_s.map(|left_s| format!(", bakes {} more", span::show(left_s)));
+    format!("{} {budgets}{}", shown.join(", "), left.unwrap_or_default())
+}
+
+/// Since when hosts bake, as far as the watcher saw it: a report does not say it.
+#[derive(Debug, Default)]
+pub(crate) struct Bakes {
+    /// The watcher's time of the last look, in seconds.
+    at_s: u64,
+    /// When each host that bakes was first seen to; none: before it was watched, or its clock stood
+    /// still since.
+    since_s: BTreeMap<HostId, Option<u64>>,
+    looked: bool,
+}
+
+impl Bakes {
+    /// Takes in a report at this time of the watcher's own clock.
+    pub(crate) fn look(&mut self, at_s: u64, report: &RolloutReport) {
+        // A pause stops the clocks of the hosts: what was known of them is known no more.
+        let paused = report.phase == RolloutPhase::Paused;
+        let known = (self.looked && !paused).then_some(at_s);
+        let bakes = report.hosts.iter().filter(|host| host.state == Some(State::Baking));
+        let since = bakes.map(|host| {
+            let held = self.since_s.get(&host.host).copied();
+            (host.host.clone(), if paused { None } else { held.unwrap_or(known) })
+        });
+        self.since_s = since.collect();
+        (self.at_s, self.looked) = (at_s, true);
+    }
+
+    /// How long the last host of a wave that bakes now bakes on; none: nobody does, or not known.
+    fn left_s(&self, report: &RolloutReport, wave: usize) -> Option<u64> {
+        let wait_s = u64::from(report.waves.get(wave)?.wait_s);
+        let own = report.hosts.iter().filter(|host| host.wave as usize == wave);
+        let since = own.filter_map(|host| self.since_s.get(&host.host));
+        let left = |since: &Option<u64>| Some((since.as_ref()? + wait_s).saturating_sub(self.at_s));
+        let left: Option<Vec<_>> = since.map(left).collect();
+        left?.into_iter().max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::receipt::Cause;
+
+    use super::*;
+    use crate::render::sample::{rollout, standing};
+
+    fn four() -> RolloutReport {
+        let mut failed = standing(1, 1, Some(State::Reverted));
+        failed.cause = Some(Cause::Release);
+        failed.note = "healthz answered 500 three times".to_owned();
+        let hosts = vec![
+            standing(0, 0, Some(State::Committed)),
+            failed,
+            standing(2, 1, Some(State::Baking)),
+            standing(3, 1, None),
+            standing(4, 2, None),
+        ];
+        rollout(RolloutPhase::Running, hosts)
+    }
+
+    #[test]
+    fn picture_of_a_rollout() {
+        let report = four();
+        let expected = format!(
+            "\
+web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
+  wave 1   #    1 committed (max 0 failed, 0 unreachable)
+  wave 2   ~!.  1 baking, 1 failed, 1 waiting (max 1 failed, 1 unreachable)
+  wave 3   .    1 host, not open
+  wave 2 holds: 1 of 1 bake
+  n2: reverted (release): healthz answered 500 three times",
+            report.id
+        );
+        assert_eq!(picture(&report, None), expected);
+    }
+
+    #[test]
+    fn a_host_that_says_what_keeps_it_is_in_the_picture() {
+        let mut report = four();
+        report.hosts[3].state = Some(State::Fetching);
+        report.hosts[3].note = "no space left on device".to_owned();
+        let text = picture(&report, None);
+        assert!(text.ends_with("\n  n4: fetching: no space left on device"), "{text}");
+    }
+
+    #[test]
+    fn a_large_wave_fits_the_screen_and_hides_nothing() {
+        let mut report = four();
+        let wave = &mut report.waves[1];
+        wave.hosts = 10_000;
+        (wave.committed, wave.waiting, wave.baking, wave.failed) = (9_000, 990, 0, 10);
+        let marks = bar(wave);
+        assert!(marks.len() <= BAR_MAX as usize + 6, "{marks}");
+        assert!(marks.contains('!') && marks.contains('.'), "{marks}");
+        report.hosts = (0..10).map(|index| standing(index, 1, Some(State::Reverted))).collect();
+        let text = picture(&report, None);
+        assert_eq!(text.lines().count(), 1 + 3 + 1 + HOSTS_MAX + 1, "{text}");
+        assert!(text.ends_with(&format!("  and 5 more: swell explain {}", report.id)), "{text}");
+    }
+
+    #[test]
+    fn a_bake_is_known_to_whoever_saw_it_begin() {
+        let mut report = four();
+        let before = |report: &RolloutReport| {
+            let mut before = report.clone();
+            before.hosts[2].state = Some(State::Activating);
+            before
+        };
+        let left = |bakes: &Bakes, report: &RolloutReport| bakes.left_s(report, 1);
+        let mut bakes = Bakes::default();
+        bakes.look(0, &report);
+        bakes.look(10, &report);
+        assert_eq!(left(&bakes, &report), None, "it baked before anybody watched");
+
+        bakes.look(20, &before(&report));
+        assert_eq!(left(&bakes, &report), None, "nobody bakes");
+        bakes.look(30, &report);
+        bakes.look(90, &report);
+        assert_eq!(left(&bakes, &report), Some(240));
+        assert!(picture(&report, Some(&bakes)).contains(", bakes 4 min more\n"));
+        assert_eq!(bakes.left_s(&report, 0), None);
+
+        // The last one of the wave counts; one that is not known hides them all.
+        report.hosts[3].state = Some(State::Baking);
+        bakes.look(100, &report);
+        assert_eq!(left(&bakes, &report), Some(300));
+        report.phase = RolloutPhase::Paused;
+        bakes.look(110, &report);
+        report.phase = RolloutPhase::Running;
+        bakes.look(120, &report);
+        assert_eq!(left(&bakes, &report), None, "their clocks stood");
+    }
+}
