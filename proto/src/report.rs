@@ -53,6 +53,8 @@ pub enum Fitness {
     HalfWay,
     /// Its last word in this scope is that it could not go back: a person is needed.
     RevertFailed,
+    /// Two machines hold its key: it activates nothing (R9).
+    Duplicate,
 }
 
 impl Fitness {
@@ -62,7 +64,7 @@ impl Fitness {
         match self {
             Self::Fit => true,
             Self::RevertFailed => matches!(direction, Direction::Rollback),
-            Self::Silent | Self::HalfWay => false,
+            Self::Silent | Self::HalfWay | Self::Duplicate => false,
         }
     }
 }
@@ -74,6 +76,7 @@ impl fmt::Display for Fitness {
             Self::Silent => "not heard of",
             Self::HalfWay => "silent since it activated: its service may be down",
             Self::RevertFailed => "could not go back: a person is needed",
+            Self::Duplicate => "two machines hold its key: one must join again",
         })
     }
 }
@@ -121,6 +124,9 @@ pub struct RolloutReport {
     pub created: UnixTime,
     pub expires: UnixTime,
     pub phase: RolloutPhase,
+    /// When it ended, by the clock of the member that answers: its proof came, or somebody ended it.
+    /// None: it goes on, or that is not known there.
+    pub ended: Option<UnixTime>,
     /// Why it stands there, with numbers: the text of the very value the hosts decide by.
     pub why: String,
     /// Whether it would end without the coordinator (R21): two agents hold the statement and two

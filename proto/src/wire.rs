@@ -245,8 +245,7 @@ pub struct ScopeFacts {
     pub hosts: Vec<(Vec<u8>, Fitness)>,
     /// The highest sequence of a directive about the newest rollout; 0: none.
     pub directive_sequence: u64,
-    /// Ids of rollouts of this scope that are complete or were replaced, newest first, with the
-    /// version each brought.
+    /// Ids of rollouts of this scope that have ended, newest first, with the version each brought.
     pub history: Vec<(Digest, Version)>,
 }
 

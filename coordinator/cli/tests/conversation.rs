@@ -262,6 +262,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         created: rollout.1.created,
         expires: rollout.1.expires,
         phase,
+        ended: None,
         why: format!("{phase:?}").to_lowercase(),
         self_supporting: false,
         waves: (0..2).map(wave).collect(),

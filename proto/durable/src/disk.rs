@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 /// What stands at a path; a link is not followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +74,11 @@ pub trait Disk: Send + Sync {
 
     /// What stands at `path`, or nothing.
     fn kind(&self, path: &Path) -> io::Result<Option<Kind>>;
+
+    /// When a file was last written, for people; `Unsupported` where there is no clock.
+    fn written(&self, _path: &Path) -> io::Result<SystemTime> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Makes a directory and those above it, each made durable in its parent.
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {

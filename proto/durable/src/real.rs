@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use crate::disk::{Disk, Kind, same_directory};
 use crate::read;
@@ -85,6 +86,10 @@ impl Disk for RealDisk {
             .collect::<io::Result<Vec<_>>>()?;
         names.sort_unstable();
         Ok(names)
+    }
+
+    fn written(&self, path: &Path) -> io::Result<SystemTime> {
+        fs::symlink_metadata(path)?.modified()
     }
 
     fn kind(&self, path: &Path) -> io::Result<Option<Kind>> {

@@ -94,6 +94,9 @@ impl View {
                     // Verified when it came in, and its digest again now.
                     if let Ok(certificate) = Certificate::parse(&bytes) {
                         observer.certify(now_ms, &chain, &certificate);
+                        if let Some(at) = self.ledger.store().blob_since(&id) {
+                            observer.note_proof(rollout, claim, at);
+                        }
                     }
                 }
                 Ok(None) => {}
@@ -110,8 +113,8 @@ impl View {
 }
 
 fn as_seen(member: &Member) -> Seen {
-    let (address, alive) = (member.address.to_string(), member.alive);
-    Seen { address, alive, values: member.values.clone() }
+    let (address, values) = (member.address.to_string(), member.values.clone());
+    Seen { address, alive: member.alive, twin: member.twin, values }
 }
 
 fn as_pending(held: swarm::ledger::Pending) -> Option<Pending> {

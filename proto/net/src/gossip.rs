@@ -68,6 +68,8 @@ pub struct Member {
     pub generation: u64,
     /// Whether its heartbeats come.
     pub alive: bool,
+    /// Heartbeats of its key come from another address, too: two machines hold it (R9).
+    pub twin: bool,
     /// What it says, by key; signatures are verified and stripped.
     pub values: BTreeMap<String, String>,
 }

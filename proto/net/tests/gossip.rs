@@ -172,10 +172,12 @@ async fn r9_two_live_sources_of_one_key_are_noticed() {
     let older = Node::new(&fleet, "b", &[a.addr], &all);
     let id = fleet.host("b").id;
     until("a hears b", || a.says(&id, "h", "b speaking")).await;
+    assert!(!a.member(&id).unwrap().twin);
     let twin = Node::new(&fleet, "b", &[a.addr], &all);
     let mut duplicate = older.gossip.duplicate();
     let noticed = tokio::time::timeout(common::DEADLINE, duplicate.wait_for(Option::is_some));
     assert_eq!(*noticed.await.expect("in time").unwrap(), Some(twin.addr));
+    until("others see both", || a.member(&id).is_some_and(|member| member.twin)).await;
 }
 
 /// A member that breaks the protocol is named in the log, told why, and hung up on.

@@ -17,7 +17,7 @@ use proto::record;
 use proto::statement::{Action, Rollout};
 use proto::trust::Chain;
 use proto::wire::ControlRequest;
-use proto::{Digest, HostId};
+use proto::{Digest, HostId, UnixTime};
 
 pub use answer::refused;
 pub use outlook::{Outlook, Pending};
@@ -34,6 +34,8 @@ pub struct Seen {
     pub address: String,
     /// Heard of lately.
     pub alive: bool,
+    /// Two machines hold its key: nobody knows which of them is the host (R9).
+    pub twin: bool,
     /// As in [`proto::record`], checked to be the member's own.
     pub values: BTreeMap<String, String>,
 }
@@ -44,6 +46,8 @@ pub struct Observer {
     followed: BTreeMap<Digest, Followed>,
     /// What certificates have proven, of all rollouts.
     claims: BTreeMap<Digest, BTreeSet<Claim>>,
+    /// When the proof of a claim came, where that is known: for people.
+    proven: BTreeMap<(Digest, Claim), UnixTime>,
     /// The receipt of each slot as last read, so that gossip that repeats itself costs nothing.
     read: BTreeMap<(HostId, usize), String>,
 }
@@ -85,6 +89,11 @@ impl Observer {
             let _ = followed.receipts.offer(now_ms, receipt.clone());
         }
         self.forget_replaced(chain);
+    }
+
+    /// Takes in when the certificate of a claim came to this member, by its wall clock.
+    pub fn note_proof(&mut self, rollout: Digest, claim: Claim, at: UnixTime) {
+        self.proven.insert((rollout, claim), at);
     }
 
     /// The claims about rollouts of `chain` for which no certificate has been taken in: what the

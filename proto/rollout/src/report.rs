@@ -66,6 +66,7 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         created: rollout.created,
         expires: rollout.expires,
         phase,
+        ended: None,
         why: why(view, &facts, phase),
         self_supporting: is_self_supporting(&hosts),
         waves: (0..rollout.waves.len()).map(|wave| wave_report(&facts, wave)).collect(),

@@ -2,11 +2,11 @@
 
 use proto::id::{Digest, Env, Name, Service, Version};
 use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport};
-use proto::statement::UnixTime;
+use proto::statement::{Direction, UnixTime};
 use proto::wire::TokenReport;
 use serde::Serialize;
 
-use super::{change, direction, plain, table, yes};
+use super::{change, plain, table, yes};
 use crate::span;
 
 /// The phase as a word.
@@ -96,47 +96,47 @@ pub(crate) fn history(service: &Service, past: &[Past]) -> String {
     if past.is_empty() {
         return format!("nothing was rolled out of {service} yet\n");
     }
-    let row = |past: &Past| match &past.report {
-        Some(report) => [
-            past.env.to_string(),
-            report.epoch.to_string(),
-            past.rollout.to_string(),
-            change(report.from.as_ref(), &report.to),
-            direction(report.direction).to_owned(),
-            phase(report.phase).to_owned(),
-            span::utc(report.created),
-            report.author.to_string(),
-            plain(&report.reason),
-        ],
-        None => {
-            let dash = || "-".to_owned();
+    let row = |past: &Past| {
+        let (env, rollout) = (past.env.to_string(), past.rollout.to_string());
+        let dash = || "-".to_owned();
+        let Some(report) = &past.report else {
             let version = format!("? -> {}", past.version);
-            [
-                past.env.to_string(),
-                dash(),
-                past.rollout.to_string(),
-                version,
-                dash(),
-                dash(),
-                dash(),
-                dash(),
-                String::new(),
-            ]
-        }
+            return [env, dash(), rollout, version, dash(), dash(), dash(), dash(), String::new()];
+        };
+        let change = change(report.from.as_ref(), &report.to);
+        let back = if report.direction == Direction::Rollback { " (rollback)" } else { "" };
+        [
+            env,
+            report.epoch.to_string(),
+            rollout,
+            format!("{change}{back}"),
+            report.author.to_string(),
+            span::utc(report.created),
+            took(report).unwrap_or_else(dash),
+            phase(report.phase).to_owned(),
+            reasons(report),
+        ]
     };
     let rows: Vec<_> = past.iter().map(row).collect();
-    let header = [
-        "ENV",
-        "EPOCH",
-        "ROLLOUT",
-        "VERSION",
-        "DIRECTION",
-        "PHASE",
-        "SIGNED (UTC)",
-        "BY",
-        "REASON",
-    ];
+    let header =
+        ["ENV", "EPOCH", "ROLLOUT", "VERSION", "BY", "SIGNED (UTC)", "TOOK", "ENDED", "WHY"];
     table(header, &rows)
+}
+
+/// From its signature to its end.
+fn took(report: &RolloutReport) -> Option<String> {
+    let took_s = report.ended?.0.checked_sub(report.created.0)?;
+    Some(span::show(took_s))
+}
+
+/// Why it was signed, and, where it did not end well, why.
+fn reasons(report: &RolloutReport) -> String {
+    let end = match report.phase {
+        RolloutPhase::Complete => String::new(),
+        _ => plain(&report.why),
+    };
+    let reasons = [plain(&report.reason), end];
+    reasons.into_iter().filter(|why| !why.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// `swell token list`.
@@ -211,26 +211,29 @@ bbbbbbbbbbbb  n2    production  default  no     -                0.1.0  web 1.2.
     }
 
     #[test]
-    fn history_shows_what_it_knows() {
-        let report = sample().rollouts.remove(0);
-        let (new, old) = (sample::version("1.3.0"), sample::version("1.2.0"));
-        let env = report.env.clone();
-        let past = [
-            Past {
-                env: env.clone(),
-                rollout: report.id,
-                version: new,
-                report: Some(report.clone()),
-            },
-            Past { env, rollout: Digest::of(b"old"), version: old, report: None },
-        ];
-        let text = history(&report.service, &past);
-        let lines: Vec<_> = text.lines().collect();
-        let begin = format!("production  4      {}  1.2.0 -> 1.3.0  forward", report.id);
-        assert!(lines[1].starts_with(&begin), "{text}");
-        assert!(lines[1].ends_with("2027-01-15 08:00:00  ada  weekly"), "{text}");
-        assert!(lines[2].contains("? -> 1.2.0"), "{text}");
-        assert_eq!(history(&report.service, &[]), "nothing was rolled out of web yet\n");
+    fn history_says_who_when_from_where_to_where_how_it_ended_how_long_and_why() {
+        let mut good = sample().rollouts.remove(0);
+        (good.phase, good.ended) = (RolloutPhase::Complete, Some(good.created.plus_s(750)));
+        let mut bad = good.clone();
+        (bad.epoch, bad.phase, bad.direction) = (5, RolloutPhase::Halted, Direction::Rollback);
+        (bad.ended, bad.why) = (None, "halted: 1 failed".to_owned());
+        let past = |report: Option<&RolloutReport>, version: &str| Past {
+            env: good.env.clone(),
+            rollout: good.id,
+            version: sample::version(version),
+            report: report.cloned(),
+        };
+        let past = [past(Some(&bad), "1.3.0"), past(Some(&good), "1.3.0"), past(None, "1.2.0")];
+        let expected = "\
+ENV         EPOCH  ROLLOUT       VERSION                    BY   SIGNED (UTC)         TOOK         ENDED     WHY
+production  5      ID  1.2.0 -> 1.3.0 (rollback)  ada  2027-01-15 08:00:00  -            halted    weekly; halted: 1 failed
+production  4      ID  1.2.0 -> 1.3.0             ada  2027-01-15 08:00:00  12 min 30 s  complete  weekly
+production  -      ID  ? -> 1.2.0                 -    -                    -            -
+";
+        let expected = expected.replace("ID", &good.id.to_string());
+        let text = history(&good.service, &past);
+        assert_eq!(text, expected);
+        assert_eq!(history(&good.service, &[]), "nothing was rolled out of web yet\n");
     }
 
     #[test]

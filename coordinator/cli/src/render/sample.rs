@@ -82,6 +82,7 @@ pub(crate) fn rollout(phase: RolloutPhase, hosts: Vec<StandingReport>) -> Rollou
         created: CREATED,
         expires: CREATED.plus_s(86_400),
         phase,
+        ended: None,
         why: "wave 2 holds: 1 of 1 bake".to_owned(),
         self_supporting: true,
         waves: (0..waves).map(wave).collect(),

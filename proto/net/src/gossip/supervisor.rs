@@ -165,6 +165,7 @@ impl Supervisor {
         let alive: BTreeSet<_> = chitchat.live_nodes().collect();
         let mut held = BTreeSet::new();
         let mut newest: BTreeMap<_, Member> = BTreeMap::new();
+        let mut homes: BTreeMap<_, BTreeSet<SocketAddr>> = BTreeMap::new();
         for (id, state) in chitchat.node_states() {
             let Some(who) = incarnation(id) else { continue };
             held.insert(who.clone());
@@ -172,6 +173,9 @@ impl Supervisor {
                 .key_values()
                 .filter_map(|(key, text)| Some((key.to_owned(), value::split(text)?.1.to_owned())))
                 .collect();
+            if alive.contains(id) && !values.is_empty() {
+                homes.entry(who.host.clone()).or_default().insert(who.addr);
+            }
             let mine = who.host == self.shared.me;
             let known = newest.get(&who.host).map_or(0, |member| member.generation);
             // Of this host others may know an older or, wrongly, a younger life.
@@ -182,9 +186,13 @@ impl Supervisor {
             if shown {
                 let Incarnation { host, generation, addr: address } = who;
                 let alive = mine || alive.contains(id);
-                let member = Member { host: host.clone(), address, generation, alive, values };
+                let (member, twin) = (host.clone(), false);
+                let member = Member { host: member, address, generation, alive, twin, values };
                 newest.insert(host, member);
             }
+        }
+        for member in newest.values_mut() {
+            member.twin = homes.get(&member.host).is_some_and(|homes| homes.len() > 1);
         }
         self.shared.hub.filter().retain(&held, Instant::now());
         let members: Vec<_> = newest.into_values().collect();

@@ -9,7 +9,7 @@ use proto::report::{Fitness, FleetReport, HostReport, RolloutPhase, RolloutRepor
 use proto::statement::{Action, Host, Role, Rollout};
 use proto::trust::Chain;
 use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts};
-use proto::{Digest, HostId, KeyId, Name, Scope, Service};
+use proto::{Digest, HostId, KeyId, Name, Scope, Service, UnixTime};
 
 use super::{Observer, Seen};
 use crate::Now;
@@ -97,10 +97,28 @@ impl Outlook<'_> {
             author: &author,
             facts_of: &facts_of,
         });
+        report.ended = self.ended(id, rollout, report.phase);
         if matches!(report.phase, RolloutPhase::Paused | RolloutPhase::Aborted) {
             report.why.push_str(&self.by_whom(id));
         }
         Some(report)
+    }
+
+    /// When it came to this end: for people, who ask how long it took.
+    fn ended(&self, id: &Digest, rollout: &Rollout, phase: RolloutPhase) -> Option<UnixTime> {
+        let proven = |claim| self.observer.proven.get(&(*id, claim)).copied();
+        match phase {
+            RolloutPhase::Pending | RolloutPhase::Running | RolloutPhase::Paused => None,
+            RolloutPhase::Halted => proven(Claim::Halt),
+            RolloutPhase::Complete => proven(Claim::Complete),
+            RolloutPhase::Aborted => self.chain.directive(id).map(|(_, abort)| abort.created),
+            RolloutPhase::Expired => Some(rollout.expires),
+            RolloutPhase::Superseded => {
+                let line = self.chain.history(&rollout.scope());
+                let next = line.into_iter().find(|(_, next)| next.previous == Some(*id));
+                next.map(|(_, next)| next.created)
+            }
+        }
     }
 
     /// Who gave the directive in force, and the reason given.
@@ -147,7 +165,8 @@ impl Outlook<'_> {
         let with_envelope =
             |host: &Host| Some(((self.host_statement)(&host.id)?, self.fitness(scope, host)));
         let past = |(id, rollout): &&(Digest, &Rollout)| {
-            complete(id) || stopped(id) || head.is_some_and(|head| head.epoch > rollout.epoch)
+            let replaced = head.is_some_and(|head| head.epoch > rollout.epoch);
+            complete(id) || stopped(id) || replaced || self.now.unix >= rollout.expires
         };
         let directive = head.and_then(|head| self.chain.directive(&head.rollout));
         ScopeFacts {
@@ -222,6 +241,9 @@ impl Outlook<'_> {
     }
 
     fn fitness(&self, scope: &Scope, host: &Host) -> Fitness {
+        if self.members.get(&host.id).is_some_and(|seen| seen.alive && seen.twin) {
+            return Fitness::Duplicate;
+        }
         match (self.is_alive(&host.id), self.last_word(scope, host)) {
             (true, Some(State::RevertFailed)) => Fitness::RevertFailed,
             (true, _) => Fitness::Fit,

@@ -123,6 +123,7 @@ impl World {
                 Seen {
                     address: format!("127.0.0.{host}:7070"),
                     alive: true,
+                    twin: false,
                     values: BTreeMap::from([(record::HOST.to_owned(), to_text(&record))]),
                 },
             );
@@ -333,8 +334,8 @@ fn the_fleet_is_told_host_by_host() {
     let ids: Vec<_> = report.rollouts.iter().map(|rollout| rollout.id).collect();
     assert_eq!(ids, [second], "the newest of each scope");
 
-    let coordinator =
-        Seen { address: "127.0.0.9:7070".into(), alive: true, values: BTreeMap::new() };
+    let (address, values) = ("127.0.0.9:7070".to_owned(), BTreeMap::new());
+    let coordinator = Seen { address, alive: true, twin: false, values };
     world.members.insert(HostId::of(&public(ADMIT)), coordinator);
     assert!(world.report().coordinator_alive);
 }
@@ -394,6 +395,29 @@ fn r18_paused_time_is_not_held_time() {
     assert_eq!(held_ms(&world), 1_500);
 }
 
+/// For people who ask how long a rollout took: the proof's arrival, the abort, the expiry, the next.
+#[test]
+fn the_history_knows_when_each_rollout_ended() {
+    let (mut world, [_, two], [first, second]) = fleet_of_two_releases();
+    let ended = |world: &World, id: Digest| {
+        world.look(|outlook| outlook.rollout_report(&id).unwrap().ended)
+    };
+    assert_eq!((ended(&world, first), ended(&world, second)), (None, None), "nobody said when");
+    world.observer.note_proof(first, Claim::Complete, NOW.plus_s(60));
+    assert_eq!(ended(&world, first), Some(NOW.plus_s(60)));
+    let history = |world: &World| {
+        let facts = world.look(|outlook| outlook.scope_facts(&scope()));
+        facts.history.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    assert_eq!(history(&world), [first], "the second one goes on");
+    let three = world.release("3");
+    let third = world.deploy(Some(&two), &three);
+    assert_eq!(ended(&world, second), Some(NOW.plus_s(3)), "when the third was signed");
+    assert_eq!((ended(&world, third), history(&world)), (None, vec![second, first]));
+    world.direct(third, 1, Action::Abort);
+    assert_eq!((ended(&world, third), history(&world)), (Some(NOW), vec![third, second, first]));
+}
+
 /// By the newest word of each host in the scope, its word on a rollout of which it was left out
 /// with it: so a host that could not go back is fit again once it followed the next release.
 #[test]
@@ -404,7 +428,7 @@ fn r13_the_last_word_of_a_host_says_whether_it_is_fit() {
         let facts = world.look(|outlook| outlook.scope_facts(&scope()));
         facts.hosts.iter().map(|(_, fitness)| *fitness).collect::<Vec<_>>()
     };
-    use Fitness::{Fit, HalfWay, RevertFailed, Silent};
+    use Fitness::{Duplicate, Fit, HalfWay, RevertFailed, Silent};
     world.receipt(1, 0, second, State::RevertFailed);
     world.receipt(2, 0, second, State::Activating);
     world.receipt(3, 0, second, State::Reverted);
@@ -424,6 +448,8 @@ fn r13_the_last_word_of_a_host_says_whether_it_is_fit() {
     assert_eq!(fitness(&mut world)[0], RevertFailed);
     world.receipt(1, 0, third, State::Committed);
     assert_eq!(fitness(&mut world)[0], Fit);
+    world.members.get_mut(&host_id(1)).unwrap().twin = true;
+    assert_eq!(fitness(&mut world)[0], Duplicate);
 }
 
 #[test]

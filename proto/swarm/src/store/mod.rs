@@ -22,13 +22,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 use durable::{Disk, ReplaceError, replace};
-use proto::Digest;
 use proto::artifact::{MANIFEST_BYTES_MAX, Manifest, ManifestError, Piece};
 use proto::certificate::CERTIFICATE_BYTES_MAX;
 use proto::record::ProgressRecord;
 use proto::statement::{ArtifactRef, ENVELOPE_BYTES_MAX};
+use proto::{Digest, UnixTime};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -245,6 +246,12 @@ impl Store {
             None if self.artifact(id).is_ok() => self.manifest_bytes(id),
             None => Ok(None),
         }
+    }
+
+    /// When a blob came here, by this machine's clock; none where that is not known. For people.
+    pub fn blob_since(&self, id: &Digest) -> Option<UnixTime> {
+        let written = self.0.disk.written(&self.blob_path(id)).ok()?;
+        written.duration_since(UNIX_EPOCH).ok().map(|since| UnixTime(since.as_secs()))
     }
 
     /// Keeps a blob and returns its id.

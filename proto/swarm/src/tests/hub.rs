@@ -65,6 +65,7 @@ impl Hub {
             address,
             generation: 1,
             alive: true,
+            twin: false,
             values: BTreeMap::new(),
         };
         let mut heard = self.0.lock().unwrap();
