@@ -48,6 +48,7 @@ const fn needs(request: &ControlRequest) -> Needs {
         ControlRequest::Fleet
         | ControlRequest::Scope(_)
         | ControlRequest::Statement { .. }
+        | ControlRequest::Host { .. }
         | ControlRequest::Release { .. } => Needs::Read,
         ControlRequest::Rollout(_) | ControlRequest::Releases { .. } => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,
@@ -193,6 +194,7 @@ mod tests {
             (ControlRequest::Fleet, everyone),
             (ControlRequest::Scope(scope), everyone),
             (ControlRequest::Statement { id: Digest::of(b"") }, everyone),
+            (ControlRequest::Host { id: HostId::of(&key(20)) }, everyone),
             (ControlRequest::Release { service: service.clone(), version }, everyone),
             (ControlRequest::Rollout(RolloutQuery::Latest), people),
             (ControlRequest::Releases { service }, people),

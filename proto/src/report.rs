@@ -23,6 +23,42 @@ pub struct FleetReport {
     pub hosts: Vec<HostReport>,
     /// The newest rollout of each scope.
     pub rollouts: Vec<RolloutReport>,
+    /// Environments that are or were frozen, hosts that are or were held: of each the newest word of
+    /// people and of the coordinator.
+    pub freezes: Vec<FreezeReport>,
+    /// Hosts that those rollouts do not wait for.
+    pub skips: Vec<SkipReport>,
+}
+
+/// A freeze of an environment, or of one host of it: a hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreezeReport {
+    /// Id of the statement.
+    pub statement: Digest,
+    pub env: Env,
+    /// The host that is held; none: all of the environment.
+    pub host: Option<HostId>,
+    /// Whether it holds something up now: it has not ended, and it is what counts for its target.
+    pub in_force: bool,
+    pub until: UnixTime,
+    pub by: Name,
+    pub created: UnixTime,
+    pub reason: String,
+}
+
+/// A host that a rollout does not wait for: skipped, or removed from the environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkipReport {
+    pub rollout: Digest,
+    pub host: HostId,
+}
+
+/// Who removed a host from its environment, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovalReport {
+    pub by: Name,
+    pub created: UnixTime,
+    pub reason: String,
 }
 
 /// One host, as one member sees it.
@@ -39,6 +75,10 @@ pub struct HostReport {
     pub alive: bool,
     pub agent_version: Option<Name>,
     pub services: Vec<ServiceReport>,
+    /// The hold in force.
+    pub held: Option<FreezeReport>,
+    /// It is no longer one of the fleet.
+    pub removed: Option<RemovalReport>,
 }
 
 /// Whether a host may take part in the next rollout of a scope, and if not, why not (R13).

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::FRAME_BYTES_MAX;
 use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
 use crate::key::{PublicKey, Signature};
-use crate::report::{Fitness, FleetReport, RolloutReport};
+use crate::report::{Fitness, FleetReport, FreezeReport, RolloutReport};
 use crate::statement::UnixTime;
 
 /// Longest frame of the join protocol, in bytes: its sender may be anybody.
@@ -136,7 +136,7 @@ pub enum ControlRequest {
     },
     /// Everything a plan needs about a scope.
     Scope(Scope),
-    /// A signed statement to take in and pass on: rollout or directive.
+    /// A signed statement to take in and pass on: rollout, directive, freeze or revocation.
     Submit {
         envelope: Vec<u8>,
     },
@@ -157,6 +157,10 @@ pub enum ControlRequest {
     TokenList,
     TokenRevoke {
         token: String,
+    },
+    /// The newest statement of a host.
+    Host {
+        id: HostId,
     },
 }
 
@@ -247,6 +251,11 @@ pub struct ScopeFacts {
     pub directive_sequence: u64,
     /// Ids of rollouts of this scope that have ended, newest first, with the version each brought.
     pub history: Vec<(Digest, Version)>,
+    /// Forward rollouts of this scope that were halted or aborted, newest first, with the release each
+    /// was to bring: hosts start that one in a retry only.
+    pub stopped: Vec<(Digest, Digest)>,
+    /// What is in force in the environment: its freeze, and its hosts' holds.
+    pub freezes: Vec<FreezeReport>,
 }
 
 /// A token, without its secret.

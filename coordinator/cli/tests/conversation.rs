@@ -51,6 +51,8 @@ fn first_facts(fleet: &Fleet) -> ScopeFacts {
         hosts: (1..=3).map(host).collect(),
         directive_sequence: 0,
         history: Vec::new(),
+        stopped: Vec::new(),
+        freezes: Vec::new(),
     }
 }
 
@@ -448,8 +450,12 @@ fn fleet_report(fleet: &Fleet, host: &Member) -> FleetReport {
             alive: true,
             agent_version: None,
             services: Vec::new(),
+            held: None,
+            removed: None,
         }],
         rollouts: Vec::new(),
+        freezes: Vec::new(),
+        skips: Vec::new(),
     }
 }
 

@@ -181,6 +181,7 @@ pub const fn only_reads(request: &ControlRequest) -> bool {
             | ControlRequest::Release { .. }
             | ControlRequest::Releases { .. }
             | ControlRequest::Scope(_)
+            | ControlRequest::Host { .. }
     )
 }
 

@@ -47,6 +47,15 @@ impl Window {
         UnixTime((time.0 / 60).saturating_add(u64::from(wait)).saturating_mul(60))
     }
 
+    /// When it closes next: the end of the opening that `time` is in, else of the next one.
+    pub fn next_close(self, time: UnixTime) -> UnixTime {
+        let opens = self.next_open(time);
+        let now = minute_of_week(opens);
+        let open = u32::from(self.minutes);
+        let left = self.openings().map(|start| open.saturating_sub(since(start, now))).max();
+        UnixTime((opens.0 / 60).saturating_add(u64::from(left.unwrap_or(0))).saturating_mul(60))
+    }
+
     /// The minutes of the week at which it opens.
     fn openings(self) -> impl Iterator<Item = u32> {
         let on = (0..7_u32).filter(move |day| self.days & (1 << day) != 0);
@@ -198,6 +207,17 @@ mod tests {
     }
 
     #[test]
+    fn it_closes_at_the_end_of_the_opening_that_is_or_comes() {
+        let office = window("mon-fri 09:00-17:00");
+        assert_eq!(office.next_close(UnixTime(at(0, 10, 30).0 + 5)), at(0, 17, 0), "open now");
+        assert_eq!(office.next_close(at(4, 17, 0)), at(7, 17, 0), "over the weekend");
+        let night = window("sun 22:00-02:00");
+        assert_eq!(night.next_close(at(7, 1, 59)), at(7, 2, 0), "over the end of the week");
+        assert_eq!(night.next_close(at(6, 0, 0)), at(7, 2, 0), "before it opens");
+        assert_eq!(window("mon,tue 00:00-24:00").next_close(at(0, 5, 0)), at(1, 0, 0));
+    }
+
+    #[test]
     fn what_is_written_is_read_and_written_again() {
         let rows = [
             ("mon-fri 09:00-17:00", "mon-fri 09:00-17:00"),
@@ -237,5 +257,6 @@ mod tests {
         assert!(window.contains(UnixTime(0)));
         assert!(!window.contains(UnixTime(u64::MAX)) || window.contains(UnixTime(u64::MAX)));
         let _ = window.next_open(UnixTime(u64::MAX));
+        let _ = window.next_close(UnixTime(u64::MAX));
     }
 }

@@ -46,6 +46,10 @@ impl Freezes {
             self.by_coordinator.as_ref().filter(|(_, freeze)| freeze.sequence > sequence);
         people.into_iter().chain(coordinator).max_by_key(|(id, freeze)| (freeze.until, *id))
     }
+
+    fn held(&self) -> impl Iterator<Item = &(Digest, Freeze)> {
+        self.by_people.iter().chain(&self.by_coordinator)
+    }
 }
 
 /// The newest effective rollout of a scope.
@@ -294,6 +298,17 @@ impl Chain {
         freezes.longest().map(|(id, freeze)| (*id, freeze))
     }
 
+    /// The highest sequence of a freeze of this target, whoever signed it; 0: it was never frozen.
+    pub fn freeze_sequence(&self, env: &Env, host: Option<&HostId>) -> u64 {
+        let Some(freezes) = self.freezes.get(&(env.clone(), host.cloned())) else { return 0 };
+        freezes.held().map(|(_, freeze)| freeze.sequence).max().unwrap_or(0)
+    }
+
+    /// The newest freezes of all targets, by each side, whether they still hold anything up or not.
+    pub fn newest_freezes(&self) -> impl Iterator<Item = (Digest, &Freeze)> {
+        self.freezes.values().flat_map(Freezes::held).map(|(id, freeze)| (*id, freeze))
+    }
+
     /// The freezes in force, of all environments and hosts, by target.
     pub fn freezes(&self) -> impl Iterator<Item = (Digest, &Freeze)> {
         self.freezes.values().filter_map(Freezes::longest).map(|(id, freeze)| (*id, freeze))
@@ -302,8 +317,7 @@ impl Chain {
     /// The statements that are in force beside roots, hosts, releases, rollouts and one directive per
     /// rollout: skips, freezes, revocations. What members tell each other of on their shelves.
     pub fn shelved(&self) -> BTreeSet<Digest> {
-        let freezes = self.freezes.values();
-        let freezes = freezes.flat_map(|held| held.by_people.iter().chain(&held.by_coordinator));
+        let freezes = self.freezes.values().flat_map(Freezes::held);
         let skips = self.skips.values().flat_map(BTreeMap::keys).copied();
         let revocations = self.revocations.values().flat_map(BTreeMap::keys).copied();
         freezes.map(|(id, _)| *id).chain(skips).chain(revocations).collect()

@@ -107,6 +107,8 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
             state: State::Committed,
             note: String::new(),
         }],
+        held: None,
+        removed: None,
     };
     FleetReport {
         fleet: "shop-00000000".parse().unwrap(),
@@ -116,6 +118,8 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
         coordinator_alive: true,
         hosts: vec![host(0, true), host(1, false)],
         rollouts: vec![rollout],
+        freezes: Vec::new(),
+        skips: Vec::new(),
     }
 }
 

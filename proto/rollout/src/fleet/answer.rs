@@ -37,6 +37,10 @@ impl Outlook<'_> {
             ControlRequest::Scope(scope) => {
                 Ok(ControlReply::Scope(Box::new(self.scope_facts(scope))))
             }
+            ControlRequest::Host { id } => match (self.host_statement)(id) {
+                Some(envelope) => Ok(ControlReply::Statement { envelope }),
+                None => Err(not_found(format!("no statement about host {id} is here"))),
+            },
             ControlRequest::Submit { .. }
             | ControlRequest::Publish { .. }
             | ControlRequest::Renew
@@ -56,13 +60,15 @@ pub fn refused(refusal: &Refusal) -> Refused {
         | Refusal::AuthorNotSigned { .. }
         | Refusal::AuthorMayNot { .. }
         | Refusal::CoordinatorMayNotRollBack(_)
-        | Refusal::CoordinatorNotBack => RefusedKind::Forbidden,
+        | Refusal::CoordinatorNotBack
+        | Refusal::CoordinatorFreeze => RefusedKind::Forbidden,
         Refusal::SecondDigest { .. }
         | Refusal::RootVersion { .. }
         | Refusal::RootFork { .. }
         | Refusal::EpochNotNext { .. }
         | Refusal::EpochTooOld { .. }
         | Refusal::DirectiveTooOld { .. }
+        | Refusal::FreezeTooOld { .. }
         | Refusal::Aborted => RefusedKind::Conflict,
         Refusal::Needs(_) => RefusedKind::NotFound,
         _ => RefusedKind::Invalid,

@@ -1,15 +1,18 @@
 //! What one member sees, put together for people.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, SignedReceipt, State};
 use proto::record::{self, HostRecord, ProgressRecord};
-use proto::report::{Fitness, FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport};
-use proto::statement::{Action, Host, Role, Rollout};
+use proto::report::{
+    Fitness, FleetReport, FreezeReport, HostReport, RemovalReport, RolloutPhase, RolloutReport,
+    ServiceReport, SkipReport,
+};
+use proto::statement::{Action, Direction, Freeze, Host, Role, Rollout};
 use proto::trust::Chain;
 use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts};
-use proto::{Digest, HostId, KeyId, Name, Scope, Service, UnixTime};
+use proto::{Digest, Env, HostId, KeyId, Name, Scope, Service, UnixTime};
 
 use super::{Observer, Seen};
 use crate::Now;
@@ -66,6 +69,8 @@ impl Outlook<'_> {
             coordinator_alive: root.keys_of(&Role::Admit).any(coordinator),
             hosts,
             rollouts: heads.filter_map(|(_, head)| self.rollout_report(&head.rollout)).collect(),
+            freezes: self.freezes().collect(),
+            skips: self.skips(),
         }
     }
 
@@ -161,7 +166,10 @@ impl Outlook<'_> {
         };
         // What was stopped after it was complete was taken back everywhere.
         let stable = history.iter().find(|(id, _)| complete(id) && !stopped(id));
-        let hosts = self.hosts.iter().filter(|host| host.env().as_ref() == Some(&scope.env));
+        let hosts = self.hosts.iter().filter(|host| {
+            let removed = self.chain.revocation(&host.id, &scope.env).is_some();
+            host.env().as_ref() == Some(&scope.env) && !removed
+        });
         let with_envelope =
             |host: &Host| Some(((self.host_statement)(&host.id)?, self.fitness(scope, host)));
         let past = |(id, rollout): &&(Digest, &Rollout)| {
@@ -181,7 +189,50 @@ impl Outlook<'_> {
                 .take(HISTORY_MAX)
                 .map(|(id, rollout)| (*id, rollout.to.version.clone()))
                 .collect(),
+            stopped: history
+                .iter()
+                .filter(|(id, rollout)| rollout.direction == Direction::Forward && stopped(id))
+                .take(HISTORY_MAX)
+                .map(|(id, rollout)| (*id, rollout.to.release))
+                .collect(),
+            freezes: self
+                .freezes()
+                .filter(|freeze| freeze.in_force && freeze.env == scope.env)
+                .collect(),
         }
+    }
+
+    // --- freezes, skips ---
+
+    /// The newest of each target and side.
+    fn freezes(&self) -> impl Iterator<Item = FreezeReport> {
+        self.chain.newest_freezes().map(|(id, freeze)| self.freeze_report(id, freeze))
+    }
+
+    fn freeze_report(&self, id: Digest, freeze: &Freeze) -> FreezeReport {
+        let counts = self.chain.freeze(&freeze.env, freeze.host.as_ref());
+        FreezeReport {
+            statement: id,
+            env: freeze.env.clone(),
+            host: freeze.host.clone(),
+            in_force: self.now.unix < freeze.until
+                && counts.is_some_and(|(counting, _)| counting == id),
+            until: freeze.until,
+            by: self.name_of_key(&freeze.author),
+            created: freeze.created,
+            reason: freeze.reason.clone(),
+        }
+    }
+
+    /// Of the newest rollout of each scope.
+    fn skips(&self) -> Vec<SkipReport> {
+        let mut skips = Vec::new();
+        for (_, head) in self.chain.heads() {
+            let rollout = head.rollout;
+            let hosts: BTreeSet<_> = self.chain.excuses(&rollout).into_values().collect();
+            skips.extend(hosts.into_iter().map(|host| SkipReport { rollout, host }));
+        }
+        skips
     }
 
     // --- rollouts ---
@@ -282,6 +333,10 @@ impl Outlook<'_> {
         let seen = self.members.get(&host.id);
         let value = |key: &str| seen.and_then(|seen| seen.values.get(key));
         let record = value(record::HOST).and_then(|text| record::from_text::<HostRecord>(text));
+        let held = host.env().and_then(|env| {
+            let (id, freeze) = self.chain.freeze(&env, Some(&host.id))?;
+            Some(self.freeze_report(id, freeze)).filter(|freeze| freeze.in_force)
+        });
         HostReport {
             id: host.id.clone(),
             name: host.name.clone(),
@@ -292,7 +347,15 @@ impl Outlook<'_> {
             alive: seen.is_some_and(|seen| seen.alive),
             agent_version: record.map(|record| record.version),
             services: self.services_on(&host.id),
+            held,
+            removed: host.env().and_then(|env| self.removal_report(&host.id, &env)),
         }
+    }
+
+    fn removal_report(&self, host: &HostId, env: &Env) -> Option<RemovalReport> {
+        let (_, removal) = self.chain.revocation(host, env)?;
+        let by = self.name_of_key(&removal.author);
+        Some(RemovalReport { by, created: removal.created, reason: removal.reason.clone() })
     }
 
     /// By the receipt of the newest rollout of each service in which the host has spoken.

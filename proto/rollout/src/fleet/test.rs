@@ -18,6 +18,8 @@ use proto::{KeyId, Name, Scope};
 use super::*;
 use crate::Now;
 
+mod kept;
+
 const NOW: UnixTime = UnixTime(1_000_000);
 const HOSTS: u8 = 3;
 
@@ -585,6 +587,7 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         ControlRequest::TokenCreate { uses: 1, ttl_s: 1, labels: Vec::new() },
         ControlRequest::TokenList,
         ControlRequest::TokenRevoke { token: String::new() },
+        ControlRequest::Host { id: host_id(1) },
     ];
     let told: Vec<_> = requests
         .iter()
@@ -604,6 +607,6 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         })
         .collect();
     let expected = "fleet rollout statement refused statement refused releases scope \
-                    none none none none none none";
+                    none none none none none none statement";
     assert_eq!(told.join(" "), expected);
 }

@@ -1,0 +1,115 @@
+//! What keeps hosts and versions out: freezes, holds, skips, removals, stops.
+
+use proto::report::{FreezeReport, RemovalReport};
+use proto::statement::{Freeze, Revocation};
+
+use super::*;
+
+#[test]
+fn freezes_and_holds_are_told_with_what_counts_of_them() {
+    let (mut world, _, _) = fleet_of_two_releases();
+    let sign = |world: &mut World, host: Option<u8>, (sequence, lasts_s), seed| {
+        let freeze = Freeze {
+            fleet: "test".parse().unwrap(),
+            env: scope().env,
+            host: host.map(host_id),
+            sequence,
+            until: NOW.plus_s(lasts_s),
+            author: KeyId::of(&public(seed)),
+            created: NOW,
+            reason: "audit".to_owned(),
+            critical: Vec::new(),
+        };
+        world.learn(freeze.envelope(), &[seed])
+    };
+    let in_force = |world: &World| {
+        let freezes = world.report().freezes.into_iter().filter(|freeze| freeze.in_force);
+        let told = |freeze: FreezeReport| (freeze.host, freeze.until, freeze.by, freeze.reason);
+        freezes.map(told).collect::<Vec<_>>()
+    };
+    let audit = || "audit".to_owned();
+    sign(&mut world, None, (1, 60), ADA);
+    assert_eq!(in_force(&world), [(None, NOW.plus_s(60), name("ada"), audit())]);
+    // Of two sides the one that ends last counts; both are told, so that the next one is signed over
+    // both.
+    sign(&mut world, None, (2, 90), ADMIT);
+    sign(&mut world, Some(2), (1, 30), ADA);
+    let held = (Some(host_id(2)), NOW.plus_s(30), name("ada"), audit());
+    let frozen = (None, NOW.plus_s(90), name("coordinator"), audit());
+    assert_eq!(in_force(&world), [frozen, held]);
+    let report = world.report();
+    assert_eq!(report.freezes.len(), 3);
+    let holds: Vec<_> = report.hosts.iter().map(|host| host.held.is_some()).collect();
+    assert_eq!(holds, [false, true, false]);
+    let facts = world.look(|outlook| outlook.scope_facts(&scope()));
+    assert_eq!(facts.freezes.len(), 2, "what is in force");
+    let elsewhere = Scope { env: "void".parse().unwrap(), ..scope() };
+    assert_eq!(world.look(|outlook| outlook.scope_facts(&elsewhere)).freezes, []);
+    // Lifted by people: the coordinator's does not count any more either.
+    sign(&mut world, None, (2, 0), ADA);
+    sign(&mut world, Some(2), (2, 0), ADA);
+    assert_eq!(in_force(&world), []);
+    assert!(world.report().hosts.iter().all(|host| host.held.is_none()));
+}
+
+#[test]
+fn who_is_skipped_or_removed_is_told_and_who_is_removed_is_planned_with_no_more() {
+    let (mut world, _, [_, second]) = fleet_of_two_releases();
+    let skip = Directive {
+        fleet: "test".parse().unwrap(),
+        rollout: second,
+        sequence: 1,
+        action: Action::Skip,
+        wave: None,
+        host: Some(host_id(1)),
+        author: KeyId::of(&public(ADA)),
+        created: NOW,
+        reason: String::new(),
+        critical: Vec::new(),
+    };
+    world.learn(skip.envelope(), &[ADA]);
+    let removal = Revocation {
+        fleet: "test".parse().unwrap(),
+        env: scope().env,
+        host: host_id(3),
+        author: KeyId::of(&public(ADA)),
+        created: NOW,
+        reason: "sold".to_owned(),
+        critical: Vec::new(),
+    };
+    world.learn(removal.envelope(), &[ADA]);
+    let report = world.report();
+    let skips: BTreeSet<_> = report.skips.iter().map(|skip| (skip.rollout, &skip.host)).collect();
+    assert_eq!(skips, [(second, &host_id(1)), (second, &host_id(3))].into());
+    let removed: Vec<_> = report.hosts.iter().map(|host| host.removed.clone()).collect();
+    let told = RemovalReport { by: name("ada"), created: NOW, reason: "sold".to_owned() };
+    assert_eq!(removed, [None, None, Some(told)]);
+    let facts = world.look(|outlook| outlook.scope_facts(&scope()));
+    let hosts: Vec<_> = facts.hosts.into_iter().map(|(envelope, _)| envelope).collect();
+    let statement = |host| host_id(host).as_str().as_bytes().to_vec();
+    assert_eq!(hosts, [statement(1), statement(2)]);
+}
+
+#[test]
+fn r17_a_scope_tells_what_was_stopped_in_it() {
+    let (mut world, [one, two], [first, second]) = fleet_of_two_releases();
+    let stopped = |world: &World| world.look(|outlook| outlook.scope_facts(&scope())).stopped;
+    assert_eq!(stopped(&world), []);
+    world.direct(second, 1, Action::Abort);
+    assert_eq!(stopped(&world), [(second, two.release)]);
+    // What came after does not make it good; a rollback that is stopped makes nothing bad.
+    let three = world.release("3");
+    let third = world.deploy(Some(&one), &three);
+    let rollback = Rollout {
+        epoch: 4,
+        previous: Some(third),
+        from: Some(three),
+        to: one.clone(),
+        direction: Direction::Rollback,
+        ..world.chain.rollout(&third).unwrap().clone()
+    };
+    let back = world.learn(rollback.envelope(), &[ADA]);
+    world.direct(back, 1, Action::Abort);
+    world.direct(first, 1, Action::Abort);
+    assert_eq!(stopped(&world), [(second, two.release), (first, one.release)]);
+}
