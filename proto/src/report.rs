@@ -95,6 +95,8 @@ pub enum Fitness {
     RevertFailed,
     /// Two machines hold its key: it activates nothing (R9).
     Duplicate,
+    /// An operator holds it: it starts nothing for a while (`swell host hold`).
+    Held,
 }
 
 impl Fitness {
@@ -103,7 +105,7 @@ impl Fitness {
     pub const fn takes_part(self, direction: Direction) -> bool {
         match self {
             Self::Fit => true,
-            Self::RevertFailed => matches!(direction, Direction::Rollback),
+            Self::RevertFailed | Self::Held => matches!(direction, Direction::Rollback),
             Self::Silent | Self::HalfWay | Self::Duplicate => false,
         }
     }
@@ -117,6 +119,7 @@ impl fmt::Display for Fitness {
             Self::HalfWay => "silent since it activated: its service may be down",
             Self::RevertFailed => "could not go back: a person is needed",
             Self::Duplicate => "two machines hold its key: one must join again",
+            Self::Held => "held by an operator",
         })
     }
 }

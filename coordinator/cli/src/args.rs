@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use proto::id::{Digest, Env, Name, Scope, Service, Version};
 use proto::statement::UnixTime;
 use proto::wire::RolloutQuery;
@@ -63,6 +63,17 @@ pub(crate) enum AskCommand {
     Promote(PromoteArgs),
     /// End a rollout for good; hosts go back as its on_failure says
     Abort(DirectArgs),
+    /// Try a rollout that was halted or aborted once more: a new one, to the same version
+    Retry(RetryArgs),
+    /// Wait for a host no longer, in the open rollouts of its environment
+    Skip(SkipArgs),
+    /// Let nothing new start in an environment for a time; rollbacks and aborts go on
+    Freeze(FreezeArgs),
+    /// End a freeze
+    Unfreeze(UnfreezeArgs),
+    /// Hold a host for a time, or remove it for ever
+    #[command(subcommand)]
+    Host(HostCommand),
     /// Follow a rollout until it ends
     Watch(WatchArgs),
     /// The fleet and the newest rollout of each service in each environment
@@ -296,6 +307,104 @@ pub(crate) struct PromoteArgs {
     /// The wave to open, 1 first [default: the first one that is not open]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) wave: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetryArgs {
+    /// 4 or more digits of its id, or SERVICE/ENV
+    pub(crate) rollout: RolloutRef,
+    /// Leave this host out, a name or id; may stand several times
+    #[arg(long, value_name = "HOST")]
+    pub(crate) without: Vec<String>,
+    /// The swell.toml with [deploy.ENV]
+    #[arg(long, value_name = "FILE", default_value = "swell.toml")]
+    pub(crate) config: PathBuf,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = reason)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SkipArgs {
+    /// Its name or id
+    pub(crate) host: String,
+    /// Only in this rollout: 4 or more digits of its id, or SERVICE/ENV [default: every open one]
+    #[arg(long, value_name = "ROLLOUT")]
+    pub(crate) rollout: Option<RolloutRef>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = reason)]
+    pub(crate) reason: String,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("lasts").required(true).args(["span", "until"]))]
+pub(crate) struct FreezeArgs {
+    /// The environment
+    #[arg(long, value_name = "ENV")]
+    pub(crate) env: Env,
+    /// How long, from now
+    #[arg(long = "for", value_name = "TIME", value_parser = span::parse)]
+    pub(crate) span: Option<Duration>,
+    /// Until when, in UTC: 2027-03-01T09:30
+    #[arg(long, value_name = "TIME_UTC", value_parser = span::parse_utc)]
+    pub(crate) until: Option<UnixTime>,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UnfreezeArgs {
+    /// The environment
+    #[arg(long, value_name = "ENV")]
+    pub(crate) env: Env,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = reason)]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum HostCommand {
+    /// Let nothing new start on a host for a time, or lift that
+    Hold(HoldArgs),
+    /// Remove a host for ever: nobody waits for it, and it is let in nowhere
+    Remove(RemoveArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("lasts").required(true).args(["span", "until", "lift"]))]
+pub(crate) struct HoldArgs {
+    /// Its name or id
+    pub(crate) host: String,
+    /// How long, from now
+    #[arg(long = "for", value_name = "TIME", value_parser = span::parse)]
+    pub(crate) span: Option<Duration>,
+    /// Until when, in UTC: 2027-03-01T09:30
+    #[arg(long, value_name = "TIME_UTC", value_parser = span::parse_utc)]
+    pub(crate) until: Option<UnixTime>,
+    /// End the hold
+    #[arg(long)]
+    pub(crate) lift: bool,
+    /// Why, for the record; --lift goes without
+    #[arg(long, value_name = "TEXT", required_unless_present = "lift", value_parser = reason)]
+    pub(crate) reason: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// Its name or id
+    pub(crate) host: String,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub(crate) reason: String,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Args)]

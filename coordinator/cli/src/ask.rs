@@ -50,16 +50,41 @@ pub(crate) fn confirm(what: &str, yes: bool) -> Result<(), AskError> {
         return Ok(());
     }
     let what = what.to_owned();
+    let question = format!("{}? [y/N] ", capitalized(&what));
+    match agrees(&answer(&what, &question)?) {
+        true => Ok(()),
+        false => Err(AskError::No { what }),
+    }
+}
+
+/// Asks on the terminal for the name of what cannot be undone; with `yes` it does not ask.
+///
+/// # Errors
+///
+/// As [`confirm`]: there is no terminal, or something else was typed.
+pub(crate) fn confirm_by_name(what: &str, name: &str, yes: bool) -> Result<(), AskError> {
+    if yes {
+        return Ok(());
+    }
+    let what = what.to_owned();
+    let question = format!("{}? Type {name} to go on: ", capitalized(&what));
+    match answer(&what, &question)?.trim() == name {
+        true => Ok(()),
+        false => Err(AskError::No { what }),
+    }
+}
+
+fn answer(what: &str, question: &str) -> Result<String, AskError> {
+    let what = what.to_owned();
     if !possible() {
         return Err(AskError::NoTerminal { what });
     }
     let mut answer = String::new();
-    let read = write!(io::stderr(), "{}? [y/N] ", capitalized(&what))
-        .and_then(|()| io::stdin().lock().read_line(&mut answer));
+    let read =
+        write!(io::stderr(), "{question}").and_then(|()| io::stdin().lock().read_line(&mut answer));
     match read {
         Err(source) => Err(AskError::Read { what, source }),
-        Ok(_) if agrees(&answer) => Ok(()),
-        Ok(_) => Err(AskError::No { what }),
+        Ok(_) => Ok(answer),
     }
 }
 

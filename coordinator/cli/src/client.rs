@@ -23,7 +23,7 @@ use crate::home::{Home, HomeError};
 use crate::render::plain;
 
 /// Longest wait for an answer; the member may have to read a whole history for it.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest wait for the answer to an upload, whose pieces the coordinator verifies and writes.
 const UPLOAD_TIMEOUT: Duration = Duration::from_secs(120);
 

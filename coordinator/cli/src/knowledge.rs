@@ -3,8 +3,8 @@
 //! A statement may need others first; they are asked for from the same member, which can withhold
 //! them but not forge them.
 
-use proto::id::{Digest, Scope, Service, Version};
-use proto::report::RolloutReport;
+use proto::id::{Digest, HostId, Scope, Service, Version};
+use proto::report::{FreezeReport, RolloutReport};
 use proto::statement::{Host, Kind, Release, Rollout, Statement};
 use proto::trust::{Chain, Refusal, Standing, Verified, verify};
 use proto::wire::{ControlRequest, ScopeFacts};
@@ -78,6 +78,10 @@ pub(crate) struct Facts {
     pub(crate) stable: Option<(Digest, Release)>,
     pub(crate) hosts: Vec<Candidate>,
     pub(crate) directive_sequence: u64,
+    /// Forward rollouts that were stopped, newest first, and the release each was to bring.
+    pub(crate) stopped: Vec<(Digest, Digest)>,
+    /// What holds something up in the environment now.
+    pub(crate) freezes: Vec<FreezeReport>,
 }
 
 impl<'c> Knowledge<'c> {
@@ -172,7 +176,33 @@ impl<'c> Knowledge<'c> {
             stable,
             hosts,
             directive_sequence: facts.directive_sequence,
+            stopped: facts.stopped,
+            freezes: facts.freezes,
         })
+    }
+
+    /// The host with this id.
+    pub(crate) async fn host_of(&mut self, id: &HostId) -> Result<Host, KnowledgeError> {
+        let request = ControlRequest::Host { id: id.clone() };
+        let envelope = self.client.envelope("ask for the host", &request).await?;
+        let host = self.host(envelope).await?;
+        match host.id == *id {
+            true => Ok(host),
+            false => Err(self.other("a host")),
+        }
+    }
+
+    /// Learns a freeze, so that the next one can be signed over it.
+    pub(crate) async fn freeze(&mut self, id: Digest) -> Result<(), KnowledgeError> {
+        let what = "a freeze";
+        let request = ControlRequest::Statement { id };
+        let envelope = self.client.envelope("ask for the freeze", &request).await?;
+        let verified = self.effective(what, envelope).await?;
+        match verified.statement {
+            Statement::Freeze(_) if verified.id == id => Ok(()),
+            Statement::Freeze(_) => Err(self.other(what)),
+            other => Err(self.kind(what, &other)),
+        }
     }
 
     /// Whether a rollout of the scope, as far as they are known, led to this release or from it.

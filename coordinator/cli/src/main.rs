@@ -5,7 +5,9 @@ mod args;
 mod ask;
 mod client;
 mod failure;
+mod freeze;
 mod home;
+mod host;
 mod init;
 mod knowledge;
 mod outcome;
@@ -14,18 +16,21 @@ mod planning;
 mod publish;
 mod reading;
 mod render;
+mod retry;
 mod sign;
+mod skip;
 mod span;
 mod swell_toml;
 mod token;
 mod watch;
+mod windows;
 
 use clap::Parser as _;
 use ed25519_dalek::SigningKey;
 use proto::statement::Action;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{AskCommand, Cli, Command};
+use crate::args::{AskCommand, Cli, Command, HostCommand};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::home::{Home, HomeError, KeyName};
@@ -94,14 +99,19 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
 /// Who signs needs the operator's key; to look on, any key of the fleet will do.
 fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
     match command {
-        AskCommand::Deploy(_) | AskCommand::Rollback(_) => {
+        AskCommand::Deploy(_) | AskCommand::Rollback(_) | AskCommand::Retry(_) => {
             home.key(KeyName::Operator, "sign a rollout")
         }
         AskCommand::Approve(_) => home.key(KeyName::Operator, "approve a rollout"),
         AskCommand::Pause(_)
         | AskCommand::Resume(_)
         | AskCommand::Promote(_)
-        | AskCommand::Abort(_) => home.key(KeyName::Operator, "direct a rollout"),
+        | AskCommand::Abort(_)
+        | AskCommand::Skip(_) => home.key(KeyName::Operator, "direct a rollout"),
+        AskCommand::Freeze(_)
+        | AskCommand::Unfreeze(_)
+        | AskCommand::Host(HostCommand::Hold(_)) => home.key(KeyName::Operator, "sign a freeze"),
+        AskCommand::Host(HostCommand::Remove(_)) => home.key(KeyName::Operator, "remove a host"),
         AskCommand::Token(_)
         | AskCommand::Plan(_)
         | AskCommand::Watch(_)
@@ -128,6 +138,12 @@ async fn ask_somebody(
         AskCommand::Resume(args) => sign::direct(home, client, key, Action::Resume, args).await,
         AskCommand::Abort(args) => sign::direct(home, client, key, Action::Abort, args).await,
         AskCommand::Promote(args) => sign::promote(home, client, key, args).await,
+        AskCommand::Retry(args) => retry::run(home, client, key, args).await,
+        AskCommand::Skip(args) => skip::run(home, client, key, args).await,
+        AskCommand::Freeze(args) => freeze::freeze(home, client, key, args).await,
+        AskCommand::Unfreeze(args) => freeze::unfreeze(home, client, key, args).await,
+        AskCommand::Host(HostCommand::Hold(args)) => host::hold(home, client, key, args).await,
+        AskCommand::Host(HostCommand::Remove(args)) => host::remove(home, client, key, args).await,
         AskCommand::Watch(args) => watch::run(home, client, key, args).await,
         AskCommand::Status(args) => reading::status(home, client, args).await,
         AskCommand::Hosts(args) => reading::hosts(home, client, args).await,

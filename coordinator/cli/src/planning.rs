@@ -8,7 +8,7 @@ use proto::receipt::State;
 use proto::report::{Fitness, RolloutPhase};
 use proto::statement::{
     ArtifactRef, Direction, OnFailure, Policy, RULES, Release, Rollout, Root, Share, Target,
-    UnixTime,
+    UnixTime, Window,
 };
 use proto::trust::{Refusal, check_policy};
 use rollout::plan::{self, Note, Plan, PlanError, Strategy, Times};
@@ -18,12 +18,14 @@ use self::settings::Setting;
 use crate::failure::Advise;
 use crate::knowledge::Facts;
 use crate::swell_toml::{Deploy, Lines};
+use crate::windows;
 
 mod impossible;
 pub(crate) mod settings;
 
-/// How long beyond its least time a rollout may open waves, in seconds: a day.
-const EXPIRES_S: u64 = 24 * 3_600;
+/// How long beyond its least time a rollout may open waves, in seconds: a day; longer where its
+/// windows need it.
+pub(crate) const EXPIRES_S: u64 = 24 * 3_600;
 /// Hosts of one zone that may be stopped at once, where nothing is written.
 const MAX_UNAVAILABLE: Share = Share::Percent(25.0);
 
@@ -198,6 +200,7 @@ pub(crate) fn forward(
         max_unavailable: deploy.max_unavailable.unwrap_or(MAX_UNAVAILABLE),
         on_failure: deploy.on_failure.unwrap_or(OnFailure::Rollback),
         approvals: deploy.approvals.unwrap_or(0).max(policy.approvals_min),
+        windows: &deploy.windows,
     };
     let (plan, mut planned) = assemble(intent, facts, (*id, release), stable, &shape)?;
     planned.notes.extend(impossible::refuse(intent, &plan, deploy, &planned.rollout)?);
@@ -279,6 +282,7 @@ pub(crate) fn back(
         max_unavailable: Share::Percent(100.0),
         on_failure: OnFailure::Pause,
         approvals: 0,
+        windows: &[],
     };
     assemble(intent, facts, (*id, release), from, &shape).map(|(_, planned)| planned)
 }
@@ -289,6 +293,8 @@ struct Shape<'a> {
     max_unavailable: Share,
     on_failure: OnFailure,
     approvals: u8,
+    /// When something new may start; empty: at any time.
+    windows: &'a [Window],
 }
 
 fn target(id: Digest, release: &Release) -> Target {
@@ -296,7 +302,7 @@ fn target(id: Digest, release: &Release) -> Target {
 }
 
 /// The newest rollout, if it has not ended.
-fn going_on(facts: &Facts) -> Option<&(Digest, Rollout)> {
+pub(crate) fn going_on(facts: &Facts) -> Option<&(Digest, Rollout)> {
     let report = facts.report.as_ref()?;
     let goes_on = matches!(
         report.phase,
@@ -357,7 +363,7 @@ fn assemble(
         waves: plan.waves.clone(),
         max_unavailable: plan.max_unavailable,
         in_flight_max: plan.in_flight_max,
-        windows: Vec::new(),
+        windows: shape.windows.to_vec(),
         limits: None,
         retry: false,
         on_failure: shape.on_failure,
@@ -371,6 +377,7 @@ fn assemble(
     rollout.critical = rollout.careful_fields();
     // However long its bakes are, there is a day in which people may hold it up.
     rollout.expires = intent.now.plus_s(plan::times(&rollout).promote_s + EXPIRES_S);
+    rollout.expires = rollout.expires.max(windows::expires(&rollout));
     let planned = Planned {
         left_out,
         notes: plan.notes.iter().map(Note::to_string).collect(),

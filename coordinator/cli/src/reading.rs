@@ -1,19 +1,15 @@
 //! The commands that only look: `status`, `hosts`, `explain`, `history`.
 
-use std::time::Duration;
-
 use proto::id::{Digest, Scope};
 use proto::report::{RolloutReport, StandingReport};
 use proto::wire::{RefusedKind, RolloutQuery};
 
 use crate::args::{ExplainArgs, HistoryArgs, JsonArgs};
-use crate::client::{Client, ClientError};
+use crate::client::{ANSWER_TIMEOUT, Client, ClientError};
 use crate::failure::{Advise, Exit, Failure};
 use crate::home::Home;
 use crate::output;
 use crate::render::{fleet, rollout};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A host that is not there.
 #[derive(Debug, thiserror::Error)]
@@ -30,16 +26,16 @@ impl Advise for NoSuchHost {
 ///
 /// That nobody answers, as of all below.
 pub(crate) async fn status(home: &Home, client: &Client, args: JsonArgs) -> Result<Exit, Failure> {
-    let report = client.fleet(PATIENCE).await?;
+    let report = client.fleet(ANSWER_TIMEOUT).await?;
     home.remember_hosts(&report);
     output::print(args.json, &report, || fleet::status(&report));
     Ok(Exit::Done)
 }
 
 pub(crate) async fn hosts(home: &Home, client: &Client, args: JsonArgs) -> Result<Exit, Failure> {
-    let report = client.fleet(PATIENCE).await?;
+    let report = client.fleet(ANSWER_TIMEOUT).await?;
     home.remember_hosts(&report);
-    output::print(args.json, &report.hosts, || fleet::hosts(&report.hosts));
+    output::print(args.json, &report.hosts, || fleet::hosts(&report));
     Ok(Exit::Done)
 }
 

@@ -1,6 +1,8 @@
 //! The commands that sign: `plan` shows what `deploy` signs, `rollback`, `approve`, and the
 //! directives `pause`, `resume`, `promote`, `abort`.
 
+use std::path::Path;
+
 use ed25519_dalek::SigningKey;
 use proto::dsse::Envelope;
 use proto::id::{Digest, Env, KeyId, Scope, Service, Version};
@@ -21,7 +23,7 @@ use crate::knowledge::{Facts, Knowledge};
 use crate::planning::{self, Intent, Planned};
 use crate::render;
 use crate::swell_toml::{self, Deploy, SwellToml};
-use crate::{ask, output, watch};
+use crate::{ask, output, retry, watch, windows};
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +94,7 @@ pub(crate) async fn plan(
     key: &SigningKey,
     args: PlanArgs,
 ) -> Result<Exit, Failure> {
-    let deploy = read_deploy(&args.goal)?;
+    let deploy = read_deploy(&args.goal.config, &args.goal.service, &args.goal.env)?;
     let planned = planned_forward(home, client, key, &args.goal, &deploy, "").await?;
     output::print(args.json, &planned, || render::plan::plan(&planned));
     Ok(Exit::Done)
@@ -104,17 +106,21 @@ pub(crate) async fn deploy(
     key: &SigningKey,
     args: DeployArgs,
 ) -> Result<Exit, Failure> {
-    let deploy = read_deploy(&args.goal)?;
+    let deploy = read_deploy(&args.goal.config, &args.goal.service, &args.goal.env)?;
     let planned = planned_forward(home, client, key, &args.goal, &deploy, &args.reason).await?;
     let GoalArgs { service, version, env, .. } = &args.goal;
     let question = format!("sign this and deploy {service} {version} to {env}");
     sign(home, client, key, &planned, &question, &args.sign).await
 }
 
-fn read_deploy(goal: &GoalArgs) -> Result<Deploy, Failure> {
-    let GoalArgs { service, env, config, .. } = goal;
+/// `[deploy.ENV]` of the file that describes this service.
+///
+/// # Errors
+///
+/// The file's, or that it is about something else.
+pub(crate) fn read_deploy(config: &Path, service: &Service, env: &Env) -> Result<Deploy, Failure> {
     let SwellToml { service: described, mut deploy, .. } = swell_toml::load(Some(config), &[])?;
-    let config = config.clone();
+    let config = config.to_owned();
     if described != *service {
         return Err(SignError::OtherService { config, described, service: service.clone() }.into());
     }
@@ -134,10 +140,18 @@ async fn planned_forward(
     let release = release(client, &mut knowledge, service, version).await?;
     let facts = scope(client, &mut knowledge, service, env).await?;
     let intent = intent(home, env, key, reason);
-    Ok(planning::forward(&intent, &facts, &release, deploy)?)
+    let mut planned = planning::forward(&intent, &facts, &release, deploy)?;
+    retry::refuse_stopped(&facts, &planned.rollout)?;
+    planned.notes.extend(windows::notes(&facts, &planned.rollout));
+    Ok(planned)
 }
 
-fn intent<'a>(home: &'a Home, env: &'a Env, key: &SigningKey, reason: &str) -> Intent<'a> {
+pub(crate) fn intent<'a>(
+    home: &'a Home,
+    env: &'a Env,
+    key: &SigningKey,
+    reason: &str,
+) -> Intent<'a> {
     let author = KeyId::of(&PublicKey::of(key));
     Intent { root: &home.root, env, author, reason: reason.to_owned(), now: home::now() }
 }
@@ -153,7 +167,12 @@ async fn release(
     Ok(knowledge.release(envelope, service, Some(version)).await?)
 }
 
-async fn scope(
+/// Where a scope stands.
+///
+/// # Errors
+///
+/// There is no answer, or one that is not believed; as of all below.
+pub(crate) async fn scope(
     client: &Client,
     knowledge: &mut Knowledge<'_>,
     service: &Service,
@@ -165,7 +184,7 @@ async fn scope(
 }
 
 /// Shows the plan, asks, signs, hands it in, and watches where that is wanted.
-async fn sign(
+pub(crate) async fn sign(
     home: &Home,
     client: &mut Client,
     key: &SigningKey,
@@ -177,7 +196,7 @@ async fn sign(
     ask::confirm(question, args.yes)?;
     let mut envelope = planned.rollout.envelope();
     envelope.sign(key);
-    let id = submit(client, "hand in the rollout", &envelope).await?;
+    let Submitted { id, .. } = submit(client, "hand in the rollout", &envelope).await?;
     if args.watch {
         return watch::by_id(home, client, key, id, args.timeout).await;
     }
@@ -187,12 +206,19 @@ async fn sign(
     Ok(Exit::Done)
 }
 
+/// A statement that was taken in.
+pub(crate) struct Submitted {
+    pub(crate) id: Digest,
+    /// Else signatures are missing, and it changes nothing yet.
+    pub(crate) effective: bool,
+}
+
 /// Hands in a signed statement and says what came of it.
-async fn submit(
+pub(crate) async fn submit(
     client: &Client,
     what: &'static str,
     envelope: &Envelope,
-) -> Result<Digest, ClientError> {
+) -> Result<Submitted, ClientError> {
     let request = ControlRequest::Submit { envelope: envelope.to_bytes() };
     let ControlReply::Submitted { id, effective, note } = client.ask(what, &request).await? else {
         return Err(client.unexpected(what));
@@ -207,7 +233,7 @@ async fn submit(
         ),
     };
     output::write(&text);
-    Ok(id)
+    Ok(Submitted { id, effective })
 }
 
 fn name(envelope: &Envelope, id: &Digest) -> String {
@@ -339,13 +365,13 @@ fn wave_to_open(report: &RolloutReport, asked: Option<u32>) -> Result<u32, SignE
 }
 
 /// The rollout that is meant, as it stands and as it was signed.
-struct Found {
-    report: RolloutReport,
-    verified: Verified,
-    rollout: Rollout,
+pub(crate) struct Found {
+    pub(crate) report: RolloutReport,
+    pub(crate) verified: Verified,
+    pub(crate) rollout: Rollout,
 }
 
-async fn find(
+pub(crate) async fn find(
     client: &Client,
     knowledge: &mut Knowledge<'_>,
     which: &RolloutRef,
@@ -400,7 +426,7 @@ async fn hand_in(
 
 /// The sequence after the highest there is, as a member says. One that lies can use the sequences
 /// up, and then an abort is all that still counts: it wins over what has the same sequence (R6).
-fn sequence_after(highest: u64) -> u64 {
+pub(crate) fn sequence_after(highest: u64) -> u64 {
     highest.saturating_add(1).min(COUNTER_MAX)
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
 mod fake;
+mod verbs;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

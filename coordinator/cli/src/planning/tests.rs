@@ -36,6 +36,7 @@ fn canary(approvals: u8) -> Deploy {
         approvals: Some(approvals),
         max_unavailable: Some(Share::Percent(50.0)),
         on_failure: None,
+        windows: Vec::new(),
     }
 }
 
@@ -245,6 +246,7 @@ fn each_setting_says_where_it_comes_from() {
         approvals: None,
         max_unavailable: None,
         on_failure: Some(OnFailure::Pause),
+        windows: Vec::new(),
     };
     let planned = forward(policy, &complete(), "1.3.0", &deploy).unwrap();
     let rows: Vec<_> = planned

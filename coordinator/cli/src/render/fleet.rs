@@ -6,7 +6,7 @@ use proto::statement::{Direction, UnixTime};
 use proto::wire::TokenReport;
 use serde::Serialize;
 
-use super::{change, plain, table, yes};
+use super::{change, freeze, plain, table, yes};
 use crate::span;
 
 /// The phase as a word.
@@ -25,15 +25,17 @@ pub(crate) const fn phase(phase: RolloutPhase) -> &'static str {
 
 /// `swell status`.
 pub(crate) fn status(report: &FleetReport) -> String {
-    let alive = report.hosts.iter().filter(|host| host.alive).count();
+    let hosts: Vec<_> = report.hosts.iter().filter(|host| host.removed.is_none()).collect();
+    let alive = hosts.iter().filter(|host| host.alive).count();
     let mut text = format!(
         "fleet {}, seen by {}, root version {}\ncoordinator {}; {alive} of {} alive\n",
         report.fleet,
         report.seen_by,
         report.root_version,
         if report.coordinator_alive { "alive" } else { "NOT HEARD" },
-        span::count(report.hosts.len(), "host"),
+        span::count(hosts.len(), "host"),
     );
+    text.push_str(&freeze::lines(report));
     if report.rollouts.is_empty() {
         text.push_str("\nnothing was rolled out yet\n");
         return text;
@@ -59,7 +61,7 @@ pub(crate) fn status(report: &FleetReport) -> String {
 }
 
 /// `swell hosts`.
-pub(crate) fn hosts(hosts: &[HostReport]) -> String {
+pub(crate) fn hosts(report: &FleetReport) -> String {
     let row = |host: &HostReport| {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let services = host.services.iter().map(|service| {
@@ -71,14 +73,28 @@ pub(crate) fn hosts(hosts: &[HostReport]) -> String {
             host.name.to_string(),
             or_dash(host.env.as_ref().map(ToString::to_string)),
             host.zone.to_string(),
-            yes(host.alive).to_owned(),
+            alive(host).to_owned(),
             or_dash(host.address.as_deref().map(plain)),
             or_dash(host.agent_version.as_ref().map(ToString::to_string)),
             services.collect::<Vec<_>>().join(", "),
         ]
     };
-    let rows: Vec<_> = hosts.iter().map(row).collect();
-    table(["HOST", "NAME", "ENV", "ZONE", "ALIVE", "ADDRESS", "AGENT", "SERVICES"], &rows)
+    let rows: Vec<_> = report.hosts.iter().map(row).collect();
+    let header = ["HOST", "NAME", "ENV", "ZONE", "ALIVE", "ADDRESS", "AGENT", "SERVICES"];
+    let mut text = table(header, &rows);
+    let kept = freeze::lines(report);
+    if !kept.is_empty() {
+        text.push_str(&format!("\n{kept}"));
+    }
+    text
+}
+
+/// Whether it is heard; of one that was removed, that.
+const fn alive(host: &HostReport) -> &'static str {
+    match host.removed {
+        Some(_) => "removed",
+        None => yes(host.alive),
+    }
 }
 
 /// One rollout of a service's history: an entry of `swell history --json`.
@@ -167,6 +183,7 @@ pub(crate) fn tokens(tokens: &[TokenReport], now: UnixTime) -> String {
 #[cfg(test)]
 mod tests {
     use proto::receipt::State;
+    use proto::report::{FreezeReport, RemovalReport};
 
     use super::*;
     use crate::render::sample;
@@ -207,7 +224,27 @@ HOST          NAME  ENV         ZONE     ALIVE  ADDRESS          AGENT  SERVICES
 aaaaaaaaaaaa  n1    production  default  yes    192.0.2.11:7070  0.1.0  web 1.2.0 (committed)
 bbbbbbbbbbbb  n2    production  default  no     -                0.1.0  web 1.2.0 (committed)
 ";
-        assert_eq!(hosts(&sample().hosts), expected);
+        assert_eq!(hosts(&sample()), expected);
+    }
+
+    #[test]
+    fn what_is_frozen_held_or_removed_is_told_by_status_and_hosts() {
+        let mut report = sample();
+        let held = sample::freeze(Some(sample::host_id(0)));
+        let over = FreezeReport { in_force: false, ..sample::freeze(None) };
+        report.freezes = vec![sample::freeze(None), held, over];
+        let by = "ada".parse().unwrap();
+        let removal = RemovalReport { by, created: sample::CREATED, reason: "sold".to_owned() };
+        report.hosts[1].removed = Some(removal);
+        let kept = "\
+frozen: production until 2027-01-15 10:00:00 UTC (by ada: audit)
+held: n1 in production until 2027-01-15 10:00:00 UTC (by ada: audit)
+";
+        let expected = format!("coordinator alive; 1 of 1 host alive\n{kept}\nSCOPE ");
+        assert!(status(&report).contains(&expected), "{}", status(&report));
+        let told = hosts(&report);
+        assert!(told.contains("bbbbbbbbbbbb  n2    production  default  removed  -"), "{told}");
+        assert!(told.ends_with(&format!("\n\n{kept}")), "{told}");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use proto::id::{Digest, HostId, Version};
 use proto::key::PublicKey;
 use proto::receipt::{Cause, State};
 use proto::report::{
-    Fitness, FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport, StandingReport,
-    WaveReport,
+    Fitness, FleetReport, FreezeReport, HostReport, RolloutPhase, RolloutReport, ServiceReport,
+    StandingReport, WaveReport,
 };
 use proto::statement::{
     ArtifactRef, Direction, Health, Host, OnFailure, RULES, Release, Rollout, Run, Source, Target,
@@ -123,6 +123,20 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
     }
 }
 
+/// A freeze of `production` that is in force for two hours, or the hold of a host there.
+pub(crate) fn freeze(host: Option<HostId>) -> FreezeReport {
+    FreezeReport {
+        statement: Digest::of(b"freeze"),
+        env: "production".parse().unwrap(),
+        host,
+        in_force: true,
+        until: CREATED.plus_s(7_200),
+        by: "ada".parse().unwrap(),
+        created: CREATED,
+        reason: "audit".to_owned(),
+    }
+}
+
 // --- facts ---
 
 /// The release of `web` with this version; 4 MiB to transfer.
@@ -232,5 +246,7 @@ pub(crate) fn facts(
         stable: stable.map(release),
         hosts: candidates(7),
         directive_sequence: 0,
+        stopped: Vec::new(),
+        freezes: Vec::new(),
     }
 }

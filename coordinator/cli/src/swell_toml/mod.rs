@@ -11,7 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use proto::id::{Env, Service};
-use proto::statement::{Health, OnFailure, Run, Share, THRESHOLD_MAX};
+use proto::statement::{Health, OnFailure, Run, Share, THRESHOLD_MAX, Window};
 use rollout::plan::{Stage, Strategy};
 use toml::{Table, Value};
 
@@ -45,6 +45,8 @@ pub(crate) struct Deploy {
     /// Hosts of one zone that may be stopped at once.
     pub(crate) max_unavailable: Option<Share>,
     pub(crate) on_failure: Option<OnFailure>,
+    /// When something new may start; empty: at any time.
+    pub(crate) windows: Vec<Window>,
 }
 
 /// Why there is no usable file.
@@ -206,8 +208,9 @@ fn deployment(mut section: Section<'_>) -> Option<Deploy> {
             None
         }
     });
+    let windows = section.windows();
     section.refuse_unknown();
-    Some(Deploy { strategy: strategy?, approvals, max_unavailable, on_failure })
+    Some(Deploy { strategy: strategy?, approvals, max_unavailable, on_failure, windows })
 }
 
 fn stage(mut section: Section<'_>) -> Option<Stage> {

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use proto::statement::{Share, WAVES_MAX};
+use proto::statement::{Share, WAVES_MAX, WINDOWS_MAX, Window};
 use rollout::plan::{Stage, Strategy};
 use toml::{Table, Value};
 
@@ -161,6 +161,33 @@ impl<'p> Section<'p> {
             self.bad(key, &value, "a number of hosts, or \"0%\" to \"100%\"");
         }
         share
+    }
+
+    pub(super) fn windows(&mut self) -> Vec<Window> {
+        let example = "days and times in UTC, such as \"mon-fri 09:00-17:00\"";
+        let values = match self.take("windows") {
+            None => return Vec::new(),
+            Some(Value::Array(values)) => values,
+            Some(other) => {
+                self.bad("windows", &other, &format!("a list of {example}"));
+                return Vec::new();
+            }
+        };
+        let (path, count) = (self.key("windows"), values.len());
+        if !(1..=WINDOWS_MAX).contains(&count) {
+            self.problems.push(format!("{path}: {count} of them, must be 1 to {WINDOWS_MAX}"));
+        }
+        let mut windows = Vec::new();
+        for (index, value) in values.iter().enumerate() {
+            match value.as_str().and_then(|text| text.parse().ok()) {
+                Some(window) => windows.push(window),
+                None => {
+                    let shown = shown(value);
+                    self.problems.push(format!("{path}.{index} = {shown}: must be {example}"));
+                }
+            }
+        }
+        windows
     }
 
     pub(super) fn share_above_0(&mut self, key: &str) -> Option<Share> {

@@ -14,6 +14,7 @@ const GOOD: &str = r#"
     [deploy.staging]
     strategy = "all-at-once"
     failed_max = 1
+    windows = ["mon-fri 09:00-17:00"]
     [deploy.edge]
     strategy = "rolling"
     batch = "10%"
@@ -60,6 +61,7 @@ fn every_key_is_read() {
             approvals: None,
             max_unavailable: None,
             on_failure: None,
+            windows: vec!["mon-fri 09:00-17:00".parse().unwrap()],
         }
     );
     assert_eq!(
@@ -88,6 +90,7 @@ fn every_key_is_read() {
             approvals: Some(1),
             max_unavailable: Some(Share::Count(3)),
             on_failure: Some(OnFailure::Pause),
+            windows: Vec::new(),
         }
     );
 }
@@ -287,6 +290,30 @@ fn a_bad_strategy_gives_one_line() {
             "another end",
             canary("on_failure = 'cry'"),
             "deploy.a.on_failure = \"cry\": must be rollback or pause",
+        ),
+    ]);
+}
+
+#[test]
+fn a_bad_window_gives_one_line() {
+    let windows =
+        |list: &str| format!("{TOP}[deploy.a]\nstrategy = 'all-at-once'\nwindows = {list}");
+    let must = "must be days and times in UTC, such as \"mon-fri 09:00-17:00\"";
+    let of_list = "must be a list of days and times in UTC, such as \"mon-fri 09:00-17:00\"";
+    let many = format!("[{}]", "'mon 09:00-10:00', ".repeat(17));
+    check(&[
+        (
+            "no list",
+            windows("'mon 09:00-10:00'"),
+            &format!("deploy.a.windows = \"mon 09:00-10:00\": {of_list}"),
+        ),
+        ("none of them", windows("[]"), "deploy.a.windows: 0 of them, must be 1 to 16"),
+        ("too many", windows(&many), "deploy.a.windows: 17 of them, must be 1 to 16"),
+        ("no text", windows("[9]"), &format!("deploy.a.windows.0 = 9: {must}")),
+        (
+            "another time",
+            windows("['mon 09:00-10:00', 'mon 9-10']"),
+            &format!("deploy.a.windows.1 = \"mon 9-10\": {must}"),
         ),
     ]);
 }

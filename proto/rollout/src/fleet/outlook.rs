@@ -297,10 +297,17 @@ impl Outlook<'_> {
         }
         match (self.is_alive(&host.id), self.last_word(scope, host)) {
             (true, Some(State::RevertFailed)) => Fitness::RevertFailed,
+            (true, _) if self.is_held(scope, host) => Fitness::Held,
             (true, _) => Fitness::Fit,
             (false, Some(State::Activating)) => Fitness::HalfWay,
             (false, _) => Fitness::Silent,
         }
+    }
+
+    /// Whether nothing may start on this one host of the environment now.
+    fn is_held(&self, scope: &Scope, host: &Host) -> bool {
+        let hold = self.chain.freeze(&scope.env, Some(&host.id));
+        hold.is_some_and(|(_, freeze)| self.now.unix < freeze.until)
     }
 
     /// The state in the newest receipt of a host in a scope. One that was left out of a cohort
