@@ -19,6 +19,10 @@ pub const JOIN_REQUEST_BYTES_MAX: usize = 1_024;
 pub const JOIN_REPLY_BYTES_MAX: usize = 1 << 20;
 /// Longest swarm request, in bytes: the longest there is has some 100.
 pub const SWARM_REQUEST_BYTES_MAX: usize = 256;
+/// Ids in one answer to [`SwarmRequest::Index`].
+pub const INDEX_PAGE_MAX: usize = 4_096;
+/// Longest such answer, in bytes.
+pub const INDEX_BYTES_MAX: usize = INDEX_PAGE_MAX * 66;
 /// Longest control frame, in bytes: the manifest of a release with very many files.
 pub const CONTROL_BYTES_MAX: usize = FRAME_BYTES_MAX;
 
@@ -91,6 +95,21 @@ pub enum SwarmRequest {
     Have { artifact: Digest },
     /// One piece. Answer: [`Found`], then the bytes.
     Piece { artifact: Digest, index: u32 },
+    /// Ids of all that the answerer holds of one part, smallest first, those after `after` (none:
+    /// from the first one on). Answer: one frame, `Vec<Digest>`, of at most [`INDEX_PAGE_MAX`]; fewer
+    /// are the last. What comes in between two pages may be missed, nothing comes twice.
+    Index { part: Part, after: Option<Digest> },
+}
+
+/// What an index lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Part {
+    /// Statements that have an effect, of every kind; content is [`SwarmRequest::Statement`].
+    Statements,
+    /// Statements below their threshold; content as above.
+    Pending,
+    /// Certificates; content is [`SwarmRequest::Blob`].
+    Certificates,
 }
 
 /// Whether the answerer has what was asked for; the bytes follow without a frame.

@@ -244,6 +244,11 @@ impl Chain {
         releases
     }
 
+    /// All releases, by id.
+    pub fn releases(&self) -> impl Iterator<Item = (&Digest, &Release)> {
+        self.releases.iter()
+    }
+
     pub fn rollout(&self, id: &Digest) -> Option<&Rollout> {
         self.rollouts.get(id)
     }

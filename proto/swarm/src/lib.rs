@@ -16,11 +16,13 @@
 //! | [`ledger`] | what is verified and counted on; the only way in |
 //! | [`plan`] | which piece to ask of whom, sans-IO |
 //! | `sync` | fetches the statements and certificates that members announce |
+//! | [`gather`] | fetches everything that members hold, in one go |
 //! | `announce` | tells the members what is here |
 //! | `transfer` | questions and answers on streams; the fetch of an artifact |
 
 mod announce;
 mod bits;
+pub mod gather;
 pub mod ledger;
 pub mod plan;
 pub mod store;
@@ -139,7 +141,7 @@ impl Swarm {
     pub fn fetch(&self, artifact: ArtifactRef, origin: Option<HostId>) -> FetchHandle {
         let Hearsay { me, members, .. } = self.0.hearsay.clone();
         let pool = self.0.pool.clone();
-        let around = Surroundings { me, store: self.store().clone(), pool, members };
+        let around = Surroundings { me: Some(me), store: self.store().clone(), pool, members };
         fetch::start(around, artifact, origin, self.turn(artifact.id))
     }
 

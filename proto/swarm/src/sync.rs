@@ -62,12 +62,12 @@ enum Want {
     },
 }
 
-/// Why something announced did not come.
+/// Why something a member says it holds did not come.
 #[derive(Debug, thiserror::Error)]
-enum SyncError {
+pub(crate) enum SyncError {
     #[error(transparent)]
     Ask(#[from] AskError),
-    #[error("the member announces it and has not got it")]
+    #[error("the member says that it has it, and has not")]
     NotThere,
     #[error("the member is busy")]
     Busy,
@@ -197,18 +197,26 @@ fn wants_of(record: &ScopeRecord, chain: &Chain, ledger: &Ledger) -> Vec<Want> {
 async fn obtain(ledger: &Ledger, pool: &Pool, from: &Source, want: Want) -> Result<(), SyncError> {
     match want {
         Want::Roots(version) => obtain_roots(ledger, pool, from, version).await,
-        Want::Statement(id) => obtain_statement(ledger, pool, from, id).await,
-        Want::Certificate { id, .. } => {
-            let request = SwarmRequest::Blob { id };
-            let bytes = content(pool, from, &request, CERTIFICATE_BYTES_MAX).await?;
-            if Digest::of(&bytes) != id {
-                return Err(AskError::OtherContent.into());
-            }
-            let ledger = ledger.clone();
-            blocking(move || ledger.certify(&bytes)).await?;
-            Ok(())
-        }
+        Want::Statement(id) => obtain_statement(ledger, pool, from, id, None).await,
+        Want::Certificate { id, .. } => obtain_certificate(ledger, pool, from, id).await,
     }
+}
+
+/// Fetches a certificate by the digest of its bytes.
+pub(crate) async fn obtain_certificate(
+    ledger: &Ledger,
+    pool: &Pool,
+    from: &Source,
+    id: Digest,
+) -> Result<(), SyncError> {
+    let request = SwarmRequest::Blob { id };
+    let bytes = content(pool, from, &request, CERTIFICATE_BYTES_MAX).await?;
+    if Digest::of(&bytes) != id {
+        return Err(AskError::OtherContent.into());
+    }
+    let ledger = ledger.clone();
+    blocking(move || ledger.certify(&bytes)).await?;
+    Ok(())
 }
 
 async fn obtain_roots(
@@ -233,16 +241,19 @@ async fn obtain_roots(
     }
 }
 
-/// Fetches a statement and, before it, what it needs. Each that is asked for was named by one that
-/// carries a signature of a known key, so a liar cannot make up a long way.
-async fn obtain_statement(
+/// Fetches a statement, unless its envelope is `fetched` already, and, before it, what it needs. Each
+/// that is asked for was named by one that carries a signature of a known key, so a liar cannot make
+/// up a long way.
+pub(crate) async fn obtain_statement(
     ledger: &Ledger,
     pool: &Pool,
     from: &Source,
     id: Digest,
+    fetched: Option<Vec<u8>>,
 ) -> Result<(), SyncError> {
     let mut way = vec![id];
-    let mut kept: BTreeMap<Digest, Vec<u8>> = BTreeMap::new();
+    let mut kept: BTreeMap<Digest, Vec<u8>> =
+        fetched.map(|envelope| (id, envelope)).into_iter().collect();
     while let Some(id) = way.last().copied() {
         let envelope = match kept.remove(&id) {
             Some(envelope) => envelope,
@@ -270,7 +281,12 @@ async fn obtain_statement(
     Ok(())
 }
 
-async fn statement(pool: &Pool, from: &Source, id: Digest) -> Result<Vec<u8>, SyncError> {
+/// The envelope of a statement, not verified.
+pub(crate) async fn statement(
+    pool: &Pool,
+    from: &Source,
+    id: Digest,
+) -> Result<Vec<u8>, SyncError> {
     let request = SwarmRequest::Statement { id };
     let envelope = content(pool, from, &request, ENVELOPE_BYTES_MAX).await?;
     let parsed = Envelope::parse(&envelope, ENVELOPE_BYTES_MAX);

@@ -4,7 +4,7 @@ use std::error::Error;
 
 use proto::certificate::{Certificate, CertificateError};
 use proto::dsse::Envelope;
-use proto::statement::{ENVELOPE_BYTES_MAX, Statement};
+use proto::statement::{Action, ENVELOPE_BYTES_MAX, Kind, Statement};
 use proto::trust::{Chain, Refusal, Standing, Verified, verify, verify_by_root};
 use proto::{Digest, UnixTime};
 use tracing::{info, warn};
@@ -51,27 +51,30 @@ fn in_order(store: &Store, sort: Sort) -> Result<Vec<Digest>, StoreError> {
     for id in store.statements(sort)? {
         let Some(bytes) = store.statement(sort, &id)? else { continue };
         match read(&bytes, id) {
-            Ok(statement) => {
-                let (place, then) = match &statement {
-                    Statement::Root(root) => (u64::from(root.version), None),
-                    Statement::Host(host) => (host.issued.0, None),
-                    Statement::Release(release) => (release.created.0, None),
-                    Statement::Rollout(rollout) => (rollout.epoch, None),
-                    Statement::Directive(directive) => (directive.sequence, Some(directive.action)),
-                    Statement::Freeze(freeze) => (freeze.sequence, None),
-                    Statement::Revocation(removal) => (removal.created.0, None),
-                };
-                order.push((statement.kind(), place, then, id));
-            }
+            Ok(statement) => order.push((place(&statement), id)),
             Err(why) => {
                 warn!(statement = %id, %why, "a kept statement does not read and is set aside");
                 store.set_aside_statement(sort, &id)?;
             }
         }
     }
-    // Kinds are ordered as they build on each other; an abort comes last in any case.
     order.sort();
-    Ok(order.into_iter().map(|(.., id)| id).collect())
+    Ok(order.into_iter().map(|(_, id)| id).collect())
+}
+
+/// Where a statement comes among others so that nothing is missing to it, and nothing stronger is
+/// there before: kinds are ordered as they build on each other; an abort comes last in any case.
+pub(crate) fn place(statement: &Statement) -> (Kind, u64, Option<Action>) {
+    let (place, then) = match statement {
+        Statement::Root(root) => (u64::from(root.version), None),
+        Statement::Host(host) => (host.issued.0, None),
+        Statement::Release(release) => (release.created.0, None),
+        Statement::Rollout(rollout) => (rollout.epoch, None),
+        Statement::Directive(directive) => (directive.sequence, Some(directive.action)),
+        Statement::Freeze(freeze) => (freeze.sequence, None),
+        Statement::Revocation(removal) => (removal.created.0, None),
+    };
+    (statement.kind(), place, then)
 }
 
 fn read(bytes: &[u8], id: Digest) -> Result<Statement, Box<dyn Error>> {

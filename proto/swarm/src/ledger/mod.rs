@@ -5,15 +5,18 @@
 //! effect only once it would survive a power cut. Both block on the disk and belong in
 //! `spawn_blocking`; reading never waits for a writer.
 
-mod load;
+pub(crate) mod load;
 mod state;
 
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::certificate::{Certificate, CertificateError, Claim};
 use proto::dsse::{Envelope, EnvelopeError};
 use proto::statement::{Host, Statement};
 use proto::trust::{Chain, Refusal, Standing, Verified, verify};
+use proto::wire::Part;
 use proto::{Digest, HostId, UnixTime};
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -225,6 +228,25 @@ impl Ledger {
             envelopes.extend(self.statement(&id)?);
         }
         Ok(envelopes)
+    }
+
+    /// Ids of what is here of one part, smallest first: at most `count` of those after `after`.
+    pub fn ids(&self, part: Part, after: Option<Digest>, count: usize) -> Vec<Digest> {
+        let state = self.state();
+        let others: BTreeSet<Digest>;
+        let ids = match part {
+            Part::Statements => &state.statements,
+            Part::Pending => {
+                others = state.pending.values().flatten().map(|held| held.id).collect();
+                &others
+            }
+            Part::Certificates => {
+                others = state.certificates.values().copied().collect();
+                &others
+            }
+        };
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        ids.range((from, Bound::Unbounded)).take(count).copied().collect()
     }
 
     /// The newest statement of each host, by id.

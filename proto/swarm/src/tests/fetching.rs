@@ -21,7 +21,7 @@ use crate::transfer::ask::{self, Answer, Source};
 use crate::{FetchError, Progress};
 
 /// Puts pieces of an artifact into a store.
-fn give(store: &Store, artifact: &Artifact, holds: impl Fn(u32) -> bool) {
+pub(super) fn give(store: &Store, artifact: &Artifact, holds: impl Fn(u32) -> bool) {
     let id = &artifact.about.id;
     store.begin(id, &artifact.manifest).unwrap();
     store.check(id).unwrap();

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 
 use net::frame::{self, FrameError};
 use net::{CloseCode, ConnectError, Connection, ConnectionLost, Pool, RecvStream, SendStream};
-use proto::HostId;
-use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
+use proto::wire::{
+    Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, Part, SWARM_REQUEST_BYTES_MAX, SwarmRequest,
+};
+use proto::{Digest, HostId};
 
 use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, content_timeout};
 
@@ -30,6 +32,8 @@ pub(crate) enum AskError {
     TooLong { got: u64, max: u64 },
     #[error("it answers with other content than asked for")]
     OtherContent,
+    #[error("it lists more than {max} ids, or one twice")]
+    BadIndex { max: usize },
 }
 
 impl AskError {
@@ -84,6 +88,35 @@ pub(crate) async fn roots(pool: &Pool, of: &Source, after: u32) -> Result<Vec<Ve
     Ok(answered(&connection, roots)?)
 }
 
+/// Asks for the ids of all that a member holds of `part`, page by page: at most `ids_max`.
+pub(crate) async fn ids(
+    pool: &Pool,
+    of: &Source,
+    part: Part,
+    ids_max: usize,
+) -> Result<Vec<Digest>, AskError> {
+    let mut ids: Vec<Digest> = Vec::new();
+    loop {
+        let connection = pool.get(of.host.clone(), of.address).await?;
+        let request = SwarmRequest::Index { part, after: ids.last().copied() };
+        let (mut send, mut recv) = on(&connection, &request).await?;
+        let _ = send.finish();
+        let within = content_timeout(INDEX_BYTES_MAX as u64);
+        let page = frame::recv(&mut recv, INDEX_BYTES_MAX, within).await;
+        let page: Vec<Digest> = answered(&connection, page)?;
+        let is_last = page.len() < INDEX_PAGE_MAX;
+        // In order and without end would be one way to keep the asker busy for ever.
+        let rises = ids.last().into_iter().chain(&page).is_sorted_by(|one, next| one < next);
+        if !rises || ids.len() + page.len() > ids_max {
+            return Err(AskError::BadIndex { max: ids_max });
+        }
+        ids.extend(page);
+        if is_last {
+            return Ok(ids);
+        }
+    }
+}
+
 /// A subscription to what a member holds of an artifact; ends when it is dropped.
 pub(crate) struct Holdings {
     /// Kept open: its end is the asker's way to end the subscription.
@@ -93,11 +126,7 @@ pub(crate) struct Holdings {
 }
 
 impl Holdings {
-    pub(crate) async fn ask(
-        pool: &Pool,
-        of: &Source,
-        artifact: proto::Digest,
-    ) -> Result<Self, AskError> {
+    pub(crate) async fn ask(pool: &Pool, of: &Source, artifact: Digest) -> Result<Self, AskError> {
         let connection = pool.get(of.host.clone(), of.address).await?;
         let (send, recv) = on(&connection, &SwarmRequest::Have { artifact }).await?;
         Ok(Self { _send: send, recv, connection })

@@ -104,7 +104,8 @@ impl FetchHandle {
 /// What a fetch needs from around it.
 #[derive(Clone)]
 pub(crate) struct Surroundings {
-    pub(crate) me: HostId,
+    /// Not asked itself; none: whoever is known is somebody else.
+    pub(crate) me: Option<HostId>,
     pub(crate) store: Store,
     pub(crate) pool: Pool,
     pub(crate) members: watch::Receiver<Arc<Vec<Member>>>,
@@ -289,7 +290,7 @@ impl Driver {
     /// Joins who should be, lets go who may.
     fn review(&mut self, now: Instant) {
         let members = self.around.members.borrow().clone();
-        let announcers = announcers(&members, &self.artifact.id, &self.around.me);
+        let announcers = announcers(&members, &self.artifact.id, self.around.me.as_ref());
         let origin = self.origin.as_ref().and_then(|origin| reach(&members, origin));
         let mut useless = self.peers.hosts();
         useless.retain(|host| !self.picker.is_useful(host));
@@ -539,7 +540,7 @@ async fn manifest(
         if now >= next_at || asking.is_empty() {
             let known = members.borrow_and_update().clone();
             let origin = origin.and_then(|origin| reach(&known, origin));
-            let sources = announcers(&known, &artifact.id, &around.me);
+            let sources = announcers(&known, &artifact.id, around.me.as_ref());
             let (sources, _) = peers.choose(now, sources, origin.as_ref(), &[]);
             if let Some(source) = sources.into_iter().next() {
                 let (around, artifact, asked) = (around.clone(), *artifact, source.clone());

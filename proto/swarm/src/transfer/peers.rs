@@ -25,10 +25,14 @@ const REST: Duration = Duration::from_millis(500);
 const REST_MAX: Duration = Duration::from_secs(30);
 
 /// The members that announce `artifact`, other than `me`.
-pub(super) fn announcers(members: &[Member], artifact: &Digest, me: &HostId) -> Vec<Source> {
+pub(super) fn announcers(
+    members: &[Member],
+    artifact: &Digest,
+    me: Option<&HostId>,
+) -> Vec<Source> {
     let holds = |member: &&Member| {
         member.alive
-            && member.host != *me
+            && Some(&member.host) != me
             && (0..SLOTS).any(|slot| {
                 let value = member.values.get(&progress_key(slot));
                 let record = value.and_then(|text| from_text::<ProgressRecord>(text));

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 use net::frame::{self, FrameError};
 use net::{Connection, Handler, Peer, Place, Places, RecvStream, SendStream};
 use proto::Digest;
-use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
+use proto::wire::{
+    Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, SWARM_REQUEST_BYTES_MAX, SwarmRequest,
+};
 use tokio::task::{self, JoinSet};
 use tokio::time;
 use tracing::{debug, error};
@@ -99,6 +101,13 @@ impl Provider {
                 let roots: Vec<_> = roots.into_iter().take(ROOTS_MAX).collect();
                 let within = content_timeout(ROOTS_BYTES_MAX as u64);
                 frame::send(&mut send, &roots, ROOTS_BYTES_MAX, within).await?;
+                delivered(send, within).await;
+                Ok(())
+            }
+            SwarmRequest::Index { part, after } => {
+                let ids = ledger.ids(part, after, INDEX_PAGE_MAX);
+                let within = content_timeout(INDEX_BYTES_MAX as u64);
+                frame::send(&mut send, &ids, INDEX_BYTES_MAX, within).await?;
                 delivered(send, within).await;
                 Ok(())
             }
