@@ -1,4 +1,5 @@
-//! The files the coordinator starts from: two keys, the roots, the members it last saw.
+//! The files the coordinator starts from: two keys, the roots, the members it last saw; and the note
+//! that says that they are not all there yet.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -6,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use durable::{RealDisk, ReplaceError, SecretError};
+use durable::{Disk as _, RealDisk, ReplaceError, SecretError};
 use ed25519_dalek::SigningKey;
 use proto::PublicKey;
 use proto::dsse::{Envelope, EnvelopeError};
@@ -20,6 +21,8 @@ use crate::config::Config;
 pub const SEEDS_MAX: usize = 32;
 /// Longest list of members that is read, in bytes.
 const SEEDS_BYTES_MAX: u64 = 8 << 10;
+/// Stands in a state directory from the begin to the end of a recovery, and names the fleet.
+const RECOVERING: &str = "recovering";
 /// Roots that a directory may hold.
 const ROOTS_MAX: u32 = 1_000;
 
@@ -59,6 +62,26 @@ pub enum FilesError {
          newest root says who holds it"
     )]
     Role { path: PathBuf, key: proto::KeyId, role: Role },
+    #[error("cannot read {path:?}")]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot note that a recovery is under way")]
+    Note(#[from] ReplaceError),
+    #[error(
+        "a recovery into {dir:?} was begun and not finished: run `swell-coordinator recover` again, \
+         it goes on where it was"
+    )]
+    Unfinished { dir: PathBuf },
+    #[error(
+        "{dir:?} is not empty ({found:?} is there): recovery only fills an empty directory. If that \
+         is a coordinator's state, run it; else move it away"
+    )]
+    InUse { dir: PathBuf, found: std::ffi::OsString },
+    #[error("the recovery that was begun in {dir:?} is of another fleet: move that directory away")]
+    OtherRecovery { dir: PathBuf },
 }
 
 /// The coordinator's two keys, and where they were.
@@ -146,12 +169,11 @@ impl Roots {
 ///
 /// # Errors
 ///
-/// [`FilesError`].
+/// [`FilesError`]; [`FilesError::Unfinished`] where a recovery has not come to its end.
 pub fn prepare(state_dir: &Path) -> Result<PathBuf, FilesError> {
-    let make = |path: &Path| {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.map_err(|source| FilesError::Make { path: path.to_owned(), source })
-    };
+    if recovering(state_dir)?.is_some() {
+        return Err(FilesError::Unfinished { dir: state_dir.to_owned() });
+    }
     make(state_dir)?;
     let scratch = state_dir.join("scratch");
     match fs::remove_dir_all(&scratch) {
@@ -162,6 +184,60 @@ pub fn prepare(state_dir: &Path) -> Result<PathBuf, FilesError> {
     }
     make(&scratch)?;
     Ok(scratch)
+}
+
+fn make(path: &Path) -> Result<(), FilesError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| FilesError::Make { path: path.to_owned(), source })
+}
+
+// --- recovery ---
+
+/// Claims the state directory for a recovery of the fleet with this first root. Until
+/// [`end_recovery`] no coordinator starts from it. Whether an earlier recovery goes on.
+///
+/// # Errors
+///
+/// [`FilesError`]: something else is in it, or a recovery of another fleet; nothing has changed.
+pub fn begin_recovery(state_dir: &Path, genesis: &Digest) -> Result<bool, FilesError> {
+    let dir = || state_dir.to_owned();
+    match recovering(state_dir)? {
+        Some(fleet) if fleet == format!("{genesis:#}\n").as_bytes() => return Ok(true),
+        Some(_) => return Err(FilesError::OtherRecovery { dir: dir() }),
+        None => {}
+    }
+    make(state_dir)?;
+    let names = RealDisk.list(state_dir);
+    let names = names.map_err(|source| FilesError::Read { path: dir(), source })?;
+    // What a new file system has by itself, and what a cut left of this very note.
+    let counts = |name: &&std::ffi::OsString| *name != "lost+found" && !durable::is_leftover(name);
+    if let Some(found) = names.iter().find(counts) {
+        return Err(FilesError::InUse { dir: dir(), found: found.clone() });
+    }
+    let note = format!("{genesis:#}\n");
+    durable::replace(&RealDisk, &state_dir.join(RECOVERING), note.as_bytes())?;
+    Ok(false)
+}
+
+/// The recovery is done: a coordinator may start.
+///
+/// # Errors
+///
+/// [`FilesError`]: it may not yet.
+pub fn end_recovery(state_dir: &Path) -> Result<(), FilesError> {
+    let path = state_dir.join(RECOVERING);
+    let removed = RealDisk.remove_file(&path).and_then(|()| RealDisk.sync_dir(state_dir));
+    removed.map_err(|source| FilesError::Clear { path, source })
+}
+
+/// The fleet of the recovery that was begun and is not done.
+fn recovering(state_dir: &Path) -> Result<Option<Vec<u8>>, FilesError> {
+    let path = state_dir.join(RECOVERING);
+    match durable::read_bounded(&path, 128) {
+        Ok(fleet) => Ok(Some(fleet)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(FilesError::Read { path, source }),
+    }
 }
 
 /// Where the addresses of members are kept.

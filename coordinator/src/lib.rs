@@ -7,6 +7,7 @@
 //! | [`desk`] | what every answer is made from |
 //! | [`authority`] | who may ask for what |
 //! | [`control`], [`publish`], [`tokens`], [`join`] | the requests it answers |
+//! | [`recover`] | builds a lost state anew from what hosts hold |
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
 //! | [`audit`] | the hash chain of the audit record |
 //! | [`token`] | the two halves of a join token |
@@ -23,6 +24,7 @@ pub mod desk;
 pub mod files;
 pub mod join;
 pub mod publish;
+pub mod recover;
 pub mod store;
 pub mod token;
 pub mod tokens;

@@ -1,6 +1,7 @@
 //! `swell-coordinator`: arguments, logging, signals, exit code.
 
 use std::io::{self, IsTerminal as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -25,15 +26,33 @@ enum Command {
         #[arg(long, value_name = "FILE", default_value = "/etc/groundswell/coordinator.toml")]
         config: PathBuf,
     },
+    /// Build the lost state of the coordinator anew from what hosts hold. Needs its two keys and its
+    /// roots; signs nothing.
+    Recover {
+        #[arg(long, value_name = "FILE", default_value = "/etc/groundswell/coordinator.toml")]
+        config: PathBuf,
+        /// A host to ask; of several, each makes up for what others lack.
+        #[arg(long, value_name = "HOST:PORT", required = true, value_parser = address)]
+        from: Vec<SocketAddr>,
+    },
 }
 
 fn main() -> ExitCode {
-    let Command::Run { config } = Arguments::parse().command;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let command = Arguments::parse().command;
+    // A recovery tells by itself how it goes on.
+    let level = match &command {
+        Command::Run { .. } => "info",
+        Command::Recover { .. } => "warn",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let colours = io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     log.with_ansi(colours).init();
-    match run(&config) {
+    let done = match &command {
+        Command::Run { config } => run(config),
+        Command::Recover { config, from } => recover(config, from),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("swell-coordinator: {error:#}");
@@ -58,4 +77,21 @@ fn run(path: &Path) -> Result<()> {
         };
         daemon.run(asked).await.context("did not stop well")
     })
+}
+
+fn recover(path: &Path, from: &[SocketAddr]) -> Result<()> {
+    let config = Config::load(path)?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let mut tell = |line: &str| println!("{line}");
+    let recovery = coordinator::recover::run(&config, from, &mut tell);
+    let summary = runtime.block_on(recovery).context("cannot recover")?;
+    println!("{summary}");
+    println!("next: swell-coordinator run --config {}", path.display());
+    Ok(())
+}
+
+/// The first address of `HOST:PORT`.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().map_err(|error| error.to_string())?.next();
+    found.ok_or_else(|| "the name has no address".to_owned())
 }

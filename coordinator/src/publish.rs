@@ -59,6 +59,7 @@ impl Upload {
         release: Vec<u8>,
         manifest: Vec<u8>,
     ) -> Result<(Self, Vec<u32>), Refused> {
+        desk.refuse_without_record().await?;
         let judged = desk.clone();
         let (envelope, release, manifest, bytes) = blocking("check a release", move || {
             let (envelope, release) = judged.judge_release(&release)?;
@@ -210,6 +211,27 @@ impl Upload {
 }
 
 impl Desk {
+    /// A coordinator that minted no host and hears of some has lost its record: it does not know which
+    /// versions exist, and would admit one a second time (R3).
+    async fn refuse_without_record(&self) -> Result<(), Refused> {
+        if self.member.ledger.hosts().is_empty() {
+            return Ok(());
+        }
+        let minted = self.store.hosts().await;
+        match minted.map_err(|error| out_of_order("read the hosts", &error))?.is_empty() {
+            false => Ok(()),
+            true => Err(Refused {
+                kind: RefusedKind::Conflict,
+                reason: "this coordinator has lost its record: it let no host join, and the fleet \
+                         has hosts"
+                    .to_owned(),
+                next: "stop it, move its state_dir away, then: swell-coordinator recover --from \
+                       HOST:PORT"
+                    .to_owned(),
+            }),
+        }
+    }
+
     /// The release in an envelope, if it would have an effect once the coordinator has signed it.
     fn judge_release(&self, bytes: &[u8]) -> Result<(Envelope, Release), Refused> {
         let (ledger, now) = (self.member.ledger.chain(), clock::unix());

@@ -7,6 +7,7 @@
 
 mod columns;
 mod record;
+mod recover;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,6 +29,7 @@ use columns::{column, digest, failed, number, stored_time, text};
 use record::append;
 
 pub use record::AUDIT_PAGE_MAX;
+pub use recover::Recovered;
 
 /// Longest wait for the database, in seconds, before a request gives up.
 const BUSY_TIMEOUT_S: u64 = 10;
@@ -35,7 +37,8 @@ const BUSY_TIMEOUT_S: u64 = 10;
 const CONNECTIONS_MAX: u32 = 4;
 
 /// Statements that lead from each version of the tables to the next; never changed, only added to.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE tokens (
         id          TEXT PRIMARY KEY,
         secret_hash BLOB NOT NULL,
@@ -81,7 +84,22 @@ const MIGRATIONS: [&str; 1] = ["
         BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
     CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
         BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
-"];
+",
+    // The token that a host joined with is lost where the hosts were recovered from the fleet.
+    "
+    CREATE TABLE hosts_2 (
+        id       TEXT PRIMARY KEY,
+        key      BLOB NOT NULL,
+        name     TEXT NOT NULL,
+        envelope BLOB NOT NULL,
+        issued   BIGINT NOT NULL,
+        token    TEXT REFERENCES tokens (id)
+    );
+    INSERT INTO hosts_2 SELECT id, key, name, envelope, issued, token FROM hosts;
+    DROP TABLE hosts;
+    ALTER TABLE hosts_2 RENAME TO hosts;
+",
+];
 
 /// The coordinator's database. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -394,11 +412,11 @@ async fn joined_before(
         .map_err(failed(STEP))?;
     let Some(held) = held else { return Ok(None) };
     let key: Vec<u8> = held.try_get("key").map_err(failed(STEP))?;
-    let token: String = held.try_get("token").map_err(failed(STEP))?;
+    let token: Option<String> = held.try_get("token").map_err(failed(STEP))?;
     if key != joiner.key.as_bytes() {
         return Err(JoinError::IdTaken);
     }
-    if token != joiner.token.to_string() {
+    if token != Some(joiner.token.to_string()) {
         return Err(JoinError::OtherToken);
     }
     Ok(Some(held.try_get("envelope").map_err(failed(STEP))?))

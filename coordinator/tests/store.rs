@@ -271,6 +271,31 @@ async fn a_database_of_a_newer_program_is_refused() {
     let refused = Store::open(&path).await.unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "the database has tables of version 99, this program knows up to 1"
+        "the database has tables of version 99, this program knows up to 2"
     );
+}
+
+/// A database of the first version, in which every host has its token.
+#[tokio::test]
+async fn hosts_of_an_older_database_keep_their_tokens() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).await;
+    store.token_create(&token(1), NOW).await.unwrap();
+    let first = join(&store, &joiner(1), NOW).await.unwrap();
+    store.close().await;
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("coordinator.db"));
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let back = "DELETE FROM schema_version WHERE version > 1;
+        CREATE TABLE older (id TEXT PRIMARY KEY, key BLOB NOT NULL, name TEXT NOT NULL,
+            envelope BLOB NOT NULL, issued BIGINT NOT NULL,
+            token TEXT NOT NULL REFERENCES tokens (id));
+        INSERT INTO older SELECT * FROM hosts;
+        DROP TABLE hosts;
+        ALTER TABLE older RENAME TO hosts;";
+    sqlx::raw_sql(back).execute(&pool).await.unwrap();
+    pool.close().await;
+    let store = open(dir.path()).await;
+    let again = join(&store, &joiner(1), NOW).await.unwrap();
+    assert_eq!(again, Joined { envelope: first.envelope, new: false });
 }

@@ -5,3 +5,4 @@
 mod control;
 mod fleet;
 mod publish;
+mod recover;
