@@ -172,24 +172,41 @@ pub(crate) async fn run(
         health: config.health,
         critical: Vec::new(),
     };
-    if let Some((id, there)) = published(home, client, &release).await? {
-        return match difference(&there, &release) {
-            None => {
-                output::write(&format!(
-                    "{} {} is release {id} already, the very same\n",
-                    release.service, release.version
-                ));
-                Ok(Exit::Done)
+    let Packed { manifest, pieces } = packed;
+    if let Some(Published { id, envelope, release: there }) =
+        published(home, client, &release).await?
+    {
+        if let Some(differs) = difference(&there, &release) {
+            let Release { service, version, .. } = release;
+            return Err(PublishError::Taken { service, version, id, differs }.into());
+        }
+        // A coordinator that was recovered may lack pieces of it.
+        let (_, sent) = upload(client, envelope, manifest.clone(), pieces).await?;
+        output::write(&format!(
+            "{} {} is release {id} already, the very same{}\n",
+            release.service,
+            release.version,
+            match sent {
+                0 => String::new(),
+                _ => format!("; {} it lacked", span::count(sent, "piece")),
             }
-            Some(differs) => {
-                let Release { service, version, .. } = release;
-                Err(PublishError::Taken { service, version, id, differs }.into())
-            }
-        };
+        ));
+        return Ok(Exit::Done);
     }
-    let (id, sent) = upload(client, key, &release, packed.manifest.clone(), packed.pieces).await?;
-    output::write(&summary(&release, &packed.manifest, id, sent));
+    let mut envelope = release.envelope();
+    envelope.sign(key);
+    debug_assert!(matches!(Statement::parse(&envelope), Ok(Statement::Release(_))));
+    let (id, sent) = upload(client, envelope.to_bytes(), manifest.clone(), pieces).await?;
+    output::write(&summary(&release, &manifest, id, sent));
     Ok(Exit::Done)
+}
+
+/// A release that the coordinator has.
+struct Published {
+    id: Digest,
+    /// With all its signatures.
+    envelope: Vec<u8>,
+    release: Release,
 }
 
 /// The release with this version, if there is one: publishing it again is no mistake if it is the
@@ -198,14 +215,15 @@ async fn published(
     home: &Home,
     client: &Client,
     release: &Release,
-) -> Result<Option<(Digest, Release)>, Failure> {
+) -> Result<Option<Published>, Failure> {
     let (service, version) = (release.service.clone(), release.version.clone());
     let request = ControlRequest::Release { service, version };
     match client.envelope("look for the release", &request).await {
         Ok(envelope) => {
             let mut knowledge = Knowledge::new(client, home.chain()?);
             let Release { service, version, .. } = release;
-            Ok(Some(knowledge.release(envelope, service, Some(version)).await?))
+            let (id, there) = knowledge.release(envelope.clone(), service, Some(version)).await?;
+            Ok(Some(Published { id, envelope, release: there }))
         }
         Err(ClientError::Refused { refused, .. }) if refused.kind == RefusedKind::NotFound => {
             Ok(None)
@@ -226,18 +244,15 @@ fn difference(there: &Release, here: &Release) -> Option<String> {
     (!differs.is_empty()).then(|| differs.join(", "))
 }
 
+/// Hands in a release's envelope and what the coordinator lacks of the artifact; the release's id, and
+/// how many pieces were sent.
 async fn upload(
     client: &Client,
-    key: &ed25519_dalek::SigningKey,
-    release: &Release,
+    envelope: Vec<u8>,
     manifest: Manifest,
     mut pieces: File,
 ) -> Result<(Digest, usize), Failure> {
-    let mut envelope = release.envelope();
-    envelope.sign(key);
-    debug_assert!(matches!(Statement::parse(&envelope), Ok(Statement::Release(_))));
-    let request =
-        ControlRequest::Publish { release: envelope.to_bytes(), manifest: manifest.to_bytes() };
+    let request = ControlRequest::Publish { release: envelope, manifest: manifest.to_bytes() };
     let offsets: Vec<u64> = manifest
         .pieces
         .iter()

@@ -545,6 +545,37 @@ fn publish_sends_the_pieces_that_are_asked_for_and_no_others() {
     assert_eq!(release.run.start, "a");
 }
 
+/// A coordinator that was recovered may lack what no host had.
+#[test]
+fn publishing_the_very_same_again_brings_what_the_coordinator_lacks() {
+    let fleet = Fleet::new();
+    let (admit, known) = (fleet.key("coordinator/admit.key"), std::sync::Mutex::new(None));
+    let member = fleet.coordinator(move |request: &ControlRequest| {
+        let mut known = known.lock().unwrap();
+        match (request, &*known) {
+            (ControlRequest::Release { .. }, Some(envelope)) => {
+                ControlReply::Statement { envelope: Vec::clone(envelope) }
+            }
+            (ControlRequest::Publish { .. }, Some(_)) => ControlReply::Send { pieces: vec![1] },
+            (ControlRequest::Publish { release, .. }, None) => {
+                let mut envelope = Envelope::parse(release, 1 << 20).unwrap();
+                envelope.sign(&admit);
+                *known = Some(envelope.to_bytes());
+                ControlReply::Send { pieces: Vec::new() }
+            }
+            (other, _) => submitted(other),
+        }
+    });
+    write(&fleet, "swell.toml", SWELL_TOML);
+    write(&fleet, "build/app", &[7; 700_000]);
+    let publish = || text(&fleet.swell(&["publish", "build", "--version", "1.0.0"]));
+    let first = publish();
+    assert!(first.contains("0 uploaded, 3 were there"), "{first}");
+    let again = publish();
+    assert!(again.contains("already, the very same; 1 piece it lacked"), "{again}");
+    assert_eq!(member.pieces.lock().unwrap().len(), 1);
+}
+
 #[test]
 fn a_host_is_no_coordinator_and_another_fleet_is_no_member() {
     let (fleet, other) = (Fleet::new(), Fleet::new());
