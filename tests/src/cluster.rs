@@ -127,6 +127,18 @@ impl Cluster {
         self.coordinator.is_some()
     }
 
+    /// What the coordinator keeps, beside its keys and roots.
+    pub fn coordinator_state(&self) -> PathBuf {
+        self.operator_dir().join("coordinator/state")
+    }
+
+    /// Runs `swell-coordinator recover` and hands back whatever came of it.
+    pub fn recover_coordinator(&self, from: &Agent) -> Result<Output> {
+        let config = self.operator_dir().join("coordinator/coordinator.toml").display().to_string();
+        let from = format!("{}:7070", from.address);
+        self.command("swell-coordinator", &["recover", "--config", &config, "--from", &from])
+    }
+
     /// Adds `count` servers labelled `env=production`, joins them and starts their agents.
     pub fn add_agents(&mut self, count: usize) -> Result<()> {
         let uses = count.to_string();
@@ -278,6 +290,13 @@ impl Cluster {
 
     /// Publishes a version of the demo service.
     pub fn publish(&self, version: &str, behaviour: Behaviour) -> Result<()> {
+        let output = self.try_publish(version, behaviour)?;
+        ensure!(output.status.success(), "publishing {version} failed:\n{}", text(&output));
+        Ok(())
+    }
+
+    /// The same, and hands back whatever came of it.
+    pub fn try_publish(&self, version: &str, behaviour: Behaviour) -> Result<Output> {
         let directory = self.directory.join(format!("build-{version}"));
         fs::create_dir_all(directory.join("bin"))?;
         fs::copy(self.binaries.join("demo-service"), directory.join("bin/demo-service"))?;
@@ -285,23 +304,19 @@ impl Cluster {
         fs::write(directory.join("BEHAVIOUR"), behaviour.name())?;
         let config = self.write_swell_toml()?;
         let directory = directory.display().to_string();
-        self.swell(&["publish", &directory, "--version", version, "--config", &config])?;
-        Ok(())
+        self.try_swell(&["publish", &directory, "--version", version, "--config", &config])
     }
 
     /// Signs a rollout and hands it in; does not wait.
     pub fn deploy(&self, version: &str) -> Result<()> {
+        self.deploy_with(version, &[])
+    }
+
+    /// The same, with these arguments.
+    pub fn deploy_with(&self, version: &str, more: &[&str]) -> Result<()> {
         let config = self.write_swell_toml()?;
-        self.swell(&[
-            "deploy",
-            "web",
-            version,
-            "--env",
-            "production",
-            "--yes",
-            "--config",
-            &config,
-        ])?;
+        let fixed = ["deploy", "web", version, "--env", "production", "--yes", "--config", &config];
+        self.swell(&[&fixed, more].concat())?;
         Ok(())
     }
 

@@ -1,0 +1,53 @@
+//! What tests on real processes begin with.
+
+use std::path::PathBuf;
+
+use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
+use fleet_tests::traffic::ask;
+use proto::report::RolloutPhase;
+
+/// Where the daemons are: beside the directory of test executables.
+fn binaries() -> PathBuf {
+    let me = std::env::current_exe().unwrap();
+    let directory = me.parent().and_then(|deps| deps.parent()).unwrap().to_owned();
+    let there = directory.join("swell-agent").exists();
+    assert!(there, "run `cargo build --workspace --bins` first, as scripts/test does");
+    directory
+}
+
+pub(crate) fn fleet(agents: usize) -> (tempfile::TempDir, Cluster) {
+    let directory = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::start(&binaries(), directory.path()).unwrap();
+    cluster.add_agents(agents).unwrap();
+    all_are_heard(&cluster);
+    (directory, cluster)
+}
+
+pub(crate) fn all_are_heard(cluster: &Cluster) {
+    let agents = cluster.agents().len();
+    wait_until("every agent is heard", || {
+        let alive = cluster.status()?.hosts.iter().filter(|host| host.alive).count();
+        Ok((alive == agents).then_some(()))
+    })
+    .unwrap();
+}
+
+pub(crate) fn all_serve(cluster: &Cluster, version: &str) {
+    for agent in cluster.agents() {
+        wait_until(&format!("{} serves {version}", agent.name), || {
+            Ok(ask(agent.address).filter(|answer| answer == version))
+        })
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.log(&agent.name)));
+    }
+}
+
+pub(crate) fn deploy_and_complete(cluster: &Cluster, version: &str, epoch: u64) {
+    cluster.publish(version, Behaviour::Good).unwrap();
+    cluster.deploy(version).unwrap();
+    cluster
+        .wait_for_rollout(&format!("{version} is complete"), |rollout| {
+            rollout.epoch == epoch && rollout.phase == RolloutPhase::Complete
+        })
+        .unwrap();
+    all_serve(cluster, version);
+}
