@@ -40,6 +40,7 @@ fn order(rollout: Digest, sequence: u64, action: Action) -> proto::dsse::Envelop
         sequence,
         action,
         wave: None,
+        host: None,
         author: proto::KeyId::of(&public(ADA)),
         created: now(),
         reason: "look".to_owned(),

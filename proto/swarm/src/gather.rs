@@ -269,6 +269,7 @@ fn announcer(source: &Source, artifact: Digest) -> Member {
         address: source.address,
         generation: 0,
         alive: true,
+        twin: false,
         values: BTreeMap::from([(progress_key(0), to_text(&record))]),
     }
 }
@@ -407,8 +408,8 @@ async fn take(
 /// come decides whether the weaker ones, which are history, are kept.
 const fn is_compared(kind: Kind) -> bool {
     match kind {
-        Kind::Root | Kind::Host | Kind::Release | Kind::Rollout => false,
-        Kind::Directive => true,
+        Kind::Root | Kind::Host | Kind::Release | Kind::Rollout | Kind::Revocation => false,
+        Kind::Directive | Kind::Freeze => true,
     }
 }
 
