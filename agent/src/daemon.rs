@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use durable::RealDisk;
 use member::{Membership, Seat, View};
-use net::{Alpn, Handlers, Identity};
+use net::{Alpn, Handlers, Identity, Port};
 use proto::statement::Host;
 use proto::{HostId, PublicKey};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,27 +21,67 @@ use crate::control::Control;
 use crate::home::Home;
 use crate::renewal;
 use crate::rollouts;
-use crate::services::Shell;
+use crate::services::{Services, Shell, boot_id};
 
 /// How long the parts have to end once the agent stops.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 /// How often the addresses of members are written down for the next start.
 const SEEDS_EVERY: Duration = Duration::from_secs(30);
 
-/// Runs the agent until SIGTERM or SIGINT. Services are left as they are.
+/// What an agent stands on: the machine, or a simulated one.
+pub struct Ground {
+    pub port: Port,
+    pub services: Arc<dyn Services>,
+    /// Differs between any two boots ([`boot_id`]).
+    pub boot: String,
+}
+
+impl Ground {
+    /// This machine. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// The directories of services cannot be made.
+    pub fn machine(config: &Config) -> Result<Self> {
+        let services = Home::new(&config.state_dir).services();
+        let shell = Shell::new(&services, tokio::runtime::Handle::current())
+            .context("cannot make the directories of services")?;
+        let (port, services) = (Port::Machine(config.bind), Arc::new(shell));
+        Ok(Self { port, services, boot: boot_id() })
+    }
+}
+
+/// Runs the agent on this machine until SIGTERM or SIGINT. Services are left as they are.
 ///
 /// # Errors
 ///
 /// A chain for people, before anything is served; or the port failed.
 pub async fn run(config: Config) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
+    let asked = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let ground = Ground::machine(&config)?;
+    run_on(ground, config, asked).await
+}
+
+/// Runs the agent until `asked`. Services are left as they are.
+///
+/// # Errors
+///
+/// As [`run`].
+pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = ()>) -> Result<()> {
     let stop = CancellationToken::new();
     let home = Home::new(&config.state_dir);
-    let (seat, key) = seat(&home, &config)?;
+    let Ground { port, services, boot } = ground;
+    let (seat, key) = seat(&home, &config, port)?;
     let me = HostId::of(&PublicKey::of(&key));
     let member = Membership::open(seat, stop.clone()).await?;
     let own = member.ledger.host(&me).context("this host's own statement does not verify")?;
-    let shell = Shell::new(&home.services(), tokio::runtime::Handle::current())
-        .context("cannot make the directories of services")?;
     let view = View::new(member.ledger.clone(), member.gossip.members(), own.name.clone());
     let context = rollouts::Context {
         config: Arc::new(config.clone()),
@@ -50,7 +90,8 @@ pub async fn run(config: Config) -> Result<()> {
         ledger: member.ledger.clone(),
         swarm: member.swarm.clone(),
         gossip: member.gossip.clone(),
-        shell,
+        services,
+        boot,
         disk: Arc::new(RealDisk),
     };
     let handlers = Handlers::new().on(Alpn::Control, Control::new(&member, view.clone()));
@@ -71,11 +112,11 @@ pub async fn run(config: Config) -> Result<()> {
         fleet = %own.fleet, host = %own.id, name = %own.name, address = %config.advertise,
         env = own.env().map(|env| env.to_string()), "ready"
     );
-    until_stop(&mut parts, &names, &stop).await
+    until_stop(&mut parts, &names, asked, &stop).await
 }
 
 /// What makes this process this host.
-fn seat(home: &Home, config: &Config) -> Result<(Seat, ed25519_dalek::SigningKey)> {
+fn seat(home: &Home, config: &Config, port: Port) -> Result<(Seat, ed25519_dalek::SigningKey)> {
     let key = home.key()?;
     let joined = home.joined()?;
     let certificate = home.certificate()?;
@@ -87,7 +128,7 @@ fn seat(home: &Home, config: &Config) -> Result<(Seat, ed25519_dalek::SigningKey
         envelopes: envelopes.collect(),
         key: key.clone(),
         identity,
-        bind: config.bind,
+        port,
         advertise: config.advertise,
         seeds: home.seeds()?,
         gossip_interval: config.gossip_interval,
@@ -154,17 +195,15 @@ async fn keep_seeds(home: Home, member: Membership, stop: CancellationToken) {
     }
 }
 
-/// Waits for a signal, or for the first part to end; then all end, and those that do not are named.
+/// Waits until `asked`, or for the first part to end; then all end, and those that do not are named.
 async fn until_stop(
     parts: &mut JoinSet<Result<()>>,
     names: &BTreeMap<tokio::task::Id, &'static str>,
+    asked: impl Future<Output = ()>,
     stop: &CancellationToken,
 ) -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
     let first = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
+        () = asked => None,
         part = parts.join_next_with_id() => part,
     };
     stop.cancel();

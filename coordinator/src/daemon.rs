@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use member::{JoinFleetError, Membership, Seat, View};
 use net::join::Door;
-use net::{Alpn, Handlers, Identity, NetError};
+use net::{Alpn, Handlers, Identity, NetError, Port};
 use proto::id::FleetId;
 use tokio::task::{self, JoinSet};
 use tokio::time;
@@ -235,7 +235,7 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         envelopes,
         key: keys.admit.clone(),
         identity: Identity::person(keys.admit.clone()).map_err(StartError::Identity)?,
-        bind: config.bind,
+        port: Port::Machine(config.bind),
         advertise: config.advertise,
         seeds: files::read_seeds(&config.state_dir),
         gossip_interval: config.gossip_interval,

@@ -34,9 +34,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, TryLockError};
 
+use anyhow::Context as _;
 use durable::{Disk, replace_link};
 use proto::receipt::Cause;
 use proto::{Digest, Version};
+use tokio_util::sync::CancellationToken;
 
 pub use collect::{Fate, InUse, fates};
 pub use journal::{Journal, JournalError, Step};
@@ -44,7 +46,7 @@ pub use layout::{Installed, LayoutError, Paths, list};
 pub use space::{Need, SpaceError, check as check_space};
 pub use stage::{StageError, stage};
 
-use crate::services::{Call, Failure, Services, Way};
+use crate::services::{Call, Failure, Services, Watch, Way};
 use journal::shortened;
 
 /// How an activation or a way back ended.
@@ -152,6 +154,17 @@ impl Activator {
     /// [`LayoutError`]: it points at none.
     pub fn current(&self) -> Result<Option<Installed>, LayoutError> {
         layout::current(&*self.disk, &self.paths)
+    }
+
+    /// Begins to watch the health of what runs, until `stop`.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be watched, for people.
+    pub fn watch(&self, stop: CancellationToken) -> anyhow::Result<Watch> {
+        let release = self.current()?.context("`current` points at nothing")?;
+        let call = self.call(&release, None, Way::Forward);
+        self.services.watch(call, stop).map_err(|failure| anyhow::anyhow!(failure.note))
     }
 
     /// Brings `to`, which must be staged, as must `from`: every way back goes there. What runs may

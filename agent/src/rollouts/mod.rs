@@ -29,7 +29,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::home::Home;
-use crate::services::Shell;
+use crate::services::Services;
 use member::clock;
 use scope::Running;
 
@@ -47,7 +47,9 @@ pub(crate) struct Context {
     pub(crate) ledger: Ledger,
     pub(crate) swarm: Swarm,
     pub(crate) gossip: Gossip,
-    pub(crate) shell: Shell,
+    pub(crate) services: Arc<dyn Services>,
+    /// Differs between any two boots of this machine.
+    pub(crate) boot: String,
     pub(crate) disk: Arc<dyn Disk>,
 }
 

@@ -19,8 +19,6 @@ use tracing::{error, info, warn};
 
 use super::{Answer, Context, answer};
 use crate::activate::{Activator, CommitError, Fate, Need, Outcome, Paths, check_space, stage};
-use crate::health;
-use crate::services::{Call, Shell, Way, boot_id};
 
 /// Steps waiting for their turn: the core asks for one at a time.
 const JOBS_MAX: usize = 8;
@@ -63,10 +61,10 @@ impl Steps {
     ) -> Result<Self> {
         let activator = Arc::new(Activator::new(
             context.disk.clone(),
-            Arc::new(context.shell.clone()),
+            context.services.clone(),
             Paths::new(&context.config.service_root, &service),
             &context.home.services(),
-            boot_id(),
+            context.boot.clone(),
         ));
         let recovering = activator.clone();
         let standing = spawn_blocking(move || recovering.recover())
@@ -332,15 +330,9 @@ async fn watch_health(
     answers: mpsc::Sender<Answer>,
     stop: CancellationToken,
 ) {
-    let check = spawn_blocking(move || {
-        let release = activator.current()?.context("`current` points at nothing")?;
-        let paths = activator.paths();
-        let call = Call { paths, release: &release, leaving: None, way: Way::Forward };
-        Shell::check(call).map_err(|failure| anyhow::anyhow!(failure.note))
-    });
-    let note = match check.await.map_err(anyhow::Error::from).and_then(|checked| checked) {
-        Ok(Some(check)) => health::watch(&check, &stop).await,
-        Ok(None) => None,
+    let watch = spawn_blocking(move || activator.watch(stop));
+    let note = match watch.await.map_err(anyhow::Error::from).and_then(|watch| watch) {
+        Ok(watch) => watch.await,
         Err(error) => Some(format!("cannot watch its health: {error:#}")),
     };
     if let Some(note) = note {

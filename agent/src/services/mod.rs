@@ -26,9 +26,11 @@ mod process;
 mod shell;
 
 use std::path::Path;
+use std::pin::Pin;
 
 use proto::Version;
 use proto::receipt::Cause;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use env::is_variable_name;
 pub use env::{EnvError, EnvProblem, Variables};
@@ -85,6 +87,10 @@ impl Failure {
     }
 }
 
+/// Ends with the evidence once the service fails, or with nothing: the watch is over, or this is a
+/// service that nobody can ask.
+pub type Watch = Pin<Box<dyn Future<Output = Option<String>> + Send>>;
+
 /// What activation asks of the machine besides its disk. Each call blocks until it is done.
 ///
 /// # Errors
@@ -107,6 +113,9 @@ pub trait Services: Send + Sync {
 
     /// Waits until the service answers its health check, within the release's limit.
     fn ready(&self, call: Call<'_>) -> Result<(), Failure>;
+
+    /// Begins to watch what serves, until `stop`.
+    fn watch(&self, call: Call<'_>, stop: CancellationToken) -> Result<Watch, Failure>;
 
     /// Ends a command that an agent, killed in the middle of it, left running.
     fn end_left_over(&self, paths: &Paths) -> Result<(), Failure>;

@@ -6,9 +6,10 @@ use std::time::Duration;
 use proto::artifact::Manifest;
 use proto::receipt::Cause;
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::command::{Script, end_recorded};
-use super::{Call, Failure, Services, Variables};
+use super::{Call, Failure, Services, Variables, Watch};
 use crate::activate::Paths;
 use crate::health::{self, Check};
 
@@ -107,6 +108,16 @@ impl Services for Shell {
                 self.runtime.block_on(health::wait_ready(&check)).map_err(Failure::release)
             }
         }
+    }
+
+    fn watch(&self, call: Call<'_>, stop: CancellationToken) -> Result<Watch, Failure> {
+        let check = Self::check(call)?;
+        Ok(Box::pin(async move {
+            match check {
+                None => None,
+                Some(check) => health::watch(&check, &stop).await,
+            }
+        }))
     }
 
     fn end_left_over(&self, paths: &Paths) -> Result<(), Failure> {

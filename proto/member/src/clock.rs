@@ -1,24 +1,18 @@
-//! The machine's two clocks.
+//! The machine's two clocks, as the rollout core takes them.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use net::clock;
 use proto::UnixTime;
 use rollout::Now;
-use rustix::time::{ClockId, clock_gettime};
 
-/// Wall clock; 1970 on a machine that believes to be before it.
-pub fn unix() -> UnixTime {
-    UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
-}
+pub use net::clock::unix;
 
 /// Milliseconds since boot, time asleep included; never steps.
 pub fn boot_ms() -> u64 {
-    let now = clock_gettime(ClockId::Boottime);
-    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
-    seconds * 1_000 + nanoseconds / 1_000_000
+    clock::read().boot_ms
 }
 
-/// Both, as the rollout core takes them.
+/// Both.
 pub fn now() -> Now {
-    Now { boot_ms: boot_ms(), unix: unix() }
+    let clock::Reading { unix_ms, boot_ms } = clock::read();
+    Now { boot_ms, unix: UnixTime(unix_ms / 1_000) }
 }

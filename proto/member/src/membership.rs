@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use durable::RealDisk;
 use ed25519_dalek::SigningKey;
-use net::{Alpn, Directory, Endpoint, Gossip, GossipConfig, Handlers, Identity, NetError};
+use net::{Alpn, Directory, Endpoint, Gossip, GossipConfig, Handlers, Identity, NetError, Port};
 use proto::record::{self, HostRecord};
 use proto::statement::{Host, Statement};
 use proto::trust::Standing;
@@ -30,7 +30,7 @@ pub struct Seat {
     pub envelopes: Vec<Vec<u8>>,
     pub key: SigningKey,
     pub identity: Identity,
-    pub bind: SocketAddr,
+    pub port: Port,
     /// Where others reach it.
     pub advertise: SocketAddr,
     pub seeds: Vec<SocketAddr>,
@@ -74,12 +74,12 @@ impl Membership {
     ///
     /// [`JoinFleetError`].
     pub async fn open(seat: Seat, stop: CancellationToken) -> Result<Self, JoinFleetError> {
-        let Seat { store, genesis, envelopes, key, identity, bind, advertise, seeds, .. } = seat;
+        let Seat { store, genesis, envelopes, key, identity, port, advertise, seeds, .. } = seat;
         let ledger = spawn_blocking(move || open_ledger(store, genesis, &envelopes)).await??;
         let chain = ledger.chain();
         let directory = Directory::new(chain.root().clone());
         ledger.hosts().into_iter().for_each(|host| directory.add_host(host));
-        let endpoint = Endpoint::bind(bind, identity, directory.clone())?;
+        let endpoint = Endpoint::open(port, identity, directory.clone())?;
         let (verifying, sending) = (ledger.clone(), ledger.clone());
         let config = GossipConfig {
             fleet: chain.fleet().clone(),

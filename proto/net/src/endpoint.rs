@@ -6,13 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::congestion::BbrConfig;
-use quinn::{EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    AsyncUdpSocket, EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig,
+    VarInt,
+};
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio::time;
 use tracing::{debug, warn};
 
 use crate::alpn::{Alpn, CloseCode};
+use crate::clock;
 use crate::connection::{Connection, ConnectionLost, close, readable};
 use crate::directory::{Directory, Expect};
 use crate::identity::Identity;
@@ -46,6 +50,8 @@ pub enum NetError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot start quic")]
+    Start(#[source] io::Error),
     #[error("cannot set up tls")]
     Tls(#[source] rustls::Error),
 }
@@ -81,6 +87,15 @@ pub enum ConnectError {
     },
 }
 
+/// Where an endpoint's packets go.
+#[derive(Debug, Clone)]
+pub enum Port {
+    /// To the network of this machine, from this address.
+    Machine(SocketAddr),
+    /// To a simulated network.
+    Simulated(Arc<dyn AsyncUdpSocket>),
+}
+
 /// One UDP port. Cheap to clone. It can dial from the start, and answers while
 /// [`serve`](Self::serve) runs.
 #[derive(Clone)]
@@ -92,8 +107,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Binds the port. Who only dials takes port 0 of `0.0.0.0` or `[::]`. Must be called in a tokio
-    /// runtime.
+    /// Binds the port of this machine. Who only dials takes port 0 of `0.0.0.0` or `[::]`. Must be
+    /// called in a tokio runtime.
     ///
     /// # Errors
     ///
@@ -103,17 +118,25 @@ impl Endpoint {
         identity: Identity,
         directory: Directory,
     ) -> Result<Self, NetError> {
-        let bound = |source| NetError::Bind { addr, source };
-        let socket = std::net::UdpSocket::bind(addr).map_err(bound)?;
-        raise_buffers(&socket);
-        let runtime = Arc::new(TokioRuntime);
-        let socket = runtime.wrap_udp_socket(socket).map_err(bound)?;
-        if socket.max_transmit_segments() == 1 {
-            warn!(%addr, "no segmentation offload (GSO): sending costs three times the cpu");
-        }
+        Self::open(Port::Machine(addr), identity, directory)
+    }
+
+    /// Takes a port. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`NetError`].
+    pub fn open(port: Port, identity: Identity, directory: Directory) -> Result<Self, NetError> {
+        let socket = match port {
+            Port::Machine(addr) => {
+                machine_socket(addr).map_err(|source| NetError::Bind { addr, source })?
+            }
+            Port::Simulated(socket) => socket,
+        };
         let config = endpoint_config(&identity);
+        let runtime = Arc::new(TokioRuntime);
         let quinn = quinn::Endpoint::new_with_abstract_socket(config, None, socket, runtime)
-            .map_err(bound)?;
+            .map_err(NetError::Start)?;
         let identity = Arc::new(CurrentIdentity::new(identity));
         Ok(Self { quinn, identity, directory, transport: Arc::new(transport()) })
     }
@@ -176,7 +199,7 @@ impl Endpoint {
             .map_err(lost)?;
         // The handshake has judged the certificate; it is judged again for the name, and because the
         // root may have changed meanwhile.
-        let peer = self.directory.meet(&expect, &chain_of(&quinn), tls::unix_now());
+        let peer = self.directory.meet(&expect, &chain_of(&quinn), clock::unix());
         let peer = peer.map_err(|error| {
             close(&quinn, CloseCode::Forbidden, &error.to_string());
             ConnectError::WrongPeer { addr, reason: error.to_string() }
@@ -265,6 +288,16 @@ fn transport() -> TransportConfig {
         .send_window(CONNECTION_WINDOW_BYTES.into())
         .datagram_receive_buffer_size(None);
     config
+}
+
+fn machine_socket(addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    let socket = std::net::UdpSocket::bind(addr)?;
+    raise_buffers(&socket);
+    let socket = TokioRuntime.wrap_udp_socket(socket)?;
+    if socket.max_transmit_segments() == 1 {
+        warn!(%addr, "no segmentation offload (GSO): sending costs three times the cpu");
+    }
+    Ok(socket)
 }
 
 /// A burst of pieces must not overrun the socket while the one task that reads it waits for a core.

@@ -9,13 +9,14 @@ mod token;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use proto::PublicKey;
 use proto::wire::{
     JOIN_REPLY_BYTES_MAX, JOIN_REQUEST_BYTES_MAX, JoinReply, JoinRequest, join_proof,
 };
+use tokio::time::Instant;
 use tracing::{debug, info};
 
 pub use token::{ParseTokenError, Token};

@@ -6,6 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`alpn`] | the four protocols, who may speak which, why connections are closed |
+//! | [`clock`] | the machine's two clocks |
 //! | [`certificate`] | X.509 of hosts: issue, read, when to renew |
 //! | [`identity`] | who this side is |
 //! | [`directory`] | who the other side can be: the root's keys and the known hosts |
@@ -20,6 +21,7 @@
 
 pub mod alpn;
 pub mod certificate;
+pub mod clock;
 pub mod connection;
 pub mod directory;
 pub mod endpoint;
@@ -36,7 +38,7 @@ mod tls;
 pub use alpn::{Alpn, CloseCode};
 pub use connection::{Connection, ConnectionLost, RecvStream, SendStream};
 pub use directory::{Directory, Expect, IdentityError, Peer};
-pub use endpoint::{ConnectError, Endpoint, NetError};
+pub use endpoint::{ConnectError, Endpoint, NetError, Port};
 pub use gossip::{Gossip, GossipConfig, Member};
 pub use identity::Identity;
 pub use places::{Place, Places};

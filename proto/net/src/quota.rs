@@ -2,9 +2,10 @@
 
 use std::hash::Hash;
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lru::LruCache;
+use tokio::time::Instant;
 
 /// `burst` at once, then one each `period`.
 #[derive(Debug, Clone, Copy)]

@@ -7,18 +7,19 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use quinn::Incoming;
 use quinn::crypto::rustls::HandshakeData;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
 
 use crate::alpn::{Alpn, CloseCode};
+use crate::clock;
 use crate::connection::{Connection, ConnectionLost, canonical, close, readable};
 use crate::directory::{Directory, Peer};
 use crate::endpoint::{DIAL_TIMEOUT, Endpoint, NetError, WELCOME, chain_of, tls_words};
@@ -201,7 +202,7 @@ impl Router {
         let forbidden = |reason| Refusal { code: CloseCode::Forbidden, reason };
         let peer = self
             .directory
-            .identify(&chain_of(quinn), tls::unix_now())
+            .identify(&chain_of(quinn), clock::unix())
             .map_err(|error| forbidden(error.to_string()))?;
         let data = quinn.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let protocol = data.and_then(|data| data.protocol).unwrap_or_default();

@@ -4,9 +4,7 @@
 //! root applies to it, and nothing can be replayed.
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use proto::UnixTime;
 use proto::key::Signature;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -22,16 +20,12 @@ use rustls::{
 
 use crate::alpn::Alpn;
 use crate::certificate;
+use crate::clock;
 use crate::directory::{Directory, Expect, IdentityError};
 use crate::identity::Identity;
 
 /// What clients call every server; identities are keys, names mean nothing.
 pub(crate) const SERVER_NAME: &str = "groundswell.invalid";
-
-/// The wall clock; certificates are one of the few things it is good for (R8).
-pub(crate) fn unix_now() -> UnixTime {
-    UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
-}
 
 /// Who this side is now; replaced on renewal, read by each handshake.
 #[derive(Debug)]
@@ -128,7 +122,7 @@ impl Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
     ) -> Result<(), rustls::Error> {
-        let now = unix_now();
+        let now = clock::unix();
         let chain: Vec<&[u8]> =
             std::iter::once(end_entity).chain(intermediates).map(AsRef::as_ref).collect();
         let judged = match &self.expect {

@@ -138,6 +138,10 @@ impl Services for SimServices {
         })
     }
 
+    fn watch(&self, _call: Call<'_>, _stop: CancellationToken) -> Result<Watch, Failure> {
+        Ok(Box::pin(async { None }))
+    }
+
     fn end_left_over(&self, _paths: &Paths) -> Result<(), Failure> {
         Ok(())
     }

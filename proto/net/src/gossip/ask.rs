@@ -9,12 +9,13 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lru::LruCache;
 use proto::HostId;
 use proto::statement::{Host, SMALL_ENVELOPE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use crate::connection::{Connection, ConnectionLost, RecvStream, SendStream};

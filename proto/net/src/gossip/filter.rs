@@ -17,10 +17,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lru::LruCache;
 use proto::{FleetId, HostId, PublicKey};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::value;

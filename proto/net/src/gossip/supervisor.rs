@@ -6,17 +6,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chitchat::{Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig};
 use tokio::sync::{Notify, watch};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::transport::HubTransport;
 use super::wire::Incarnation;
-use super::{GossipConfig, Member, Shared, unix_ms, value};
+use super::{GossipConfig, Member, Shared, value};
+use crate::clock;
 
 /// Suspicion at which a member counts as dead: about eight missed heartbeats in a row.
 const PHI_MAX: f64 = 8.0;
@@ -74,7 +75,8 @@ impl Supervisor {
 
     /// One life of chitchat, from start to end.
     async fn live(&mut self, stop: &CancellationToken) -> End {
-        self.generation = unix_ms().max(self.generation + 1);
+        // Generations must rise from one start to the next.
+        self.generation = clock::unix_ms().max(self.generation + 1);
         self.shared.hub.filter().reborn(self.generation);
         let mut written = Writer::new(&self.config, self.me());
         let transport = HubTransport(self.shared.hub.clone());

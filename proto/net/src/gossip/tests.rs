@@ -6,10 +6,11 @@ mod supervisor;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chitchat::{ChitchatMessage, Deserializable as _};
 use proto::{HostId, PublicKey};
+use tokio::time::Instant;
 
 use super::filter::{Filter, Passed};
 use super::wire::{Heard, Incarnation, Message, News, Violation, Written, decode, encode};

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chitchat::transport::{Socket, Transport};
@@ -17,13 +17,14 @@ use chitchat::{ChitchatMessage, Deserializable as _, Serializable as _};
 use lru::LruCache;
 use proto::HostId;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tracing::{debug, error, warn};
 
 use super::ask::Asker;
 use super::filter::Filter;
 use super::wire::{MESSAGE_BYTES_MAX, NODES_MAX, Violation, digest_len};
 use crate::alpn::{Alpn, CloseCode};
+use crate::clock;
 use crate::connection::{Connection, RecvStream};
 use crate::directory::Expect;
 use crate::endpoint::Endpoint;
@@ -236,7 +237,7 @@ impl Hub {
             self.drop_one();
             return true;
         }
-        let judged = self.filter().judge(&bytes, super::unix_ms(), Instant::now());
+        let judged = self.filter().judge(&bytes, clock::unix_ms(), Instant::now());
         let passed = match judged {
             Ok(passed) => passed,
             Err(violation) => return self.convict(connection, &violation),

@@ -55,7 +55,12 @@ async fn r9_a_later_earlier_life_is_outlived_and_a_twin_is_shown() {
     let hear = |generation, addr| {
         let who = Incarnation { host: id("a"), generation, addr };
         let bytes = encode(&ack(vec![news(&who, "a")]));
-        let passed = gossip.shared.hub.filter().judge(&bytes, unix_ms(), Instant::now()).unwrap();
+        let passed = gossip
+            .shared
+            .hub
+            .filter()
+            .judge(&bytes, crate::clock::unix_ms(), Instant::now())
+            .unwrap();
         gossip.shared.hub.notice(passed.younger_self);
     };
     let before = generation();
