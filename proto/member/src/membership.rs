@@ -145,7 +145,7 @@ fn open_ledger(
     let first = envelopes.first().map(Vec::as_slice);
     let ledger = Ledger::open(store, genesis, first, clock::unix)?;
     for envelope in envelopes {
-        if let Err(error) = ledger.admit(envelope) {
+        if let Err(error) = ledger.admit_kept(envelope) {
             warn!(%error, "a statement that was given is not taken in");
         }
     }

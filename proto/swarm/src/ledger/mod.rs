@@ -27,6 +27,10 @@ use state::{Group, State};
 
 /// Statements kept below their threshold, per scope, service or kind (R1).
 pub const PENDING_MAX: usize = 8;
+/// The time by which what this member has kept is judged: nothing is from the future then. Each
+/// statement was judged by the clock of the day it came. A machine that comes up with a clock that
+/// has lost its time must still know who it is and what it holds (R8, R19).
+const KEPT: UnixTime = UnixTime(u64::MAX);
 
 /// Why a ledger cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -125,7 +129,7 @@ impl Ledger {
         };
         let chain = Chain::genesis(&genesis, pinned).map_err(OpenError::Genesis)?;
         let mut state = State::new(chain, pinned);
-        load::load(&store, &mut state, clock())?;
+        load::load(&store, &mut state, KEPT)?;
         let (changing, state) = (Mutex::default(), Mutex::new(state));
         let changed = watch::Sender::new(0);
         let ledger = Self(Arc::new(Inner { store, clock, changing, state, changed }));
@@ -142,8 +146,23 @@ impl Ledger {
     ///
     /// [`AdmitError`]; with [`AdmitError::needs`], admit that statement and try again.
     pub fn admit(&self, bytes: &[u8]) -> Result<Admitted, AdmitError> {
+        self.admit_at(bytes, (self.0.clock)())
+    }
+
+    /// As [`Self::admit`], for what this member has kept elsewhere since it was given it: the roots
+    /// and the host statement of its joining. None of that is from the future, whatever the clock
+    /// says now.
+    ///
+    /// # Errors
+    ///
+    /// [`AdmitError`].
+    pub fn admit_kept(&self, bytes: &[u8]) -> Result<Admitted, AdmitError> {
+        self.admit_at(bytes, KEPT)
+    }
+
+    fn admit_at(&self, bytes: &[u8], now: UnixTime) -> Result<Admitted, AdmitError> {
         let _turn = self.change();
-        let verified = verify(&self.chain(), bytes, (self.0.clock)())?;
+        let verified = verify(&self.chain(), bytes, now)?;
         let admitted = self.take_in(verified)?;
         if admitted.new {
             if admitted.standing == Standing::Effective {
@@ -327,7 +346,7 @@ impl Ledger {
         if known {
             return Ok(Some(Verified { envelope: union, ..incoming }));
         }
-        Ok(Some(verify(&self.chain(), &union.to_bytes(), (self.0.clock)())?))
+        Ok(Some(verify(&self.chain(), &union.to_bytes(), KEPT)?))
     }
 
     fn standing_of(&self, id: &Digest, known: bool, judged: Standing) -> Standing {
@@ -391,7 +410,7 @@ impl Ledger {
         let mut changed = false;
         for Pending { id, .. } in self.pending() {
             let Ok(Some(envelope)) = self.0.store.statement(Sort::Pending, &id) else { continue };
-            let judged = verify(&self.chain(), &envelope, (self.0.clock)());
+            let judged = verify(&self.chain(), &envelope, KEPT);
             let outcome = match judged {
                 Ok(verified) if verified.standing == Standing::Effective => {
                     changed = true;
