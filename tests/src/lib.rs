@@ -1,5 +1,6 @@
-//! What no crate can test alone: a fleet of real processes, traffic to it, and the simulation.
+//! What no crate can test alone: a fleet of real processes, traffic to it, and the simulations.
 
 pub mod cluster;
 pub mod sim;
+pub mod sim_network;
 pub mod traffic;

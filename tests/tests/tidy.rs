@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("demo-service", &[]),
     (
         "fleet-tests",
-        &["proto", "durable", "pack", "rollout", "net", "swarm", "agent", "coordinator"],
+        &["proto", "durable", "pack", "rollout", "net", "swarm", "member", "agent", "coordinator"],
     ),
 ];
 
@@ -136,6 +136,33 @@ fn names_that_stand_in_one_place_only() {
         for (name, home) in seams {
             let used = text.contains(&format!("{name}::"));
             assert!(!used || path.starts_with(home), "{path} names {name}: only {home} may");
+        }
+    }
+}
+
+#[test]
+fn only_tests_simulate() {
+    for (name, dependencies) in dependencies() {
+        let simulates = dependencies.contains("turmoil");
+        assert!(!simulates || name == "fleet-tests", "{name} depends on turmoil: only tests may");
+    }
+    // In two parts, so that this file does not name it.
+    let call = concat!("clock::sim", "ulate(");
+    for (path, text) in sources() {
+        let may = path.starts_with("tests/");
+        assert!(may || !text.contains(call), "{path} puts simulated clocks in: only tests may");
+    }
+}
+
+#[test]
+fn clocks_are_read_in_one_place() {
+    // The command line runs on a person's machine, which no simulation has.
+    let may = ["proto/net/src/clock.rs", "coordinator/cli/"];
+    let shipped = |path: &str| !path.contains("/tests") && !path.starts_with("tests/");
+    for (path, text) in sources().iter().filter(|(path, _)| shipped(path)) {
+        let here = may.iter().any(|start| path.starts_with(start));
+        for name in ["SystemTime::now(", "clock_gettime("] {
+            assert!(here || !text.contains(name), "{path} names {name}...): net::clock reads it");
         }
     }
 }

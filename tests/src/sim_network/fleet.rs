@@ -1,0 +1,261 @@
+//! A fleet on disk: keys, statements, artifacts, and a home for every host.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent::config::Config;
+use agent::home::{Home, Joined};
+use durable::RealDisk;
+use ed25519_dalek::SigningKey;
+use net::{Directory, certificate};
+use proto::dsse::Envelope;
+use proto::key::secret_to_text;
+use proto::statement::{
+    Health, Host, KeyEntry, Payload, Policy, Release, Role, RoleKeys, Root, Run, Source,
+};
+use proto::{Digest, Env, HostId, KeyId, PublicKey, Service, UnixTime};
+use swarm::Store;
+use tempfile::TempDir;
+
+use super::machine::BEGIN;
+
+/// A day, in seconds.
+const DAY_S: u64 = 86_400;
+/// Bytes of the file a release brings: a few pieces.
+const CONTENT_BYTES: usize = 200_000;
+
+/// The keys that are not a host's.
+pub(super) struct Keys {
+    pub(super) root: SigningKey,
+    pub(super) admit: SigningKey,
+    pub(super) host_ca: SigningKey,
+    pub(super) publisher: SigningKey,
+    pub(super) operator: SigningKey,
+}
+
+/// A key that is the same in every run.
+fn key(seed: u64, name: &str) -> SigningKey {
+    SigningKey::from_bytes(Digest::of(format!("{name} of {seed}").as_bytes()).as_bytes())
+}
+
+/// The form most names take; every text here is one.
+pub(super) fn named<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
+    text.parse().expect("a name of this simulation is a name")
+}
+
+/// A release, and its artifact as a store takes it.
+pub(super) struct Published {
+    pub(super) id: Digest,
+    pub(super) release: Release,
+    pub(super) envelope: Vec<u8>,
+    manifest: Vec<u8>,
+    data: PathBuf,
+}
+
+/// A fleet; its directory goes with it.
+pub(super) struct Fleet {
+    directory: TempDir,
+    seed: u64,
+    pub(super) keys: Keys,
+    pub(super) root: Root,
+    root_envelope: Envelope,
+    pub(super) hosts: Vec<Host>,
+    host_envelopes: Vec<Vec<u8>>,
+}
+
+// --- making it ---
+
+impl Fleet {
+    /// `hosts` host statements, zones taking turns; nobody has a home yet.
+    pub(super) fn new(seed: u64, hosts: usize, zones: usize) -> Self {
+        let [root, admit, host_ca, publisher, operator] =
+            ["root", "admit", "host-ca", "publisher", "operator"].map(|name| key(seed, name));
+        let keys = Keys { root, admit, host_ca, publisher, operator };
+        let root = root_of(&keys);
+        let root_envelope = signed(&root, &[&keys.root]);
+        let hosts: Vec<_> = (0..hosts).map(|number| host(seed, number, zones)).collect();
+        let host_envelopes =
+            hosts.iter().map(|host| signed(host, &[&keys.host_ca]).to_bytes()).collect();
+        let directory = tempfile::tempdir().expect("a directory for the fleet");
+        Self { directory, seed, keys, root, root_envelope, hosts, host_envelopes }
+    }
+
+    pub(super) fn key(&self, host: usize) -> SigningKey {
+        key(self.seed, &name_of(host))
+    }
+
+    /// The root's keys and all hosts: what the operator knows.
+    pub(super) fn directory(&self) -> Directory {
+        let directory = Directory::new(self.root.clone());
+        self.hosts.iter().for_each(|host| directory.add_host(host.clone()));
+        directory
+    }
+
+    /// Makes a server a host, with a certificate that was issued `age_days` ago.
+    pub(super) fn join(&self, host: usize, age_days: u64, seeds: &[SocketAddr]) {
+        let home = self.home(host);
+        home.make().expect("a home");
+        // What a join does; but its key must be the same in every run.
+        home.key_for_join().expect("a key");
+        let path = self.state_dir(host).join("host.key");
+        std::fs::remove_file(&path).expect("the key just made");
+        durable::create_secret(&path, secret_to_text(&self.key(host)).as_bytes())
+            .expect("a key file");
+        let issued = UnixTime(BEGIN.0 - age_days * DAY_S);
+        let statement = &self.hosts[host];
+        let life = certificate::LIFE_DAYS;
+        let certificate =
+            certificate::issue(&self.keys.host_ca, statement, issued, life).expect("a certificate");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("an envelope is JSON");
+        let joined = Joined {
+            root: self.genesis(),
+            roots: vec![text(self.root_envelope.to_bytes())],
+            host: text(self.host_envelopes[host].clone()),
+        };
+        home.save(&joined, &certificate, seeds).expect("a home is written");
+    }
+
+    /// A release of `version`; its one file differs from that of any other.
+    pub(super) fn publish(&self, version: &str) -> Published {
+        let tree = self.directory.path().join("build").join(version);
+        std::fs::create_dir_all(&tree).expect("a directory to build in");
+        let noise = Digest::of(version.as_bytes()).as_bytes().repeat(CONTENT_BYTES / 32);
+        std::fs::write(tree.join("content"), noise).expect("a file");
+        let data = self.directory.path().join(format!("build-{version}.pieces"));
+        let mut pieces = std::fs::File::create(&data).expect("a file");
+        let manifest = pack::pack(&tree, &mut pieces, &mut |_| {}).expect("a tree that packs");
+        let release = Release {
+            fleet: self.root.fleet.clone(),
+            service: service(),
+            version: named(version),
+            artifact: pack::artifact_ref(&manifest),
+            source: Source::default(),
+            created: BEGIN,
+            run: Run { start: "start".to_owned(), stop: "stop".to_owned(), timeout_s: 30 },
+            health: Health::default(),
+            critical: Vec::new(),
+        };
+        let envelope = signed(&release, &[&self.keys.publisher, &self.keys.admit]);
+        let (id, envelope) = (envelope.id(), envelope.to_bytes());
+        Published { id, release, envelope, manifest: manifest.to_bytes(), data }
+    }
+
+    /// Puts a whole artifact into the store of a host that does not run yet.
+    pub(super) fn seed(&self, host: usize, published: &Published) {
+        put(&self.home(host).store(), published);
+    }
+
+    /// The same for the coordinator.
+    pub(super) fn seed_coordinator(&self, published: &Published) {
+        put(&self.coordinator_store(), published);
+    }
+}
+
+fn put(store: &Path, published: &Published) {
+    let store = Store::open(Arc::new(RealDisk), store).expect("a store");
+    let Published { release, manifest, data, .. } = published;
+    store.add_whole(&release.artifact, manifest, data).expect("an artifact that is whole");
+}
+
+/// What a payload looks like once these have signed it.
+pub(super) fn signed(payload: &impl Payload, keys: &[&SigningKey]) -> Envelope {
+    let mut envelope = payload.envelope();
+    keys.iter().for_each(|key| envelope.sign(key));
+    envelope
+}
+
+fn root_of(keys: &Keys) -> Root {
+    let holders = [
+        (&keys.root, Role::Root),
+        (&keys.admit, Role::Admit),
+        (&keys.host_ca, Role::HostCa),
+        (&keys.publisher, Role::Publish),
+        (&keys.operator, Role::Deploy(env())),
+    ];
+    let id = |key: &SigningKey| KeyId::of(&PublicKey::of(key));
+    let entry = |key| KeyEntry { key: PublicKey::of(key), owner: named("simulation") };
+    let alone = |key| RoleKeys { keys: vec![id(key)], threshold: 1 };
+    Root {
+        fleet: named("simulated-00000000"),
+        version: 1,
+        expires: UnixTime(BEGIN.0 + 365 * DAY_S),
+        keys: holders.iter().map(|(key, _)| (id(key), entry(key))).collect(),
+        roles: holders.iter().map(|(key, role)| (role.clone(), alone(key))).collect(),
+        environments: BTreeMap::from([(env(), Policy::default())]),
+        critical: Vec::new(),
+    }
+}
+
+fn host(seed: u64, number: usize, zones: usize) -> Host {
+    let key = PublicKey::of(&key(seed, &name_of(number)));
+    let zone = format!("zone-{}", number % zones);
+    let labels = [("env", env().to_string()), ("zone", zone)];
+    Host {
+        fleet: named("simulated-00000000"),
+        id: HostId::of(&key),
+        key,
+        name: named(&name_of(number)),
+        labels: labels.iter().map(|(label, value)| (named(label), named(value))).collect(),
+        issued: UnixTime(BEGIN.0 - DAY_S),
+        critical: Vec::new(),
+    }
+}
+
+// --- where things are ---
+
+/// A host's name, in its statement and in the simulated network.
+pub(super) fn name_of(host: usize) -> String {
+    format!("host-{host}")
+}
+
+pub(super) fn service() -> Service {
+    named("web")
+}
+
+pub(super) fn env() -> Env {
+    named("production")
+}
+
+impl Fleet {
+    pub(super) fn genesis(&self) -> Digest {
+        self.root_envelope.id()
+    }
+
+    fn state_dir(&self, host: usize) -> PathBuf {
+        self.directory.path().join(name_of(host)).join("state")
+    }
+
+    pub(super) fn service_root(&self, host: usize) -> PathBuf {
+        self.directory.path().join(name_of(host)).join("srv")
+    }
+
+    fn home(&self, host: usize) -> Home {
+        Home::new(&self.state_dir(host))
+    }
+
+    pub(super) fn coordinator_store(&self) -> PathBuf {
+        self.directory.path().join("coordinator")
+    }
+
+    /// The root and the hosts that the coordinator has admitted.
+    pub(super) fn admitted(&self, hosts: usize) -> Vec<Vec<u8>> {
+        let hosts = self.host_envelopes.iter().take(hosts).cloned();
+        std::iter::once(self.root_envelope.to_bytes()).chain(hosts).collect()
+    }
+
+    pub(super) fn config(&self, host: usize, address: SocketAddr) -> Config {
+        Config {
+            state_dir: self.state_dir(host),
+            bind: address,
+            advertise: address,
+            name: named(&name_of(host)),
+            service_root: self.service_root(host),
+            services: None,
+            keep_releases: 5,
+            gossip_interval: Duration::from_secs(1),
+        }
+    }
+}
