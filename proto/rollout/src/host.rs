@@ -16,6 +16,40 @@
 //!                                                                  └─┘ then a person is needed
 //! ```
 //!
+//! The same as a table, with what the drawing leaves out; a test compares it with [`TRANSITIONS`]:
+//!
+//! | from | to | when |
+//! |---|---|---|
+//! | pending | fetching | a release is missing on this disk |
+//! | pending | staged | both releases are on this disk |
+//! | pending | baking | `to` runs here already, not proven |
+//! | pending | committed | `to` runs here already, proven |
+//! | pending | reverted | `to` ran here already; halt, abort |
+//! | pending | revert-failed | the same, and the way back failed |
+//! | fetching | fetching | the fetch failed; again, slower |
+//! | fetching | staged | both releases are on this disk |
+//! | fetching | baking | an older rollout's step brought `to`, not proven |
+//! | fetching | committed | an older rollout's step brought `to`, proven |
+//! | fetching | reverted | an older rollout's step brought `to`; halt, abort |
+//! | fetching | revert-failed | the same, and the way back failed |
+//! | staged | pending | an older rollout's step took the way back away |
+//! | staged | activating | gate open, slot free |
+//! | staged | baking | an older rollout's step brought `to`, not proven |
+//! | staged | committed | an older rollout's step brought `to`, proven |
+//! | staged | reverted | an older rollout's step brought `to`; halt, abort |
+//! | staged | revert-failed | the same, and the way back failed |
+//! | activating | baking | `to` serves |
+//! | activating | reverted | failed, went back |
+//! | activating | revert-failed | failed, and the way back failed |
+//! | baking | committed | the bake passed |
+//! | baking | reverted | failed, or halt, abort |
+//! | baking | revert-failed | the same, and the way back failed |
+//! | committed | reverted | halt, abort |
+//! | committed | revert-failed | the same, and the way back failed |
+//! | reverted | pending | retry in the lane |
+//! | revert-failed | reverted | went back at last |
+//! | revert-failed | revert-failed | the way back failed again |
+//!
 //! | state | ends by itself | default action |
 //! |---|---|---|
 //! | pending, fetching | [`FETCH_MS_MAX`] without an answer | asks again |
@@ -41,6 +75,7 @@
 mod course;
 mod moves;
 mod take;
+mod transitions;
 mod view;
 
 use std::collections::BTreeSet;
@@ -55,6 +90,7 @@ use serde::{Deserialize, Serialize};
 use crate::Now;
 use crate::gate::Gate;
 use course::{Course, Prior, Step, Watch};
+pub use transitions::{TRANSITIONS, Taken, Transition, transition};
 use view::View;
 
 /// Longest time without an answer to [`Effect::Fetch`] before it is asked again.
@@ -281,6 +317,11 @@ impl Host {
     /// Where the host stands in the newest rollout.
     pub fn state(&self) -> Option<State> {
         self.course.as_ref().map(|course| course.state)
+    }
+
+    /// The changes of state in the newest rollout since this machine started.
+    pub fn taken(&self) -> Taken {
+        self.course.as_ref().map(|course| course.taken).unwrap_or_default()
     }
 
     /// Why it went back, if it did.

@@ -8,6 +8,7 @@ use proto::statement::{Action, Direction, OnFailure, Rollout, UnixTime};
 use proto::{Digest, HostId};
 use serde::{Deserialize, Serialize};
 
+use super::transitions::Taken;
 use crate::gate::{self, Order};
 
 /// The newest rollout, as far as it concerns this host, and how far it has come here.
@@ -47,6 +48,9 @@ pub(super) struct Course {
     pub(super) complete: bool,
     /// The claims whose certificates exist.
     pub(super) certified: Vec<Claim>,
+    /// For whoever watches a machine; no part of the record.
+    #[serde(skip)]
+    pub(super) taken: Taken,
 }
 
 /// The rollout that brought what is running, when a newer one is followed.
@@ -121,6 +125,7 @@ impl Course {
             halted: false,
             complete: false,
             certified: Vec::new(),
+            taken: Taken::default(),
         }
     }
 
@@ -201,7 +206,9 @@ impl Course {
         newer || abort
     }
 
+    /// Changes the state: the only place that does.
     pub(super) fn stand(&mut self, state: State, cause: Option<Cause>, note: &str) {
+        self.taken.add(self.state, state);
         self.state = state;
         self.cause = cause;
         self.note = proto::receipt::note(note);
