@@ -29,7 +29,7 @@ pub(crate) enum FreezeError {
     #[error(
         "cannot keep {target} {} until {} UTC: it must end within {} days from now",
         target.state(),
-        span::utc(*until),
+        until,
         FREEZE_S_MAX / 86_400
     )]
     Until { target: Target, until: UnixTime },
@@ -198,10 +198,10 @@ fn said(
         "{target} is {state} for {}, until {} UTC: nothing new starts there, also not by promote; \
          what runs stays, rollbacks, aborts and ways back go on\n",
         span::show(until.0.saturating_sub(now.0)),
-        span::utc(until),
+        until,
     );
     if let Some(before) = before {
-        text.push_str(&format!("  before, it was {state} until {} UTC\n", span::utc(before)));
+        text.push_str(&format!("  before, it was {state} until {} UTC\n", before));
     }
     text.push_str(&format!("  to end it: {}\n", target.lift()));
     text

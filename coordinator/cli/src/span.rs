@@ -70,14 +70,6 @@ pub(crate) fn count(number: usize, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// A moment in UTC: `2027-03-01 09:30:00`.
-pub(crate) fn utc(time: UnixTime) -> String {
-    let (days, second) = (time.0 / 86_400, time.0 % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
 /// Reads a moment in UTC: `2027-03-01 09:30`, also with a `T` between, with seconds, with a `Z`.
 ///
 /// # Errors
@@ -94,14 +86,14 @@ pub(crate) fn parse_utc(text: &str) -> Result<UnixTime, String> {
     let (hour, minute, second) = (time[0], time[1], time.get(2).copied().unwrap_or(0));
     // A day that the calendar does not have would become another one.
     let there = year >= 1970 && (1..=12).contains(&month) && day >= 1;
-    let days = there.then(|| days_before(year, month, day));
-    match days {
-        Some(days)
-            if civil(days) == (year, month, day) && hour < 24 && minute < 60 && second < 60 =>
-        {
-            Ok(UnixTime(days * 86_400 + hour * 3_600 + minute * 60 + second))
-        }
-        _ => Err(wrong()),
+    if !there || hour >= 24 || minute >= 60 || second >= 60 {
+        return Err(wrong());
+    }
+    let midnight = days_before(year, month, day) * 86_400;
+    let same_day = format!("{year:04}-{month:02}-{day:02} 00:00:00");
+    match UnixTime(midnight).to_string() == same_day {
+        true => Ok(UnixTime(midnight + hour * 3_600 + minute * 60 + second)),
+        false => Err(wrong()),
     }
 }
 
@@ -116,7 +108,7 @@ fn numbers(text: &str, separator: char, digits: &[usize]) -> Option<Vec<u64>> {
     all.then(|| parts.iter().filter_map(|part| part.parse().ok()).collect())
 }
 
-/// The days from 1970-01-01 to a date that is not before it; the reverse of [`civil`].
+/// The days from 1970-01-01 to a date that is not before it.
 const fn days_before(year: u64, month: u64, day: u64) -> u64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month_from_march = if month > 2 { month - 3 } else { month + 9 };
@@ -124,20 +116,6 @@ const fn days_before(year: u64, month: u64, day: u64) -> u64 {
     let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
     let day_of_era = 365 * year_of_era + year_of_era / 4 - year_of_era / 100 + day_of_year;
     era * 146_097 + day_of_era - 719_468
-}
-
-/// The date `days` after 1970-01-01. After Howard Hinnant, "chrono-compatible low-level date
-/// algorithms", `civil_from_days`, for days that are not negative.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -211,7 +189,7 @@ mod tests {
             (4_107_542_400, "2100-03-01 00:00:00"),
         ];
         for (seconds, text) in cases {
-            assert_eq!(utc(UnixTime(seconds)), text, "{seconds}");
+            assert_eq!(UnixTime(seconds).to_string(), text, "{seconds}");
             assert_eq!(parse_utc(text), Ok(UnixTime(seconds)), "{text}");
         }
     }

@@ -15,6 +15,8 @@ mod root;
 mod share;
 mod window;
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 pub use directive::{Action, Directive};
@@ -58,6 +60,30 @@ pub struct UnixTime(pub u64);
 impl UnixTime {
     pub const fn plus_s(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(seconds))
+    }
+
+    /// The date and the second of the day. After Howard Hinnant, "chrono-compatible low-level date
+    /// algorithms", `civil_from_days`, for days that are not negative.
+    const fn date(self) -> ([u64; 3], u64) {
+        let days = self.0 / 86_400 + 719_468;
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let month_from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+        let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+        let year = year_of_era + era * 400 + (month <= 2) as u64;
+        ([year, month, day], self.0 % 86_400)
+    }
+}
+
+/// For people, in UTC: `2027-03-01 09:30:00`.
+impl fmt::Display for UnixTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([year, month, day], second) = self.date();
+        let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
     }
 }
 
@@ -254,4 +280,25 @@ fn parse<P: Payload>(bytes: &[u8]) -> Result<P, StatementError> {
     }
     payload.check().map_err(|why| StatementError::OutOfRange { kind, why })?;
     Ok(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_agree_with_the_calendar() {
+        let cases = [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_399, "2000-02-28 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (1_735_689_599, "2024-12-31 23:59:59"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+        ];
+        for (seconds, text) in cases {
+            assert_eq!(UnixTime(seconds).to_string(), text, "{seconds}");
+        }
+        // Far away it is no date that anybody reads, and yet one that can be shown.
+        assert!(UnixTime(u64::MAX).to_string().starts_with("584554"));
+    }
 }

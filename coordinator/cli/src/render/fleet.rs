@@ -127,7 +127,7 @@ pub(crate) fn history(service: &Service, past: &[Past]) -> String {
             rollout,
             format!("{change}{back}"),
             report.author.to_string(),
-            span::utc(report.created),
+            report.created.to_string(),
             took(report).unwrap_or_else(dash),
             phase(report.phase).to_owned(),
             reasons(report),

@@ -12,7 +12,7 @@ pub(crate) fn until(freeze: &FreezeReport) -> String {
         true => String::new(),
         false => format!(": {}", plain(&freeze.reason)),
     };
-    format!("until {} UTC (by {}{reason})", span::utc(freeze.until), freeze.by)
+    format!("until {} UTC (by {}{reason})", freeze.until, freeze.by)
 }
 
 /// What is in force, a line each: `frozen: production until ...`, `held: n1 in production until ...`.

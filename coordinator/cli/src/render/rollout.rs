@@ -38,9 +38,9 @@ pub(crate) fn explain(report: &RolloutReport) -> String {
         report.id,
         report.epoch,
         direction(report.direction),
-        span::utc(report.created),
+        report.created,
         report.author,
-        span::utc(report.expires),
+        report.expires,
     );
     if !report.reason.is_empty() {
         text.push_str(&format!("reason: {}\n", plain(&report.reason)));
