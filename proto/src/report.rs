@@ -73,6 +73,10 @@ pub struct HostReport {
     /// `ip:port`, if it was ever heard.
     pub address: Option<String>,
     pub alive: bool,
+    /// Nothing new starts on it before then: it is held, or its environment is frozen.
+    pub held_until: Option<UnixTime>,
+    /// It was removed from its environment, for ever.
+    pub removed: bool,
     pub agent_version: Option<Name>,
     pub services: Vec<ServiceReport>,
     /// The hold in force.
@@ -192,8 +196,10 @@ pub struct WaveReport {
     pub committed: u32,
     /// Reverted or worse, for a cause of their own.
     pub failed: u32,
-    /// Went back with the fleet.
+    /// Went back with the fleet, or had not started when it went back.
     pub returned: u32,
+    /// Skipped or removed, without having committed or failed: nobody waits for them.
+    pub skipped: u32,
     /// Not heard for too long, and not committed.
     pub unreachable: u32,
     pub wait_s: u32,
@@ -207,6 +213,8 @@ pub struct StandingReport {
     pub host: HostId,
     pub name: Name,
     pub wave: u32,
+    /// Skipped or removed: nobody waits for it.
+    pub skipped: bool,
     /// None: no receipt of it has been seen.
     pub state: Option<State>,
     pub cause: Option<Cause>,

@@ -1,13 +1,40 @@
-//! May the hosts of a wave start? Open, hold (why), halt (why): R14, R16, R6.
+//! May the hosts of a wave start, and may this one? Open, hold (why), halt (why): R14 to R16, R6.
 //!
-//! [`decide`] is pure and total: every view gets an answer, and doubt means hold. Hosts act on its
-//! value, daemons print it; it carries the numbers it was decided by.
+//! [`decide`] is about a wave, [`decide_for`] about one host of it, [`back`] about its way back. All
+//! are pure and total: every view gets an answer, and doubt means hold. Hosts act on the value,
+//! daemons print it; it carries the numbers it was decided by.
+//!
+//! The order of the ifs is the policy, and this is it; the first that applies is the answer:
+//!
+//! | asked | binds a rollback | binds the lane of a complete rollout |
+//! |---|---|---|
+//! | is it halted, is it aborted | yes | yes |
+//! | are there two of this epoch, is it paused, does it ask for other rules | yes | yes |
+//! | has it expired | no | no |
+//! | is the environment (or this host) frozen, is it outside its windows | no | yes |
+//! | is this host removed | yes | yes |
+//! | was this host skipped | yes | no |
+//! | is the release in this host's penalty box | no | no |
+//! | is this host's clock wrong, may there be news that it has not heard | no | yes |
+//! | is the wave open: first, promoted, or earned by the waves before it | yes | no |
+//! | are too many hosts before it under way: rolling, or in the lane | yes | yes |
+//! | are too many hosts of its zone stopped | yes | yes |
+//!
+//! A promote opens a wave and answers nothing else: it stands in the row of the waves (and passes over
+//! hosts of a rolling rollout that are not heard). Ways back ask none of this: only [`back`].
 
-use std::fmt;
+mod text;
 
+use std::ops::Range;
+
+use proto::UnixTime;
 use proto::certificate::{self, Halted, Standing};
 use proto::receipt::State;
-use proto::statement::{Action, Direction, RULES, Rollout};
+use proto::statement::{Action, CohortHost, Direction, RULES, Rollout};
+
+/// Furthest a host's wall clock may be from the others' median, in seconds, for it to start anything
+/// (R8).
+pub const CLOCK_OFF_S_MAX: u64 = 120;
 
 /// What a member sees of one host of the cohort.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,6 +75,8 @@ pub struct Facts<'a> {
     pub rollout: &'a Rollout,
     /// By rank; asked for ranks of the cohort only.
     pub seen: &'a dyn Fn(usize) -> Sight,
+    /// Whether nobody waits for the host with a rank: it was skipped, or removed.
+    pub excused: &'a dyn Fn(usize) -> bool,
     /// How long the member itself has held the rollout, without the time it was paused.
     pub held_ms: u64,
     pub order: Option<Order>,
@@ -57,8 +86,25 @@ pub struct Facts<'a> {
     pub complete: bool,
     /// There is another effective rollout of this epoch (R5).
     pub conflict: bool,
-    /// The rollout's time to open waves is over, by wall clock.
-    pub expired: bool,
+    /// Wall clock.
+    pub unix: UnixTime,
+    /// The first second in which the freezes in force let something new start; none: no freeze.
+    pub frozen_until: Option<UnixTime>,
+}
+
+/// What a host knows of itself, beside the rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Own {
+    /// Its place in the cohort; none: outside.
+    pub rank: Option<usize>,
+    /// It was removed from the environment.
+    pub removed: bool,
+    /// It knows of a stop of an earlier rollout to the same release, and this one is no retry (R17).
+    pub boxed: bool,
+    /// Others know of the same newest rollouts, or did within the last day (R7).
+    pub confirmed: bool,
+    /// How far its clock is ahead of the others', in seconds; none: not known (R8).
+    pub clock_ahead_s: Option<i64>,
 }
 
 /// The answer.
@@ -93,11 +139,31 @@ pub enum Hold {
     Conflict {
         epoch: u64,
     },
-    Expired,
     /// The rollout asks for other rules than this version has (R20).
     Rules {
         needs: u32,
     },
+    Expired,
+    /// Nothing new starts before then in the environment, or on this host.
+    Frozen {
+        until: UnixTime,
+    },
+    /// None of the rollout's windows is open.
+    OutsideWindows {
+        opens: UnixTime,
+    },
+    /// This host was removed from the environment.
+    Removed,
+    /// This host was skipped: the rollout goes on without it.
+    Skipped,
+    /// The release was stopped in an earlier rollout (R17).
+    Boxed,
+    /// The clock of this host is too far from the others' (R8).
+    ClockOff {
+        ahead_s: i64,
+    },
+    /// Nobody has shown for a day that this is the newest rollout (R7).
+    Unconfirmed,
     /// Too many hosts of the waves before it are not heard.
     Unheard {
         wave: usize,
@@ -119,13 +185,47 @@ pub enum Hold {
         held_s: u64,
         needed_s: u64,
     },
+    /// Too many hosts before this one have not come to their end: a rolling rollout.
+    InFlight {
+        under_way: usize,
+        in_flight_max: usize,
+    },
+    /// Too many hosts before this one are not heard, or not yet: a rolling rollout.
+    UnheardBefore {
+        count: Count,
+        unreachable_max: usize,
+    },
+    /// Hosts before this one catch up with a complete rollout, too.
+    Lane {
+        before: usize,
+        at_once: usize,
+    },
     /// The wave is open and it is not yet this host's turn in its zone (R15).
     Slots {
         unsettled: usize,
         max_unavailable: usize,
     },
+    /// It is not yet this host's turn to go back (R15).
+    Back {
+        unsettled: usize,
+        max_unavailable: usize,
+    },
     /// The host is not in the cohort: it follows once the rollout is complete.
     Outside,
+}
+
+impl Hold {
+    /// Whether it is about this one host, and others learn of it by its receipts alone.
+    pub const fn is_own(&self) -> bool {
+        matches!(
+            self,
+            Self::Rules { .. }
+                | Self::Removed
+                | Self::Boxed
+                | Self::ClockOff { .. }
+                | Self::Unconfirmed
+        )
+    }
 }
 
 /// The hosts of the waves before one, counted; each host is in exactly one place.
@@ -134,6 +234,8 @@ pub struct Count {
     pub hosts: usize,
     pub committed: usize,
     pub failed: usize,
+    /// Nobody waits for them, and they have neither committed nor failed.
+    pub skipped: usize,
     /// Silent for too long, wherever they stood.
     pub unheard: usize,
     pub baking: usize,
@@ -142,63 +244,117 @@ pub struct Count {
     pub waiting: usize,
     /// Further than that by a receipt that may be old.
     pub unsure: usize,
-    /// Back on `from` with the fleet.
+    /// Back on `from` with the fleet, or never left it.
     pub returned: usize,
 }
 
 /// Decides whether hosts of `wave` (0 first) may start.
-///
-/// The order of the ifs is the policy: stop, closed, cannot tell, go.
 pub fn decide(facts: &Facts<'_>, wave: usize) -> Gate {
-    if let Some(closed) = closed(facts) {
-        return closed;
+    closed(facts).unwrap_or_else(|| decide_unclosed(facts, wave))
+}
+
+/// Decides whether this host may start, now that it has everything on its disk.
+pub fn decide_for(facts: &Facts<'_>, own: &Own) -> Gate {
+    let kept = || kept_back(facts, own).map(Gate::Hold);
+    if let Some(no) = closed(facts).or_else(kept) {
+        return no;
     }
-    let promoted = facts.order.is_some_and(|order| {
-        order.action == Action::Promote && order.wave.is_some_and(|upto| wave <= upto as usize)
-    });
-    match wave.checked_sub(1) {
-        _ if facts.complete => Gate::Open(Open::Complete),
-        None => Gate::Open(Open::First),
-        Some(_) if promoted => Gate::Open(Open::Promoted),
-        Some(before) => decide_after(facts, before),
+    let Some(rank) = own.rank else {
+        return match facts.complete {
+            true => Gate::Open(Open::Complete),
+            false => Gate::Hold(Hold::Outside),
+        };
+    };
+    match decide_unclosed(facts, facts.rollout.wave_of(rank)) {
+        Gate::Open(open) => turn(facts, rank).map_or(Gate::Open(open), Gate::Hold),
+        closed => closed,
     }
 }
 
 /// What keeps all waves closed, if anything does.
 pub fn closed(facts: &Facts<'_>) -> Option<Gate> {
-    let halted = certificate::halted(facts.rollout, &|rank| (facts.seen)(rank).standing);
+    let rollout = facts.rollout;
+    let halted = certificate::halted(rollout, &|rank| (facts.seen)(rank).standing);
     let action = facts.order.map(|order| order.action);
     // A complete rollout is judged: failures that are seen afterwards do not halt it, a proof does.
     if facts.halted || (halted.is_some() && !facts.complete) {
         return Some(Gate::Halt(halted));
     }
+    let frozen = facts.frozen_until.filter(|until| facts.unix < *until);
     let hold = if action == Some(Action::Abort) {
         Hold::Aborted
     } else if facts.conflict {
-        Hold::Conflict { epoch: facts.rollout.epoch }
+        Hold::Conflict { epoch: rollout.epoch }
     } else if action == Some(Action::Pause) {
         Hold::Paused
-    } else if facts.rollout.rules != RULES {
-        Hold::Rules { needs: facts.rollout.rules }
-    } else if facts.expired && !facts.complete && facts.rollout.direction == Direction::Forward {
+    } else if rollout.rules != RULES {
+        Hold::Rules { needs: rollout.rules }
+    } else if rollout.direction == Direction::Rollback {
+        return None;
+    } else if facts.unix >= rollout.expires && !facts.complete {
         Hold::Expired
+    } else if let Some(until) = frozen {
+        Hold::Frozen { until }
+    } else if let Some(opens) = next_window(facts) {
+        Hold::OutsideWindows { opens }
     } else {
         return None;
     };
     Some(Gate::Hold(hold))
 }
 
+/// When the next window opens; none: one is open, or there are none.
+fn next_window(facts: &Facts<'_>) -> Option<UnixTime> {
+    let opens = facts.rollout.windows.iter().map(|window| window.next_open(facts.unix)).min();
+    opens.filter(|opens| *opens > facts.unix)
+}
+
+/// What keeps this one host from starting, whatever the others do.
+fn kept_back(facts: &Facts<'_>, own: &Own) -> Option<Hold> {
+    let off = own.clock_ahead_s.filter(|ahead_s| ahead_s.unsigned_abs() > CLOCK_OFF_S_MAX);
+    if own.removed {
+        Some(Hold::Removed)
+    } else if own.rank.is_some_and(facts.excused) && !facts.complete {
+        Some(Hold::Skipped)
+    } else if facts.rollout.direction == Direction::Rollback {
+        None
+    } else if own.boxed && !facts.complete {
+        Some(Hold::Boxed)
+    } else if let Some(ahead_s) = off {
+        Some(Hold::ClockOff { ahead_s })
+    } else if !own.confirmed {
+        Some(Hold::Unconfirmed)
+    } else {
+        None
+    }
+}
+
+fn decide_unclosed(facts: &Facts<'_>, wave: usize) -> Gate {
+    match wave.checked_sub(1) {
+        _ if facts.complete => Gate::Open(Open::Complete),
+        None => Gate::Open(Open::First),
+        Some(_) if is_promoted(facts, wave) => Gate::Open(Open::Promoted),
+        Some(before) => decide_after(facts, before),
+    }
+}
+
+fn is_promoted(facts: &Facts<'_>, wave: usize) -> bool {
+    facts.order.is_some_and(|order| {
+        order.action == Action::Promote && order.wave.is_some_and(|upto| wave <= upto as usize)
+    })
+}
+
 /// Decides on the wave after `wave`.
 fn decide_after(facts: &Facts<'_>, wave: usize) -> Gate {
     let rollout = facts.rollout;
     let budget = &rollout.waves[wave.min(rollout.waves.len() - 1)];
-    let count = count(0..rollout.ranks_in(wave).end, facts.seen);
+    let count = count(facts, 0..rollout.ranks_in(wave).end);
     let unreachable_max = budget.unreachable_max as usize;
     let needed_s = waits_s(rollout, wave);
     let held_s = facts.held_ms / 1_000;
     let hold = if count.unheard > unreachable_max {
         Hold::Unheard { wave, count, unreachable_max }
-    } else if count.committed + count.failed + count.unheard < count.hosts {
+    } else if count.committed + count.failed + count.skipped + count.unheard < count.hosts {
         Hold::Undone { wave, count }
     } else if count.committed == 0 {
         Hold::Unproven { wave, count }
@@ -210,19 +366,88 @@ fn decide_after(facts: &Facts<'_>, wave: usize) -> Gate {
     Gate::Hold(hold)
 }
 
+// --- one host's turn in an open wave ---
+
+/// Why it is not yet the turn of the host with this rank, though its wave is open.
+pub fn turn(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
+    let queue = match facts.complete {
+        true => lane(facts, rank),
+        false => in_flight(facts, rank),
+    };
+    queue.or_else(|| slots(facts, rank))
+}
+
 /// Whether the host with this rank must wait for hosts before it (R15): of the lower-ranked ones in
 /// its zone at most `max_unavailable - 1` may be without a settled receipt. A silent host holds its
-/// place. Since settled only grows, every view, however old, gives at most `max_unavailable` hosts
-/// of a zone that stopped their service.
+/// place until it is skipped. Since settled and skipped only grow, every view, however old, gives at
+/// most `max_unavailable` hosts of a zone that stopped their service, without those skipped.
 pub fn slots(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
     let rollout = facts.rollout;
     let zone = &rollout.cohort.get(rank)?.zone;
     let settled =
         |rank: usize| (facts.seen)(rank).standing.is_some_and(|(state, _)| state.is_settled());
-    let unsettled =
-        (0..rank).filter(|lower| !settled(*lower) && rollout.cohort[*lower].zone == *zone).count();
+    let waits = |lower: &usize| {
+        rollout.cohort[*lower].zone == *zone && !settled(*lower) && !(facts.excused)(*lower)
+    };
+    let unsettled = (0..rank).filter(waits).count();
     let max_unavailable = rollout.max_unavailable as usize;
     (unsettled >= max_unavailable).then_some(Hold::Slots { unsettled, max_unavailable })
+}
+
+/// Whether the host with this rank must wait for hosts before it in a rolling rollout: at most
+/// `in_flight_max - 1` of them may not have come to their end. That only grows, so every view gives at
+/// most `in_flight_max` hosts between their start and their end. Like the opener of a wave (R16) it
+/// must hear the hosts before it, but for `unreachable_max`, or be told by a promote not to.
+fn in_flight(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
+    let rollout = facts.rollout;
+    let in_flight_max = rollout.in_flight_max? as usize;
+    let ended = |rank: usize| (facts.seen)(rank).standing.is_some_and(certificate::has_ended);
+    let waits = |lower: &usize| !ended(*lower) && !(facts.excused)(*lower);
+    let under_way = (0..rank).filter(waits).count();
+    if under_way >= in_flight_max {
+        return Some(Hold::InFlight { under_way, in_flight_max });
+    }
+    let wave = rollout.wave_of(rank);
+    let unreachable_max = rollout.waves.get(wave)?.unreachable_max as usize;
+    let count = count(facts, 0..rank);
+    let unheard = count.unheard + count.unsure > unreachable_max && !is_promoted(facts, wave);
+    unheard.then_some(Hold::UnheardBefore { count, unreachable_max })
+}
+
+/// Whether the host with this rank must wait for hosts before it that catch up with a complete
+/// rollout, too: at most max(1, 2 %) of the cohort do at once, of those that are heard. Who is silent
+/// or has come to rest holds no place, so the lane comes to an end, and the number is no promise.
+fn lane(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
+    let at_once = (facts.rollout.cohort.len() / 50).max(1);
+    let rests = |standing: Standing| standing.0 == State::Committed || standing.0.is_failed();
+    let waits = |lower: &usize| {
+        let Sight { standing, heard } = (facts.seen)(*lower);
+        heard != Heard::Silent && !standing.is_some_and(rests)
+    };
+    let before = (0..rank).filter(waits).count();
+    (before >= at_once).then_some(Hold::Lane { before, at_once })
+}
+
+/// The hosts that the one with this rank waits for on the way back (R15, in reverse): the highest of
+/// its zone that are behind it and not back, at most `max_unavailable`. Where there are fewer it is
+/// its own turn.
+///
+/// A host is back once it says that it serves `from` again, or that it never ran `to`; once it has
+/// failed to go back, was skipped, or is silent, since a bad release must not be kept by a host that
+/// is gone; and once it was waited for too long: `given_up`.
+pub fn back(facts: &Facts<'_>, rank: usize, given_up: &dyn Fn(usize) -> bool) -> Vec<usize> {
+    let rollout = facts.rollout;
+    let Some(CohortHost { zone, .. }) = rollout.cohort.get(rank) else { return Vec::new() };
+    let is_back = |rank: usize| {
+        let Sight { standing, heard } = (facts.seen)(rank);
+        standing.is_some_and(|(state, _)| state.is_failed()) || heard == Heard::Silent
+    };
+    (rank + 1..rollout.cohort.len())
+        .rev()
+        .filter(|higher| rollout.cohort[*higher].zone == *zone)
+        .filter(|higher| !is_back(*higher) && !(facts.excused)(*higher) && !given_up(*higher))
+        .take(rollout.max_unavailable as usize)
+        .collect()
 }
 
 /// Seconds that waves up to and with this one ask for; none for an operator's rollback.
@@ -239,13 +464,17 @@ pub fn bake_s(rollout: &Rollout, wave: usize) -> u32 {
 }
 
 /// Counts the hosts with these ranks.
-pub fn count(ranks: std::ops::Range<usize>, seen: &dyn Fn(usize) -> Sight) -> Count {
+pub fn count(facts: &Facts<'_>, ranks: Range<usize>) -> Count {
     let mut count = Count { hosts: ranks.len(), ..Count::default() };
     for rank in ranks {
-        let Sight { standing, heard } = seen(rank);
+        let Sight { standing, heard } = (facts.seen)(rank);
+        let excused = (facts.excused)(rank);
         let place = match standing {
             // A failure is for ever: it needs no fresh receipt.
             Some(standing) if certificate::is_failure(standing) => &mut count.failed,
+            // Nobody waits to hear of it, so what it said last stands.
+            Some((State::Committed, _)) if excused => &mut count.committed,
+            _ if excused => &mut count.skipped,
             _ if heard == Heard::Silent => &mut count.unheard,
             None => &mut count.waiting,
             Some((state, _)) => match state {
@@ -260,102 +489,6 @@ pub fn count(ranks: std::ops::Range<usize>, seen: &dyn Fn(usize) -> Sight) -> Co
         *place += 1;
     }
     count
-}
-
-// --- text ---
-
-impl fmt::Display for Gate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Open(open) => open.fmt(f),
-            Self::Hold(hold) => hold.fmt(f),
-            Self::Halt(None) => f.write_str("halted: a certificate proves that too many failed"),
-            Self::Halt(Some(halted)) => {
-                let Halted { wave, failed, failed_max, failed_here, hosts_here } = halted;
-                let wave = wave + 1;
-                match failed > failed_max {
-                    true => write!(
-                        f,
-                        "halted: {failed} failed in waves up to {wave}, at most {failed_max} may"
-                    ),
-                    false => write!(
-                        f,
-                        "halted: {failed_here} of {hosts_here} hosts of wave {wave} failed, more \
-                         than half"
-                    ),
-                }
-            }
-        }
-    }
-}
-
-impl fmt::Display for Open {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::First => f.write_str("open: the first wave"),
-            Self::Earned(count) => write!(f, "open: {count} before it"),
-            Self::Promoted => f.write_str("open: promoted by an operator"),
-            Self::Complete => f.write_str("complete: hosts that missed it catch up"),
-        }
-    }
-}
-
-impl fmt::Display for Hold {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Aborted => f.write_str("aborted by an operator"),
-            Self::Paused => f.write_str("paused by an operator"),
-            Self::Conflict { epoch } => {
-                write!(f, "held: two rollouts of epoch {epoch}; deploy again to end it")
-            }
-            Self::Expired => f.write_str("held: the rollout has expired, nothing new starts"),
-            Self::Rules { needs } => {
-                write!(f, "held: it asks for rules {needs}, this version has {RULES}")
-            }
-            Self::Unheard { wave, count, unreachable_max } => write!(
-                f,
-                "held: {} of {} hosts of waves up to {} are not heard, at most {unreachable_max} \
-                 may be ({count})",
-                count.unheard,
-                count.hosts,
-                wave + 1
-            ),
-            Self::Undone { wave, count } => {
-                write!(f, "waiting for wave {}: {count}", wave + 1)
-            }
-            Self::Unproven { wave, count } => {
-                write!(f, "held: no host of waves up to {} committed ({count})", wave + 1)
-            }
-            Self::TooSoon { held_s, needed_s } => {
-                write!(f, "waiting: the rollout is held here for {held_s} of {needed_s} s")
-            }
-            Self::Slots { unsettled, max_unavailable } => write!(
-                f,
-                "waiting for its turn: {unsettled} hosts before it in its zone are not settled, \
-                 at most {max_unavailable} may be stopped at once"
-            ),
-            Self::Outside => f.write_str("not in the cohort: it follows once this is complete"),
-        }
-    }
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} hosts committed", self.committed, self.hosts)?;
-        let others = [
-            (self.failed, "failed"),
-            (self.unheard, "not heard"),
-            (self.baking, "baking"),
-            (self.activating, "activating"),
-            (self.waiting, "not started"),
-            (self.unsure, "to be heard again"),
-            (self.returned, "went back"),
-        ];
-        others
-            .iter()
-            .filter(|(hosts, _)| *hosts > 0)
-            .try_for_each(|(hosts, word)| write!(f, ", {hosts} {word}"))
-    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@
 //!     │  ▲ retries, ever      │ ▲                             │  │            │ bake     │
 //!     │  └──slower            │ └──retry in the lane──┐       │  │ failed,    │ failed   │ halt, abort
 //!     │                       │                       │       │  │ went back  ▼          ▼ (rollback)
-//!     └── halt, abort: ───────┴── nothing new         │       │  └────────▶ (going back to `from`)
-//!         starts                                      │       │ failed          │           │
+//!     └── halt, abort: ───────┴── never started ──┐   │       │  └────▶ (its turn, going back to `from`)
+//!                                                 ▼   │       │ failed          │           │
 //!                                                 Reverted ◀──┼─────────────────┘           │ failed
 //!                                                             └──▶ RevertFailed ◀───────────┘
 //!                                                                  │ ▲ 3 times, slower each time
@@ -24,19 +24,19 @@
 //! | pending | staged | both releases are on this disk |
 //! | pending | baking | `to` runs here already, not proven |
 //! | pending | committed | `to` runs here already, proven |
-//! | pending | reverted | `to` ran here already; halt, abort |
+//! | pending | reverted | halt, abort: it never started, or `to` ran here already |
 //! | pending | revert-failed | the same, and the way back failed |
 //! | fetching | fetching | the fetch failed; again, slower |
 //! | fetching | staged | both releases are on this disk |
 //! | fetching | baking | an older rollout's step brought `to`, not proven |
 //! | fetching | committed | an older rollout's step brought `to`, proven |
-//! | fetching | reverted | an older rollout's step brought `to`; halt, abort |
+//! | fetching | reverted | halt, abort: it never started, or `to` ran here already |
 //! | fetching | revert-failed | the same, and the way back failed |
 //! | staged | pending | an older rollout's step took the way back away |
 //! | staged | activating | gate open, slot free |
 //! | staged | baking | an older rollout's step brought `to`, not proven |
 //! | staged | committed | an older rollout's step brought `to`, proven |
-//! | staged | reverted | an older rollout's step brought `to`; halt, abort |
+//! | staged | reverted | halt, abort: it never started, or `to` ran here already |
 //! | staged | revert-failed | the same, and the way back failed |
 //! | activating | baking | `to` serves |
 //! | activating | reverted | failed, went back |
@@ -56,15 +56,30 @@
 //! | staged | the rollout's expiry | nothing new starts; reverts and the lane are not concerned |
 //! | activating | [`STEP_MS_MAX`] without an answer | goes back, cause host |
 //! | baking | the wave's wait, on the host's own clock, stopped by pause | commits |
+//! | stopped, not its turn | those behind it are back, silent for 90 s, or had [`BACK_MS_MAX`] | goes back |
 //! | going back | [`STEP_MS_MAX`] without an answer | counts as failed; again, at most 3 times |
 //! | committed, reverted | a halt or abort (rollback), a newer rollout | goes back; starts at the top |
 //!
+//! A pause stops what is counted of the rollout: how long it was held, how long it baked. The deadlines
+//! of a host's own steps go on, and so does the way back.
+//!
 //! **Standing.** What is known about a rollout only grows: open < complete < halted or aborted. Halt
-//! and abort latch. Completion makes the rollout the scope's standing intent: hosts outside the
-//! cohort and hosts that missed their turn follow in the *lane*, each after a delay of its own. Where
-//! proofs of both are about, the halt wins, for every host in the end the same; failures of hosts
+//! and abort latch, in every state. Completion makes the rollout the scope's standing intent: hosts
+//! outside the cohort and hosts that missed their turn follow in the *lane*, the former each after a
+//! delay of its own, the latter by rank, few at once. Where proofs of both are about, the halt wins,
+//! and an abort takes a complete rollout back, for every host in the end the same; failures of hosts
 //! that know of the completion do not count ([`Cause::Late`]), and no host concludes completion while
-//! one that has not ended can be heard, so that takes failures on hosts that were cut off.
+//! one that has not ended can be heard, so that a halt beside it takes failures on hosts that were cut
+//! off.
+//!
+//! **The way back** goes in the reverse order of the cohort, `max_unavailable` of a zone at a time
+//! ([`gate::back`](crate::gate::back)). A host that waits for its turn serves what it serves and commits
+//! nothing; a failure of its own takes it back at once. A host that never ran `to` says so, as
+//! reverted with the fleet, since the others count on it. The order ends with its rollout: what an
+//! older rollout brought, and the newest does not want, goes at once where that rollout is stopped.
+//!
+//! **The penalty box.** A stop that a host sees boxes the release there, whether or not it ran: without
+//! a retry no later rollout starts it. A failure of its own keeps it out for the rest of the rollout.
 //!
 //! **Record.** [`Host`] without its view of others is the record on disk: small, and enough to finish
 //! a bake or a way back without the network. Elapsed times are kept as amounts, never as instants.
@@ -72,6 +87,7 @@
 //! again. Effects are done in the order given. What follows from the record comes after
 //! [`Effect::Persist`]; a step that was decided before a restart is finished after it.
 
+mod conclusions;
 mod course;
 mod moves;
 mod take;
@@ -98,6 +114,10 @@ pub const FETCH_MS_MAX: u64 = 600_000;
 /// Longest time without an answer to [`Effect::Activate`] or [`Effect::Revert`]: three commands of
 /// the longest time a release may ask for (stop, start, ready), and ten minutes.
 pub const STEP_MS_MAX: u64 = 3 * 3_600_000 + 600_000;
+
+/// How long hosts wait for one that is heard and whose turn to go back it is, in milliseconds: a bad
+/// release must not be kept by one that cannot be told of the stop, or lies.
+pub const BACK_MS_MAX: u64 = 600_000;
 
 /// Something that happened. Inputs that are late, repeated or out of turn change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,6 +243,8 @@ pub struct Host {
     frozen_until: Option<UnixTime>,
     /// The host was removed from the environment.
     removed: bool,
+    /// Releases to which a rollout was stopped, as far as this host followed it; the newest last (R17).
+    boxes: Vec<Digest>,
     /// When other members last knew of the same newest rollouts, by this host's wall clock.
     confirmed: Option<UnixTime>,
     /// The newest rollout and how far it has come here. Never removed, so epochs never go back.
@@ -249,6 +271,7 @@ impl Host {
             conflict: 0,
             frozen_until: None,
             removed: false,
+            boxes: Vec::new(),
             confirmed: None,
             course: None,
             prior: None,

@@ -1,10 +1,12 @@
 //! Where a rollout stands, for people: counted and explained by the same functions the hosts decide
 //! by, so that what an operator reads is what the fleet does.
 
+use std::collections::BTreeSet;
+
 use proto::receipt::{Receipt, State};
 use proto::report::{RolloutPhase, RolloutReport, StandingReport, WaveReport};
 use proto::statement::{Action, Rollout};
-use proto::{HostId, Name};
+use proto::{HostId, Name, UnixTime};
 
 use crate::Now;
 use crate::gate::{self, Facts, Gate, Heard, Hold, Order, Sight};
@@ -26,6 +28,10 @@ pub struct View<'a> {
     pub halted: bool,
     /// A completion certificate is held.
     pub complete: bool,
+    /// Hosts that nobody waits for: skipped or removed.
+    pub excused: &'a BTreeSet<HostId>,
+    /// Until when the environment is frozen, if it ever was.
+    pub frozen_until: Option<UnixTime>,
     /// There is another effective rollout of this epoch.
     pub conflict: bool,
     /// A newer rollout of the scope is effective.
@@ -50,7 +56,8 @@ pub struct HostFacts {
 pub fn rollout_report(view: &View<'_>) -> RolloutReport {
     let rollout: &Rollout = view.receipts.rollout();
     let seen = |rank: usize| view.sight(rank);
-    let facts = view.facts(&seen);
+    let excused = |rank: usize| view.is_excused(rank);
+    let facts = view.facts(&seen, &excused);
     let phase = phase(view, &facts);
     let hosts = view.hosts();
     RolloutReport {
@@ -102,7 +109,7 @@ fn phase(view: &View<'_>, facts: &Facts<'_>) -> RolloutPhase {
 
 fn why(view: &View<'_>, facts: &Facts<'_>, phase: RolloutPhase) -> String {
     let rollout = facts.rollout;
-    let count = gate::count(0..rollout.cohort.len(), facts.seen);
+    let count = gate::count(facts, 0..rollout.cohort.len());
     match phase {
         RolloutPhase::Pending => view.pending.unwrap_or_default().to_owned(),
         RolloutPhase::Superseded => "a newer rollout took over; deploy again if needed".to_owned(),
@@ -115,10 +122,23 @@ fn why(view: &View<'_>, facts: &Facts<'_>, phase: RolloutPhase) -> String {
             let gates = (0..rollout.waves.len()).map(|wave| gate::decide(facts, wave));
             match { gates }.find(|gate| !matches!(gate, Gate::Open(_))) {
                 Some(gate) => gate.to_string(),
-                None => format!("all waves are open: {count}"),
+                None => match next_turn(facts) {
+                    Some(hold) => format!("all waves are open: {count}; the next host is {hold}"),
+                    None => format!("all waves are open: {count}"),
+                },
             }
         }
     }
+}
+
+/// Why it is not the turn of the first host that has not started, if it is not.
+fn next_turn(facts: &Facts<'_>) -> Option<Hold> {
+    let waits = |rank: &usize| {
+        let started = (facts.seen)(*rank).standing.is_some_and(|(state, _)| state > State::Staged);
+        !started && !(facts.excused)(*rank)
+    };
+    let next = (0..facts.rollout.cohort.len()).find(waits)?;
+    gate::turn(facts, next)
 }
 
 fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {
@@ -139,7 +159,7 @@ fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {
         };
         Sight { standing, heard }
     };
-    let count = gate::count(ranks, &shown);
+    let count = gate::count(&Facts { seen: &shown, ..*facts }, ranks);
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     WaveReport {
         hosts: number(count.hosts),
@@ -150,6 +170,7 @@ fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {
         committed: number(count.committed),
         failed: number(count.failed),
         returned: number(count.returned),
+        skipped: number(count.skipped),
         unreachable: number(count.unheard),
         wait_s: gate::bake_s(rollout, wave),
         failed_max: budget.failed_max,
@@ -160,7 +181,11 @@ fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {
 // --- impl View ---
 
 impl<'a> View<'a> {
-    fn facts<'b>(&self, seen: &'b dyn Fn(usize) -> Sight) -> Facts<'b>
+    fn facts<'b>(
+        &self,
+        seen: &'b dyn Fn(usize) -> Sight,
+        excused: &'b dyn Fn(usize) -> bool,
+    ) -> Facts<'b>
     where
         'a: 'b,
     {
@@ -168,13 +193,19 @@ impl<'a> View<'a> {
         Facts {
             rollout,
             seen,
+            excused,
             held_ms: self.held_ms,
             order: self.order,
             halted: self.halted,
             complete: self.complete,
             conflict: self.conflict,
-            expired: self.now.unix >= rollout.expires,
+            unix: self.now.unix,
+            frozen_until: self.frozen_until,
         }
+    }
+
+    fn is_excused(&self, rank: usize) -> bool {
+        self.excused.contains(&self.receipts.rollout().cohort[rank].id)
     }
 
     fn sight(&self, rank: usize) -> Sight {
@@ -206,6 +237,7 @@ impl<'a> View<'a> {
                 host: member.id.clone(),
                 name,
                 wave: u32::try_from(rollout.wave_of(rank)).unwrap_or(u32::MAX),
+                skipped: self.is_excused(rank),
                 state: receipt.map(|receipt| receipt.state),
                 cause: receipt.and_then(|receipt| receipt.cause),
                 note: receipt.map(|receipt| receipt.note.clone()).unwrap_or_default(),

@@ -87,6 +87,8 @@ impl Outlook<'_> {
         let head = self.chain.head(&rollout.scope());
         let artifact = self.chain.release(&rollout.to.release).map(|release| release.artifact.id);
         let author = self.name_of_key(&rollout.author);
+        let excused = self.chain.excuses(id).into_values().collect();
+        let frozen = self.chain.freeze(&rollout.env, None);
         let names: BTreeMap<_, _> = self.hosts.iter().map(|host| (&host.id, &host.name)).collect();
         let facts_of = |host: &HostId| self.host_facts(host, names.get(host).copied(), artifact);
         let mut report = report::rollout_report(&View {
@@ -97,6 +99,8 @@ impl Outlook<'_> {
             order: self.order(id),
             halted: self.observer.claimed(id, Claim::Halt),
             complete: self.observer.claimed(id, Claim::Complete),
+            excused: &excused,
+            frozen_until: frozen.map(|(_, freeze)| freeze.until),
             conflict: head.is_some_and(|head| head.conflict.is_some()),
             superseded: head.is_some_and(|head| head.epoch > rollout.epoch),
             author: &author,
@@ -338,6 +342,9 @@ impl Outlook<'_> {
 
     fn host_report(&self, host: &Host) -> HostReport {
         let seen = self.members.get(&host.id);
+        let env = host.env();
+        let held_until = env.as_ref().and_then(|env| self.chain.frozen_until(env, &host.id));
+        let removed = env.as_ref().and_then(|env| self.chain.revocation(&host.id, env));
         let value = |key: &str| seen.and_then(|seen| seen.values.get(key));
         let record = value(record::HOST).and_then(|text| record::from_text::<HostRecord>(text));
         let held = host.env().and_then(|env| {
@@ -347,11 +354,13 @@ impl Outlook<'_> {
         HostReport {
             id: host.id.clone(),
             name: host.name.clone(),
-            env: host.env(),
+            env,
             zone: host.zone(),
             labels: host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
             address: seen.map(|seen| seen.address.clone()),
             alive: seen.is_some_and(|seen| seen.alive),
+            held_until: held_until.filter(|until| self.now.unix < *until),
+            removed: removed.is_some(),
             agent_version: record.map(|record| record.version),
             services: self.services_on(&host.id),
             held,

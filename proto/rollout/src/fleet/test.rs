@@ -8,8 +8,9 @@ use proto::receipt::{Receipt, State};
 use proto::record::{HostRecord, ProgressRecord, progress_key, receipt_key, to_text};
 use proto::report::{Fitness, RolloutPhase};
 use proto::statement::{
-    ArtifactRef, CohortHost, Direction, Directive, Health, Host, KeyEntry, OnFailure, Payload,
-    Policy, Release, Role, RoleKeys, Root, Run, Source, Target, UnixTime, Wave,
+    ArtifactRef, CohortHost, Direction, Directive, Freeze, Health, Host, KeyEntry, OnFailure,
+    Payload, Policy, Release, Revocation, Role, RoleKeys, Root, Run, Source, Target, UnixTime,
+    Wave,
 };
 use proto::trust::verify;
 use proto::wire::{ControlReply, RefusedKind, RolloutQuery};
@@ -495,6 +496,63 @@ fn a_scope_tells_what_a_plan_needs() {
     let facts = world.look(|outlook| outlook.scope_facts(&nothing));
     assert_eq!((facts.rollout, facts.stable, facts.history), (None, None, Vec::new()));
     assert_eq!(facts.hosts.len(), 2, "a first deployment needs hosts, too");
+}
+
+/// R6, R9: who was skipped, held or removed is told as such, and a freeze of the whole environment.
+#[test]
+fn r6_skips_holds_removals_and_freezes_are_told() {
+    let (mut world, _, [_, newest]) = fleet_of_two_releases();
+    let author = KeyId::of(&public(ADA));
+    let (fleet, reason): (proto::FleetId, _) = ("test".parse().unwrap(), String::new());
+    let freeze = |host: Option<u8>, until: UnixTime| Freeze {
+        fleet: fleet.clone(),
+        env: scope().env,
+        host: host.map(host_id),
+        sequence: 1,
+        until,
+        author: author.clone(),
+        created: NOW,
+        reason: reason.clone(),
+        critical: Vec::new(),
+    };
+    let skip = Directive {
+        fleet: fleet.clone(),
+        rollout: newest,
+        sequence: 1,
+        action: Action::Skip,
+        wave: None,
+        host: Some(host_id(1)),
+        author: author.clone(),
+        created: NOW,
+        reason: reason.clone(),
+        critical: Vec::new(),
+    };
+    let removal = Revocation {
+        fleet: fleet.clone(),
+        env: scope().env,
+        host: host_id(3),
+        author: author.clone(),
+        created: NOW,
+        reason: reason.clone(),
+        critical: Vec::new(),
+    };
+    world.learn(skip.envelope(), &[ADA]);
+    world.learn(removal.envelope(), &[ADA]);
+    world.learn(freeze(Some(2), NOW.plus_s(60)).envelope(), &[ADA]);
+    world.observe();
+    let report = world.report();
+    let told: Vec<_> = report.hosts.iter().map(|host| (host.held_until, host.removed)).collect();
+    assert_eq!(told, [(None, false), (Some(NOW.plus_s(60)), false), (None, true)]);
+    let [canary, rest] = &report.rollouts[0].waves[..] else { panic!("{:?}", report.rollouts) };
+    assert_eq!((canary.skipped, rest.skipped), (1, 1));
+    let skipped: Vec<_> = report.rollouts[0].hosts.iter().map(|host| host.skipped).collect();
+    assert_eq!(skipped, [true, false, true]);
+
+    world.learn(freeze(None, NOW.plus_s(3_600)).envelope(), &[ADA]);
+    let report = world.report();
+    assert!(report.hosts.iter().all(|host| host.held_until == Some(NOW.plus_s(3_600))));
+    let why = "held: frozen until 1970-01-12 14:46:40 UTC, or until an operator unfreezes it";
+    assert_eq!(report.rollouts[0].why, why);
 }
 
 #[test]

@@ -1,15 +1,19 @@
 //! R14, R15, R16: the gate by table.
 
+mod own;
+mod small;
+mod turns;
+
 use proptest::prelude::*;
 use proto::receipt::Cause;
-use proto::statement::Wave;
+use proto::statement::{Wave, Window};
 
 use super::*;
 use crate::testing::{rollout, wave};
 
 /// c committed, C committed and silent, u committed and unsure, b baking, a activating, s staged,
 /// S staged and silent, f failed, F failed and silent, r back with the fleet, l failed too late,
-/// `-` never heard, `_` never heard and silent.
+/// `-` never heard, `_` never heard and silent. In a [`case`], `(x)` is an x that was skipped.
 fn sight(letter: char) -> Sight {
     let (standing, heard) = match letter {
         'c' => (Some((State::Committed, None)), Heard::Fresh),
@@ -30,6 +34,7 @@ fn sight(letter: char) -> Sight {
 }
 
 /// A view without anything special about it: held for long enough, nothing signed since.
+#[derive(Clone)]
 struct Case {
     rollout: Rollout,
     seen: Vec<Sight>,
@@ -39,13 +44,24 @@ struct Case {
     complete: bool,
     conflict: bool,
     expired: bool,
+    frozen: bool,
+    /// By rank.
+    excused: Vec<usize>,
 }
 
 fn case(waves: &[Wave], letters: &str) -> Case {
-    let seen = letters.chars().map(sight).collect();
+    let mut excused = Vec::new();
+    let mut seen = Vec::new();
+    for letter in letters.chars() {
+        match letter {
+            '(' => excused.push(seen.len()),
+            ')' => {}
+            letter => seen.push(sight(letter)),
+        }
+    }
     let (order, halted, complete, conflict, expired) = (None, false, false, false, false);
-    let (rollout, held_ms) = (rollout(waves), 3_600_000);
-    Case { rollout, seen, held_ms, order, halted, complete, conflict, expired }
+    let (rollout, held_ms, frozen) = (rollout(waves), 3_600_000, false);
+    Case { rollout, seen, held_ms, order, halted, complete, conflict, expired, frozen, excused }
 }
 
 impl Case {
@@ -54,13 +70,20 @@ impl Case {
         decided(&Facts {
             rollout: &self.rollout,
             seen: &seen,
+            excused: &|rank| self.excused.contains(&rank),
             held_ms: self.held_ms,
             order: self.order,
             halted: self.halted,
             complete: self.complete,
             conflict: self.conflict,
-            expired: self.expired,
+            unix: if self.expired { self.rollout.expires } else { UnixTime(0) },
+            frozen_until: self.frozen.then_some(UnixTime(u64::MAX)),
         })
+    }
+
+    /// Whether a host with that knowledge of itself may start.
+    fn text_for(&self, own: &Own) -> String {
+        self.with(|facts| decide_for(facts, own).to_string())
     }
 
     fn text(&self, wave: usize) -> String {
@@ -126,10 +149,34 @@ fn r16_gate_table() {
             "waiting for wave 2: 1 of 5 hosts committed, 1 baking, 1 activating, 2 not started",
         ),
         (
+            "who was skipped is not waited for, wherever it stands",
+            2,
+            "ccc(a)(-)",
+            "open: 3 of 5 hosts committed, 2 skipped before it",
+        ),
+        (
+            "what it does after all counts, heard or not",
+            2,
+            "cc(C)(F)s",
+            "waiting for wave 2: 3 of 5 hosts committed, 1 failed, 1 not started",
+        ),
+        (
+            "who was skipped is not unreachable",
+            2,
+            "cc(_)(S)_",
+            "open: 2 of 5 hosts committed, 2 skipped, 1 not heard before it",
+        ),
+        (
+            "nobody is left to prove it",
+            1,
+            "(s)",
+            "held: no host of waves up to 1 committed (0 of 1 hosts committed, 1 skipped)",
+        ),
+        (
             "back with the fleet is not done",
             2,
             "ccccr",
-            "waiting for wave 2: 4 of 5 hosts committed, 1 went back",
+            "waiting for wave 2: 4 of 5 hosts committed, 1 back",
         ),
     ];
     for (name, wave, letters, text) in cases {
@@ -254,6 +301,8 @@ fn r15_slots_of_a_zone() {
         ("k is 2, one unsettled", 2, 2, "sc", true),
         ("k is 2, two unsettled", 2, 2, "s_", false),
         ("hosts behind do not count", 1, 1, "caaaa", true),
+        ("who was skipped holds no place", 1, 2, "c(S)", true),
+        ("though it is stopped", 1, 1, "(a)", true),
     ];
     for (name, max_unavailable, rank, letters, free) in cases {
         let mut case = case(&[wave(6, 0, 0, 0)], letters);

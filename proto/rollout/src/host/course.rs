@@ -1,5 +1,6 @@
 //! What a host remembers of a rollout: the parts of its record.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proto::certificate::{Claim, Standing};
@@ -46,7 +47,9 @@ pub(super) struct Course {
     pub(super) order: Option<Order>,
     pub(super) halted: bool,
     pub(super) complete: bool,
-    /// The claims whose certificates exist.
+    /// Hosts that nobody waits for.
+    pub(super) excused: BTreeSet<HostId>,
+    /// The claims whose certificates exist; of the waves, the newest.
     pub(super) certified: Vec<Claim>,
     /// For whoever watches a machine; no part of the record.
     #[serde(skip)]
@@ -124,6 +127,7 @@ impl Course {
             order: None,
             halted: false,
             complete: false,
+            excused: BTreeSet::new(),
             certified: Vec::new(),
             taken: Taken::default(),
         }
@@ -156,6 +160,11 @@ impl Course {
         self.goes_back() || self.boxed || self.state == State::RevertFailed
     }
 
+    /// Whether the host has yet to go back, or to say that it never started.
+    pub(super) fn is_to_go_back(&self) -> bool {
+        self.goes_back() && !self.state.is_failed()
+    }
+
     /// Whether the host has come to an end of its own.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.state, State::Committed | State::Reverted | State::RevertFailed)
@@ -163,7 +172,36 @@ impl Course {
 
     /// Whether steps of other hosts, or their silence, may let this one move or end the rollout.
     pub(super) fn cares_for_others(&self) -> bool {
-        !self.is_stopped() && (self.state == State::Staged || self.is_at_rest() && !self.complete)
+        match self.is_stopped() {
+            true => self.is_to_go_back(),
+            false => self.state == State::Staged || self.is_at_rest() && !self.complete,
+        }
+    }
+
+    /// Whether nobody waits for the host with this rank.
+    pub(super) fn is_excused(&self, plan: &Rollout, rank: usize) -> bool {
+        // Nearly always nobody is: then no host is looked up.
+        !self.excused.is_empty()
+            && plan.cohort.get(rank).is_some_and(|host| self.excused.contains(&host.id))
+    }
+
+    /// Whether this certificate exists, or one that says more.
+    pub(super) fn is_certified(&self, claim: Claim) -> bool {
+        self.certified.iter().any(|held| match (held, claim) {
+            (Claim::Wave(held), Claim::Wave(wave)) => *held >= wave,
+            _ => *held == claim,
+        })
+    }
+
+    /// Remembers that a certificate exists; of those about waves, the newest. Whether that is news.
+    pub(super) fn certify(&mut self, claim: Claim) -> bool {
+        let news = !self.is_certified(claim);
+        if news {
+            let waves = |held: &Claim| matches!(held, Claim::Wave(_));
+            self.certified.retain(|held| !(waves(held) && waves(&claim)));
+            self.certified.push(claim);
+        }
+        news
     }
 
     /// What a failure here counts as.

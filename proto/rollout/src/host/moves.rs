@@ -2,14 +2,13 @@
 //! whatever the order in which things became known.
 
 use proto::Digest;
-use proto::certificate::{self, Claim};
 use proto::receipt::{Cause, State};
+use proto::statement::Rollout;
 
 use super::course::{Course, Step, StepKind};
-use super::take::share_of;
-use super::{Effect, FETCH_MS_MAX, Host, STEP_MS_MAX};
-use crate::gate::{self, Facts, Gate, Heard, Hold, Open, Sight};
-use crate::{Now, RESIGN_MS};
+use super::{BACK_MS_MAX, Effect, FETCH_MS_MAX, Host, STEP_MS_MAX};
+use crate::gate::{self, Facts, Gate, Hold, Open, Own};
+use crate::{Now, RESIGN_MS, UNHEARD_MS_MAX};
 
 /// Longest pause between two looks at the gates, in milliseconds: silence makes no noise.
 const LOOK_MS_MAX: u64 = 5_000;
@@ -19,11 +18,6 @@ pub(super) const LANE_MS_MAX: u64 = 30_000;
 const ATTEMPTS_MAX: u32 = 4;
 /// Failed ways back in a row before a person is needed.
 const REVERT_FAILURES_MAX: u32 = 3;
-/// How far the hosts that see a rollout complete are spread, in milliseconds for each host of the
-/// cohort and in all: one certificate is enough.
-const CERTIFY_MS_EACH: u64 = 20;
-const CERTIFY_MS_MAX: u64 = 30_000;
-
 impl Host {
     /// Counts the time since the last input: what the host held, and what it baked (R8).
     pub(super) fn account(&mut self, now: Now) {
@@ -43,7 +37,8 @@ impl Host {
     /// What is left of the bake, in milliseconds; none: it does not bake, or the clock stands.
     pub(super) fn bake_left_ms(&self) -> Option<u64> {
         let course = self.course.as_ref()?;
-        let bakes = course.state == State::Baking && self.step.is_none() && !course.is_paused();
+        let stands = course.is_paused() || course.goes_back();
+        let bakes = course.state == State::Baking && self.step.is_none() && !stands;
         bakes.then(|| course.bake_ms.saturating_sub(course.baked_ms))
     }
 
@@ -55,10 +50,12 @@ impl Host {
         self.view.look_at = None;
         self.give_up_on_step(now);
         self.judge_halt();
+        self.box_what_was_stopped();
         self.move_on(now, out);
         if self.fetch(now, out) {
             self.move_on(now, out);
         }
+        self.judge_waves(now, out);
         self.judge_completion(now);
         self.certify(now, out);
         self.ask_step(now, out);
@@ -85,103 +82,36 @@ impl Host {
 
     /// The receipt to publish, if it says something new or it is time to be heard again.
     fn sign(&mut self, now: Now) -> Option<Effect> {
+        let awaited = self.is_awaited(now);
         let course = self.course.as_mut()?;
-        let open = course.rank.is_some()
-            && !course.complete
-            && !course.is_stopped()
-            && now.unix < course.expires;
         let says = (course.state, course.cause, course.attempt, course.note.clone());
         let news = self.view.published.as_ref() != Some(&says);
-        let due = self.view.resign_at.is_some_and(|at| now.boot_ms >= at) && open;
+        let due = self.view.resign_at.is_some_and(|at| now.boot_ms >= at) && awaited;
         if news || due {
             course.sequence += 1;
             self.view.published = Some(says);
         }
         let receipt = (news || due).then(|| Effect::Publish(course.receipt(&self.me)));
-        if receipt.is_some() || !open {
-            self.view.resign_at = open.then(|| now.boot_ms + RESIGN_MS);
+        if receipt.is_some() || awaited != self.view.resign_at.is_some() {
+            self.view.resign_at = awaited.then(|| now.boot_ms + RESIGN_MS);
         }
         receipt
     }
 
-    // --- verdicts on the rollout as a whole ---
-
-    fn judge_halt(&mut self) {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
-        let own = course.rank.is_some() && certificate::is_failure(course.standing());
-        let news = std::mem::take(&mut self.view.failure_is_new);
-        if !(news || own) || course.complete || course.halted {
-            return;
-        }
-        let seen = |rank| self.sight(0, rank).standing;
-        if certificate::halted(plan, &seen).is_some()
-            && let Some(course) = &mut self.course
-        {
-            course.halted = true;
-            self.view.changed = true;
-        }
-    }
-
-    fn judge_completion(&mut self, now: Now) {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
-        if course.complete || course.is_stopped() || !course.is_at_rest() {
-            self.view.complete_at = None;
-            return;
-        }
-        // A host that can be heard and has not ended is waited for, whatever the budget says.
-        let ended = |rank| {
-            let Sight { standing, heard } = self.sight(now.boot_ms, rank);
-            standing.is_some_and(certificate::has_ended) || heard == Heard::Silent
+    /// Whether others wait to hear of this host: in an open rollout, on the way back, in the lane.
+    /// Who cannot take its turn in the lane falls silent, so that nobody waits for it there.
+    fn is_awaited(&self, now: Now) -> bool {
+        let Some(course) = self.course.as_ref().filter(|course| course.rank.is_some()) else {
+            return false;
         };
-        let done = (0..plan.cohort.len()).all(ended)
-            && certificate::is_done(
-                plan,
-                plan.waves.len() - 1,
-                &|rank| self.sight(now.boot_ms, rank).standing,
-                &|rank| self.view.excused.contains(&rank),
-            );
-        let window_ms = (CERTIFY_MS_EACH * plan.cohort.len() as u64).min(CERTIFY_MS_MAX);
-        let delay_ms = 1 + share_of(&course.id, &self.me, window_ms);
-        match self.view.complete_at {
-            _ if !done => self.view.complete_at = None,
-            None => self.view.complete_at = Some(now.boot_ms + delay_ms),
-            Some(at) if now.boot_ms >= at => {
-                self.view.complete_at = None;
-                self.view.changed = true;
-                if let Some(course) = &mut self.course {
-                    course.complete = true;
-                }
-            }
-            Some(_) => {}
-        }
-    }
-
-    /// Asks for the certificates of what this host has concluded by itself, until it is told that
-    /// they exist: only a certificate outlives the receipts it is made of (R17).
-    fn certify(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let Some(course) = &self.course else { return };
-        let mut claims = Vec::new();
-        for (claim, concluded) in [(Claim::Halt, course.halted), (Claim::Complete, course.complete)]
-        {
-            if concluded && !course.certified.contains(&claim) {
-                claims.push(Effect::Certify { rollout: course.id, claim });
-            }
-        }
-        if claims.is_empty() {
-            self.view.certify_at = None;
-        } else if self.view.certify_at.is_none_or(|at| now.boot_ms >= at) {
-            self.view.certify_at = Some(now.boot_ms + RESIGN_MS);
-            out.append(&mut claims);
-        }
-    }
-
-    /// What is seen of the host with this rank; of itself a host knows best.
-    fn sight(&self, now_ms: u64, rank: usize) -> Sight {
-        match &self.course {
-            Some(course) if course.rank == Some(rank) => {
-                Sight { standing: Some(course.standing()), heard: Heard::Fresh }
-            }
-            _ => self.view.sight(now_ms, rank),
+        let stuck = |hold: &Hold| hold.is_own() || matches!(hold, Hold::Slots { .. });
+        let kept_back = matches!(&self.view.why, Some(Gate::Hold(hold)) if stuck(hold));
+        if course.is_stopped() {
+            course.is_to_go_back()
+        } else if course.complete {
+            !course.is_at_rest() && !kept_back
+        } else {
+            now.unix < course.expires
         }
     }
 
@@ -238,9 +168,13 @@ impl Host {
             self.go_back(Cause::Fleet, "the release before was stopped");
             return true;
         }
-        if course.goes_back() && runs_to && course.state != State::RevertFailed {
-            let why = if course.halted { "the rollout halted" } else { "the rollout was aborted" };
-            self.go_back(Cause::Fleet, why);
+        if course.is_to_go_back() && runs_to {
+            return self.go_back_in_turn(now);
+        }
+        if course.goes_back() && forward {
+            // The others count on it: who never ran `to` is back already (R15).
+            let Some(course) = &mut self.course else { return false };
+            course.stand(State::Reverted, Some(Cause::Fleet), "never started");
             return true;
         }
         match course.state {
@@ -281,11 +215,13 @@ impl Host {
     fn start_if_open(&mut self, now: Now) -> bool {
         let gate = self.gate(now);
         self.view.why = Some(gate);
-        if let Gate::Hold(hold @ Hold::Rules { .. }) = gate
-            && let Some(course) = &mut self.course
-        {
+        if let Some(course) = &mut self.course {
             // The others must be told why this host never starts (R20).
-            course.note = proto::receipt::note(&hold.to_string());
+            let own = match gate {
+                Gate::Hold(hold) if hold.is_own() => hold.to_string(),
+                _ => String::new(),
+            };
+            course.note = proto::receipt::note(&own);
         }
         if !matches!(gate, Gate::Open(_)) {
             return false;
@@ -312,31 +248,43 @@ impl Host {
         let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else {
             return Gate::Hold(Hold::Outside);
         };
-        let seen = |rank| self.sight(now.boot_ms, rank);
-        let facts = Facts {
+        let own = Own {
+            rank: course.rank,
+            removed: self.removed,
+            boxed: self.boxes.contains(&course.to) && !plan.retry,
+            confirmed: self.is_confirmed(now),
+            clock_ahead_s: self.view.peers.clock_ahead_s,
+        };
+        self.by_facts(now, plan, course, |facts| gate::decide_for(facts, &own))
+    }
+
+    /// Asks a question about all that this host knows of its rollout.
+    fn by_facts<T>(
+        &self,
+        now: Now,
+        plan: &Rollout,
+        course: &Course,
+        ask: impl FnOnce(&Facts<'_>) -> T,
+    ) -> T {
+        ask(&Facts {
             rollout: plan,
-            seen: &seen,
+            seen: &|rank| self.sight(now.boot_ms, rank),
+            excused: &|rank| course.is_excused(plan, rank),
             held_ms: course.held_ms,
             order: course.order,
             halted: course.halted,
             complete: course.complete,
             conflict: self.conflict == course.epoch,
-            expired: now.unix >= course.expires,
-        };
-        let Some(rank) = course.rank else {
-            return gate::closed(&facts).unwrap_or(match course.complete {
-                true => Gate::Open(Open::Complete),
-                false => Gate::Hold(Hold::Outside),
-            });
-        };
-        match gate::decide(&facts, plan.wave_of(rank)) {
-            Gate::Open(open) => gate::slots(&facts, rank).map_or(Gate::Open(open), Gate::Hold),
-            closed => closed,
-        }
+            unix: now.unix,
+            frozen_until: self.frozen_until,
+        })
     }
 
+    /// Those of the cohort go by rank (`gate::turn`), the others when chance has it; after a failure
+    /// each has a time of its own.
     fn lane_is_due(&mut self, now: Now) -> bool {
-        let delay_ms = self.lane_delay_ms();
+        let ranked = self.course.as_ref().is_some_and(|course| course.rank.is_some());
+        let delay_ms = if ranked { 0 } else { self.lane_delay_ms() };
         let at = *self.view.lane_at.get_or_insert(now.boot_ms + delay_ms);
         now.boot_ms >= at
     }
@@ -362,6 +310,44 @@ impl Host {
             out.push(Effect::Commit { attempt: watch.attempt });
         }
         true
+    }
+
+    // --- the way back ---
+
+    /// Goes back once it is this host's turn in the reverse order (R15); until then it serves what it
+    /// serves. Whether it went.
+    fn go_back_in_turn(&mut self, now: Now) -> bool {
+        let Some(course) = &self.course else { return false };
+        let why = if course.halted { "the rollout halted" } else { "the rollout was aborted" };
+        let turn = self.is_turn_to_go_back(now);
+        if turn {
+            self.go_back(Cause::Fleet, why);
+        }
+        turn
+    }
+
+    fn is_turn_to_go_back(&mut self, now: Now) -> bool {
+        let Some(course) = &self.course else { return false };
+        // Hosts outside the cohort stand in no order.
+        let Some(rank) = course.rank else { return true };
+        let Some(plan) = &self.view.plan else {
+            // After a restart, before it is told the rollout anew: nobody can be heard.
+            return now.boot_ms.saturating_sub(self.view.began_ms) > UNHEARD_MS_MAX;
+        };
+        let waited_ms = |rank| {
+            let since_ms = self.view.turns.get(&rank);
+            since_ms.map_or(0, |since_ms| now.boot_ms.saturating_sub(*since_ms))
+        };
+        let given_up = |rank| waited_ms(rank) > BACK_MS_MAX;
+        let before = self.by_facts(now, plan, course, |facts| gate::back(facts, rank, &given_up));
+        let max_unavailable = plan.max_unavailable as usize;
+        let unsettled = before.len();
+        for higher in before {
+            self.view.turns.entry(higher).or_insert(now.boot_ms);
+        }
+        let waits = unsettled >= max_unavailable;
+        self.view.why = waits.then_some(Gate::Hold(Hold::Back { unsettled, max_unavailable }));
+        !waits
     }
 
     // --- steps ---

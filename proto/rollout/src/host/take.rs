@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use proto::certificate::{self, Claim};
 use proto::receipt::{Cause, Receipt, State};
-use proto::statement::{Directive, OnFailure, Rollout};
-use proto::{Digest, HostId};
+use proto::statement::{Action, Directive, OnFailure, Rollout};
+use proto::{Digest, HostId, UnixTime};
 
 use super::course::{Course, Prior, Step, StepKind, Watch};
 use super::view::View;
@@ -19,6 +19,10 @@ const LOOK_MS_MIN: u64 = 250;
 /// First pause after a failed fetch, in milliseconds; doubles up to [`FETCH_PAUSE_MS_MAX`].
 const FETCH_PAUSE_MS: u64 = 1_000;
 const FETCH_PAUSE_MS_MAX: u64 = 60_000;
+/// How long it stands that others knew of the same rollouts, in seconds (R7).
+const CONFIRMED_S_MAX: u64 = 24 * 3_600;
+/// Releases in the penalty box, the newest.
+const BOXES_MAX: usize = 16;
 /// How often the record says anew that others knew of the same rollouts, in seconds.
 const CONFIRMED_EVERY_S: u64 = 3_600;
 /// First pause after a failed way back, in milliseconds; doubles.
@@ -92,16 +96,24 @@ impl Host {
             self.prior = Some(Prior { rollout: old.id, to: old.to, on_failure, bad });
         }
         self.course = Some(course);
-        // Only the step under way goes on.
-        let View { step_asked, step_until, .. } = self.view;
+        if rollout.retry {
+            self.boxes.retain(|release| *release != rollout.to.release);
+        }
+        // Only the step under way goes on, and what others say of this host as such.
+        let View { step_asked, step_until, peers, .. } = self.view;
         self.view = View::at(now.boot_ms);
         (self.view.step_asked, self.view.step_until) = (step_asked, step_until);
+        self.view.peers = peers;
         self.view.attach(now.boot_ms, rollout);
         self.view.changed = true;
     }
 
     fn take_directive(&mut self, directive: &Directive) -> bool {
         let Directive { rollout, sequence, action, wave, .. } = directive;
+        // Skips come as [`Input::Excused`]: none takes the place of the order in force.
+        if *action == Action::Skip {
+            return false;
+        }
         let order = Order { sequence: *sequence, action: *action, wave: *wave };
         if let Some(course) = &mut self.course
             && course.id == *rollout
@@ -110,17 +122,14 @@ impl Host {
             self.view.changed |= news;
             return news;
         }
-        *action == proto::statement::Action::Abort && self.condemn(*rollout)
+        *action == Action::Abort && self.condemn(*rollout)
     }
 
     fn take_certificate(&mut self, rollout: Digest, claim: Claim) -> bool {
         let Some(course) = self.course.as_mut().filter(|course| course.id == rollout) else {
             return claim == Claim::Halt && self.condemn(rollout);
         };
-        let news = !course.certified.contains(&claim);
-        if news {
-            course.certified.push(claim);
-        }
+        let news = course.certify(claim);
         match claim {
             Claim::Halt => course.halted = true,
             // A record of how far it came: who opens the next wave wants to hear the hosts (R16).
@@ -141,19 +150,20 @@ impl Host {
     }
 
     fn take_excused(&mut self, rollout: Digest, hosts: &BTreeSet<HostId>) -> bool {
-        if self.course.as_ref().is_none_or(|course| course.id != rollout) {
+        let Some(course) = self.course.as_mut().filter(|course| course.id == rollout) else {
             return false;
-        }
-        let ranks = hosts.iter().filter_map(|host| self.view.rank_of(host)).collect();
-        let news = self.view.excused != ranks;
-        self.view.excused = ranks;
+        };
+        let before = course.excused.len();
+        course.excused.extend(hosts.iter().cloned());
+        let news = course.excused.len() > before;
+        self.view.changed |= news;
         news
     }
 
     fn take_peers(&mut self, now: Now, peers: Peers) -> bool {
         let news = self.view.peers != peers;
         self.view.peers = peers;
-        let noted = self.confirmed.is_some_and(|at| at.plus_s(CONFIRMED_EVERY_S) > now.unix);
+        let noted = self.confirmed.is_some_and(|at| away_s(at, now) < CONFIRMED_EVERY_S);
         if peers.confirmed && !noted {
             self.confirmed = Some(now.unix);
             self.view.changed = true;
@@ -161,14 +171,36 @@ impl Host {
         news
     }
 
-    /// A rollout that is no longer followed has halted: what it brought must go.
+    /// A rollout that is no longer followed has been stopped: what it brought must go, and is not
+    /// started again.
     fn condemn(&mut self, rollout: Digest) -> bool {
-        let Some(prior) = &mut self.prior else { return false };
-        let news =
-            prior.rollout == rollout && prior.on_failure == OnFailure::Rollback && !prior.bad;
+        let Some(prior) = self.prior.as_mut().filter(|prior| prior.rollout == rollout) else {
+            return false;
+        };
+        let news = prior.on_failure == OnFailure::Rollback && !prior.bad;
         prior.bad |= news;
         self.view.changed |= news;
-        news
+        let release = prior.to;
+        self.put_in_box(release) || news
+    }
+
+    /// Remembers that a rollout to this release was stopped (R17). Whether that is news.
+    pub(super) fn put_in_box(&mut self, release: Digest) -> bool {
+        if self.boxes.contains(&release) {
+            return false;
+        }
+        if self.boxes.len() == BOXES_MAX {
+            self.boxes.remove(0);
+        }
+        self.boxes.push(release);
+        self.view.changed = true;
+        true
+    }
+
+    /// Whether others know of the same newest rollouts, or did within the last day (R7).
+    pub(super) fn is_confirmed(&self, now: Now) -> bool {
+        let lately = |at| away_s(at, now) <= CONFIRMED_S_MAX;
+        self.view.peers.confirmed || self.confirmed.is_some_and(lately)
     }
 
     fn take_receipt(&mut self, now: Now, receipt: &Receipt) -> bool {
@@ -332,6 +364,11 @@ impl Host {
         let id = self.course.as_ref().map(|course| course.id);
         id.map_or(0, |id| share_of(&id, &self.me, super::moves::LANE_MS_MAX))
     }
+}
+
+/// How far a time is from now, in seconds: a clock that was wrong may have noted one to come.
+const fn away_s(at: UnixTime, now: Now) -> u64 {
+    at.0.abs_diff(now.unix.0)
 }
 
 /// A host's own, even share of a time: the same on every run, another in every rollout.

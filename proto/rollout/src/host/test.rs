@@ -1,5 +1,9 @@
 //! One host by hand: what the simulation meets rarely or cannot tell apart.
 
+mod back;
+mod holds;
+mod states;
+
 use proptest::prelude::*;
 use proto::statement::{Action, Direction, OnFailure, RULES, Wave};
 use proto::{KeyId, PublicKey, UnixTime};
@@ -23,7 +27,9 @@ fn scope() -> Scope {
 fn bench(rank: usize) -> Bench {
     let mut host = Host::new(host_id(rank), scope());
     (host.running, host.proven) = (Some(release("a")), Some(release("a")));
-    Bench { host, now: Now { boot_ms: 0, unix: UnixTime(0) }, done: Vec::new() }
+    let mut bench = Bench { host, now: Now { boot_ms: 0, unix: UnixTime(0) }, done: Vec::new() };
+    bench.give(Input::Peers(Peers { confirmed: true, clock_ahead_s: None }));
+    bench
 }
 
 /// [`bench`], where a bench is in scope.
@@ -72,6 +78,29 @@ impl Bench {
             reason: String::new(),
             critical: Vec::new(),
         }))
+    }
+
+    /// What another host says.
+    fn hear(
+        &mut self,
+        rank: usize,
+        sequence: u64,
+        state: State,
+        cause: Option<Cause>,
+    ) -> &mut Self {
+        self.give(Input::Receipt(receipt(rank, sequence, state, cause)))
+    }
+
+    /// Nobody waits for the hosts with these ranks.
+    fn excuse(&mut self, ranks: &[usize]) -> &mut Self {
+        let hosts = ranks.iter().map(|rank| host_id(*rank)).collect();
+        let rollout = self.host.rollout().unwrap();
+        self.give(Input::Excused { rollout, hosts })
+    }
+
+    /// Why it waits, or nothing.
+    fn why(&self) -> String {
+        self.host.why().map_or_else(String::new, ToString::to_string)
     }
 
     fn certify(&mut self, epoch: u64, claim: Claim) -> &mut Self {

@@ -1,6 +1,6 @@
 //! What a host sees of the others and its timers: nothing that outlives a restart.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::HostId;
@@ -19,9 +19,11 @@ pub(super) struct View {
     /// Ranks in the order of host ids.
     by_id: Vec<u32>,
     seen: Vec<Seen>,
-    /// Ranks that nobody waits for.
-    pub(super) excused: BTreeSet<usize>,
     pub(super) peers: Peers,
+    /// Since when hosts, by rank, are seen to have their turn to go back.
+    pub(super) turns: BTreeMap<usize, u64>,
+    /// When this view was empty.
+    pub(super) began_ms: u64,
     /// Up to when elapsed times are counted.
     pub(super) accounted_ms: u64,
     pub(super) looked_ms: Option<u64>,
@@ -44,6 +46,7 @@ pub(super) struct View {
     pub(super) lane_at: Option<u64>,
     pub(super) complete_at: Option<u64>,
     pub(super) certify_at: Option<u64>,
+    pub(super) wave_at: Option<u64>,
 }
 
 /// The latest receipt of a host.
@@ -60,7 +63,7 @@ struct Seen {
 impl View {
     /// Nothing known, from now on.
     pub(super) fn at(now_ms: u64) -> Self {
-        Self { accounted_ms: now_ms, ..Self::default() }
+        Self { accounted_ms: now_ms, began_ms: now_ms, ..Self::default() }
     }
 
     /// Sees this rollout from now on, and nobody in it.
@@ -114,9 +117,10 @@ impl View {
     /// The next timer; one that the last look has seen is spent.
     pub(super) fn next_timer(&self) -> Option<u64> {
         let Self { look_at, resign_at, step_until, fetch_at, revert_at, .. } = self;
-        let Self { lane_at, complete_at, certify_at, .. } = self;
-        [look_at, resign_at, step_until, fetch_at, revert_at, lane_at, complete_at, certify_at]
-            .into_iter()
+        let Self { lane_at, complete_at, certify_at, wave_at, .. } = self;
+        let own = [look_at, resign_at, step_until, fetch_at, revert_at, lane_at];
+        own.into_iter()
+            .chain([complete_at, certify_at, wave_at])
             .copied()
             .flatten()
             .filter(|at| self.looked_ms.is_none_or(|looked_ms| *at > looked_ms))

@@ -24,6 +24,8 @@ fn receipts(rollout: Rollout, states: &[State]) -> Receipts {
     receipts
 }
 
+static NOBODY: BTreeSet<HostId> = BTreeSet::new();
+
 fn facts_of(_: &HostId) -> HostFacts {
     HostFacts { name: "host".parse().unwrap(), alive: true, pieces: 0, of: 0 }
 }
@@ -38,6 +40,8 @@ fn view<'a>(receipts: &'a Receipts, author: &'a Name) -> View<'a> {
         order: None,
         halted: false,
         complete: false,
+        excused: &NOBODY,
+        frozen_until: None,
         conflict: false,
         superseded: false,
         author,
@@ -152,6 +156,58 @@ fn phases_of_a_closed_rollout() {
             View { superseded: true, ..view(&failed, &author) },
             RolloutPhase::Halted,
             "halted: 1 failed in waves up to 1, at most 0 may",
+        ),
+    ]);
+}
+
+/// What holds an open rollout up is told with the very value the hosts decide by.
+#[test]
+fn r6_an_open_rollout_that_waits_says_for_what() {
+    use State::{Baking, Committed, Staged};
+    let author: Name = "ada".parse().unwrap();
+    let canary = receipts(rollout(&WAVES), &[Staged, Staged]);
+    let first = BTreeSet::from([host_id(0)]);
+    // A Thursday, 00:00.
+    let windows = vec!["mon 09:00-10:00".parse().unwrap()];
+    let in_windows = receipts(Rollout { windows, ..rollout(&WAVES) }, &[Committed]);
+    let rolling = Rollout { in_flight_max: Some(1), ..rollout(&[wave(4, 10, 1, 1)]) };
+    let batch = receipts(rolling.clone(), &[Committed, Baking]);
+    let one_by_one = Rollout { max_unavailable: 1, in_flight_max: None, ..rolling };
+    let zone = receipts(one_by_one, &[Committed, State::Activating]);
+    check(&[
+        (
+            "the canary was skipped",
+            View { excused: &first, ..view(&canary, &author) },
+            RolloutPhase::Running,
+            "held: no host of waves up to 1 committed (0 of 1 hosts committed, 1 skipped)",
+        ),
+        (
+            "frozen",
+            View { frozen_until: Some(UnixTime(60)), ..view(&canary, &author) },
+            RolloutPhase::Running,
+            "held: frozen until 1970-01-01 00:01:00 UTC, or until an operator unfreezes it",
+        ),
+        (
+            "outside its windows",
+            view(&in_windows, &author),
+            RolloutPhase::Running,
+            "held: outside its windows, the next one opens at 1970-01-05 09:00:00 UTC",
+        ),
+        (
+            "rolling",
+            view(&batch, &author),
+            RolloutPhase::Running,
+            "all waves are open: 1 of 4 hosts committed, 1 baking, 2 not started; the next host is \
+             waiting for its turn: 1 hosts before it have not come to their end, at most 1 may be \
+             under way at once",
+        ),
+        (
+            "one of the zone is stopped",
+            view(&zone, &author),
+            RolloutPhase::Running,
+            "all waves are open: 1 of 4 hosts committed, 1 activating, 2 not started; the next host \
+             is waiting for its turn: 1 hosts before it in its zone are not settled, at most 1 may \
+             be stopped at once",
         ),
     ]);
 }

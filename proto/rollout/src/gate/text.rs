@@ -1,0 +1,146 @@
+//! What people read: each answer with its numbers and what a person can do.
+
+use std::fmt;
+
+use proto::certificate::Halted;
+use proto::statement::RULES;
+
+use super::{Count, Gate, Hold, Open};
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open(open) => open.fmt(f),
+            Self::Hold(hold) => hold.fmt(f),
+            Self::Halt(None) => f.write_str("halted: a certificate proves that too many failed"),
+            Self::Halt(Some(halted)) => {
+                let Halted { wave, failed, failed_max, failed_here, hosts_here } = halted;
+                let wave = wave + 1;
+                match failed > failed_max {
+                    true => write!(
+                        f,
+                        "halted: {failed} failed in waves up to {wave}, at most {failed_max} may"
+                    ),
+                    false => write!(
+                        f,
+                        "halted: {failed_here} of {hosts_here} hosts of wave {wave} failed, more \
+                         than half"
+                    ),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::First => f.write_str("open: the first wave"),
+            Self::Earned(count) => write!(f, "open: {count} before it"),
+            Self::Promoted => f.write_str("open: promoted by an operator"),
+            Self::Complete => f.write_str("complete: hosts that missed it catch up"),
+        }
+    }
+}
+
+impl fmt::Display for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Aborted => f.write_str("aborted by an operator"),
+            Self::Paused => f.write_str("paused by an operator"),
+            Self::Conflict { epoch } => {
+                write!(f, "held: two rollouts of epoch {epoch}; deploy again to end it")
+            }
+            Self::Rules { needs } => {
+                write!(f, "held: it asks for rules {needs}, this version has {RULES}")
+            }
+            Self::Expired => f.write_str("held: the rollout has expired, nothing new starts"),
+            Self::Frozen { until } => {
+                write!(f, "held: frozen until {until} UTC, or until an operator unfreezes it")
+            }
+            Self::OutsideWindows { opens } => {
+                write!(f, "held: outside its windows, the next one opens at {opens} UTC")
+            }
+            Self::Removed => f.write_str("removed from the environment: it must join anew"),
+            Self::Skipped => {
+                f.write_str("skipped by an operator: it follows once this is complete")
+            }
+            Self::Boxed => f.write_str(
+                "held: this release was stopped before; `swell retry` brings it all the same",
+            ),
+            Self::ClockOff { ahead_s } => {
+                let word = if *ahead_s > 0 { "ahead of" } else { "behind" };
+                let off_s = ahead_s.unsigned_abs();
+                write!(f, "held: its clock is {off_s} s {word} the other hosts': set it right")
+            }
+            Self::Unconfirmed => f.write_str(
+                "held: no one has confirmed for a day that this is the newest: check its network",
+            ),
+            Self::Unheard { wave, count, unreachable_max } => write!(
+                f,
+                "held: {} of {} hosts of waves up to {} are not heard, at most {unreachable_max} \
+                 may be ({count})",
+                count.unheard,
+                count.hosts,
+                wave + 1
+            ),
+            Self::Undone { wave, count } => {
+                write!(f, "waiting for wave {}: {count}", wave + 1)
+            }
+            Self::Unproven { wave, count } => {
+                write!(f, "held: no host of waves up to {} committed ({count})", wave + 1)
+            }
+            Self::TooSoon { held_s, needed_s } => {
+                write!(f, "waiting: the rollout is held here for {held_s} of {needed_s} s")
+            }
+            Self::InFlight { under_way, in_flight_max } => write!(
+                f,
+                "waiting for its turn: {under_way} hosts before it have not come to their end, at \
+                 most {in_flight_max} may be under way at once"
+            ),
+            Self::UnheardBefore { count, unreachable_max } => write!(
+                f,
+                "held: {} of {} hosts before it are not heard, at most {unreachable_max} may be; \
+                 skip those that are gone ({count})",
+                count.unheard + count.unsure,
+                count.hosts
+            ),
+            Self::Lane { before, at_once } => write!(
+                f,
+                "waiting for its turn to catch up: {before} hosts before it do, at most {at_once} \
+                 may at once"
+            ),
+            Self::Slots { unsettled, max_unavailable } => write!(
+                f,
+                "waiting for its turn: {unsettled} hosts before it in its zone are not settled, \
+                 at most {max_unavailable} may be stopped at once"
+            ),
+            Self::Back { unsettled, max_unavailable } => write!(
+                f,
+                "waiting for its turn to go back: {unsettled} hosts behind it in its zone have \
+                 not, at most {max_unavailable} may be stopped at once"
+            ),
+            Self::Outside => f.write_str("not in the cohort: it follows once this is complete"),
+        }
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} hosts committed", self.committed, self.hosts)?;
+        let others = [
+            (self.failed, "failed"),
+            (self.skipped, "skipped"),
+            (self.unheard, "not heard"),
+            (self.baking, "baking"),
+            (self.activating, "activating"),
+            (self.waiting, "not started"),
+            (self.unsure, "to be heard again"),
+            (self.returned, "back"),
+        ];
+        others
+            .iter()
+            .filter(|(hosts, _)| *hosts > 0)
+            .try_for_each(|(hosts, word)| write!(f, ", {hosts} {word}"))
+    }
+}

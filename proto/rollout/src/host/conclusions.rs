@@ -1,0 +1,141 @@
+//! What a host concludes of the rollout as a whole, and asks certificates for (R14, R17).
+
+use std::ops::Range;
+
+use proto::certificate::{self, Claim};
+
+use super::take::share_of;
+use super::{Effect, Host};
+use crate::gate::{Heard, Sight};
+use crate::{Now, RESIGN_MS};
+
+/// How far the hosts that see a rollout complete are spread, in milliseconds for each host of the
+/// cohort and in all: one certificate is enough.
+const CERTIFY_MS_EACH: u64 = 20;
+const CERTIFY_MS_MAX: u64 = 30_000;
+
+impl Host {
+    pub(super) fn judge_halt(&mut self) {
+        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
+        let own = course.rank.is_some() && certificate::is_failure(course.standing());
+        let news = std::mem::take(&mut self.view.failure_is_new);
+        if !(news || own) || course.complete || course.halted {
+            return;
+        }
+        let seen = |rank| self.sight(0, rank).standing;
+        if certificate::halted(plan, &seen).is_some()
+            && let Some(course) = &mut self.course
+        {
+            course.halted = true;
+            self.view.changed = true;
+        }
+    }
+
+    /// A rollout that was stopped puts its release into the penalty box, whether or not it ran here.
+    pub(super) fn box_what_was_stopped(&mut self) {
+        if let Some(course) = self.course.as_ref().filter(|course| course.is_stopped()) {
+            self.put_in_box(course.to);
+        }
+    }
+
+    pub(super) fn judge_completion(&mut self, now: Now) {
+        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
+        if course.complete || course.is_stopped() || !course.is_at_rest() {
+            self.view.complete_at = None;
+            return;
+        }
+        let last = plan.waves.len() - 1;
+        let done = self.is_waited_out(now, 0..plan.cohort.len()) && self.is_done(last);
+        let delay_ms = self.certify_delay_ms();
+        match self.view.complete_at {
+            _ if !done => self.view.complete_at = None,
+            None => self.view.complete_at = Some(now.boot_ms + delay_ms),
+            Some(at) if now.boot_ms >= at => {
+                self.view.complete_at = None;
+                self.view.changed = true;
+                if let Some(course) = &mut self.course {
+                    course.complete = true;
+                }
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Whether nobody with these ranks is waited for any more: a host that can be heard and has not
+    /// ended is, whatever the budget says, unless it is excused.
+    fn is_waited_out(&self, now: Now, ranks: Range<usize>) -> bool {
+        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return false };
+        { ranks }.all(|rank| {
+            let Sight { standing, heard } = self.sight(now.boot_ms, rank);
+            let ended = standing.is_some_and(certificate::has_ended);
+            ended || heard == Heard::Silent || course.is_excused(plan, rank)
+        })
+    }
+
+    /// Whether what is known is enough for a certificate of the wave.
+    fn is_done(&self, wave: usize) -> bool {
+        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return false };
+        let seen = |rank| self.sight(0, rank).standing;
+        certificate::is_done(plan, wave, &seen, &|rank| course.is_excused(plan, rank))
+    }
+
+    /// This host's place in the time over which hosts that come to one conclusion are spread.
+    fn certify_delay_ms(&self) -> u64 {
+        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return 0 };
+        let window_ms = (CERTIFY_MS_EACH * plan.cohort.len() as u64).min(CERTIFY_MS_MAX);
+        1 + share_of(&course.id, &self.me, window_ms)
+    }
+
+    /// Asks for the certificate of the newest wave that is done, for hosts that come later and may
+    /// not hear those before them. Of the last wave there is that of completion.
+    pub(super) fn judge_waves(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
+        let open = course.cares_for_others() && !course.is_stopped() && !course.complete;
+        let numbers = (0..).zip(0..plan.waves.len() - 1);
+        let done = numbers
+            .filter(|(number, _)| open && !course.is_certified(Claim::Wave(*number)))
+            .take_while(|(_, wave)| {
+                self.is_waited_out(now, plan.ranks_in(*wave)) && self.is_done(*wave)
+            })
+            .last();
+        let rollout = course.id;
+        match (done, self.view.wave_at) {
+            (None, _) => self.view.wave_at = None,
+            (Some(_), None) => self.view.wave_at = Some(now.boot_ms + self.certify_delay_ms()),
+            (Some((number, _)), Some(at)) if now.boot_ms >= at => {
+                out.push(Effect::Certify { rollout, claim: Claim::Wave(number) });
+                self.view.wave_at = Some(now.boot_ms + RESIGN_MS);
+            }
+            (Some(_), Some(_)) => {}
+        }
+    }
+
+    /// Asks for the certificates of what this host has concluded by itself, until it is told that
+    /// they exist: only a certificate outlives the receipts it is made of (R17).
+    pub(super) fn certify(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let Some(course) = &self.course else { return };
+        let mut claims = Vec::new();
+        for (claim, concluded) in [(Claim::Halt, course.halted), (Claim::Complete, course.complete)]
+        {
+            if concluded && !course.is_certified(claim) {
+                claims.push(Effect::Certify { rollout: course.id, claim });
+            }
+        }
+        if claims.is_empty() {
+            self.view.certify_at = None;
+        } else if self.view.certify_at.is_none_or(|at| now.boot_ms >= at) {
+            self.view.certify_at = Some(now.boot_ms + RESIGN_MS);
+            out.append(&mut claims);
+        }
+    }
+
+    /// What is seen of the host with this rank; of itself a host knows best.
+    pub(super) fn sight(&self, now_ms: u64, rank: usize) -> Sight {
+        match &self.course {
+            Some(course) if course.rank == Some(rank) => {
+                Sight { standing: Some(course.standing()), heard: Heard::Fresh }
+            }
+            _ => self.view.sight(now_ms, rank),
+        }
+    }
+}
