@@ -109,6 +109,45 @@ fn a_good_release_reaches_a_thousand_hosts_that_suffer() {
     assert!(outcomes[0].ever_ran >= 1_000, "{outcomes:?}");
 }
 
+/// Skips, freezes, holds, removals and retries, in rolling rollouts and in windows.
+#[test]
+fn r6_promises_hold_whatever_people_say() {
+    let hosts = |seed: u64| [3, 9, 20, 50][(seed % 4) as usize];
+    let outcomes = run_all("ordered", (0..40).map(|seed| Scenario::ordered(seed, hosts(seed))));
+    let ended = |ending| outcomes.iter().filter(|outcome| outcome.ending == ending).count();
+    assert!(ended(Ending::Complete) > 5 && ended(Ending::Halted) > 5, "{outcomes:?}");
+}
+
+/// A rolling rollout reaches everyone, one or a tenth at a time; a bad release stops at its first
+/// batch.
+#[test]
+fn r15_rolling_rollouts_go_on_and_stop() {
+    for (batch, hosts) in [(Share::Count(1), 5), (Share::Count(3), 20), (Share::Percent(10.0), 50)]
+    {
+        let good = Scenario { rolling: Some(batch), ..Scenario::calm(4, hosts) };
+        let bad = Scenario { quality: Quality::BadInBake, ..good.clone() };
+        let outcomes = run_all("rolling", [good, bad].into_iter());
+        assert_eq!((outcomes[0].ending, outcomes[0].ever_ran), (Ending::Complete, hosts));
+        assert_eq!(outcomes[1].ending, Ending::Halted);
+        let at_once = batch.of(u32::try_from(hosts).unwrap()) as usize;
+        assert!(outcomes[1].ever_ran <= at_once, "{batch}: {:?}", outcomes[1]);
+    }
+}
+
+/// A host that is held holds a calm rollout up, for as long as people let it; once it was skipped or
+/// removed the others have it.
+#[test]
+fn r6_a_skip_lets_the_others_go_on() {
+    let calm = Scenario { max_unavailable: Share::Count(1), ..Scenario::calm(6, 9) };
+    let held = Scenario { deeds: vec![(1, Deed::Hold(4, 4_000))], ..calm.clone() };
+    let removed = Scenario { deeds: vec![(1, Deed::Hold(4, 4_000)), (9, Deed::Remove(4))], ..calm };
+    let outcomes = run_all("held, removed", [held, removed].into_iter());
+    assert!(outcomes.iter().all(|outcome| outcome.ending == Ending::Complete));
+    assert_eq!((outcomes[0].ever_ran, outcomes[1].ever_ran), (9, 8));
+    assert!(outcomes[0].rested_ms > 4_000_000, "{outcomes:?}");
+    assert!(outcomes[1].rested_ms < 1_000_000, "{outcomes:?}");
+}
+
 /// Determinism: the property every other test here leans on.
 #[test]
 fn one_seed_has_one_history() {

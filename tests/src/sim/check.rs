@@ -14,7 +14,7 @@ use super::Ending;
 use super::world::{Word, World};
 
 /// Silence that makes a host unreachable, and the rate of the fastest and slowest clock.
-const SILENCE_MS: u64 = 90_000;
+pub(super) const SILENCE_MS: u64 = 90_000;
 const DRIFT_PERMILLE: u64 = 2;
 
 /// What was seen of the hosts so far.
@@ -36,6 +36,12 @@ struct Seen {
     /// What serves, and since when.
     serves: Option<(Digest, u64)>,
     good: BTreeSet<Digest>,
+    /// Releases it knows to have been stopped, by rollouts it followed.
+    boxed: BTreeSet<Digest>,
+    /// The health checks of what serves have failed.
+    sick: bool,
+    /// The rollout for which it goes back with the fleet, or last did.
+    goes_back: Option<Digest>,
 }
 
 /// Where the earlier hosts stand, as a host was told.
@@ -44,6 +50,8 @@ struct Told {
     committed: usize,
     failed: usize,
     silent: usize,
+    /// Skipped or removed, as far as the host knows, and neither committed nor failed.
+    excused: usize,
     others: usize,
 }
 
@@ -62,6 +70,26 @@ impl Checks {
         if held.1 != Action::Abort && (order > *held || order.1 == Action::Abort) {
             *held = order;
         }
+    }
+
+    pub(super) fn sickens(&mut self, host: usize) {
+        self.hosts[host].sick = true;
+    }
+
+    pub(super) fn is_sick(&self, host: usize) -> bool {
+        self.hosts[host].sick
+    }
+
+    pub(super) fn is_boxed(&self, host: usize, release: Digest) -> bool {
+        self.hosts[host].boxed.contains(&release)
+    }
+
+    pub(super) fn went_back(&mut self, host: usize, rollout: Digest) {
+        self.hosts[host].goes_back = Some(rollout);
+    }
+
+    pub(super) fn goes_back(&self, host: usize, rollout: Digest) -> bool {
+        self.hosts[host].goes_back == Some(rollout)
     }
 
     /// A host comes back with this record.
@@ -98,6 +126,7 @@ impl World {
         seen.ran.extend(current);
         if seen.serves.map(|(release, _)| release) != current {
             seen.serves = current.map(|release| (release, now));
+            seen.sick = false;
         }
     }
 
@@ -115,6 +144,21 @@ impl World {
             }
         }
         self.checks.hosts[host].epoch = epoch;
+        if let Some(rollout) = rollout {
+            self.note_box(host, rollout);
+        }
+    }
+
+    /// R17: a stop that the host holds on disk puts the release into its box, a retry takes it out.
+    fn note_box(&mut self, host: usize, id: Digest) {
+        let rollout = self.rollout(id);
+        let seen = &mut self.checks.hosts[host];
+        let aborted = seen.orders.get(&id).is_some_and(|(_, action, _)| *action == Action::Abort);
+        if aborted || seen.halted.contains(&id) {
+            seen.boxed.insert(rollout.to.release);
+        } else if rollout.retry {
+            seen.boxed.remove(&rollout.to.release);
+        }
     }
 
     /// Sequences rise, also over restarts; settled only grows (R15); who commits has baked.
@@ -185,6 +229,7 @@ impl World {
         let place = format!("{} host {host} starts and", self.place());
         assert!(rollout.to.release == to, "{place} it is not what the rollout brings");
         self.check_words(host, id, &rollout, &place);
+        self.check_orders(host, id, &rollout, &place);
         match rollout.rank_of(&node.id) {
             // Completion is proven, and checked where it was.
             _ if machine.is_complete() => {}
@@ -242,6 +287,7 @@ impl World {
             all.committed += here.committed;
             all.failed += here.failed;
             all.silent += here.silent;
+            all.excused += here.excused;
             all.others += here.others;
             let budget = rollout.waves[earlier];
             let within = all.failed <= budget.failed_max as usize && 2 * here.failed <= ranks.len();
@@ -262,6 +308,23 @@ impl World {
         assert!(held_ms >= waits_ms, "{place} held it for {held_ms} of {waits_ms} ms");
     }
 
+    /// Hosts of lower rank that the one that starts has not heard lately; none of them matters to one
+    /// that an operator has promoted.
+    pub(super) fn unheard_below(
+        &self,
+        host: usize,
+        id: Digest,
+        rollout: &Rollout,
+        rank: usize,
+    ) -> usize {
+        let mut told = Told::default();
+        for lower in 0..rank {
+            self.count(host, id, rollout, lower, &mut told);
+        }
+        let order = self.checks.hosts[host].orders.get(&id);
+        if matches!(order, Some((_, Action::Promote, _))) { 0 } else { told.silent }
+    }
+
     /// Counts a host as the one that starts was told of it.
     fn count(&self, host: usize, id: Digest, rollout: &Rollout, rank: usize, told: &mut Told) {
         let other = self.number_of(rollout, rank);
@@ -273,6 +336,8 @@ impl World {
             Some((State::Reverted | State::RevertFailed, Some(Cause::Release | Cause::Host))) => {
                 &mut told.failed
             }
+            Some((State::Committed, _)) if self.is_excused(host, id, other) => &mut told.committed,
+            _ if self.is_excused(host, id, other) => &mut told.excused,
             _ if silent => &mut told.silent,
             Some((State::Committed, _)) if heard.times > 1 => &mut told.committed,
             _ => &mut told.others,
@@ -300,7 +365,7 @@ impl World {
         let stopped = (0..rollout.cohort.len())
             .filter(|rank| rollout.cohort[*rank].zone == *zone)
             .map(|rank| self.number_of(rollout, rank))
-            .filter(|other| *other != host)
+            .filter(|other| *other != host && !self.is_excused_by_any(id, *other))
             .filter(|other| self.nodes[*other].service.stopped_for == Some(id))
             .count();
         let max = rollout.max_unavailable as usize;
@@ -312,7 +377,12 @@ impl World {
     pub(super) fn check_claim(&mut self, host: usize, id: Digest, claim: Claim) -> bool {
         let rollout = self.rollout(id);
         let place = format!("{} host {host} certifies {claim:?}:", self.place());
-        let (mut failed, mut ended, mut over) = (0, 0, false);
+        let last = match claim {
+            Claim::Wave(wave) => wave as usize,
+            Claim::Halt | Claim::Complete => rollout.waves.len() - 1,
+        };
+        let (mut failed, mut ended, mut excused, mut over) = (0, 0, 0, false);
+        let (mut open, mut committed) = (0, 0);
         for wave in 0..rollout.waves.len() {
             let ranks = rollout.ranks_in(wave);
             let before = failed;
@@ -324,23 +394,25 @@ impl World {
                         Some(Cause::Release | Cause::Host),
                     )) => failed += 1,
                     Some((State::Committed, _)) => ended += 1,
+                    _ if self.is_excused(host, id, other) => excused += 1,
                     _ => {}
                 }
             }
             let here = failed - before;
             over |= failed > rollout.waves[wave].failed_max as usize || 2 * here > ranks.len();
+            if wave == last {
+                (open, committed) = (ranks.end - ended - failed - excused, ended);
+            }
         }
-        let unreachable_max = rollout.waves[rollout.waves.len() - 1].unreachable_max as usize;
-        let open = rollout.cohort.len() - ended - failed;
+        let unreachable_max = rollout.waves[last].unreachable_max as usize;
         let proven = match claim {
             Claim::Halt => over,
-            Claim::Wave(_) => unreachable!("no host certifies waves"),
-            Claim::Complete => ended > 0 && open <= unreachable_max && !over,
+            Claim::Wave(_) | Claim::Complete => committed > 0 && open <= unreachable_max && !over,
         };
         let before = self.checks.hosts[host].concluded.contains(&(id, claim));
         assert!(proven || before, "{place} {ended} ended, {failed} failed, {open} open");
         let first = self.checks.hosts[host].concluded.insert((id, claim));
-        if claim == Claim::Complete && first {
+        if claim != Claim::Halt && first {
             let waits = |rank: &usize| {
                 let other = self.number_of(&rollout, *rank);
                 let mut told = Told::default();
@@ -348,7 +420,7 @@ impl World {
                 let committed = matches!(self.told(host, id, other), Some((State::Committed, _)));
                 told.others > 0 && !committed && other != host
             };
-            let rank = (0..rollout.cohort.len()).find(waits);
+            let rank = (0..rollout.ranks_in(last).end).find(waits);
             assert!(rank.is_none(), "{place} the host with rank {rank:?} is heard and not done");
         }
         proven
@@ -400,6 +472,10 @@ impl World {
     fn is_done(&self, host: usize, machine: &Host, rollout: &Rollout) -> bool {
         let service = &self.nodes[host].service;
         let to = Some(rollout.to.release);
+        // Nothing of it is waited for any more.
+        if self.is_removed_by_any(host) {
+            return service.stopped_for.is_none();
+        }
         match machine.state() {
             Some(State::Committed) => service.current == to && service.up,
             Some(State::Reverted) => {
@@ -445,5 +521,7 @@ fn short(word: &Word) -> String {
         Word::Rollout { id, rollout } => format!("rollout {id} {}", rollout.epoch),
         Word::Directive(directive) => format!("{:?} {}", directive.action, directive.rollout),
         Word::Certificate { rollout, claim } => format!("{claim:?} {rollout}"),
+        Word::Freeze(freeze) => format!("freeze {:?} until {}", freeze.host, freeze.until),
+        Word::Revocation(revocation) => format!("{} removed", revocation.host),
     }
 }

@@ -13,6 +13,7 @@ mod check;
 mod network;
 mod node;
 mod operator;
+mod orders;
 mod rng;
 mod scenario;
 mod service;

@@ -1,6 +1,7 @@
 //! Gossip: each host pushes what it thinks another lacks, now and then, over links that are poor.
 
 use proto::certificate::Claim;
+use proto::statement::{Action, Directive};
 use rollout::host::{Host, Input};
 
 use super::world::{Event, Word, World};
@@ -116,6 +117,9 @@ impl World {
                     self.tell_again(host, id);
                 }
             }
+            Word::Directive(Directive { action: Action::Skip, .. })
+            | Word::Freeze(_)
+            | Word::Revocation(_) => self.tell_orders(host),
             Word::Directive(directive) => {
                 self.checks.obeys(host, &directive);
                 self.give(host, Input::Directive(directive));
@@ -143,6 +147,7 @@ impl World {
         for bit in 0..self.words.len() {
             let about = match &self.words[bit] {
                 Word::Rollout { .. } => false,
+                Word::Freeze(_) | Word::Revocation(_) => true,
                 Word::Directive(directive) => directive.rollout == id,
                 Word::Certificate { rollout, .. } => *rollout == id,
             };

@@ -6,7 +6,7 @@ use rollout::Now;
 use rollout::host::Host;
 
 /// The wall clock when a simulation starts.
-const EPOCH_S: u64 = 1_800_000_000;
+pub(super) const EPOCH_S: u64 = 1_800_000_000;
 
 /// An activation that has not passed its bake, as the journal on disk says.
 #[derive(Debug, Clone, Copy)]

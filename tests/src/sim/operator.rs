@@ -24,7 +24,12 @@ impl World {
             Deed::Resume => (Action::Resume, None),
             Deed::Abort => (Action::Abort, None),
             Deed::Promote(wave) => (Action::Promote, Some(wave)),
-            Deed::Deploy | Deed::RollBack | Deed::Clash => return self.start(deed, id, &newest),
+            Deed::Deploy | Deed::RollBack | Deed::Clash | Deed::Retry => {
+                return self.start(deed, id, &newest);
+            }
+            Deed::Skip(_) | Deed::Freeze(_) | Deed::Unfreeze | Deed::Hold(..) | Deed::Remove(_) => {
+                return self.order(deed, id, &newest);
+            }
         };
         self.sequence += 1;
         let word = Word::Directive(Directive {
@@ -46,6 +51,12 @@ impl World {
         let number = 2 + self.words.len() as u64;
         let fresh = self.scenario.release(number);
         match deed {
+            Deed::Retry => {
+                if self.is_stopped(id) {
+                    let to = newest.to.release;
+                    self.deploy(Some((id, newest.epoch)), self.stable(), to, direction(deed));
+                }
+            }
             Deed::RollBack => {
                 let from = newest.from.as_ref().map(|from| from.release);
                 if let Some(from) = from.filter(|_| self.is_stable(id)) {
@@ -77,10 +88,18 @@ impl World {
         direction: Direction,
     ) {
         let scenario = &self.scenario;
-        let strategy = Strategy::Canary(scenario.stages.clone());
+        let strategy = match scenario.rolling {
+            Some(_) => Strategy::AllAtOnce { failed_max: None, unreachable_max: None },
+            None => Strategy::Canary(scenario.stages.clone()),
+        };
         let plan =
             plan::plan(&self.candidates(), &strategy, direction, scenario.max_unavailable, &to);
-        let plan = plan.expect("a scenario has hosts and stages");
+        let mut plan = plan.expect("a scenario has hosts and stages");
+        let hosts = u32::try_from(plan.cohort.len()).expect("few hosts");
+        let in_flight_max = scenario.rolling.map(|batch| batch.of(hosts).max(1));
+        if direction == Direction::Forward && in_flight_max.is_some() {
+            plan.waves[0].wait_s = scenario.stages[0].wait_s;
+        }
         let target = |release| Target { release, version: "1".parse().expect("a version") };
         let rollout = Rollout {
             fleet: "sim".parse().expect("a name"),
@@ -95,10 +114,10 @@ impl World {
             cohort: plan.cohort,
             waves: plan.waves,
             max_unavailable: plan.max_unavailable,
-            in_flight_max: None,
-            windows: Vec::new(),
+            in_flight_max,
+            windows: scenario.windows.clone(),
             limits: None,
-            retry: false,
+            retry: self.was_stopped(to),
             on_failure: scenario.on_failure,
             approvals: Policy::default().approvals_min,
             created: UnixTime(0),
@@ -134,8 +153,13 @@ impl World {
             .collect()
     }
 
+    /// Whether a rollout to this release was stopped, so that bringing it again is a retry.
+    fn was_stopped(&self, release: Digest) -> bool {
+        self.rollouts().any(|(id, rollout)| rollout.to.release == release && self.is_stopped(id))
+    }
+
     /// Gives a statement to a host that is up; gossip does the rest.
-    fn hand_in(&mut self, word: Word) {
+    pub(super) fn hand_in(&mut self, word: Word) {
         let start = self.rng.place(self.nodes.len());
         let order = (start..self.nodes.len()).chain(0..start);
         let host = { order }.find(|host| self.nodes[*host].is_up()).unwrap_or(start);

@@ -1,7 +1,7 @@
 //! What a simulated fleet goes through: drawn from the seed, or written down by a test.
 
 use proto::Digest;
-use proto::statement::{Direction, OnFailure, Share};
+use proto::statement::{Direction, OnFailure, Share, Window};
 use rollout::plan::Stage;
 
 use super::rng::Rng;
@@ -34,6 +34,17 @@ pub enum Deed {
     RollBack,
     /// A second operator signs another rollout of the same epoch.
     Clash,
+    /// Brings the release of the last rollout once more, if that was stopped.
+    Retry,
+    /// Nobody waits for this host of the last rollout any more.
+    Skip(usize),
+    /// Nothing new starts for so many seconds.
+    Freeze(u64),
+    Unfreeze,
+    /// Nothing new starts on this host for so many seconds.
+    Hold(usize, u64),
+    /// This host is no longer one of the environment.
+    Remove(usize),
 }
 
 /// Everything that is decided before the first event.
@@ -47,6 +58,9 @@ pub struct Scenario {
     pub zones: usize,
     pub stages: Vec<Stage>,
     pub max_unavailable: Share,
+    /// Hosts under way at once in a rolling rollout; none: by stages.
+    pub rolling: Option<Share>,
+    pub windows: Vec<Window>,
     pub on_failure: OnFailure,
     /// Whether the scope ran nothing before.
     pub first: bool,
@@ -78,6 +92,8 @@ impl Scenario {
             zones: 3,
             stages: vec![Stage::new(2.0, 20), Stage::new(25.0, 10), Stage::new(100.0, 5)],
             max_unavailable: Share::Percent(25.0),
+            rolling: None,
+            windows: Vec::new(),
             on_failure: OnFailure::Rollback,
             first: false,
             quality: Quality::Good,
@@ -115,6 +131,8 @@ impl Scenario {
             zones: 1 + rng.place(4),
             stages: stages(&mut rng),
             max_unavailable: Share::Percent([10.0, 25.0, 50.0, 100.0][rng.place(4)]),
+            rolling: None,
+            windows: Vec::new(),
             on_failure: match rng.permille(800) {
                 true => OnFailure::Rollback,
                 false => OnFailure::Pause,
@@ -133,6 +151,37 @@ impl Scenario {
             host_faults: if rng.permille(400) { rng.between(1, 40) } else { 0 },
             heals_s,
         }
+    }
+
+    /// The same, where people also skip, freeze, hold, remove and retry, in rolling rollouts and in
+    /// windows.
+    pub fn ordered(seed: u64, hosts: usize) -> Self {
+        let mut rng = Rng::new(seed ^ 0x0bde7);
+        let mut scenario = Self::drawn(seed, hosts);
+        let heals_s = scenario.heals_s;
+        for _ in 0..1 + rng.below(4) {
+            let at = rng.below(heals_s);
+            let (host, for_s) = (rng.place(hosts), rng.between(10, 900));
+            scenario.deeds.push(match rng.below(7) {
+                0 | 1 => (at, Deed::Skip(host)),
+                2 => (at, Deed::Freeze(for_s)),
+                3 => (at, Deed::Unfreeze),
+                4 => (at, Deed::Hold(host, for_s)),
+                5 => (at, Deed::Remove(host)),
+                _ => (heals_s + at, Deed::Retry),
+            });
+        }
+        scenario.deeds.sort_by_key(|(at, _)| *at);
+        if rng.permille(400) {
+            let batches = [Share::Count(1), Share::Count(3), Share::Percent(10.0)];
+            scenario.rolling = Some(batches[rng.place(3)]);
+        }
+        if rng.permille(300) {
+            // A simulation starts on a Friday at 08:00, and clocks are up to two hours ahead.
+            let windows = ["fri 08:03-09:00", "fri 09:30-10:05", "fri 10:20-24:00"];
+            scenario.windows = windows.iter().map(|text| text.parse().expect("a window")).collect();
+        }
+        scenario
     }
 
     /// The release with this number; 0 is what the scope ran before.

@@ -103,6 +103,7 @@ impl World {
     }
 
     pub(super) fn revert(&mut self, host: usize, attempt: u64, to: Option<Digest>) {
+        self.check_back(host);
         let down_ms = self.rng.between(200, 2_000);
         self.nodes[host].service.up = false;
         let answer = Input::Reverted { attempt };

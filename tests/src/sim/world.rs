@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use proto::certificate::Claim;
-use proto::statement::{CohortHost, Directive, Rollout};
+use proto::statement::{CohortHost, Directive, Freeze, Revocation, Rollout};
 use proto::{Digest, HostId, PublicKey, Scope};
 use rollout::host::{Effect, Host, Input};
 
@@ -24,6 +24,8 @@ pub(super) enum Word {
     Rollout { id: Digest, rollout: Arc<Rollout> },
     Directive(Directive),
     Certificate { rollout: Digest, claim: Claim },
+    Freeze(Freeze),
+    Revocation(Revocation),
 }
 
 #[derive(Debug)]
@@ -206,6 +208,8 @@ impl World {
         for field in ["running", "proven"] {
             record[field] = serde_json::json!(self.nodes[host].service.current);
         }
+        // It has heard from the others lately: in good time for the whole of a simulation.
+        record["confirmed"] = serde_json::json!(super::node::EPOCH_S);
         record
     }
 
@@ -328,6 +332,9 @@ impl World {
         let now = node.now(self.now);
         let Some(machine) = &mut node.machine else { return };
         let mut effects = Vec::new();
+        if let Input::Unhealthy { .. } = input {
+            self.checks.sickens(host);
+        }
         machine.handle(now, input, &mut effects);
         self.inputs += 1;
         for effect in &effects {
