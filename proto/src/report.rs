@@ -73,10 +73,6 @@ pub struct HostReport {
     /// `ip:port`, if it was ever heard.
     pub address: Option<String>,
     pub alive: bool,
-    /// Nothing new starts on it before then: it is held, or its environment is frozen.
-    pub held_until: Option<UnixTime>,
-    /// It was removed from its environment, for ever.
-    pub removed: bool,
     pub agent_version: Option<Name>,
     pub services: Vec<ServiceReport>,
     /// The hold in force.

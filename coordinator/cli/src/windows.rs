@@ -7,7 +7,6 @@ use proto::statement::{Rollout, UnixTime, Window};
 use crate::knowledge::Facts;
 use crate::planning::EXPIRES_S;
 use crate::render;
-use crate::span;
 
 /// Until when a rollout with windows must be good: a day after the end of the window in which its
 /// last wave can be through at the earliest. One that expired before would be signed in vain.

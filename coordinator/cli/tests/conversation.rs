@@ -451,8 +451,6 @@ fn fleet_report(fleet: &Fleet, host: &Member) -> FleetReport {
             labels: Vec::new(),
             address: Some(host.address.to_string()),
             alive: true,
-            held_until: None,
-            removed: false,
             agent_version: None,
             services: Vec::new(),
             held: None,

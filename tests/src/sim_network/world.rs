@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent::activate::Paths;
-use proto::report::RolloutPhase;
+use proto::report::{Fitness, RolloutPhase};
 use proto::statement::{Direction, OnFailure, RULES, Rollout, Share, Target};
 use proto::{Digest, KeyId, PublicKey, UnixTime};
 use rollout::plan::{self, Candidate, Stage, Strategy};
@@ -209,7 +209,10 @@ impl World {
     ) -> Rollout {
         let candidate = |host: usize| Candidate {
             host: self.fleet.hosts[host].clone(),
-            alive: self.expected.contains(&host),
+            fitness: match self.expected.contains(&host) {
+                true => Fitness::Fit,
+                false => Fitness::Silent,
+            },
         };
         let candidates: Vec<_> = (0..self.scenario.hosts).map(candidate).collect();
         let strategy = match from {
@@ -241,6 +244,10 @@ impl World {
             cohort: plan.cohort,
             waves: plan.waves,
             max_unavailable: plan.max_unavailable,
+            in_flight_max: None,
+            windows: Vec::new(),
+            limits: None,
+            retry: false,
             on_failure: OnFailure::Rollback,
             approvals: 0,
             created,

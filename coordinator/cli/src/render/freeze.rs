@@ -4,7 +4,6 @@ use proto::id::HostId;
 use proto::report::{FleetReport, FreezeReport};
 
 use super::plain;
-use crate::span;
 
 /// `until 2027-03-01 09:30:00 UTC (by ada: audit)`.
 pub(crate) fn until(freeze: &FreezeReport) -> String {

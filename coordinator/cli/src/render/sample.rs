@@ -102,8 +102,6 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
         labels: vec!["env=production".to_owned()],
         address: alive.then(|| format!("192.0.2.{}:7070", index + 11)),
         alive,
-        held_until: None,
-        removed: false,
         agent_version: Some("0.1.0".parse().unwrap()),
         services: vec![ServiceReport {
             service: "web".parse().unwrap(),

@@ -342,9 +342,6 @@ impl Outlook<'_> {
 
     fn host_report(&self, host: &Host) -> HostReport {
         let seen = self.members.get(&host.id);
-        let env = host.env();
-        let held_until = env.as_ref().and_then(|env| self.chain.frozen_until(env, &host.id));
-        let removed = env.as_ref().and_then(|env| self.chain.revocation(&host.id, env));
         let value = |key: &str| seen.and_then(|seen| seen.values.get(key));
         let record = value(record::HOST).and_then(|text| record::from_text::<HostRecord>(text));
         let held = host.env().and_then(|env| {
@@ -354,13 +351,11 @@ impl Outlook<'_> {
         HostReport {
             id: host.id.clone(),
             name: host.name.clone(),
-            env,
+            env: host.env(),
             zone: host.zone(),
             labels: host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
             address: seen.map(|seen| seen.address.clone()),
             alive: seen.is_some_and(|seen| seen.alive),
-            held_until: held_until.filter(|until| self.now.unix < *until),
-            removed: removed.is_some(),
             agent_version: record.map(|record| record.version),
             services: self.services_on(&host.id),
             held,

@@ -6,7 +6,7 @@ use proto::dsse::Envelope;
 use proto::key::PublicKey;
 use proto::receipt::{Receipt, State};
 use proto::record::{HostRecord, ProgressRecord, progress_key, receipt_key, to_text};
-use proto::report::{Fitness, RolloutPhase};
+use proto::report::{Fitness, HostReport, RolloutPhase};
 use proto::statement::{
     ArtifactRef, CohortHost, Direction, Directive, Freeze, Health, Host, KeyEntry, OnFailure,
     Payload, Policy, Release, Revocation, Role, RoleKeys, Root, Run, Source, Target, UnixTime,
@@ -541,7 +541,9 @@ fn r6_skips_holds_removals_and_freezes_are_told() {
     world.learn(freeze(Some(2), NOW.plus_s(60)).envelope(), &[ADA]);
     world.observe();
     let report = world.report();
-    let told: Vec<_> = report.hosts.iter().map(|host| (host.held_until, host.removed)).collect();
+    let held = |host: &HostReport| host.held.as_ref().map(|freeze| freeze.until);
+    let told: Vec<_> =
+        report.hosts.iter().map(|host| (held(host), host.removed.is_some())).collect();
     assert_eq!(told, [(None, false), (Some(NOW.plus_s(60)), false), (None, true)]);
     let [canary, rest] = &report.rollouts[0].waves[..] else { panic!("{:?}", report.rollouts) };
     assert_eq!((canary.skipped, rest.skipped), (1, 1));
@@ -550,7 +552,6 @@ fn r6_skips_holds_removals_and_freezes_are_told() {
 
     world.learn(freeze(None, NOW.plus_s(3_600)).envelope(), &[ADA]);
     let report = world.report();
-    assert!(report.hosts.iter().all(|host| host.held_until == Some(NOW.plus_s(3_600))));
     let why = "held: frozen until 1970-01-12 14:46:40 UTC, or until an operator unfreezes it";
     assert_eq!(report.rollouts[0].why, why);
 }

@@ -1,5 +1,6 @@
 //! R13 to R16 in fleets of 1 to 20: every rounding is at its edge there, and nothing waits for ever.
 
+use proto::report::Fitness;
 use proto::statement::{CohortHost, Share};
 
 use super::*;
@@ -20,7 +21,7 @@ fn planned(hosts: usize, strategy: &Strategy, max_unavailable: Share) -> Rollout
             issued: UnixTime(0),
             critical: Vec::new(),
         };
-        Candidate { host, alive: true }
+        Candidate { host, fitness: Fitness::Fit }
     };
     let candidates: Vec<_> = (0..hosts).map(candidate).collect();
     let planned =
