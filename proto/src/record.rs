@@ -89,21 +89,22 @@ pub struct ShelfRecord {
 }
 
 /// Statements and certificates that no [`ScopeRecord`] names: skips, freezes, revocations,
-/// certificates of waves and of rollouts that were replaced. Fetched by its digest, then each item by
-/// its own.
+/// certificates of waves, what stopped or ended rollouts that were replaced. Fetched by its digest,
+/// then each item by itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shelf {
     /// Ids of statements, rising.
     pub statements: Vec<Digest>,
-    /// Rollout, claim, and id of the certificate; rising.
-    pub certificates: Vec<(Digest, Claim, Digest)>,
+    /// What is proven of which rollout, rising. Not by which certificate: members may hold different
+    /// proofs of one claim, and must not read each other's shelves for that.
+    pub certificates: Vec<(Digest, Claim)>,
 }
 
 /// Items of one shelf.
 pub const SHELF_ITEMS_MAX: usize = 8_192;
 /// Longest shelf, in bytes of its JSON.
-pub const SHELF_BYTES_MAX: usize = SHELF_ITEMS_MAX * 160;
+pub const SHELF_BYTES_MAX: usize = SHELF_ITEMS_MAX * 96;
 
 impl Shelf {
     /// How many items there are.

@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::Claim;
 use crate::codec::FRAME_BYTES_MAX;
 use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
 use crate::key::{PublicKey, Signature};
@@ -88,13 +89,16 @@ pub enum SwarmRequest {
     Roots { after: u32 },
     /// The host statement of a host. Answer: [`Found`], then the envelope.
     Host { id: HostId },
-    /// A manifest or a certificate, by the digest of its bytes. Answer: [`Found`], then the bytes.
+    /// A manifest, a certificate or a shelf, by the digest of its bytes. Answer: [`Found`], then the
+    /// bytes.
     Blob { id: Digest },
     /// Which pieces the answerer holds: frames of [`Have`], the first one at once, further ones
     /// whenever there are more, until the asker ends the stream or all pieces are there.
     Have { artifact: Digest },
     /// One piece. Answer: [`Found`], then the bytes.
     Piece { artifact: Digest, index: u32 },
+    /// Whatever certificate the answerer holds for this claim. Answer: [`Found`], then the bytes.
+    Certificate { rollout: Digest, claim: Claim },
     /// Ids of all that the answerer holds of one part, smallest first, those after `after` (none:
     /// from the first one on). Answer: one frame, `Vec<Digest>`, of at most [`INDEX_PAGE_MAX`]; fewer
     /// are the last. What comes in between two pages may be missed, nothing comes twice.

@@ -7,7 +7,7 @@ use super::verify::judge_genesis;
 use super::{Refusal, Standing, Verified};
 use crate::id::{Digest, Env, FleetId, HostId, KeyId, Scope, Service, Version};
 use crate::statement::{
-    Action, Direction, Directive, Freeze, RULES, Release, Revocation, Role, Rollout, Root,
+    Action, Direction, Directive, Freeze, Host, RULES, Release, Revocation, Role, Rollout, Root,
     Statement, UnixTime,
 };
 
@@ -288,6 +288,11 @@ impl Chain {
         first.map(|(id, removal)| (*id, removal))
     }
 
+    /// The statement that removes this host from the fleet, if any: one of its own environment.
+    pub fn removal(&self, host: &Host) -> Option<&Revocation> {
+        self.revocation(&host.id, &host.env()?).map(|(_, removal)| removal)
+    }
+
     /// Until when nothing new may start on a host of this environment, by the freeze of the
     /// environment and that of the host, the longer one; none where neither was ever frozen. Rollbacks
     /// do not ask.
@@ -319,13 +324,11 @@ impl Chain {
         self.freezes.values().filter_map(Freezes::longest).map(|(id, freeze)| (*id, freeze))
     }
 
-    /// The statements that are in force beside roots, hosts, releases, rollouts and one directive per
-    /// rollout: skips, freezes, revocations. What members tell each other of on their shelves.
-    pub fn shelved(&self) -> BTreeSet<Digest> {
+    /// The freezes in force and the revocations: what stands beside releases and rollouts.
+    pub fn standing(&self) -> BTreeSet<Digest> {
         let freezes = self.freezes.values().flat_map(Freezes::held);
-        let skips = self.skips.values().flat_map(BTreeMap::keys).copied();
         let revocations = self.revocations.values().flat_map(BTreeMap::keys).copied();
-        freezes.map(|(id, _)| *id).chain(skips).chain(revocations).collect()
+        freezes.map(|(id, _)| *id).chain(revocations).collect()
     }
 
     /// The strongest freeze held of the same target by the same side.

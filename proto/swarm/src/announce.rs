@@ -1,4 +1,4 @@
-//! Telling the members what is here: `root`, `s/N` and `a/N` (R11).
+//! Telling the members what is here: `root`, `x`, `s/N` and `a/N` (R11).
 //!
 //! Keys are reused and never deleted. A slot belongs to its scope or artifact for as long as this
 //! member runs; one that is free holds an empty value, which is no record.
@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proto::certificate::Claim;
-use proto::record::{ROOT, RootRecord, SLOTS, ScopeRecord, progress_key, scope_key, to_text};
+use proto::record::{
+    ROOT, RootRecord, SHELF, SLOTS, ScopeRecord, progress_key, scope_key, to_text,
+};
 use proto::{Digest, Scope};
 use tokio::time;
 use tracing::error;
@@ -19,7 +21,7 @@ use crate::store::Store;
 /// Least time between two announcements of progress: gossip is not faster.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Announces the newest root and the heads of all scopes, whenever the ledger changes.
+/// Announces the newest root, the heads of all scopes and the shelf, whenever the ledger changes.
 pub(crate) async fn statements(ledger: &Ledger, hearsay: &Hearsay) {
     let mut events = ledger.events();
     let mut slots = Slots::default();
@@ -28,6 +30,7 @@ pub(crate) async fn statements(ledger: &Ledger, hearsay: &Hearsay) {
         let chain = ledger.chain();
         let root = RootRecord { version: chain.root().version, root: chain.root_id() };
         (hearsay.set)(ROOT, &to_text(&root));
+        (hearsay.set)(SHELF, &to_text(&ledger.shelf()));
         let records = scope_records(ledger);
         let keys: Vec<_> = records.keys().cloned().collect();
         let without = slots.assign(&keys);

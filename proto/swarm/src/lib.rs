@@ -5,8 +5,8 @@
 //! **Absent:** rollout; nothing here knows why a statement or an artifact is wanted.
 //!
 //! ```text
-//! gossip: root, s/N, a/N ---> sync ----> Ledger ----> Store       statements, certificates
-//!                   `-------> fetch <--> Picker  `--> Store       artifacts, piece by piece
+//! gossip: root, x, s/N, a/N -> sync ---> Ledger ----> Store       statements, certificates
+//!                    `------> fetch <--> Picker  `--> Store       artifacts, piece by piece
 //! peers ------> provide <--------------------------- Store
 //! ```
 //!

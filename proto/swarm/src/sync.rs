@@ -5,16 +5,23 @@
 //! it has not, or what does not verify, costs a request now and then: one at a time, a pause after
 //! each failure, and a longer one each time the same item fails. Who does not answer soon goes on
 //! being asked, and somebody else is, too.
+//!
+//! What no scope's record names stands on a shelf, announced by its digest: a shelf that is not this
+//! member's own is read once, and what is missing here is fetched from those who announce it.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use net::{Member, Pool};
-use proto::certificate::{CERTIFICATE_BYTES_MAX, Claim};
+use proto::certificate::{CERTIFICATE_BYTES_MAX, Certificate, CertificateError, Claim};
 use proto::dsse::Envelope;
-use proto::record::{ROOT, RootRecord, SLOTS, ScopeRecord, from_text, scope_key};
+use proto::record::{
+    ROOT, RootRecord, SHELF, SHELF_BYTES_MAX, SLOTS, ScopeRecord, Shelf, ShelfRecord, from_text,
+    scope_key,
+};
 use proto::statement::ENVELOPE_BYTES_MAX;
 use proto::trust::{Chain, Standing};
 use proto::wire::SwarmRequest;
@@ -43,9 +50,11 @@ const REST_MAX: Duration = Duration::from_secs(30);
 /// Longest such pause for one item of one member: it does not verify here, or is not there.
 const ITEM_REST_MAX: Duration = Duration::from_secs(300);
 /// Pause of a member after any failure.
-const BREATH: Duration = Duration::from_millis(250);
+pub(crate) const BREATH: Duration = Duration::from_millis(250);
 /// Items that are paused at a time.
 const ITEMS_MAX: usize = 4_096;
+/// Items of one shelf that are wanted at a time: what a liar can keep this member busy with.
+const MISSING_MAX: usize = 256;
 /// How often it is looked again when nothing happens.
 const REVIEW_EVERY: Duration = Duration::from_secs(1);
 
@@ -55,11 +64,14 @@ enum Want {
     /// All roots up to this version.
     Roots(u32),
     Statement(Digest),
+    /// Without an id, whichever the member holds.
     Certificate {
         rollout: Digest,
         claim: Claim,
-        id: Digest,
+        id: Option<Digest>,
     },
+    /// A list of statements and certificates.
+    Shelf(Digest),
 }
 
 /// Why something a member says it holds did not come.
@@ -87,6 +99,7 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
     let mut events = ledger.events();
     let mut fetching = JoinSet::new();
     let mut pauses = Pauses::default();
+    let mut shelves = Shelves::default();
     let mut under_way: BTreeMap<(Want, HostId), Instant> = BTreeMap::new();
     let mut members_end = false;
     loop {
@@ -94,8 +107,9 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
         let known = members.borrow_and_update().clone();
         events.mark_unchanged();
         pauses.forget_all_but(&known);
-        let wants = wants(&known, &hearsay.me, &ledger.chain(), ledger);
-        for (want, sources) in wants {
+        let heard = Heard::of(&known, &hearsay.me);
+        shelves.review(&heard, ledger);
+        for (want, sources) in heard.wants(ledger, &shelves) {
             let lately = |((busy, _), since): (&(Want, HostId), &Instant)| {
                 *busy == want && now < *since + PATIENCE
             };
@@ -123,7 +137,10 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
             Some(done) = fetching.join_next() => match done {
                 Ok((want, member, outcome)) => {
                     under_way.remove(&(want, member.clone()));
-                    pauses.note(member, want, outcome);
+                    if let (Want::Shelf(id), Ok(Some(shelf))) = (want, &outcome) {
+                        shelves.keep(id, shelf, ledger);
+                    }
+                    pauses.note(member, want, outcome.map(drop));
                 }
                 Err(error) => {
                     // A bug in one fetch must not end all: what it was about is tried again.
@@ -140,39 +157,58 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
     }
 }
 
-/// What is announced and not here, with those who announce it.
-fn wants(
-    members: &[Member],
-    me: &HostId,
-    chain: &Chain,
-    ledger: &Ledger,
-) -> BTreeMap<Want, Vec<Source>> {
-    // Members that agree say the same in the same words: each wording is read once.
-    let mut roots: BTreeMap<&str, Vec<Source>> = BTreeMap::new();
-    let mut scopes: BTreeMap<&str, Vec<Source>> = BTreeMap::new();
-    for member in members.iter().filter(|member| member.alive && member.host != *me) {
-        let source = Source { host: member.host.clone(), address: member.address };
-        if let Some(text) = member.values.get(ROOT) {
-            roots.entry(text).or_default().push(source.clone());
+/// What other live members announce, with those who do. Members that agree say the same in the same
+/// words, so each wording is read once.
+#[derive(Default)]
+struct Heard<'a> {
+    roots: BTreeMap<&'a str, Vec<Source>>,
+    scopes: BTreeMap<&'a str, Vec<Source>>,
+    shelves: BTreeMap<Digest, Vec<Source>>,
+}
+
+impl<'a> Heard<'a> {
+    fn of(members: &'a [Member], me: &HostId) -> Self {
+        let mut heard = Self::default();
+        for member in members.iter().filter(|member| member.alive && member.host != *me) {
+            let source = Source { host: member.host.clone(), address: member.address };
+            if let Some(text) = member.values.get(ROOT) {
+                heard.roots.entry(text).or_default().push(source.clone());
+            }
+            for text in (0..SLOTS).filter_map(|slot| member.values.get(&scope_key(slot))) {
+                heard.scopes.entry(text).or_default().push(source.clone());
+            }
+            let shelf = member.values.get(SHELF).and_then(|text| from_text::<ShelfRecord>(text));
+            if let Some(ShelfRecord { shelf, .. }) = shelf {
+                heard.shelves.entry(shelf).or_default().push(source);
+            }
         }
-        for text in (0..SLOTS).filter_map(|slot| member.values.get(&scope_key(slot))) {
-            scopes.entry(text).or_default().push(source.clone());
-        }
+        heard
     }
-    let mut wants: BTreeMap<Want, Vec<Source>> = BTreeMap::new();
-    for (text, sources) in roots {
-        let version = from_text::<RootRecord>(text).map_or(0, |record| record.version);
-        if version > chain.root().version {
-            wants.entry(Want::Roots(version)).or_default().extend(sources);
+
+    /// What is announced and not here.
+    fn wants(&self, ledger: &Ledger, shelves: &Shelves) -> BTreeMap<Want, Vec<Source>> {
+        let chain = ledger.chain();
+        let mut wants: BTreeMap<Want, Vec<Source>> = BTreeMap::new();
+        for (text, sources) in &self.roots {
+            let version = from_text::<RootRecord>(text).map_or(0, |record| record.version);
+            if version > chain.root().version {
+                wants.entry(Want::Roots(version)).or_default().extend(sources.iter().cloned());
+            }
         }
-    }
-    for (text, sources) in scopes {
-        let Some(record) = from_text::<ScopeRecord>(text) else { continue };
-        for want in wants_of(&record, chain, ledger) {
-            wants.entry(want).or_default().extend(sources.iter().cloned());
+        for (text, sources) in &self.scopes {
+            let Some(record) = from_text::<ScopeRecord>(text) else { continue };
+            for want in wants_of(&record, &chain, ledger) {
+                wants.entry(want).or_default().extend(sources.iter().cloned());
+            }
         }
+        let own = ledger.shelf().shelf;
+        for (id, sources) in self.shelves.iter().filter(|(id, _)| **id != own) {
+            for want in shelves.wants_of(id, &chain) {
+                wants.entry(want).or_default().extend(sources.iter().cloned());
+            }
+        }
+        wants
     }
-    wants
 }
 
 fn wants_of(record: &ScopeRecord, chain: &Chain, ledger: &Ledger) -> Vec<Want> {
@@ -187,18 +223,120 @@ fn wants_of(record: &ScopeRecord, chain: &Chain, ledger: &Ledger) -> Vec<Want> {
     let claims = [(Claim::Halt, record.halt), (Claim::Complete, record.complete)];
     let certificates = claims.into_iter().filter_map(|(claim, id)| {
         let id = id.filter(|_| ledger.certificate(&rollout, claim).is_none())?;
-        Some(Want::Certificate { rollout, claim, id })
+        Some(Want::Certificate { rollout, claim, id: Some(id) })
     });
     directive.into_iter().chain(certificates).collect()
 }
 
+// --- shelves ---
+
+/// The shelves of others that were read, for as long as somebody announces them: no more than there
+/// are members.
+#[derive(Default)]
+struct Shelves(BTreeMap<Digest, Missing>);
+
+/// What stands on a shelf and is not here.
+struct Missing {
+    /// At most [`MISSING_MAX`].
+    items: BTreeSet<Want>,
+    /// There was more: the shelf is read again once these came.
+    more: bool,
+}
+
+impl Shelves {
+    fn keep(&mut self, id: Digest, shelf: &Shelf, ledger: &Ledger) {
+        let statements = shelf.statements.iter().copied().map(Want::Statement);
+        let certificates = shelf.certificates.iter();
+        let certificates = certificates.map(|(rollout, claim)| Want::Certificate {
+            rollout: *rollout,
+            claim: *claim,
+            id: None,
+        });
+        let mut missing = statements.chain(certificates).filter(|want| is_missing(want, ledger));
+        let items = missing.by_ref().take(MISSING_MAX).collect();
+        self.0.insert(id, Missing { items, more: missing.next().is_some() });
+    }
+
+    /// Forgets what came, and shelves of which nobody speaks any more.
+    fn review(&mut self, heard: &Heard<'_>, ledger: &Ledger) {
+        self.0.retain(|id, missing| {
+            missing.items.retain(|want| is_missing(want, ledger));
+            heard.shelves.contains_key(id) && !(missing.more && missing.items.is_empty())
+        });
+    }
+
+    /// What to fetch because of this shelf: itself, or what is missing of it.
+    fn wants_of(&self, id: &Digest, chain: &Chain) -> Vec<Want> {
+        let Some(missing) = self.0.get(id) else { return vec![Want::Shelf(*id)] };
+        // A certificate of a rollout that is not here yet cannot be judged.
+        let can_be_judged = |want: &&Want| match want {
+            Want::Certificate { rollout, .. } => chain.rollout(rollout).is_some(),
+            Want::Roots(_) | Want::Statement(_) | Want::Shelf(_) => true,
+        };
+        missing.items.iter().filter(can_be_judged).copied().collect()
+    }
+}
+
+/// Whether an item of a shelf would be news.
+fn is_missing(want: &Want, ledger: &Ledger) -> bool {
+    match want {
+        Want::Statement(id) => !ledger.is_effective(id),
+        Want::Certificate { rollout, claim, .. } => ledger.proof_of(rollout, *claim).is_none(),
+        Want::Roots(_) | Want::Shelf(_) => false,
+    }
+}
+
 // --- one item ---
 
-async fn obtain(ledger: &Ledger, pool: &Pool, from: &Source, want: Want) -> Result<(), SyncError> {
+/// Fetches and takes in; of a shelf, which changes nothing here, returns what stands on it.
+async fn obtain(
+    ledger: &Ledger,
+    pool: &Pool,
+    from: &Source,
+    want: Want,
+) -> Result<Option<Shelf>, SyncError> {
     match want {
-        Want::Roots(version) => obtain_roots(ledger, pool, from, version).await,
-        Want::Statement(id) => obtain_statement(ledger, pool, from, id, None).await,
-        Want::Certificate { id, .. } => obtain_certificate(ledger, pool, from, id).await,
+        Want::Roots(version) => obtain_roots(ledger, pool, from, version).await?,
+        Want::Statement(id) => obtain_statement(ledger, pool, from, id, None).await?,
+        Want::Certificate { id: Some(id), .. } => {
+            obtain_certificate(ledger, pool, from, id).await?;
+        }
+        Want::Certificate { rollout, claim, id: None } => {
+            let request = SwarmRequest::Certificate { rollout, claim };
+            let bytes = content(pool, from, &request, CERTIFICATE_BYTES_MAX).await?;
+            let found = Certificate::parse(&bytes).map(|found| (found.rollout, found.claim));
+            if found != Ok((rollout, claim)) {
+                return Err(AskError::OtherContent.into());
+            }
+            take_certificate(ledger, pool, from, bytes).await?;
+        }
+        Want::Shelf(id) => {
+            let bytes = content(pool, from, &SwarmRequest::Blob { id }, SHELF_BYTES_MAX).await?;
+            let shelf = Some(bytes).filter(|bytes| Digest::of(bytes) == id);
+            let shelf = shelf.and_then(|bytes| Shelf::parse(&bytes));
+            return Ok(Some(shelf.ok_or(AskError::OtherContent)?));
+        }
+    }
+    Ok(None)
+}
+
+/// Takes a certificate in; the statements that it needs are fetched first, each of them once.
+async fn take_certificate(
+    ledger: &Ledger,
+    pool: &Pool,
+    from: &Source,
+    bytes: Vec<u8>,
+) -> Result<(), SyncError> {
+    let bytes = Arc::new(bytes);
+    let mut fetched = BTreeSet::new();
+    loop {
+        let (judge, judged) = (ledger.clone(), bytes.clone());
+        match blocking(move || judge.certify(&judged)).await {
+            Err(CertifyError::Refused(CertificateError::NeedsExcuse(id))) if fetched.insert(id) => {
+                obtain_statement(ledger, pool, from, id, None).await?;
+            }
+            certified => return Ok(certified.map(drop)?),
+        }
     }
 }
 
@@ -214,9 +352,7 @@ pub(crate) async fn obtain_certificate(
     if Digest::of(&bytes) != id {
         return Err(AskError::OtherContent.into());
     }
-    let ledger = ledger.clone();
-    blocking(move || ledger.certify(&bytes)).await?;
-    Ok(())
+    take_certificate(ledger, pool, from, bytes).await
 }
 
 async fn obtain_roots(

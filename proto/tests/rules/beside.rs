@@ -234,7 +234,7 @@ fn order_of_learning_what_stands_beside() {
     let chain = chain_with(&root(), &[&first]);
     let end = crate::learning::assert_order_does_not_matter("beside", &chain, &statements);
     assert_eq!(frozen_until(&end, 0), Some(NOW.plus_s(HOUR_S)), "the coordinator's");
-    assert_eq!(end.shelved().len(), 4, "what was replaced is told nobody");
+    assert_eq!(end.standing().len(), 3, "what was replaced is told nobody");
     assert_eq!(end.excuses(&first.envelope().id()).len(), 2);
 }
 

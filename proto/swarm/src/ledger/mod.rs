@@ -6,6 +6,7 @@
 //! `spawn_blocking`; reading never waits for a writer.
 
 pub(crate) mod load;
+mod shelf;
 mod state;
 
 use std::collections::BTreeSet;
@@ -14,14 +15,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use proto::certificate::{Certificate, CertificateError, Claim};
 use proto::dsse::{Envelope, EnvelopeError};
+use proto::record::ShelfRecord;
 use proto::statement::{Host, Statement};
 use proto::trust::{Chain, Refusal, Standing, Verified, verify};
 use proto::wire::Part;
-use proto::{Digest, HostId, UnixTime};
+use proto::{Digest, HostId, Scope, UnixTime};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::store::{Sort, Store, StoreError};
+pub use shelf::STOPPED_MAX;
+use shelf::Shelves;
 pub use state::Pending;
 use state::{Group, State};
 
@@ -98,6 +102,7 @@ struct Inner {
     changing: Mutex<()>,
     /// Held for lookups and the moment of a change, never over the disk.
     state: Mutex<State>,
+    shelves: Mutex<Shelves>,
     changed: watch::Sender<u64>,
 }
 
@@ -130,10 +135,11 @@ impl Ledger {
         let chain = Chain::genesis(&genesis, pinned).map_err(OpenError::Genesis)?;
         let mut state = State::new(chain, pinned);
         load::load(&store, &mut state, KEPT)?;
-        let (changing, state) = (Mutex::default(), Mutex::new(state));
+        let (changing, state, shelves) = (Mutex::default(), Mutex::new(state), Mutex::default());
         let changed = watch::Sender::new(0);
-        let ledger = Self(Arc::new(Inner { store, clock, changing, state, changed }));
+        let ledger = Self(Arc::new(Inner { store, clock, changing, state, shelves, changed }));
         ledger.judge_pending();
+        ledger.drop_stale_waves();
         Ok(ledger)
     }
 
@@ -167,6 +173,7 @@ impl Ledger {
         if admitted.new {
             if admitted.standing == Standing::Effective {
                 self.judge_pending();
+                self.drop_stale_waves();
             }
             self.0.changed.send_modify(|changes| *changes += 1);
         }
@@ -176,7 +183,7 @@ impl Ledger {
     /// Takes in a certificate from anywhere, or assembled here. Blocks on the disk.
     ///
     /// One certificate is kept per rollout and claim, the first: returns its id, which need not be
-    /// that of these bytes.
+    /// that of these bytes. Of waves only the highest is kept, and none once the rollout is complete.
     ///
     /// # Errors
     ///
@@ -185,7 +192,7 @@ impl Ledger {
         let certificate = Certificate::parse(bytes)?;
         let Certificate { rollout: id, claim, .. } = certificate;
         let _turn = self.change();
-        if let Some(known) = self.certificate(&id, claim) {
+        if let Some(known) = self.proof_of(&id, claim) {
             return Ok(known);
         }
         let chain = self.chain();
@@ -194,6 +201,7 @@ impl Ledger {
         let digest = self.0.store.put_blob(bytes)?;
         info!(rollout = %id, ?claim, certificate = %digest, "certificate taken in");
         self.state().certificates.insert((id, claim), digest);
+        self.drop_stale_waves();
         self.0.changed.send_modify(|changes| *changes += 1);
         Ok(digest)
     }
@@ -291,6 +299,43 @@ impl Ledger {
     /// [`Store::blob`].
     pub fn certificate(&self, rollout: &Digest, claim: Claim) -> Option<Digest> {
         self.state().certificates.get(&(*rollout, claim)).copied()
+    }
+
+    /// The id of a certificate that proves this claim about a rollout, or more: a higher wave, or
+    /// the end, proves a wave.
+    pub fn proof_of(&self, rollout: &Digest, claim: Claim) -> Option<Digest> {
+        let state = self.state();
+        let held = |claim| state.certificates.get(&(*rollout, claim)).copied();
+        match claim {
+            Claim::Halt | Claim::Complete => held(claim),
+            Claim::Wave(wave) => held(Claim::Complete).or_else(|| {
+                let newest = state.newest_wave(rollout).filter(|newest| *newest >= wave)?;
+                held(Claim::Wave(newest))
+            }),
+        }
+    }
+
+    /// The highest wave of a rollout that is proven by a certificate here, 0 first.
+    pub fn newest_wave(&self, rollout: &Digest) -> Option<u32> {
+        self.state().newest_wave(rollout)
+    }
+
+    /// The rollouts of a scope that are known to be halted or aborted, newest first; the newest
+    /// [`STOPPED_MAX`].
+    pub fn stopped(&self, scope: &Scope) -> Vec<Digest> {
+        self.state().stopped(scope)
+    }
+
+    /// What is told of beside the heads of the scopes, as of now: announced in gossip, and found by
+    /// [`Self::shelf_bytes`].
+    pub fn shelf(&self) -> ShelfRecord {
+        let changes = *self.0.changed.borrow();
+        self.shelves().record(changes, || self.state().shelf())
+    }
+
+    /// A shelf that was announced lately, by the digest of its bytes.
+    pub fn shelf_bytes(&self, id: &Digest) -> Option<Arc<Vec<u8>>> {
+        self.shelves().find(id)
     }
 
     /// The statements below their threshold, oldest first per scope.
@@ -429,6 +474,22 @@ impl Ledger {
             }
         }
         changed
+    }
+
+    /// Forgets certificates of waves that say nothing any more: one is as long as the cohort.
+    fn drop_stale_waves(&self) {
+        let stale = self.state().stale_waves();
+        for key in stale {
+            let Some(id) = self.state().certificates.remove(&key) else { continue };
+            if let Err(error) = self.0.store.remove_blob(&id) {
+                // Found stale again at the next start.
+                warn!(certificate = %id, %error, "the certificate of a wave is not removed");
+            }
+        }
+    }
+
+    fn shelves(&self) -> MutexGuard<'_, Shelves> {
+        self.0.shelves.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self) -> MutexGuard<'_, ()> {

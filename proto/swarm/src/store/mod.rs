@@ -198,13 +198,7 @@ impl Store {
     ///
     /// [`StoreError::Remove`].
     pub fn remove_statement(&self, sort: Sort, id: &Digest) -> Result<(), StoreError> {
-        let path = self.statement_path(sort, id);
-        match self.0.disk.remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::Remove { path, source })
-            }
-            Ok(()) | Err(_) => Ok(()),
-        }
+        self.remove(self.statement_path(sort, id))
     }
 
     /// Renames a statement that does not read to `*.bad`: it is not looked at again, and a person
@@ -267,6 +261,15 @@ impl Store {
         let id = Digest::of(bytes);
         replace(&*self.0.disk, &self.blob_path(&id), bytes)?;
         Ok(id)
+    }
+
+    /// Forgets a blob. A power cut may bring it back.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Remove`].
+    pub fn remove_blob(&self, id: &Digest) -> Result<(), StoreError> {
+        self.remove(self.blob_path(id))
     }
 
     // --- artifacts ---
@@ -493,6 +496,15 @@ impl Store {
 
     fn artifact_dir(&self, id: &Digest) -> PathBuf {
         self.0.dir.join("artifacts").join(format!("{id:#}"))
+    }
+
+    fn remove(&self, path: PathBuf) -> Result<(), StoreError> {
+        match self.0.disk.remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::Remove { path, source })
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn read(&self, path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, StoreError> {

@@ -9,8 +9,9 @@ use proto::certificate::{Certificate, Claim};
 use proto::dsse::Envelope;
 use proto::receipt::{Cause, Receipt, State};
 use proto::statement::{
-    Action, ArtifactRef, CohortHost, Direction, Directive, Health, Host, KeyEntry, OnFailure,
-    Payload, Policy, RULES, Release, Role, RoleKeys, Rollout, Root, Run, Source, Target, Wave,
+    Action, ArtifactRef, CohortHost, Direction, Directive, Freeze, Health, Host, KeyEntry,
+    OnFailure, Payload, Policy, RULES, Release, Revocation, Role, RoleKeys, Rollout, Root, Run,
+    Source, Target, Wave,
 };
 use proto::{Digest, Env, HostId, KeyId, PublicKey, Scope, UnixTime};
 
@@ -171,19 +172,62 @@ pub(super) fn rollout(
 }
 
 pub(super) fn directive(rollout: Digest, sequence: u64, action: Action) -> Envelope {
+    directive_about(rollout, sequence, action, None)
+}
+
+/// Nobody waits for the host with this name any more.
+pub(super) fn skip(rollout: Digest, name: &str) -> Envelope {
+    directive_about(rollout, 1, Action::Skip, Some(host_id(name)))
+}
+
+fn directive_about(
+    rollout: Digest,
+    sequence: u64,
+    action: Action,
+    host: Option<HostId>,
+) -> Envelope {
     let directive = Directive {
         fleet: root(1, 1).fleet,
         rollout,
         sequence,
         action,
         wave: None,
-        host: None,
+        host,
         author: key_id("deploy"),
         created: UnixTime(2),
         reason: String::new(),
         critical: vec![],
     };
     signed(&directive, &["deploy"])
+}
+
+/// A freeze of the whole environment.
+pub(super) fn freeze(sequence: u64, until_s: u64) -> Envelope {
+    let freeze = Freeze {
+        fleet: root(1, 1).fleet,
+        env: scope().env,
+        host: None,
+        sequence,
+        until: UnixTime(until_s),
+        author: key_id("deploy"),
+        created: UnixTime(2),
+        reason: String::new(),
+        critical: vec![],
+    };
+    signed(&freeze, &["deploy"])
+}
+
+pub(super) fn revocation(name: &str) -> Envelope {
+    let removal = Revocation {
+        fleet: root(1, 1).fleet,
+        env: scope().env,
+        host: host_id(name),
+        author: key_id("deploy"),
+        created: UnixTime(2),
+        reason: "sold".to_owned(),
+        critical: vec![],
+    };
+    signed(&removal, &["deploy"])
 }
 
 /// A certificate with a receipt of each host of [`rollout`]; all in `state`.

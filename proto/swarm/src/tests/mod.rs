@@ -5,4 +5,5 @@ mod gathering;
 mod hub;
 mod kit;
 mod ledger;
+mod shelf;
 mod syncing;

@@ -123,8 +123,18 @@ impl Provider {
             SwarmRequest::Blob { id } => {
                 let is_manifest = ledger.store().pieces(&id).is_ok();
                 let places = if is_manifest { &self.uploads } else { &self.words };
-                let place = places.try_take(peer);
-                content(send, place, move || ledger.store().blob(&id)).await
+                let read = move || match ledger.shelf_bytes(&id) {
+                    Some(shelf) => Ok(Some(shelf.to_vec())),
+                    None => ledger.store().blob(&id),
+                };
+                content(send, places.try_take(peer), read).await
+            }
+            SwarmRequest::Certificate { rollout, claim } => {
+                let read = move || match ledger.certificate(&rollout, claim) {
+                    Some(id) => ledger.store().blob(&id),
+                    None => Ok(None),
+                };
+                content(send, self.words.try_take(peer), read).await
             }
             SwarmRequest::Piece { artifact, index } => {
                 let read = move || match ledger.store().read_piece(&artifact, index) {
