@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 pub use quinn::{ConnectionError as ConnectionLost, RecvStream, SendStream};
+use tokio::task::AbortHandle;
 
 use crate::alpn::{Alpn, CloseCode};
-use crate::directory::Peer;
+use crate::directory::{Directory, Peer};
 
 /// Longest reason that goes with a close, in bytes; it must fit into one packet.
 const REASON_BYTES_MAX: usize = 400;
@@ -18,11 +20,37 @@ pub struct Connection {
     pub(crate) quinn: quinn::Connection,
     alpn: Alpn,
     peer: Peer,
+    _watched: Arc<Watched>,
+}
+
+/// The task that closes a connection when its peer is removed from the fleet. It ends with the last
+/// clone of the connection, which it must not keep open.
+struct Watched(AbortHandle);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Connection {
-    pub(crate) const fn new(quinn: quinn::Connection, alpn: Alpn, peer: Peer) -> Self {
-        Self { quinn, alpn, peer }
+    /// Closes by itself once `directory` knows that the peer was removed.
+    pub(crate) fn new(
+        quinn: quinn::Connection,
+        alpn: Alpn,
+        peer: Peer,
+        directory: Directory,
+    ) -> Self {
+        let (watched, who) = (quinn.clone(), peer.clone());
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                _ = watched.closed() => {}
+                error = directory.until_removed(&who) => {
+                    close(&watched, CloseCode::Forbidden, &error.to_string());
+                }
+            }
+        });
+        Self { quinn, alpn, peer, _watched: Arc::new(Watched(task.abort_handle())) }
     }
 
     /// Who is at the other end.

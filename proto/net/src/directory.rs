@@ -1,7 +1,8 @@
 //! Who the other side of a connection can be (R9).
 //!
-//! A [`Directory`] holds what verified statements say: the root's keys and the host statements. TLS
-//! and the gossip filter read it; the daemon fills it. A change applies to new connections.
+//! A [`Directory`] holds what verified statements say: the root's keys, the host statements, which
+//! hosts were removed. TLS and the gossip filter read it; the daemon fills it. A change applies to new
+//! connections; those of a host that is removed are closed at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,7 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use proto::statement::{Host, Role, Root};
 use proto::{HostId, KeyId, PublicKey, UnixTime};
-use tracing::warn;
+use tokio::sync::watch;
+use tracing::{info, warn};
 
 use crate::certificate::{self, CertificateError, Facts};
 
@@ -111,6 +113,8 @@ pub enum IdentityError {
     Expired { host: HostId, not_after: u64, now: u64 },
     #[error("the certificate of host {host} is for another key than the statement about that host")]
     OtherKey { host: HostId },
+    #[error("host {host} was removed from the fleet: {why}")]
+    Removed { host: HostId, why: String },
     #[error("it is {got}, not {expected}")]
     Unexpected { got: String, expected: String },
 }
@@ -119,6 +123,8 @@ pub enum IdentityError {
 #[derive(Clone, Default)]
 pub struct Directory {
     known: Arc<RwLock<Known>>,
+    /// Why which host was removed; grows only.
+    removed: Arc<watch::Sender<BTreeMap<HostId, String>>>,
 }
 
 #[derive(Default)]
@@ -162,6 +168,46 @@ impl Directory {
     /// Adds or replaces a host; its statement must have been verified.
     pub fn add_host(&self, host: Host) {
         self.write().hosts.insert(host.id.clone(), host);
+    }
+
+    /// Lets a host in nowhere any more and closes its connections: a verified statement removes it
+    /// from the fleet. `why` is for people, on both sides.
+    pub fn remove_host(&self, id: &HostId, why: &str) {
+        let new = self.removed.send_if_modified(|removed| {
+            let new = !removed.contains_key(id);
+            if new {
+                removed.insert(id.clone(), why.to_owned());
+            }
+            new
+        });
+        if new {
+            info!(host = %id, why, "removed: this host is let in no more");
+        }
+    }
+
+    /// Whether a host was removed.
+    pub fn is_removed(&self, id: &HostId) -> bool {
+        self.removed.borrow().contains_key(id)
+    }
+
+    /// Wakes whenever a host is removed.
+    pub(crate) fn removals(&self) -> watch::Receiver<BTreeMap<HostId, String>> {
+        self.removed.subscribe()
+    }
+
+    /// Waits until this peer is a host that was removed; never for anybody else.
+    pub(crate) async fn until_removed(&self, peer: &Peer) -> IdentityError {
+        let mut removed = self.removed.subscribe();
+        let gone = async {
+            let Peer::Host(host) = peer else { return None };
+            let removed = removed.wait_for(|removed| removed.contains_key(host)).await.ok()?;
+            let why = removed.get(host)?.clone();
+            Some(IdentityError::Removed { host: host.clone(), why })
+        };
+        match gone.await {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
     }
 
     pub fn root(&self) -> Option<Root> {
@@ -220,6 +266,9 @@ impl Directory {
             return Err(IdentityError::Stranger(id));
         }
         let facts = certificate::facts(der)?;
+        if let Some(why) = self.removed.borrow().get(&facts.host) {
+            return Err(IdentityError::Removed { host: facts.host, why: why.clone() });
+        }
         let warn_once = known.judge_facts(&facts, now)?;
         drop(known);
         if warn_once && self.write().warned.insert(facts.host.clone()) {

@@ -209,7 +209,9 @@ impl Endpoint {
         let mut welcome = [0];
         let mut stream = quinn.accept_uni().await.map_err(lost)?;
         match stream.read_exact(&mut welcome).await {
-            Ok(()) if welcome == [WELCOME] => Ok(Connection::new(quinn, alpn, peer)),
+            Ok(()) if welcome == [WELCOME] => {
+                Ok(Connection::new(quinn, alpn, peer, self.directory.clone()))
+            }
             Err(quinn::ReadExactError::ReadError(quinn::ReadError::ConnectionLost(source))) => {
                 Err(lost(source))
             }

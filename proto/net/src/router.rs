@@ -214,7 +214,7 @@ impl Router {
             return Err(forbidden(format!("{alpn} is not served here")));
         }
         let slot = self.place(Occupant::of(&peer, remote))?;
-        Ok((Connection::new(quinn.clone(), alpn, peer), slot))
+        Ok((Connection::new(quinn.clone(), alpn, peer, self.directory.clone()), slot))
     }
 
     fn place(self: &Arc<Self>, occupant: Occupant) -> Result<Slot, Refusal> {

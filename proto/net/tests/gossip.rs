@@ -158,6 +158,27 @@ async fn r11_a_host_restarts_and_dies() {
     assert_eq!(*c.gossip.duplicate().borrow(), None, "its earlier life is no twin");
 }
 
+/// To those who know that it was removed it is not there, whatever it says and whoever repeats it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r9_a_removed_host_is_no_member_any_more() {
+    let fleet = Fleet::new("fleet-a");
+    let all = ["a", "b", "c"];
+    let a = Node::new(&fleet, "a", &[], &all);
+    let b = Node::new(&fleet, "b", &[a.addr], &all);
+    let c = Node::new(&fleet, "c", &[a.addr, b.addr], &all);
+    let [id_b, id_c] = ["b", "c"].map(|name| fleet.host(name).id);
+    until("both hear c", || [&a, &b].iter().all(|node| node.says(&id_c, "h", "c speaking"))).await;
+    a.directory.remove_host(&id_c, "sold");
+    until("a has no such member", || a.member(&id_c).is_none()).await;
+    // b goes on to hear it, and to tell a of it.
+    c.gossip.set("h", "c is still here").unwrap();
+    until("b hears it", || b.says(&id_c, "h", "c is still here")).await;
+    b.gossip.set("h", "and b").unwrap();
+    until("a hears b", || a.says(&id_b, "h", "and b")).await;
+    assert_eq!(a.member(&id_c), None);
+    assert_eq!(a.gossip.counts().violations + b.gossip.counts().violations, 0);
+}
+
 /// The kernel frees the port once the last task has let go of the socket.
 async fn until_bound(addr: SocketAddr, fleet: &Fleet, all: &[&str], seed: SocketAddr) -> Node {
     until("the port is free", || std::net::UdpSocket::bind(addr).is_ok()).await;

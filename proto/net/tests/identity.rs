@@ -296,6 +296,38 @@ async fn r10_a_killed_member_that_is_back_ends_its_old_connections() {
     drop(again);
 }
 
+/// On both sides, with the words of whoever removed it; what is open is closed at once, whoever
+/// dialled, and nobody else's.
+#[tokio::test]
+async fn r9_a_removed_host_is_refused_and_its_connections_are_closed() {
+    let (log, _guard) = log();
+    let fleet = Fleet::new("fleet-a");
+    let directory = fleet.directory();
+    let (server, addr, _stop) = serve(fleet.identity("server"), directory.clone());
+    let (_sold, sold_addr, _stop_sold) = serve(fleet.identity("sold"), fleet.directory());
+    let bind = |name| Endpoint::bind(loopback(), fleet.identity(name), fleet.directory()).unwrap();
+    let (client, other) = (bind("sold"), bind("other"));
+    let dial = |from: &Endpoint, to| {
+        let from = from.clone();
+        async move { from.connect(Alpn::Swarm, to, Expect::AnyMember).await }
+    };
+    let accepted = dial(&client, addr).await.unwrap();
+    let dialled = dial(&server, sold_addr).await.unwrap();
+    let kept = dial(&other, addr).await.unwrap();
+    let words = format!("host {} was removed from the fleet: sold", fleet.host("sold").id);
+    directory.remove_host(&fleet.host("sold").id, "sold");
+    let lost = tokio::time::timeout(common::DEADLINE, accepted.closed()).await.unwrap();
+    assert!(lost.to_string().contains(&words), "{lost}");
+    tokio::time::timeout(common::DEADLINE, dialled.closed()).await.unwrap();
+    assert!(echo(&kept, "hi").await.ends_with("hi"));
+    let before = log.text().len();
+    let refused = dial(&client, addr).await.unwrap_err();
+    assert!(refused.to_string().contains(&words), "{refused}");
+    until("the log says why", || log.text()[before..].contains(&words)).await;
+    let refused = dial(&server, sold_addr).await.unwrap_err();
+    assert!(matches!(&refused, ConnectError::WrongPeer { reason, .. } if *reason == words));
+}
+
 #[test]
 fn r9_certificates_say_what_they_should_and_are_renewed_in_time() {
     let fleet = Fleet::new("fleet-a");

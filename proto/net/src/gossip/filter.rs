@@ -6,8 +6,8 @@
 //! - A **violation**: no honest member sends that, since it judges what it passes on by the same
 //!   rules. The whole message is dropped and its sender is told and hung up on.
 //! - **Left out**: what an honest member may send and this one cannot use: of members it does not
-//!   know yet (it asks for them), from clocks that are ahead, implausible heartbeats, echoes of its
-//!   own state. The rest of the message counts.
+//!   know yet (it asks for them), of those that were removed, from clocks that are ahead, implausible
+//!   heartbeats, echoes of its own state. The rest of the message counts.
 //! - **Passed**, written afresh.
 //!
 //! An incarnation counts only once its host signed something in it: digests are not signed, and
@@ -175,8 +175,12 @@ impl Filter {
         Ok(kept)
     }
 
-    /// The key of a member, or a note that somebody has to be asked for it.
+    /// The key of a member, or a note that somebody has to be asked for it; none for one that was
+    /// removed.
     fn knows(&self, who: &Incarnation, passed: &mut Passed) -> Option<PublicKey> {
+        if self.directory.is_removed(&who.host) {
+            return None;
+        }
         let key = self.directory.key_of(&who.host);
         if key.is_none() {
             passed.unknown.insert(who.host.clone());

@@ -114,6 +114,7 @@ impl Supervisor {
             chitchat.live_nodes_watcher()
         };
         let mut younger_self = self.shared.hub.younger_self();
+        let mut removals = self.shared.hub.directory().removals();
         let ended = handle.termination_watcher();
         tokio::pin!(ended);
         loop {
@@ -133,6 +134,7 @@ impl Supervisor {
                     Err(error) => error.to_string(),
                 }),
                 () = self.shared.changed.notified() => {}
+                Ok(()) = removals.changed() => {}
                 () = news.notified() => time::sleep(self.config.interval / 8).await,
                 changed = alive.changed() => if changed.is_err() {
                     return End::Broken("it is gone".to_owned());
@@ -183,7 +185,10 @@ impl Supervisor {
             // Of this host others may know an older or, wrongly, a younger life.
             let shown = match mine {
                 true => who.generation == self.generation,
-                false => !values.is_empty() && who.generation >= known,
+                false => {
+                    let removed = self.shared.hub.directory().is_removed(&who.host);
+                    !removed && !values.is_empty() && who.generation >= known
+                }
             };
             if shown {
                 let Incarnation { host, generation, addr: address } = who;

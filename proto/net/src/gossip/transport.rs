@@ -26,7 +26,7 @@ use super::wire::{MESSAGE_BYTES_MAX, NODES_MAX, Violation, digest_len};
 use crate::alpn::{Alpn, CloseCode};
 use crate::clock;
 use crate::connection::{Connection, RecvStream};
-use crate::directory::Expect;
+use crate::directory::{Directory, Expect};
 use crate::endpoint::Endpoint;
 use crate::quota::{Quota, Quotas};
 use crate::router::Handler;
@@ -107,6 +107,10 @@ impl Hub {
 
     pub(super) fn filter(&self) -> MutexGuard<'_, Filter> {
         lock(&self.filter)
+    }
+
+    pub(super) const fn directory(&self) -> &Directory {
+        self.endpoint.directory()
     }
 
     /// Another, younger life of this host, as its own signed values show: generation and address.
