@@ -9,6 +9,7 @@
 //! | [`plan`] | hosts and a strategy become a cohort and waves (R13, R14) |
 //! | [`gate`] | may this wave start: open, hold (why), halt (why) (R14, R16) |
 //! | [`host`] | one host in one scope: inputs to effects (R12, R15, R17, R18) |
+//! | [`peers`] | what the other members say of this host's knowledge and clock (R7, R8) |
 //! | [`receipts`] | the verified receipts a member holds of a rollout; certificates from them (R17) |
 //! | [`verdict`] | is the new release worse: counted requests of new and old hosts (R24) |
 //! | [`report`] | where a rollout stands, for people: the very values the hosts decide by |
@@ -17,6 +18,7 @@
 pub mod fleet;
 pub mod gate;
 pub mod host;
+pub mod peers;
 pub mod plan;
 pub mod receipts;
 pub mod report;
