@@ -8,7 +8,7 @@ use std::time::Duration;
 use durable::RealDisk;
 use ed25519_dalek::SigningKey;
 use net::{Alpn, Directory, Endpoint, Gossip, GossipConfig, Handlers, Identity, NetError, Port};
-use proto::record::{self, HostRecord};
+use proto::record::{self, HOST_EVERY_MS, HostRecord};
 use proto::statement::{Host, Statement};
 use proto::trust::Standing;
 use proto::{Digest, HostId, Name};
@@ -65,6 +65,8 @@ pub struct Membership {
     pub ledger: Ledger,
     pub gossip: Gossip,
     pub swarm: Swarm,
+    coordinator: bool,
+    version: Name,
 }
 
 impl Membership {
@@ -78,7 +80,7 @@ impl Membership {
         let ledger = spawn_blocking(move || open_ledger(store, genesis, &envelopes)).await??;
         let chain = ledger.chain();
         let directory = Directory::new(chain.root().clone());
-        ledger.hosts().into_iter().for_each(|host| directory.add_host(host));
+        fill(&directory, &ledger);
         let endpoint = Endpoint::open(port, identity, directory.clone())?;
         let (verifying, sending) = (ledger.clone(), ledger.clone());
         let config = GossipConfig {
@@ -91,21 +93,15 @@ impl Membership {
             envelope: Arc::new(move |host: &HostId| sending.host_envelope(host)),
         };
         let gossip = Gossip::spawn(endpoint.clone(), config, stop);
-        let word = HostRecord {
-            coordinator: seat.coordinator,
-            version: seat.version,
-            at: clock::unix(),
-            heads: chain.heads_digest(),
-        };
-        if let Err(error) = gossip.set(record::HOST, &record::to_text(&word)) {
-            error!(%error, "this member does not say what it is");
-        }
         let swarm = Swarm::new(&endpoint, ledger.clone(), gossip.clone());
-        Ok(Self { endpoint, directory, ledger, gossip, swarm })
+        let (coordinator, version) = (seat.coordinator, seat.version);
+        let member = Self { endpoint, directory, ledger, gossip, swarm, coordinator, version };
+        member.say_who(member.ledger.chain().heads_digest());
+        Ok(member)
     }
 
-    /// Serves the protocols of `more` and those every member serves, and keeps directory and
-    /// statements in step with the fleet, until `stop`.
+    /// Serves the protocols of `more` and those every member serves, keeps directory and statements in
+    /// step with the fleet and says what it is, until `stop`.
     ///
     /// # Errors
     ///
@@ -113,15 +109,16 @@ impl Membership {
     pub async fn run(&self, more: Handlers, stop: CancellationToken) -> Result<(), NetError> {
         let handlers =
             more.on(Alpn::Gossip, self.gossip.handler()).on(Alpn::Swarm, self.swarm.handler());
-        let (served, (), ()) = tokio::join!(
+        let (served, (), (), ()) = tokio::join!(
             self.endpoint.serve(handlers, stop.clone()),
             self.swarm.run(stop.clone()),
-            self.keep_directory(stop),
+            self.keep_directory(stop.clone()),
+            self.keep_record(stop),
         );
         served
     }
 
-    /// Lets new roots and hosts of the ledger into the directory.
+    /// Takes new roots, hosts and removals of the ledger over into the directory.
     async fn keep_directory(&self, stop: CancellationToken) {
         let mut events = self.ledger.events();
         loop {
@@ -129,9 +126,57 @@ impl Membership {
                 () = stop.cancelled() => return,
                 changed = events.changed() => if changed.is_err() { return },
             }
-            self.directory.set_root(self.ledger.chain().root().clone());
-            self.ledger.hosts().into_iter().for_each(|host| self.directory.add_host(host));
+            fill(&self.directory, &self.ledger);
         }
+    }
+
+    /// Says anew what this member is, every [`HOST_EVERY_MS`] at most and whenever the heads change.
+    async fn keep_record(&self, stop: CancellationToken) {
+        let mut events = self.ledger.events();
+        let mut said = self.ledger.chain().heads_digest();
+        loop {
+            let next = tokio::time::sleep(record_pause());
+            let heads = async {
+                while events.changed().await.is_ok() {
+                    let heads = self.ledger.chain().heads_digest();
+                    if heads != said {
+                        return heads;
+                    }
+                }
+                std::future::pending().await
+            };
+            said = tokio::select! {
+                () = stop.cancelled() => return,
+                () = next => self.ledger.chain().heads_digest(),
+                heads = heads => heads,
+            };
+            self.say_who(said);
+        }
+    }
+
+    fn say_who(&self, heads: Digest) {
+        let (coordinator, version) = (self.coordinator, self.version.clone());
+        let word = HostRecord { coordinator, version, at: clock::unix(), heads };
+        if let Err(error) = self.gossip.set(record::HOST, &record::to_text(&word)) {
+            error!(%error, "this member does not say what it is");
+        }
+    }
+}
+
+/// Until the record is said anew: members that started together must not all speak at once.
+fn record_pause() -> Duration {
+    Duration::from_millis(rand::random_range(HOST_EVERY_MS / 5 * 4..=HOST_EVERY_MS))
+}
+
+/// Brings a directory up to what the ledger holds.
+fn fill(directory: &Directory, ledger: &Ledger) {
+    let chain = ledger.chain();
+    directory.set_root(chain.root().clone());
+    for host in ledger.hosts() {
+        if let Some(removal) = chain.removal(&host) {
+            directory.remove_host(&host.id, &removal.reason);
+        }
+        directory.add_host(host);
     }
 }
 
