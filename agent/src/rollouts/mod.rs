@@ -5,6 +5,7 @@
 //! service on a blocking thread, one at a time per service. A kill at any point is fine: the record
 //! is made durable before the effects that depend on it, and what is not answered is asked again.
 
+mod peerage;
 mod scope;
 mod steps;
 mod waiting;
@@ -19,6 +20,7 @@ use durable::{Disk, RealDisk};
 use ed25519_dalek::SigningKey;
 use net::{Gossip, Member};
 use proto::record::SLOTS;
+use proto::trust::Chain;
 use proto::{Env, HostId, PublicKey, Scope, Service};
 use rollout::host::Input;
 use swarm::{Ledger, Swarm};
@@ -31,6 +33,7 @@ use crate::config::Config;
 use crate::home::Home;
 use crate::services::Services;
 use member::clock;
+use peerage::Peerage;
 use scope::Running;
 
 /// Answers waiting to be taken in. Each scope has a few steps under way at most.
@@ -65,7 +68,9 @@ pub(crate) async fn run(context: Context, env: Env, stop: CancellationToken) {
     let (answers, inbox) = mpsc::channel(ANSWERS_MAX);
     let me = HostId::of(&PublicKey::of(&context.key));
     let (scopes, left_alone) = (BTreeMap::new(), BTreeSet::new());
-    let mut driver = Driver { context, env, me, answers, scopes, left_alone };
+    let peers = Peerage::new(me.clone());
+    let mut driver =
+        Driver { context, env, me, answers, scopes, left_alone, peers, removed: false };
     driver.restore().await;
     driver.drive(inbox, stop).await;
 }
@@ -79,6 +84,9 @@ struct Driver {
     /// Services of rollouts that `agent.toml` does not allow. One that it did allow once, and that
     /// was left in the middle of something, is brought to an end or back (R23).
     left_alone: BTreeSet<Service>,
+    peers: Peerage,
+    /// It was said that this host is no longer one of the fleet.
+    removed: bool,
 }
 
 impl Driver {
@@ -139,11 +147,15 @@ impl Driver {
         for scope in self.scopes.values_mut() {
             scope.take(Input::Tick).await;
         }
+        let members = self.context.gossip.members().borrow().clone();
+        self.read_peers(&members).await;
     }
 
     /// Takes in every effective rollout of this environment, with what is known about it.
     async fn read_statements(&mut self) {
         let chain = self.context.ledger.chain();
+        self.peers.meet(&chain, &self.context.ledger.hosts());
+        self.tell_removal(&chain);
         let own = chain.heads().filter(|(scope, _)| scope.env == self.env);
         for service in own.map(|(scope, _)| scope.service.clone()).collect::<Vec<_>>() {
             if !self.context.config.allows(&service) {
@@ -167,6 +179,18 @@ impl Driver {
         self.offer(&members).await;
     }
 
+    /// A host that was removed serves what it serves, and nobody waits for it.
+    fn tell_removal(&mut self, chain: &Chain) {
+        let Some((_, removal)) = chain.revocation(&self.me, &self.env) else { return };
+        if !std::mem::replace(&mut self.removed, true) {
+            warn!(
+                host = %self.me, reason = removal.reason,
+                "this host was removed from the fleet: its services go on and nothing new starts; \
+                 to come back it must join anew with another key"
+            );
+        }
+    }
+
     async fn read_receipts(&mut self, members: &mut watch::Receiver<Arc<Vec<Member>>>) {
         let members = members.borrow_and_update().clone();
         self.offer(&members).await;
@@ -175,6 +199,15 @@ impl Driver {
     async fn offer(&mut self, members: &[Member]) {
         for scope in self.scopes.values_mut() {
             scope.read_receipts(members).await;
+        }
+        self.read_peers(members).await;
+    }
+
+    async fn read_peers(&mut self, members: &[Member]) {
+        let heads = self.context.ledger.chain().heads_digest();
+        let Some(peers) = self.peers.judge(clock::now(), heads, members) else { return };
+        for scope in self.scopes.values_mut() {
+            scope.take(Input::Peers(peers)).await;
         }
     }
 
@@ -202,6 +235,7 @@ impl Driver {
         match started {
             Ok(running) => {
                 self.scopes.insert(service, running);
+                self.peers.say_again();
             }
             // Nothing of this service is touched; a person must look.
             Err(error) => {

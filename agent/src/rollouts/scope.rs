@@ -1,5 +1,6 @@
 //! One service of this host: its core, and its effects carried out in order.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use net::Member;
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, SignedReceipt};
 use proto::record::{SLOTS, receipt_key};
-use proto::statement::{Action, Rollout};
+use proto::statement::{Action, Direction, Rollout};
 use proto::trust::Chain;
 use proto::{Digest, HostId, Scope};
 use rollout::Now;
@@ -154,9 +155,10 @@ impl Running {
         (standing.epoch >= self.host.epoch()).then_some(*id)
     }
 
-    /// Takes in what is known about the newest rollout, and about the one that brought what runs:
-    /// a halt of it still takes that away.
+    /// Takes in what holds whatever rollout is followed, what is known about the newest one, and about
+    /// the one that brought what runs: a halt of it still takes that away.
     pub(super) async fn read_orders(&mut self, chain: &Chain) {
+        self.read_standing_orders(chain).await;
         if let Some(head) = chain.head(&self.scope).filter(|head| head.conflict.is_some()) {
             self.take(Input::Conflict { epoch: head.epoch }).await;
         }
@@ -169,6 +171,28 @@ impl Running {
                     self.take(Input::Certificate { rollout: id, claim }).await;
                 }
             }
+        }
+        let Some(rollout) = self.host.rollout() else { return };
+        // The highest wave proves those before it.
+        for wave in 0..self.context.ledger.newest_wave(&rollout).map_or(0, |newest| newest + 1) {
+            self.take(Input::Certificate { rollout, claim: Claim::Wave(wave) }).await;
+        }
+        let hosts: BTreeSet<_> = chain.excuses(&rollout).into_values().collect();
+        if !hosts.is_empty() {
+            self.take(Input::Excused { rollout, hosts }).await;
+        }
+    }
+
+    /// Freezes, the removal of this host, and what was stopped while this host was away, too.
+    async fn read_standing_orders(&mut self, chain: &Chain) {
+        let (env, me) = (self.scope.env.clone(), self.host.me().clone());
+        self.take(Input::Frozen { until: chain.frozen_until(&env, &me) }).await;
+        if chain.revocation(&me, &env).is_some() {
+            self.take(Input::Removed).await;
+        }
+        let stopped = self.context.ledger.stopped(&self.scope);
+        for release in boxed(&chain.history(&self.scope), &stopped) {
+            self.take(Input::Boxed { release }).await;
         }
     }
 
@@ -275,5 +299,84 @@ impl Running {
             Ok(Err(error)) => error!(%rollout, ?claim, %error, "no certificate"),
             Err(error) => error!(%rollout, ?claim, %error, "no certificate"),
         }
+    }
+}
+
+/// The releases of `stopped` rollouts, newest first, that no later rollout of their scope was signed to
+/// try again; the one that was stopped last comes last.
+fn boxed(history: &[(Digest, &Rollout)], stopped: &[Digest]) -> Vec<Digest> {
+    let tried_again = |old: &Rollout| {
+        let again = |new: &Rollout| new.retry && new.epoch > old.epoch;
+        history.iter().any(|(_, new)| again(new) && new.to.release == old.to.release)
+    };
+    let was_stopped = |(id, old): &&(Digest, &Rollout)| {
+        stopped.contains(id) && old.direction == Direction::Forward && !tried_again(old)
+    };
+    history.iter().rev().filter(was_stopped).map(|(_, old)| old.to.release).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::statement::{CohortHost, OnFailure, RULES, Target, Wave};
+    use proto::{HostId, KeyId, PublicKey, UnixTime};
+
+    use super::*;
+
+    fn name(text: &str) -> Digest {
+        Digest::of(text.as_bytes())
+    }
+
+    fn rollout(epoch: u64, to: &str) -> Rollout {
+        let key = PublicKey::of(&ed25519_dalek::SigningKey::from_bytes(&[1; 32]));
+        let zone = "default".parse().unwrap();
+        Rollout {
+            fleet: "test".parse().unwrap(),
+            service: "web".parse().unwrap(),
+            env: "production".parse().unwrap(),
+            epoch,
+            previous: (epoch > 1).then(|| name("previous")),
+            from: None,
+            to: Target { release: name(to), version: "1".parse().unwrap() },
+            direction: Direction::Forward,
+            rules: RULES,
+            cohort: vec![CohortHost { id: HostId::of(&key), key, zone }],
+            waves: vec![Wave { hosts: 1, wait_s: 0, failed_max: 0, unreachable_max: 0 }],
+            max_unavailable: 1,
+            in_flight_max: None,
+            windows: Vec::new(),
+            retry: false,
+            limits: None,
+            on_failure: OnFailure::Rollback,
+            approvals: 0,
+            created: UnixTime(epoch),
+            expires: UnixTime(1_000),
+            author: KeyId::of(&key),
+            reason: String::new(),
+            critical: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn r17_what_was_stopped_is_boxed_until_somebody_signs_to_try_it_again() {
+        let back = Rollout { direction: Direction::Rollback, ..rollout(3, "old") };
+        let again = Rollout { retry: true, ..rollout(5, "bad") };
+        let rollouts = [
+            rollout(1, "good"),
+            rollout(2, "bad"),
+            back,
+            rollout(4, "worse"),
+            again,
+            rollout(6, "x"),
+        ];
+        let id = |epoch: usize| name(&format!("rollout {epoch}"));
+        let history: Vec<_> =
+            rollouts.iter().enumerate().map(|(at, one)| (id(at + 1), one)).rev().collect();
+        let until = |epoch: usize| &history[rollouts.len() - epoch..];
+        assert_eq!(boxed(until(4), &[]), []);
+        let stopped = [id(4), id(3), id(2)];
+        assert_eq!(boxed(until(4), &stopped), [name("bad"), name("worse")], "no rollback");
+        assert_eq!(boxed(until(6), &stopped), [name("worse")], "it is tried again");
+        let stopped = [&[id(5)][..], &stopped].concat();
+        assert_eq!(boxed(until(6), &stopped), [name("worse"), name("bad")], "and failed again");
     }
 }

@@ -148,6 +148,11 @@ pub enum Input {
     Frozen {
         until: Option<UnixTime>,
     },
+    /// A rollout of the scope to this release was stopped, and none that came later was signed to try
+    /// it again: known here whether or not this host ever followed that rollout (R17).
+    Boxed {
+        release: Digest,
+    },
     /// This host was removed from the environment: it starts nothing any more.
     Removed,
     /// What the other members' records say of this host's knowledge and clock.
@@ -243,7 +248,7 @@ pub struct Host {
     frozen_until: Option<UnixTime>,
     /// The host was removed from the environment.
     removed: bool,
-    /// Releases to which a rollout was stopped, as far as this host followed it; the newest last (R17).
+    /// Releases to which a rollout was stopped, as far as this host was told; the newest last (R17).
     boxes: Vec<Digest>,
     /// When other members last knew of the same newest rollouts, by this host's wall clock.
     confirmed: Option<UnixTime>,

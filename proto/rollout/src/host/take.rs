@@ -41,6 +41,7 @@ impl Host {
             Input::Certificate { rollout, claim } => self.take_certificate(rollout, claim),
             Input::Excused { rollout, hosts } => self.take_excused(rollout, &hosts),
             Input::Frozen { until } => self.note(|host| (&mut host.frozen_until, until)),
+            Input::Boxed { release } => self.put_in_box(release),
             Input::Removed => self.note(|host| (&mut host.removed, true)),
             Input::Peers(peers) => self.take_peers(now, peers),
             Input::Receipt(receipt) => self.take_receipt(now, &receipt),
