@@ -172,6 +172,14 @@ impl Control {
             reason: format!("there is no statement about host {id} here"),
             next: "join with a token".to_owned(),
         })?;
+        // Its connections are refused, too; this one may have been open already.
+        if let Some(removal) = self.desk.member.ledger.chain().removal(&host) {
+            return Err(Refused {
+                kind: RefusedKind::Forbidden,
+                reason: format!("host {id} was removed from the fleet: {}", removal.reason),
+                next: "join anew with another key".to_owned(),
+            });
+        }
         let der = certificate::issue(&self.desk.host_ca_key, &host, clock::unix(), LIFE_DAYS)
             .map_err(|error| out_of_order("issue a certificate", &error))?;
         info!(host = %id, name = %host.name, "certificate renewed");

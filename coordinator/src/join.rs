@@ -41,6 +41,8 @@ enum RefuseError {
     Admit(#[source] AdmitError),
     #[error("the coordinator's own statement about this host does not read")]
     Corrupt,
+    #[error("this host was removed from the fleet ({0}): join anew with another key")]
+    Removed(String),
     #[error("the coordinator cannot issue a certificate now")]
     Certificate(#[from] CertificateError),
     #[error("the coordinator cannot read its roots now")]
@@ -68,6 +70,9 @@ impl Registrar {
             return Err(RefuseError::Pending(missing));
         }
         let Statement::Host(host) = admitted.statement else { return Err(RefuseError::Corrupt) };
+        if let Some(removal) = self.desk.member.ledger.chain().removal(&host) {
+            return Err(RefuseError::Removed(removal.reason.clone()));
+        }
         let der = certificate::issue(&self.desk.host_ca_key, &host, now, certificate::LIFE_DAYS)?;
         info!(
             host = %host.id, name = %host.name, token = %joiner.token, new = joined.new,

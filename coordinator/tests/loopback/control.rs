@@ -4,9 +4,9 @@ use coordinator::daemon::Daemon;
 use net::certificate;
 use net::{Alpn, Directory, Endpoint, Expect, Identity};
 use proto::dsse::Envelope;
-use proto::id::{KeyId, Scope};
+use proto::id::{HostId, KeyId, Scope};
 use proto::report::RolloutPhase;
-use proto::statement::{Action, Directive, Payload as _, Statement, Target};
+use proto::statement::{Action, Directive, Freeze, Payload as _, Revocation, Statement, Target};
 use proto::trust::{Chain, Standing, verify};
 use proto::wire::{ControlReply, ControlRequest, JoinReply, RefusedKind, RolloutQuery};
 
@@ -198,6 +198,81 @@ async fn what_is_submitted_is_judged_recorded_and_told() {
     let expected =
         [format!("ada submit rollout {id:#}"), format!("ada submit directive {:#}", pause.id())];
     assert_eq!(submitted, expected.iter().collect::<Vec<_>>());
+}
+
+/// Its key is let in nowhere from then on, though its token and its certificate would still do.
+#[tokio::test(flavor = "multi_thread")]
+async fn r9_a_removed_host_is_hung_up_on_and_lets_itself_in_no_more() {
+    let fleet = Fleet::start().await;
+    let token = fleet.token(1).await;
+    let JoinReply::Welcome { certificate, .. } = fleet.join(&token, 20).await else { panic!() };
+    let identity = || Identity::host(key(20), certificate.clone()).unwrap();
+    let (as_host, ada) = (fleet.client(identity()).await, fleet.person(ADA).await);
+    let id = HostId::of(&public(20));
+    let removal = |author| {
+        let removal = Revocation {
+            fleet: fleet.root.fleet.clone(),
+            env: scope().env,
+            host: id.clone(),
+            author: KeyId::of(&public(author)),
+            created: now(),
+            reason: "sold".to_owned(),
+            critical: Vec::new(),
+        };
+        let mut envelope = removal.envelope();
+        envelope.sign(&key(author));
+        envelope
+    };
+    assert_eq!(kind(&ada.submit(&removal(ADMIT)).await), Some(RefusedKind::Forbidden));
+    assert!(!as_host.connection.is_closed());
+    let removal = removal(ADA);
+    assert_eq!(kind(&ada.submit(&removal).await), None);
+    let lost = tokio::time::timeout(WITHIN, as_host.connection.closed()).await.unwrap();
+    assert!(lost.to_string().contains("was removed from the fleet: sold"), "{lost}");
+    let endpoint = Endpoint::bind(
+        "127.0.0.1:0".parse().unwrap(),
+        identity(),
+        Directory::new(fleet.root.clone()),
+    );
+    let dialled =
+        endpoint.unwrap().connect(Alpn::Control, fleet.address(), Expect::Coordinator).await;
+    let refused = dialled.unwrap_err().to_string();
+    assert!(refused.contains("was removed from the fleet: sold"), "{refused}");
+    let again = refused_join(fleet.join(&token, 20).await);
+    assert!(again.contains("removed from the fleet (sold): join anew with another key"), "{again}");
+    let audit = fleet.audit().await;
+    let entry = format!("ada submit revocation {:#}", removal.id());
+    assert!(audit.contains(&entry), "{audit:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_is_taken_in_and_recorded() {
+    let fleet = Fleet::start().await;
+    let ada = fleet.person(ADA).await;
+    let freeze = |author: u8, sequence, lasts_s| {
+        let freeze = Freeze {
+            fleet: fleet.root.fleet.clone(),
+            env: scope().env,
+            host: None,
+            sequence,
+            until: now().plus_s(lasts_s),
+            author: KeyId::of(&public(author)),
+            created: now(),
+            reason: "audit".to_owned(),
+            critical: Vec::new(),
+        };
+        let mut envelope = freeze.envelope();
+        envelope.sign(&key(author));
+        envelope
+    };
+    let frozen = freeze(ADA, 2, 3_600);
+    let id = frozen.id();
+    let taken = ControlReply::Submitted { id, effective: true, note: String::new() };
+    assert_eq!(ada.submit(&frozen).await, taken);
+    assert!(kind(&ada.submit(&freeze(ADA, 1, 7_200)).await).is_some(), "an older one");
+    assert_eq!(kind(&ada.submit(&freeze(BOB, 3, 60)).await), Some(RefusedKind::Forbidden));
+    let audit = fleet.audit().await;
+    assert_eq!(audit, [format!("ada submit freeze {id:#}")]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
