@@ -18,7 +18,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use ed25519_dalek::SigningKey;
+use net::{Alpn, Directory, Endpoint, Expect, Identity, frame};
+use proto::dsse::Envelope;
+use proto::key::secret_from_text;
 use proto::report::{FleetReport, RolloutReport};
+use proto::statement::{Payload, Statement};
+use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest};
+use proto::{Digest, KeyId, PublicKey};
 
 /// How long a step of the fleet may take before the cluster calls it stuck. Far above what any step
 /// needs on a busy machine: it is there to end, not to measure.
@@ -267,6 +274,41 @@ impl Cluster {
             text(&output)
         );
         Ok(output)
+    }
+
+    /// The operator's key, as the author of statements.
+    pub fn operator(&self) -> Result<KeyId> {
+        Ok(KeyId::of(&PublicKey::of(&self.operator_key()?)))
+    }
+
+    fn operator_key(&self) -> Result<SigningKey> {
+        let text = fs::read(self.operator_dir().join("operator.key"))?;
+        secret_from_text(&text).context("operator.key is no key")
+    }
+
+    /// Signs a statement as the operator and hands it in at an agent or, without one, at the
+    /// coordinator: for what no command of `swell` signs.
+    pub fn submit(&self, payload: &impl Payload, via: Option<&Agent>) -> Result<Digest> {
+        let key = self.operator_key()?;
+        let mut envelope = payload.envelope();
+        envelope.sign(&key);
+        let root = Envelope::parse(&fs::read(self.operator_dir().join("root.json"))?, usize::MAX)?;
+        let Statement::Root(root) = Statement::parse(&root)? else { bail!("root.json is no root") };
+        let address = via.map_or(self.coordinator_address(), |agent| agent.address);
+        let request = ControlRequest::Submit { envelope: envelope.to_bytes() };
+        let reply = tokio::runtime::Runtime::new()?.block_on(async {
+            let any = (Ipv4Addr::UNSPECIFIED, 0).into();
+            let endpoint = Endpoint::bind(any, Identity::person(key)?, Directory::new(root))?;
+            let to = (address, 7070).into();
+            let connection = endpoint.connect(Alpn::Control, to, Expect::AnyMember).await?;
+            let (mut send, mut recv) = connection.open_bi().await?;
+            frame::send(&mut send, &request, CONTROL_BYTES_MAX, PATIENCE).await?;
+            anyhow::Ok(frame::recv(&mut recv, CONTROL_BYTES_MAX, PATIENCE).await?)
+        })?;
+        match reply {
+            ControlReply::Submitted { id, effective: true, .. } => Ok(id),
+            other => bail!("a statement was not taken: {other:?}"),
+        }
     }
 
     /// What the coordinator or, without it, the first running agent sees.

@@ -10,7 +10,13 @@ use common::{all_are_heard, all_serve, deploy_and_complete, fleet};
 use fleet_tests::cluster::{Behaviour, wait_until};
 use fleet_tests::traffic::ask;
 use proto::receipt::State;
-use proto::report::RolloutPhase;
+use proto::report::{RolloutPhase, RolloutReport};
+use proto::statement::Revocation;
+use proto::{HostId, UnixTime};
+
+fn now() -> UnixTime {
+    UnixTime(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs())
+}
 
 #[test]
 fn an_operator_pauses_resumes_and_aborts_through_an_agent_without_the_coordinator() {
@@ -207,7 +213,7 @@ fn r9_a_certificate_is_renewed_from_a_third_of_its_life_on() {
     let ca = directory.path().join("operator/coordinator/host-ca.key");
     let ca = proto::key::secret_from_text(&std::fs::read(ca).unwrap()).unwrap();
     let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let two_thirds_ago = proto::UnixTime(now - 60 * 86_400);
+    let two_thirds_ago = UnixTime(now - 60 * 86_400);
     let old = net::certificate::issue(&ca, &host, two_thirds_ago, 90).unwrap();
     std::fs::write(&path, &old).unwrap();
     cluster.start_agent(0).unwrap();
@@ -218,4 +224,88 @@ fn r9_a_certificate_is_renewed_from_a_third_of_its_life_on() {
     })
     .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.log("host-1")));
     all_are_heard(&cluster);
+}
+
+/// By its index and id.
+fn host_named(cluster: &Cluster, name: &str) -> (usize, HostId) {
+    let index = cluster.agents().iter().position(|agent| agent.name == name).unwrap();
+    let report = cluster.status().unwrap();
+    let host = report.hosts.iter().find(|host| host.name.as_str() == name).unwrap();
+    (index, host.id.clone())
+}
+
+#[test]
+fn r9_a_removed_host_is_let_in_no_more_and_the_rollout_goes_on_without_it() {
+    let (_directory, cluster) = fleet(3);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    let report = cluster.wait_for_rollout("the second one began", |one| one.epoch == 2).unwrap();
+    let last = report.hosts.last().unwrap().name.to_string();
+    let (index, host) = host_named(&cluster, &last);
+    let removal = Revocation {
+        fleet: cluster.status().unwrap().fleet,
+        env: "production".parse().unwrap(),
+        host: host.clone(),
+        author: cluster.operator().unwrap(),
+        created: now(),
+        reason: "sold".to_owned(),
+        critical: Vec::new(),
+    };
+    // At another agent: it finds its way to all others.
+    let via = &cluster.agents()[(index + 1) % 3];
+    cluster.submit(&removal, Some(via)).unwrap();
+    let words = format!("host {host} was removed from the fleet: sold");
+    for (name, member) in [("coordinator", None), (&*via.name, Some(via))] {
+        wait_until(&format!("{name} refuses it"), || {
+            let refused = |line: &str| line.contains("refused") && line.contains(&words);
+            Ok(cluster.log(name).lines().any(refused).then_some(()))
+        })
+        .unwrap();
+        let report = cluster.status_via(member).unwrap();
+        let removed = report.hosts.iter().find(|one| one.id == host).unwrap();
+        assert!(!removed.alive, "{removed:?}");
+    }
+    let done = |one: &RolloutReport| one.epoch == 2 && one.phase == RolloutPhase::Complete;
+    cluster.wait_for_rollout("2.0.0 is complete", done).unwrap();
+    for agent in cluster.agents() {
+        let expected = if agent.name == last { "1.0.0" } else { "2.0.0" };
+        wait_until(&format!("{} serves {expected}", agent.name), || {
+            Ok(ask(agent.address).filter(|answer| answer == expected))
+        })
+        .unwrap();
+    }
+}
+
+/// The proof of what was stopped outlives the rollout that came after it.
+#[test]
+fn r17_a_host_that_was_away_hears_of_a_halt_in_a_rollout_that_was_replaced() {
+    let (_directory, mut cluster) = fleet(3);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.publish("2.0.0", Behaviour::Broken).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    let report = cluster.wait_for_rollout("the second one began", |one| one.epoch == 2).unwrap();
+    let (away, host) = host_named(&cluster, report.hosts.last().unwrap().name.as_str());
+    cluster.kill_agent(away).unwrap();
+    let halted = |one: &RolloutReport| one.epoch == 2 && one.phase == RolloutPhase::Halted;
+    cluster.wait_for_rollout("the fleet halts", halted).unwrap();
+    wait_until("the one that is away is missed", || {
+        let report = cluster.status()?;
+        Ok(report.hosts.iter().any(|one| one.id == host && !one.alive).then_some(()))
+    })
+    .unwrap();
+    cluster.publish("3.0.0", Behaviour::Good).unwrap();
+    cluster.deploy("3.0.0").unwrap();
+    let done = |one: &RolloutReport| one.epoch == 3 && one.phase == RolloutPhase::Complete;
+    cluster.wait_for_rollout("3.0.0 is complete", done).unwrap();
+
+    let record = cluster.state_dir(away).join("services/rollouts/web.json");
+    let boxes = || -> anyhow::Result<usize> {
+        let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&record)?)?;
+        Ok(record["boxes"].as_array().map_or(0, Vec::len))
+    };
+    assert_eq!(boxes().unwrap(), 0, "it was away when the proof was made");
+    cluster.start_agent(away).unwrap();
+    wait_until("it knows what was stopped", || Ok((boxes()? == 1).then_some(()))).unwrap();
+    all_serve(&cluster, "3.0.0");
 }
