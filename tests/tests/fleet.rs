@@ -11,7 +11,7 @@ use fleet_tests::cluster::{Behaviour, wait_until};
 use fleet_tests::traffic::ask;
 use proto::receipt::State;
 use proto::report::{RolloutPhase, RolloutReport};
-use proto::statement::Revocation;
+use proto::statement::{Action, Directive, Freeze, Revocation};
 use proto::{HostId, UnixTime};
 
 fn now() -> UnixTime {
@@ -308,4 +308,81 @@ fn r17_a_host_that_was_away_hears_of_a_halt_in_a_rollout_that_was_replaced() {
     cluster.start_agent(away).unwrap();
     wait_until("it knows what was stopped", || Ok((boxes()? == 1).then_some(()))).unwrap();
     all_serve(&cluster, "3.0.0");
+}
+
+/// It may be half way, so the canary that fell silent holds up everybody, until a person says that
+/// nobody waits for it.
+#[test]
+fn r15_a_skip_lets_a_rollout_go_on_without_a_host_that_was_killed() {
+    let (_directory, mut cluster) = fleet(3);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    let canary = |one: &RolloutReport| one.hosts.first().and_then(|host| host.state);
+    let report = cluster
+        .wait_for_rollout("the canary bakes", |one| {
+            one.epoch == 2 && canary(one) == Some(State::Baking)
+        })
+        .unwrap();
+    let (index, host) = host_named(&cluster, report.hosts[0].name.as_str());
+    cluster.kill_agent(index).unwrap();
+    let skip = Directive {
+        fleet: cluster.status().unwrap().fleet,
+        rollout: report.id,
+        sequence: 1,
+        action: Action::Skip,
+        wave: None,
+        host: Some(host),
+        author: cluster.operator().unwrap(),
+        created: now(),
+        reason: "its power supply burned".to_owned(),
+        critical: Vec::new(),
+    };
+    cluster.submit(&skip, Some(&cluster.agents()[(index + 1) % 3])).unwrap();
+    let done = |one: &RolloutReport| one.epoch == 2 && one.phase == RolloutPhase::Complete;
+    cluster.wait_for_rollout("2.0.0 is complete", done).unwrap();
+    all_serve(&cluster, "2.0.0");
+}
+
+#[test]
+fn r6_a_freeze_holds_a_rollout_until_it_is_lifted() {
+    let (_directory, cluster) = fleet(2);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    let freeze = |sequence, lasts_s| Freeze {
+        fleet: cluster.status().unwrap().fleet,
+        env: "production".parse().unwrap(),
+        host: None,
+        sequence,
+        until: now().plus_s(lasts_s),
+        author: cluster.operator().unwrap(),
+        created: now(),
+        reason: "the audit".to_owned(),
+        critical: Vec::new(),
+    };
+    cluster.submit(&freeze(1, 3_600), Some(&cluster.agents()[0])).unwrap();
+    for index in 0..2 {
+        let record = cluster.state_dir(index).join("services/rollouts/web.json");
+        wait_until("the freeze is on every host", || {
+            let record: serde_json::Value = serde_json::from_slice(&std::fs::read(&record)?)?;
+            Ok(record["frozen_until"].is_u64().then_some(()))
+        })
+        .unwrap();
+    }
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    cluster
+        .wait_for_rollout("all have it and wait", |one| {
+            let staged = |state: Option<State>| state == Some(State::Staged);
+            one.epoch == 2 && one.hosts.iter().all(|host| staged(host.state))
+        })
+        .unwrap();
+    // The canary would start within a second.
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    for agent in cluster.agents() {
+        assert_eq!(ask(agent.address).as_deref(), Some("1.0.0"), "{}", agent.name);
+    }
+    cluster.submit(&freeze(2, 0), None).unwrap();
+    let done = |one: &RolloutReport| one.epoch == 2 && one.phase == RolloutPhase::Complete;
+    cluster.wait_for_rollout("2.0.0 is complete", done).unwrap();
+    all_serve(&cluster, "2.0.0");
 }
