@@ -33,8 +33,11 @@ fn others(zones: &str) -> Others {
     }
 }
 
-/// Judges at `at` what these said at `at`: place, heads, how far their clock is ahead.
-fn judged(others: &Others, said: &[(usize, &str, i64)]) -> Peers {
+/// Place of who says it, heads, how far its clock is ahead.
+type Said<'a> = (usize, &'a str, i64);
+
+/// Judges what these said just now.
+fn judged(others: &Others, said: &[Said<'_>]) -> Peers {
     let at: u64 = 1_000_000;
     let said: Vec<_> = said
         .iter()
@@ -49,7 +52,7 @@ fn judged(others: &Others, said: &[(usize, &str, i64)]) -> Peers {
 fn r7_who_confirms() {
     let (mine, other) = ("mine", "other");
     let day = i64::try_from(FRESH_S_MAX).unwrap();
-    let cases: [(&str, &str, &[(usize, &str, i64)], bool); 17] = [
+    let cases: [(&str, &str, &[Said<'_>], bool); 17] = [
         ("alone in the fleet", "", &[], true),
         ("the only other one is silent", "a", &[], false),
         ("the only other one", "a", &[(0, mine, 0)], true),
