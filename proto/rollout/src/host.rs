@@ -245,12 +245,16 @@ pub struct Host {
     /// Highest epoch with two rollouts; 0: none.
     conflict: u64,
     /// Nothing new starts here before this time.
+    #[serde(default)]
     frozen_until: Option<UnixTime>,
     /// The host was removed from the environment.
+    #[serde(default)]
     removed: bool,
     /// Releases to which a rollout was stopped, as far as this host was told; the newest last (R17).
+    #[serde(default)]
     boxes: Vec<Digest>,
     /// When other members last knew of the same newest rollouts, by this host's wall clock.
+    #[serde(default)]
     confirmed: Option<UnixTime>,
     /// The newest rollout and how far it has come here. Never removed, so epochs never go back.
     course: Option<Course>,
