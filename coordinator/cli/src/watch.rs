@@ -390,7 +390,12 @@ impl Show {
 
     /// Whoever watched looks away.
     fn leave(&self, report: &RolloutReport) -> Exit {
-        self.last(report);
+        if let How::Picture(bar) = &self.how {
+            // The terminal echoes the key behind the picture: it stays as it is, and the rest goes
+            // below.
+            bar.set_draw_target(ProgressDrawTarget::hidden());
+            output::write("\n");
+        }
         if !matches!(self.how, How::Json) {
             let id = report.id;
             output::write(&format!(

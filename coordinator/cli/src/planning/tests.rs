@@ -307,5 +307,11 @@ fn ten_thousand_hosts_are_planned_and_told_in_some_screens() {
     assert!(width <= Some(180), "{width:?} columns");
     assert!(text.contains("wave 5: 7500 hosts (10000 of 10000)"), "{text}");
     assert!(text.contains("    294 more zones: 7349 hosts\n"), "{text}");
-    assert!(facts.hosts.iter().all(|host| json.contains(host.host.id.as_str())));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let (cohort, names) = (json["rollout"]["cohort"].as_array(), json["names"].as_object());
+    assert_eq!(
+        (cohort.map(Vec::len), names.map(serde_json::Map::len)),
+        (Some(10_000), Some(10_000))
+    );
+    assert_eq!(json["left_out"][0]["why"], "silent");
 }
