@@ -216,7 +216,6 @@ fn a_bad_strategy_gives_one_line() {
             "strategy = 'canary'\n{line}\nstages = [{{ weight = 100, wait_minutes = 0 }}]"
         ))
     };
-    let rolling = |lines: &str| deploy(&format!("strategy = 'rolling'\n{lines}"));
     let only_rolling =
         "deploy.a.wait_minutes: only with strategy = \"rolling\", and in the stages of a canary";
     let smoke = format!("deploy.a.smoke: {NOT_ENFORCED}");
@@ -225,33 +224,6 @@ fn a_bad_strategy_gives_one_line() {
         (
             "stages of all at once",
             deploy("strategy = 'all-at-once'\nstages = []"),
-            "deploy.a.stages: only with strategy = \"canary\"",
-        ),
-        ("no batch", rolling("wait_minutes = 1"), "deploy.a.batch: is missing"),
-        ("no wait", rolling("batch = 1"), "deploy.a.wait_minutes: is missing"),
-        (
-            "a batch of nobody",
-            rolling("wait_minutes = 1\nbatch = 0"),
-            "deploy.a.batch = 0: must be more than 0",
-        ),
-        (
-            "a batch of 0 %",
-            rolling("wait_minutes = 1\nbatch = '0%'"),
-            "deploy.a.batch = 0%: must be more than 0",
-        ),
-        (
-            "a batch that is no share",
-            rolling("wait_minutes = 1\nbatch = '101%'"),
-            "deploy.a.batch = \"101%\": must be a number of hosts, or \"0%\" to \"100%\"",
-        ),
-        (
-            "a wait that is too long",
-            rolling("wait_minutes = 10081\nbatch = 1"),
-            "deploy.a.wait_minutes = 10081: must be 0 to 10080",
-        ),
-        (
-            "stages of batches",
-            rolling("wait_minutes = 1\nbatch = 1\nstages = []"),
             "deploy.a.stages: only with strategy = \"canary\"",
         ),
         (
@@ -314,6 +286,40 @@ fn a_bad_window_gives_one_line() {
             "another time",
             windows("['mon 09:00-10:00', 'mon 9-10']"),
             &format!("deploy.a.windows.1 = \"mon 9-10\": {must}"),
+        ),
+    ]);
+}
+
+#[test]
+fn a_bad_batch_gives_one_line() {
+    let rolling = |lines: &str| format!("{TOP}[deploy.a]\nstrategy = 'rolling'\n{lines}");
+    check(&[
+        ("no batch", rolling("wait_minutes = 1"), "deploy.a.batch: is missing"),
+        ("no wait", rolling("batch = 1"), "deploy.a.wait_minutes: is missing"),
+        (
+            "a batch of nobody",
+            rolling("wait_minutes = 1\nbatch = 0"),
+            "deploy.a.batch = 0: must be more than 0",
+        ),
+        (
+            "a batch of 0 %",
+            rolling("wait_minutes = 1\nbatch = '0%'"),
+            "deploy.a.batch = 0%: must be more than 0",
+        ),
+        (
+            "a batch that is no share",
+            rolling("wait_minutes = 1\nbatch = '101%'"),
+            "deploy.a.batch = \"101%\": must be a number of hosts, or \"0%\" to \"100%\"",
+        ),
+        (
+            "a wait that is too long",
+            rolling("wait_minutes = 10081\nbatch = 1"),
+            "deploy.a.wait_minutes = 10081: must be 0 to 10080",
+        ),
+        (
+            "stages of batches",
+            rolling("wait_minutes = 1\nbatch = 1\nstages = []"),
+            "deploy.a.stages: only with strategy = \"canary\"",
         ),
     ]);
 }
