@@ -4,6 +4,7 @@
 //! in a row. Good is a status of 200 to 299, whole within the check's timeout; everything else is
 //! bad: no connection, no answer in time, a redirect, an endless body.
 
+pub mod metrics;
 mod url;
 
 use std::time::Duration;
