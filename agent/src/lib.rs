@@ -13,7 +13,7 @@
 //! | `renewal` | certificates |
 //! | [`activate`] | one path forward and back, journalled |
 //! | [`services`] | start and stop commands |
-//! | [`health`] | the HTTP check |
+//! | [`health`] | the HTTP check; the page of metrics |
 
 pub mod activate;
 pub mod config;

@@ -14,6 +14,7 @@
 //! | [`receipt`] | where a host stands, signed by that host |
 //! | [`certificate`] | bundles of receipts that prove a claim |
 //! | [`record`] | what is gossiped, each value with a byte ceiling |
+//! | [`selector`] | which samples of a page of metrics count |
 //! | [`report`] | what daemons tell people |
 //! | [`wire`] | messages of the `join`, `swarm` and `control` protocols |
 //! | [`codec`] | frames between daemons: the only file that names bincode |
@@ -27,6 +28,7 @@ pub mod key;
 pub mod receipt;
 pub mod record;
 pub mod report;
+pub mod selector;
 pub mod statement;
 pub mod strict;
 pub mod trust;

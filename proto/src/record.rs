@@ -1,7 +1,8 @@
 //! What is gossiped: small JSON values, one per key, of which each host writes only its own (R11).
 //!
 //! Gossip says what exists; content is fetched by digest. Keys are reused and never deleted:
-//! `h`, `root`, `x`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `a/0..8` (an artifact each).
+//! `h`, `root`, `x`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `t/0..8` (the requests of a
+//! service each), `a/0..8` (an artifact each).
 //! The network layer signs each value and refuses values over [`VALUE_BYTES_MAX`].
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,11 @@ pub fn scope_key(slot: usize) -> String {
 /// Key of the [receipt](crate::receipt::SignedReceipt::to_text) in this slot.
 pub fn receipt_key(slot: usize) -> String {
     format!("r/{slot}")
+}
+
+/// Key of the [`TallyRecord`] in this slot, the one of its service's receipts.
+pub fn tally_key(slot: usize) -> String {
+    format!("t/{slot}")
 }
 
 /// Key of the [`ProgressRecord`] in this slot.
@@ -136,6 +142,30 @@ pub struct ProgressRecord {
     /// Pieces in all; equal to `pieces` once it is whole.
     pub of: u32,
 }
+
+/// What a host counted of a service's requests over the last window (R24).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TallyRecord {
+    /// The release that served them.
+    pub release: Digest,
+    /// [`TALLY_COUNT_MAX`] stands for that and more, here and below.
+    pub requests: u64,
+    /// Of these.
+    pub errors: u64,
+    /// Requests by latency, fastest bucket first, the last without an upper bound; at most
+    /// [`BUCKETS_MAX`]. Empty: not counted.
+    pub latency: Vec<u64>,
+    /// Upper bounds of all buckets but the last, in milliseconds, rising; each at most
+    /// [`BOUND_MS_MAX`].
+    pub bounds_ms: Vec<u64>,
+}
+
+/// Highest count in a [`TallyRecord`].
+pub const TALLY_COUNT_MAX: u64 = 999_999_999;
+/// Buckets of latency in a [`TallyRecord`].
+pub const BUCKETS_MAX: usize = 12;
+/// Highest bound of a bucket, in milliseconds: hours.
+pub const BOUND_MS_MAX: u64 = 9_999_999;
 
 /// The text of a record.
 pub fn to_text<T: Serialize>(record: &T) -> String {

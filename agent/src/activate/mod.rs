@@ -46,6 +46,7 @@ pub use layout::{Installed, LayoutError, Paths, list};
 pub use space::{Need, SpaceError, check as check_space};
 pub use stage::{StageError, stage};
 
+use crate::health::metrics::Page;
 use crate::services::{Call, Failure, Services, Watch, Way};
 use journal::shortened;
 
@@ -165,6 +166,20 @@ impl Activator {
         let release = self.current()?.context("`current` points at nothing")?;
         let call = self.call(&release, None, Way::Forward);
         self.services.watch(call, stop).map_err(|failure| anyhow::anyhow!(failure.note))
+    }
+
+    /// Where to read what this release counts of its requests; none: nowhere, or it is another one
+    /// that runs.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be told, for people.
+    pub fn page_of(&self, id: &Digest) -> anyhow::Result<Option<Page>> {
+        let Some(release) = self.current()?.filter(|release| release.id == *id) else {
+            return Ok(None);
+        };
+        let call = self.call(&release, None, Way::Forward);
+        self.services.page(call).map_err(|failure| anyhow::anyhow!(failure.note))
     }
 
     /// Brings `to`, which must be staged, as must `from`: every way back goes there. What runs may

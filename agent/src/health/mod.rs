@@ -48,12 +48,11 @@ impl Check {
     ///
     /// [`UrlError`]: the URL names a variable that is not set, or is none once they are filled in.
     pub fn new(health: &Health, variables: &Variables) -> Result<Option<Self>, UrlError> {
-        let Health { http, ready_timeout_s, interval_ms, timeout_ms, failures_max, warmup_s: _ } =
-            health;
+        let Health { http, ready_timeout_s, interval_ms, timeout_ms, failures_max, .. } = health;
         let Some(http) = http else { return Ok(None) };
         let ms = |ms: &u32| Duration::from_millis((*ms).into());
         Ok(Some(Self {
-            uri: url::fill_in(http, variables)?,
+            uri: url::fill_in("http", http, variables)?,
             ready_timeout: Duration::from_secs((*ready_timeout_s).into()),
             interval: ms(interval_ms),
             timeout: ms(timeout_ms),
@@ -131,13 +130,14 @@ fn times(count: u32) -> String {
 
 /// One question. `Err`: in few words, why the answer is a bad one.
 async fn ask(check: &Check) -> Result<(), String> {
-    match timeout(check.timeout, get(&check.uri)).await {
+    match timeout(check.timeout, get(&check.uri, BODY_BYTES_MAX)).await {
         Err(_) => Err(format!("no answer within {} ms", check.timeout.as_millis())),
-        Ok(answer) => answer,
+        Ok(answer) => answer.map(drop),
     }
 }
 
-async fn get(uri: &Uri) -> Result<(), String> {
+/// The body of a good answer. `Err`: in few words, why it is none.
+async fn get(uri: &Uri, body_bytes_max: usize) -> Result<Bytes, String> {
     let (host, port) = url::host_port(uri);
     let stream = TcpStream::connect((host, port)).await.map_err(|error| match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
@@ -161,10 +161,10 @@ async fn get(uri: &Uri) -> Result<(), String> {
             return Err(status.as_u16().to_string());
         }
         // Read to the end: a service that breaks in the middle of an answer is not well.
-        match Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await {
-            Ok(_) => Ok(()),
+        match Limited::new(response.into_body(), body_bytes_max).collect().await {
+            Ok(body) => Ok(body.to_bytes()),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-                Err(format!("a body of more than {BODY_BYTES_MAX} bytes"))
+                Err(format!("a body of more than {body_bytes_max} bytes"))
             }
             Err(error) => Err(format!("the answer breaks off: {error}")),
         }

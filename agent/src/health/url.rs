@@ -1,4 +1,4 @@
-//! The URL of a health check, with the host's variables filled in.
+//! The URLs of a service's health, with the host's variables filled in.
 
 use hyper::Uri;
 
@@ -7,33 +7,40 @@ use crate::services::Variables;
 /// Why there is no URL to ask. Values of variables may be secrets: none is shown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    #[error("health.http = {url:?} names ${{{name}}}, which is not set on this host")]
-    Unset { url: String, name: String },
-    #[error("health.http = {url:?} has a `${{` that is not a ${{NAME}}")]
-    Malformed { url: String },
-    #[error("health.http = {url:?} is no http:// URL once its variables are filled in: {why}")]
-    NotHttp { url: String, why: &'static str },
+    #[error("health.{key} = {url:?} names ${{{name}}}, which is not set on this host")]
+    Unset { key: &'static str, url: String, name: String },
+    #[error("health.{key} = {url:?} has a `${{` that is not a ${{NAME}}")]
+    Malformed { key: &'static str, url: String },
+    #[error("health.{key} = {url:?} is no http:// URL once its variables are filled in: {why}")]
+    NotHttp { key: &'static str, url: String, why: &'static str },
 }
 
-/// Puts the value of each `${NAME}` in its place and parses what comes out.
-pub(super) fn fill_in(url: &str, variables: &Variables) -> Result<Uri, UrlError> {
+/// Puts the value of each `${NAME}` in its place and parses what comes out; `key` of `[health]` has
+/// the URL.
+pub(super) fn fill_in(
+    key: &'static str,
+    url: &str,
+    variables: &Variables,
+) -> Result<Uri, UrlError> {
     let mut filled = String::new();
     let mut rest = url;
     while let Some((before, after)) = rest.split_once("${") {
-        let malformed = || UrlError::Malformed { url: url.to_owned() };
+        let malformed = || UrlError::Malformed { key, url: url.to_owned() };
         let (name, behind) = after.split_once('}').ok_or_else(malformed)?;
         if !crate::services::is_variable_name(name) {
             return Err(malformed());
         }
-        let value = variables
-            .get(name)
-            .ok_or_else(|| UrlError::Unset { url: url.to_owned(), name: name.to_owned() })?;
+        let value = variables.get(name).ok_or_else(|| UrlError::Unset {
+            key,
+            url: url.to_owned(),
+            name: name.to_owned(),
+        })?;
         filled.push_str(before);
         filled.push_str(value);
         rest = behind;
     }
     filled.push_str(rest);
-    let refuse = |why| UrlError::NotHttp { url: url.to_owned(), why };
+    let refuse = |why| UrlError::NotHttp { key, url: url.to_owned(), why };
     let uri: Uri = filled.parse().map_err(|_| refuse("it does not parse"))?;
     if uri.scheme_str() != Some("http") {
         return Err(refuse("it does not start with http://"));
@@ -73,7 +80,7 @@ mod tests {
             ("http://[::1]:81/", "http://[::1]:81/", ("::1", 81)),
         ];
         for (url, expected, connect) in cases {
-            let uri = fill_in(url, &variables()).unwrap();
+            let uri = fill_in("http", url, &variables()).unwrap();
             assert_eq!(uri.to_string(), expected);
             assert_eq!(host_port(&uri), connect, "{url}");
         }
@@ -94,7 +101,7 @@ mod tests {
             ("http://localhost:99999/", "its port is not 1 to 65535"),
         ];
         for (url, expected) in cases {
-            let error = fill_in(url, &variables()).unwrap_err().to_string();
+            let error = fill_in("http", url, &variables()).unwrap_err().to_string();
             assert!(error.contains(expected), "{url}: {error}");
             assert!(!error.contains("no host\""), "{url}: values are never shown: {error}");
         }

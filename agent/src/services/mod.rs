@@ -38,6 +38,7 @@ pub use process::boot_id;
 pub use shell::Shell;
 
 use crate::activate::{Installed, Paths};
+use crate::health::metrics::Page;
 
 /// Whether a command runs because something is brought or because it is taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +117,9 @@ pub trait Services: Send + Sync {
 
     /// Begins to watch what serves, until `stop`.
     fn watch(&self, call: Call<'_>, stop: CancellationToken) -> Result<Watch, Failure>;
+
+    /// Where to read what the service counts of its requests; none: nowhere.
+    fn page(&self, call: Call<'_>) -> Result<Option<Page>, Failure>;
 
     /// Ends a command that an agent, killed in the middle of it, left running.
     fn end_left_over(&self, paths: &Paths) -> Result<(), Failure>;

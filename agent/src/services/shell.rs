@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 use super::command::{Script, end_recorded};
 use super::{Call, Failure, Services, Variables, Watch};
 use crate::activate::Paths;
-use crate::health::{self, Check};
+use crate::health::metrics::Page;
+use crate::health::{self, Check, UrlError};
 
 /// Where a command finds programs, unless `shared/env` says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -47,8 +48,7 @@ impl Shell {
     pub fn check(call: Call<'_>) -> Result<Option<Check>, Failure> {
         let variables = variables(call.paths)?;
         let health = &call.release.release.health;
-        Check::new(health, &variables)
-            .map_err(|error| Failure::host(format!("{error}; see {}", call.paths.env().display())))
+        Check::new(health, &variables).map_err(|error| bad_url(call, &error))
     }
 
     /// `refusal`: whose fault it is when the command itself says no.
@@ -84,6 +84,7 @@ impl Shell {
 impl Services for Shell {
     fn prepare(&self, call: Call<'_>) -> Result<(), Failure> {
         environment(call)?;
+        self.page(call)?;
         Self::check(call).map(drop)
     }
 
@@ -120,9 +121,18 @@ impl Services for Shell {
         }))
     }
 
+    fn page(&self, call: Call<'_>) -> Result<Option<Page>, Failure> {
+        let variables = variables(call.paths)?;
+        Page::new(&call.release.release.health, &variables).map_err(|error| bad_url(call, &error))
+    }
+
     fn end_left_over(&self, paths: &Paths) -> Result<(), Failure> {
         end_recorded(&self.record(paths)).map_err(Failure::host)
     }
+}
+
+fn bad_url(call: Call<'_>, error: &UrlError) -> Failure {
+    Failure::host(format!("{error}; see {}", call.paths.env().display()))
 }
 
 fn variables(paths: &Paths) -> Result<Variables, Failure> {

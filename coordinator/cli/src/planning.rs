@@ -7,8 +7,8 @@ use proto::id::{Digest, Env, FleetId, HostId, KeyId, Name, Service, Version};
 use proto::receipt::State;
 use proto::report::{Fitness, RolloutPhase};
 use proto::statement::{
-    ArtifactRef, Direction, OnFailure, Policy, RULES, Release, Rollout, Root, Share, Target,
-    UnixTime, Window,
+    ArtifactRef, Direction, Limits, OnFailure, Policy, RULES, Release, Rollout, Root, Share,
+    Target, UnixTime, Window,
 };
 use proto::trust::{Refusal, check_policy};
 use rollout::plan::{self, Note, Plan, PlanError, Strategy, Times};
@@ -17,7 +17,7 @@ use serde::Serialize;
 use self::settings::Setting;
 use crate::failure::Advise;
 use crate::knowledge::Facts;
-use crate::swell_toml::{Deploy, Lines};
+use crate::swell_toml::{Deploy, Lines, Thresholds};
 use crate::windows;
 
 mod impossible;
@@ -26,6 +26,10 @@ pub(crate) mod settings;
 /// How long beyond its least time a rollout may open waves, in seconds: a day; longer where its
 /// windows need it.
 pub(crate) const EXPIRES_S: u64 = 24 * 3_600;
+/// The share of errors that may lie above the old release's, in millionths, and requests below which
+/// a window says nothing, where nothing is written.
+const ERRORS_PPM: u32 = 10_000;
+const REQUESTS_MIN: u32 = 100;
 /// Hosts of one zone that may be stopped at once, where nothing is written.
 const MAX_UNAVAILABLE: Share = Share::Percent(25.0);
 
@@ -201,6 +205,7 @@ pub(crate) fn forward(
         on_failure: deploy.on_failure.unwrap_or(OnFailure::Rollback),
         approvals: deploy.approvals.unwrap_or(0).max(policy.approvals_min),
         windows: &deploy.windows,
+        thresholds: release.health.metrics.is_some().then_some(deploy.thresholds),
     };
     let (plan, mut planned) = assemble(intent, facts, (*id, release), stable, &shape)?;
     planned.notes.extend(impossible::refuse(intent, &plan, deploy, &planned.rollout)?);
@@ -283,6 +288,7 @@ pub(crate) fn back(
         on_failure: OnFailure::Pause,
         approvals: 0,
         windows: &[],
+        thresholds: None,
     };
     assemble(intent, facts, (*id, release), from, &shape).map(|(_, planned)| planned)
 }
@@ -295,6 +301,8 @@ struct Shape<'a> {
     approvals: u8,
     /// When something new may start; empty: at any time.
     windows: &'a [Window],
+    /// None: no requests are counted.
+    thresholds: Option<Thresholds>,
 }
 
 fn target(id: Digest, release: &Release) -> Target {
@@ -364,7 +372,7 @@ fn assemble(
         max_unavailable: plan.max_unavailable,
         in_flight_max: plan.in_flight_max,
         windows: shape.windows.to_vec(),
-        limits: None,
+        limits: shape.thresholds.map(|thresholds| limits(&plan, release, thresholds)),
         retry: false,
         on_failure: shape.on_failure,
         approvals: shape.approvals,
@@ -385,6 +393,16 @@ fn assemble(
         ..Planned::of(rollout, release.artifact, names, intent.policy()?.clone())
     };
     Ok((plan, planned))
+}
+
+fn limits(plan: &Plan, release: &Release, thresholds: Thresholds) -> Limits {
+    let errors_ppm = thresholds.errors_ppm.unwrap_or(ERRORS_PPM);
+    Limits {
+        errors_ppm: plan.errors_ppm.iter().map(|asked| asked.unwrap_or(errors_ppm)).collect(),
+        requests_min: thresholds.requests_min.unwrap_or(REQUESTS_MIN),
+        warmup_s: release.health.warmup_s,
+        p99_ratio_percent: thresholds.p99_ratio_percent,
+    }
 }
 
 #[cfg(test)]

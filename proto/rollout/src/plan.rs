@@ -45,12 +45,15 @@ pub struct Stage {
     pub failed_max: Option<Share>,
     /// Likewise. None: 0 in the first stage, then max(1, 5 %).
     pub unreachable_max: Option<Share>,
+    /// The share of errors that may lie above the old release's, in millionths, where requests are
+    /// counted. None: what is said for all stages.
+    pub errors_ppm: Option<u32>,
 }
 
 impl Stage {
     /// A stage with default budgets.
     pub const fn new(weight: f64, wait_s: u32) -> Self {
-        Self { weight, wait_s, failed_max: None, unreachable_max: None }
+        Self { weight, wait_s, failed_max: None, unreachable_max: None, errors_ppm: None }
     }
 }
 
@@ -85,6 +88,9 @@ pub struct Plan {
     /// Hosts that may be between their start and the end of their bake at once, 1 or more. None:
     /// as many as `max_unavailable` lets start.
     pub in_flight_max: Option<u32>,
+    /// For each wave the share of errors above the old release's that its stages allow, in
+    /// millionths, the least of those that were merged into it. None: they do not say.
+    pub errors_ppm: Vec<Option<u32>>,
     /// Silent and sick hosts, left to the catch-up lane; by id.
     pub left_out: Vec<LeftOut>,
     /// What people should know about how the stages came out; empty if it is as written.
@@ -160,7 +166,8 @@ pub fn plan(
         Strategy::Rolling { batch, .. } => Some(batch.of(count).max(1)),
         Strategy::AllAtOnce { .. } | Strategy::Canary(_) => None,
     };
-    Ok(Plan { cohort, waves, max_unavailable, in_flight_max, left_out, notes })
+    let errors_ppm = errors_ppm(&stages, count);
+    Ok(Plan { cohort, waves, max_unavailable, in_flight_max, errors_ppm, left_out, notes })
 }
 
 /// How many are left out for what reason: `3 left out (2 not heard of, 1 ...)`.
@@ -180,11 +187,17 @@ fn stages_of(strategy: &Strategy) -> Result<Vec<Stage>, PlanError> {
     let stages = match strategy {
         Strategy::AllAtOnce { failed_max, unreachable_max } => {
             let (failed_max, unreachable_max) = (*failed_max, *unreachable_max);
-            vec![Stage { weight: 100.0, wait_s: 0, failed_max, unreachable_max }]
+            vec![Stage { weight: 100.0, wait_s: 0, failed_max, unreachable_max, errors_ppm: None }]
         }
         Strategy::Rolling { wait_s, failed_max, unreachable_max, .. } => {
             let (failed_max, unreachable_max) = (*failed_max, *unreachable_max);
-            vec![Stage { weight: 100.0, wait_s: *wait_s, failed_max, unreachable_max }]
+            vec![Stage {
+                weight: 100.0,
+                wait_s: *wait_s,
+                failed_max,
+                unreachable_max,
+                errors_ppm: None,
+            }]
         }
         Strategy::Canary(stages) => stages.clone(),
     };
@@ -252,6 +265,20 @@ fn waves(stages: &[Stage], count: u32) -> (Vec<Wave>, Vec<Note>) {
         }
     }
     (waves, notes)
+}
+
+fn errors_ppm(stages: &[Stage], count: u32) -> Vec<Option<u32>> {
+    let mut waves: Vec<(u32, Option<u32>)> = Vec::new();
+    for Stage { weight, errors_ppm, .. } in stages {
+        let hosts = share_up(*weight, count);
+        match waves.last_mut() {
+            Some((last, ppm)) if *last == hosts => {
+                *ppm = [*ppm, *errors_ppm].into_iter().flatten().min();
+            }
+            _ => waves.push((hosts, *errors_ppm)),
+        }
+    }
+    waves.into_iter().map(|(_, ppm)| ppm).collect()
 }
 
 /// `weight` percent of `count` hosts, rounded up, at least one.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::range::{none_of, one_line, within};
 use super::{Kind, Payload, UnixTime};
 use crate::id::{Digest, FleetId, Service, Version};
+use crate::selector::Selector;
 
 /// What to transfer: an artifact's manifest and its sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +49,8 @@ impl Run {
     }
 }
 
-/// `[health]`: when a release counts as serving, and when as failing.
+/// `[health]`: when a release counts as serving, and when as failing. A release without metrics is
+/// written as it was before there were any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
@@ -65,6 +67,22 @@ pub struct Health {
     pub failures_max: u32,
     /// Part of the bake, at its start, in which only hard signals count, in seconds; 0 to 3,600.
     pub warmup_s: u32,
+    /// An `http://` URL of a page of metrics in the Prometheus text format, as `http` otherwise. None:
+    /// nothing is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
+    /// The counter of all requests: a [selector](crate::selector) of that page.
+    #[serde(skip_serializing_if = "Health::has_default_requests")]
+    pub requests: String,
+    /// The counter of those that failed.
+    #[serde(skip_serializing_if = "Health::has_default_errors")]
+    pub errors: String,
+    /// A histogram of how long answers took, in seconds.
+    #[serde(skip_serializing_if = "Health::has_default_latency")]
+    pub latency: String,
+    /// Over how long requests are counted, in seconds; 5 to 600.
+    #[serde(skip_serializing_if = "Health::has_default_window_s")]
+    pub window_s: u32,
 }
 
 impl Default for Health {
@@ -76,6 +94,11 @@ impl Default for Health {
             timeout_ms: 2_000,
             failures_max: 3,
             warmup_s: 0,
+            metrics: None,
+            requests: "http_requests_total".to_owned(),
+            errors: "http_requests_total{code=~\"5..\"}".to_owned(),
+            latency: "http_request_duration_seconds".to_owned(),
+            window_s: 30,
         }
     }
 }
@@ -107,23 +130,52 @@ impl Run {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+impl Health {
+    fn has_default_requests(text: &str) -> bool {
+        text == Self::default().requests
+    }
+
+    fn has_default_errors(text: &str) -> bool {
+        text == Self::default().errors
+    }
+
+    fn has_default_latency(text: &str) -> bool {
+        text == Self::default().latency
+    }
+
+    fn has_default_window_s(seconds: &u32) -> bool {
+        *seconds == Self::default().window_s
+    }
+}
+
 impl Health {
     /// What is out of range, one line each, keys as in `swell.toml`.
     pub fn problems(&self) -> Vec<String> {
-        let Self { http, ready_timeout_s, interval_ms, timeout_ms, failures_max, warmup_s } = self;
+        let Self { http, ready_timeout_s, interval_ms, timeout_ms, failures_max, warmup_s, .. } =
+            self;
+        let Self { metrics, requests, errors, latency, window_s, .. } = self;
         let mut problems = Vec::new();
-        if let Some(http) = http
-            && (!http.starts_with("http://") || http.len() > 2_048)
-        {
-            problems.push(format!(
-                "health.http = {http:?}: must be an http:// URL of at most 2048 bytes"
-            ));
+        for (key, url) in [("http", http), ("metrics", metrics)] {
+            if let Some(url) = url
+                && (!url.starts_with("http://") || url.len() > 2_048)
+            {
+                problems.push(format!(
+                    "health.{key} = {url:?}: must be an http:// URL of at most 2048 bytes"
+                ));
+            }
         }
         within("health.ready_timeout_s", *ready_timeout_s, 1..=3_600, "", &mut problems);
         within("health.interval_ms", *interval_ms, 100..=60_000, "", &mut problems);
         within("health.timeout_ms", *timeout_ms, 100..=60_000, "", &mut problems);
         within("health.failures_max", *failures_max, 1..=100, "", &mut problems);
         within("health.warmup_s", *warmup_s, 0..=3_600, "", &mut problems);
+        for (key, text) in [("requests", requests), ("errors", errors), ("latency", latency)] {
+            if let Err(error) = Selector::parse(text) {
+                problems.push(format!("health.{key} = {error}"));
+            }
+        }
+        within("health.window_s", *window_s, 5..=600, "", &mut problems);
         problems
     }
 }

@@ -5,8 +5,9 @@ use proto::receipt::{
     Cause, NOTE_BYTES_MAX, RECEIPT_BYTES_MAX, Receipt, ReceiptError, SignedReceipt, State, note,
 };
 use proto::record::{
-    HostRecord, ProgressRecord, RootRecord, SHELF_BYTES_MAX, SHELF_ITEMS_MAX, ScopeRecord, Shelf,
-    ShelfRecord, VALUE_BYTES_MAX, from_text, to_text,
+    BOUND_MS_MAX, BUCKETS_MAX, HostRecord, ProgressRecord, RootRecord, SHELF_BYTES_MAX,
+    SHELF_ITEMS_MAX, ScopeRecord, Shelf, ShelfRecord, TALLY_COUNT_MAX, TallyRecord,
+    VALUE_BYTES_MAX, from_text, to_text,
 };
 use proto::statement::COUNTER_MAX;
 use proto::{Digest, HostId, Scope, UnixTime};
@@ -42,12 +43,20 @@ fn r11_the_longest_records_fit() {
     let shelf = ShelfRecord { shelf: digest, items: u32::MAX };
     let root = RootRecord { version: u32::MAX, root: digest };
     let progress = ProgressRecord { artifact: digest, pieces: u32::MAX, of: u32::MAX };
+    let tally = TallyRecord {
+        release: digest,
+        requests: TALLY_COUNT_MAX,
+        errors: TALLY_COUNT_MAX,
+        latency: vec![TALLY_COUNT_MAX; BUCKETS_MAX],
+        bounds_ms: vec![BOUND_MS_MAX; BUCKETS_MAX - 1],
+    };
     for (record, text) in [
         ("scope", to_text(&scope)),
         ("host", to_text(&host)),
         ("root", to_text(&root)),
         ("shelf", to_text(&shelf)),
         ("progress", to_text(&progress)),
+        ("tally", to_text(&tally)),
     ] {
         assert!(text.len() <= VALUE_BYTES_MAX, "{record}: {} bytes: {text}", text.len());
     }

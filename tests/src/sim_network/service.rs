@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agent::activate::Paths;
+use agent::health::metrics::Page;
 use agent::services::{Call, Failure, Services, Watch};
 use proto::Digest;
 use proto::artifact::Manifest;
@@ -143,6 +144,10 @@ impl Services for SimServices {
                 }
             }
         }))
+    }
+
+    fn page(&self, _: Call<'_>) -> Result<Option<Page>, Failure> {
+        Ok(None)
     }
 
     fn end_left_over(&self, _: &Paths) -> Result<(), Failure> {

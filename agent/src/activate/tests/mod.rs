@@ -15,6 +15,7 @@ use proto::artifact::{FORMAT, Manifest};
 use proto::statement::{ArtifactRef, Health, Release, Run, Source, UnixTime};
 
 use super::*;
+use crate::health::metrics::Page;
 
 /// How a release behaves on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +141,10 @@ impl Services for SimServices {
 
     fn watch(&self, _call: Call<'_>, _stop: CancellationToken) -> Result<Watch, Failure> {
         Ok(Box::pin(async { None }))
+    }
+
+    fn page(&self, _: Call<'_>) -> Result<Option<Page>, Failure> {
+        Ok(None)
     }
 
     fn end_left_over(&self, _paths: &Paths) -> Result<(), Failure> {

@@ -7,11 +7,23 @@
 mod exposition;
 mod window;
 
-pub use exposition::{Selector, SelectorError};
+use std::time::Duration;
+
+use hyper::Uri;
+use proto::selector::Selector;
+use proto::statement::Health;
+
+use super::{UrlError, get, url};
+use crate::services::Variables;
 pub use window::{Reading, Window};
 
 /// Buckets of a histogram that are read; with more of them latencies are not counted.
-const BUCKETS_MAX: usize = 24;
+const BUCKETS_MAX: usize = proto::record::BUCKETS_MAX;
+
+/// Longest page that is read, in bytes.
+const PAGE_BYTES_MAX: usize = 1 << 20;
+/// Longest wait for a page: the next one is due.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Which counters of a page to read.
 #[derive(Debug, Clone)]
@@ -20,6 +32,47 @@ pub struct Counters {
     pub errors: Selector,
     /// A histogram, in seconds.
     pub latency: Selector,
+}
+
+/// The page of a service.
+#[derive(Debug, Clone)]
+pub struct Page {
+    uri: Uri,
+    counters: Counters,
+    window: Duration,
+}
+
+impl Page {
+    /// The page of a release on a host with these variables; none where the release has none.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlError`], as of the health check.
+    pub fn new(health: &Health, variables: &Variables) -> Result<Option<Self>, UrlError> {
+        let Health { metrics, requests, errors, latency, window_s, .. } = health;
+        let counters = [requests, errors, latency].map(|text| Selector::parse(text).ok());
+        // A release with a selector that does not read is no statement: it never gets here.
+        let ([Some(requests), Some(errors), Some(latency)], Some(metrics)) = (counters, metrics)
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            uri: url::fill_in("metrics", metrics, variables)?,
+            counters: Counters { requests, errors, latency },
+            window: Duration::from_secs((*window_s).into()),
+        }))
+    }
+
+    /// How far back requests count.
+    pub fn window(&self) -> Duration {
+        self.window
+    }
+
+    /// What it says now; none: it does not come, not in time, not whole, or without the counters.
+    pub async fn read(&self) -> Option<Reading> {
+        let page = tokio::time::timeout(PAGE_TIMEOUT, get(&self.uri, PAGE_BYTES_MAX)).await;
+        self.counters.read(std::str::from_utf8(&page.ok()?.ok()?).ok()?)
+    }
 }
 
 impl Counters {

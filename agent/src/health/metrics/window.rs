@@ -85,7 +85,8 @@ impl Window {
 }
 
 fn same_buckets(one: &Reading, other: &Reading) -> bool {
-    let bounds = |reading: &Reading| reading.buckets.iter().map(|(bound, _)| *bound).collect::<Vec<_>>();
+    let bounds =
+        |reading: &Reading| reading.buckets.iter().map(|(bound, _)| *bound).collect::<Vec<_>>();
     bounds(one) == bounds(other)
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use proto::statement::{Direction, OnFailure, Policy, Rollout, Share, Wave};
+use proto::statement::{Direction, Limits, OnFailure, Policy, Rollout, Share, Wave};
 use rollout::plan::Strategy;
 use serde::Serialize;
 
@@ -71,6 +71,15 @@ pub(crate) fn signed(rollout: &Rollout, policy: &Policy) -> Vec<Setting> {
         let windows: Vec<_> = rollout.windows.iter().map(ToString::to_string).collect();
         settings.push(setting("windows", format!("{} UTC", windows.join("; "))));
     }
+    if let Some(Limits { errors_ppm, requests_min, p99_ratio_percent, .. }) = &rollout.limits {
+        let share = |ppm: &u32| format!("{} %", f64::from(*ppm) / 1e4);
+        let shares: Vec<_> = errors_ppm.iter().map(share).collect();
+        settings.push(setting("error_threshold", shares.join(" ")));
+        settings.push(setting("requests_min", requests_min.to_string()));
+        if let Some(percent) = p99_ratio_percent {
+            settings.push(setting("p99_ratio_max", (f64::from(*percent) / 100.0).to_string()));
+        }
+    }
     if rollout.direction == Direction::Forward {
         ask_at_least(&mut settings, policy);
     }
@@ -91,6 +100,10 @@ pub(crate) fn written(rollout: &Rollout, deploy: &Deploy, policy: &Policy) -> Ve
             "unreachable_max" => by_stage(&unreachable),
             "max_unavailable" => written(deploy.max_unavailable.is_some()),
             "on_failure" => written(deploy.on_failure.is_some()),
+            "requests_min" => written(deploy.thresholds.requests_min.is_some()),
+            "error_threshold" if deploy.thresholds.errors_ppm.is_none() => {
+                by_stage(&error_thresholds(&deploy.strategy))
+            }
             _ => Origin::SwellToml,
         };
         if setting.key == "max_unavailable" && matches!(share, Share::Percent(_)) {
@@ -135,7 +148,15 @@ fn budgets(strategy: &Strategy) -> (Vec<Option<Share>>, Vec<Option<Share>>) {
     }
 }
 
-fn by_stage(budgets: &[Option<Share>]) -> Origin {
+/// The shares of errors as written, for each stage.
+fn error_thresholds(strategy: &Strategy) -> Vec<Option<u32>> {
+    match strategy {
+        Strategy::AllAtOnce { .. } | Strategy::Rolling { .. } => vec![None],
+        Strategy::Canary(stages) => stages.iter().map(|stage| stage.errors_ppm).collect(),
+    }
+}
+
+fn by_stage<T>(budgets: &[Option<T>]) -> Origin {
     match budgets.iter().flatten().count() {
         0 => Origin::Default,
         all if all == budgets.len() => Origin::SwellToml,

@@ -37,6 +37,7 @@ fn canary(approvals: u8) -> Deploy {
         max_unavailable: Some(Share::Percent(50.0)),
         on_failure: None,
         windows: Vec::new(),
+        thresholds: Thresholds::default(),
     }
 }
 
@@ -247,6 +248,7 @@ fn each_setting_says_where_it_comes_from() {
         max_unavailable: None,
         on_failure: Some(OnFailure::Pause),
         windows: Vec::new(),
+        thresholds: Thresholds::default(),
     };
     let planned = forward(policy, &complete(), "1.3.0", &deploy).unwrap();
     let rows: Vec<_> = planned
@@ -270,6 +272,42 @@ fn each_setting_says_where_it_comes_from() {
     );
     let back = back(&complete(), "1.1.0").unwrap();
     assert!(back.settings.iter().all(|row| row.origin == Origin::Rollback));
+}
+
+/// R24: what `[health]` and the stages say stands in the rollout, wave by wave, where the release has
+/// metrics; not in a rollback.
+#[test]
+fn r24_limits_of_requests_are_signed_where_there_are_metrics() {
+    let stage = |weight, errors_ppm| Stage { errors_ppm, ..Stage::new(weight, 60) };
+    // The first two stages are one host each, and so one wave: the stricter one counts.
+    let stages = [stage(1.0, Some(5_000)), stage(10.0, Some(1_000)), stage(100.0, None)];
+    let thresholds = Thresholds { p99_ratio_percent: Some(150), ..Thresholds::default() };
+    let deploy = Deploy { strategy: Strategy::Canary(stages.to_vec()), thresholds, ..canary(0) };
+    let plain = forward(Policy::default(), &complete(), "1.3.0", &deploy).unwrap();
+    assert_eq!(plain.rollout.limits, None);
+
+    let (id, mut release) = sample::release("1.3.0");
+    release.health.metrics = Some("http://localhost/metrics".to_owned());
+    release.health.warmup_s = 20;
+    let (root, env) = (root(Policy::default()), "production".parse().unwrap());
+    let planned =
+        super::forward(&intent(&root, &env), &complete(), &(id, release), &deploy).unwrap();
+    planned.rollout.check().unwrap();
+    let limits = Limits {
+        errors_ppm: vec![1_000, 10_000],
+        requests_min: 100,
+        warmup_s: 20,
+        p99_ratio_percent: Some(150),
+    };
+    assert_eq!(planned.rollout.limits, Some(limits));
+    let shown = |key| {
+        let row = planned.settings.iter().find(|row| row.key == key).unwrap();
+        (row.value.clone(), row.origin)
+    };
+    let expected = ("0.1 % 1 %".to_owned(), Origin::SwellTomlAndDefault);
+    assert_eq!(shown("error_threshold"), expected);
+    assert_eq!(shown("requests_min"), ("100".to_owned(), Origin::Default));
+    assert_eq!(shown("p99_ratio_max"), ("1.5".to_owned(), Origin::SwellToml));
 }
 
 #[test]

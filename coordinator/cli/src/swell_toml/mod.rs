@@ -47,6 +47,20 @@ pub(crate) struct Deploy {
     pub(crate) on_failure: Option<OnFailure>,
     /// When something new may start; empty: at any time.
     pub(crate) windows: Vec<Window>,
+    pub(crate) thresholds: Thresholds,
+}
+
+/// What counted requests are held against, from `[health]`, as it is written: where the release has
+/// metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Thresholds {
+    /// Requests in a window below which it says nothing.
+    pub(crate) requests_min: Option<u32>,
+    /// The share of errors that may lie above the old release's, in millionths, where a stage does
+    /// not say it.
+    pub(crate) errors_ppm: Option<u32>,
+    /// How slow answers may be, in percent of the old release's 99th percentile.
+    pub(crate) p99_ratio_percent: Option<u32>,
 }
 
 /// Why there is no usable file.
@@ -142,7 +156,7 @@ fn swell_toml(table: Table, problems: &mut Vec<String>) -> Option<SwellToml> {
     top.refuse_unknown();
 
     let run = run_table.and_then(|table| run(Section::new("run", table, problems)));
-    let health = health(Section::new("health", health_table, problems));
+    let (health, thresholds) = health(Section::new("health", health_table, problems));
     let mut deploy = BTreeMap::new();
     for (env, value) in deploy_table {
         let path = format!("deploy.{env}");
@@ -151,7 +165,11 @@ fn swell_toml(table: Table, problems: &mut Vec<String>) -> Option<SwellToml> {
             continue;
         };
         let name = env.parse::<Env>().map_err(|error| problems.push(format!("{path}: {error}")));
-        if let (Some(read), Ok(name)) = (deployment(Section::new(&path, table, problems)), name) {
+        let read = deployment(Section::new(&path, table, problems), thresholds);
+        if let (Some(read), Ok(name)) = (read, name) {
+            if health.metrics.is_none() && has_error_thresholds(&read.strategy) {
+                problems.push(format!("{path}.stages: error_threshold {NEEDS_METRICS}"));
+            }
             deploy.insert(name, read);
         }
     }
@@ -171,12 +189,11 @@ fn run(mut section: Section<'_>) -> Option<Run> {
     Some(run)
 }
 
-fn health(mut section: Section<'_>) -> Health {
-    for key in ["metrics", "requests", "errors", "latency", "window_s", "requests_min"] {
-        section.later(key, "this version reads no metrics, so nothing would come of it");
-    }
-    for key in ["error_threshold", "p99_ratio_max"] {
-        section.later(key, NOT_ENFORCED);
+fn health(mut section: Section<'_>) -> (Health, Thresholds) {
+    if !section.table.contains_key("metrics") {
+        for key in COUNTING_KEYS {
+            section.later(key, NEEDS_METRICS);
+        }
     }
     let default = Health::default();
     let health = Health {
@@ -186,16 +203,48 @@ fn health(mut section: Section<'_>) -> Health {
         timeout_ms: section.whole("timeout_ms").unwrap_or(default.timeout_ms),
         failures_max: section.whole("failures_max").unwrap_or(default.failures_max),
         warmup_s: section.whole("warmup_s").unwrap_or(default.warmup_s),
+        metrics: section.text("metrics"),
+        requests: section.text("requests").unwrap_or(default.requests),
+        errors: section.text("errors").unwrap_or(default.errors),
+        latency: section.text("latency").unwrap_or(default.latency),
+        window_s: section.whole("window_s").unwrap_or(default.window_s),
     };
+    let thresholds = Thresholds {
+        requests_min: section.whole("requests_min"),
+        errors_ppm: section.error_threshold(),
+        p99_ratio_percent: section.parts("p99_ratio_max", 1..=100, 100),
+    };
+    if thresholds.requests_min == Some(0) {
+        section.problem("requests_min", "must be 1 or more");
+    }
     section.refuse_unknown();
     section.problems.extend(health.problems());
-    health
+    (health, thresholds)
+}
+
+/// The keys of `[health]` that say nothing without a page to count from.
+const COUNTING_KEYS: [&str; 7] = [
+    "requests",
+    "errors",
+    "latency",
+    "window_s",
+    "requests_min",
+    "error_threshold",
+    "p99_ratio_max",
+];
+const NEEDS_METRICS: &str = "needs health.metrics: without it no request is counted";
+
+fn has_error_thresholds(strategy: &Strategy) -> bool {
+    match strategy {
+        Strategy::Canary(stages) => stages.iter().any(|stage| stage.errors_ppm.is_some()),
+        Strategy::AllAtOnce { .. } | Strategy::Rolling { .. } => false,
+    }
 }
 
 const NOT_ENFORCED: &str = "this version does not enforce it (it judges by health.http and by \
                             whether the commands succeed): take it out, so that nobody relies on it";
 
-fn deployment(mut section: Section<'_>) -> Option<Deploy> {
+fn deployment(mut section: Section<'_>, thresholds: Thresholds) -> Option<Deploy> {
     section.later("smoke", NOT_ENFORCED);
     let strategy = section.strategy();
     let approvals = section.ranged("approvals", 0..=THRESHOLD_MAX);
@@ -210,19 +259,19 @@ fn deployment(mut section: Section<'_>) -> Option<Deploy> {
     });
     let windows = section.windows();
     section.refuse_unknown();
-    Some(Deploy { strategy: strategy?, approvals, max_unavailable, on_failure, windows })
+    let strategy = strategy?;
+    Some(Deploy { strategy, approvals, max_unavailable, on_failure, windows, thresholds })
 }
 
 fn stage(mut section: Section<'_>) -> Option<Stage> {
-    for key in ["error_threshold", "p99_ratio_max"] {
-        section.later(key, NOT_ENFORCED);
-    }
+    section.later("p99_ratio_max", "once for all stages: health.p99_ratio_max");
     let weight = section.required_number("weight", "more than 0, at most 100", |weight| {
         weight > 0.0 && weight <= 100.0
     });
     let wait_s = section.wait_s();
     let (failed_max, unreachable_max) =
         (section.share("failed_max"), section.share("unreachable_max"));
+    let errors_ppm = section.error_threshold();
     section.refuse_unknown();
-    Some(Stage { weight: weight?, wait_s: wait_s?, failed_max, unreachable_max })
+    Some(Stage { weight: weight?, wait_s: wait_s?, failed_max, unreachable_max, errors_ppm })
 }

@@ -40,7 +40,7 @@ impl<'p> Section<'p> {
         self.problems.push(format!("{path} = {}: must be {must}", shown(value)));
     }
 
-    fn problem(&mut self, key: &str, why: &str) {
+    pub(super) fn problem(&mut self, key: &str, why: &str) {
         let path = self.key(key);
         self.problems.push(format!("{path}: {why}"));
     }
@@ -134,9 +134,10 @@ impl<'p> Section<'p> {
         must: &str,
         fits: impl Fn(f64) -> bool,
     ) -> Option<f64> {
-        if !self.required(key) {
-            return None;
-        }
+        self.required(key).then(|| self.number(key, must, fits))?
+    }
+
+    fn number(&mut self, key: &str, must: &str, fits: impl Fn(f64) -> bool) -> Option<f64> {
         let value = self.take(key)?;
         let number = match value {
             Value::Integer(number) => i32::try_from(number).ok().map(f64::from),
@@ -148,6 +149,26 @@ impl<'p> Section<'p> {
             self.bad(key, &value, must);
         }
         number
+    }
+
+    /// A number in `range`, as a whole number of parts of which `of_one` are 1.
+    pub(super) fn parts(
+        &mut self,
+        key: &str,
+        range: std::ops::RangeInclusive<u32>,
+        of_one: u32,
+    ) -> Option<u32> {
+        let must = format!("{} to {}", range.start(), range.end());
+        let (least, most) = (f64::from(*range.start()), f64::from(*range.end()));
+        let number = self.number(key, &must, |number| (least..=most).contains(&number))?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+        let parts = (number * f64::from(of_one)).round() as u32;
+        Some(parts)
+    }
+
+    /// The share of errors that may lie above the old release's, in millionths.
+    pub(super) fn error_threshold(&mut self) -> Option<u32> {
+        self.parts("error_threshold", 0..=1, 1_000_000)
     }
 
     pub(super) fn share(&mut self, key: &str) -> Option<Share> {

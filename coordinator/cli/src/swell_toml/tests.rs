@@ -62,6 +62,7 @@ fn every_key_is_read() {
             max_unavailable: None,
             on_failure: None,
             windows: vec!["mon-fri 09:00-17:00".parse().unwrap()],
+            thresholds: Thresholds::default(),
         }
     );
     assert_eq!(
@@ -78,6 +79,7 @@ fn every_key_is_read() {
         wait_s,
         failed_max,
         unreachable_max,
+        errors_ppm: None,
     };
     assert_eq!(
         *deploy("production"),
@@ -91,12 +93,49 @@ fn every_key_is_read() {
             max_unavailable: Some(Share::Count(3)),
             on_failure: Some(OnFailure::Pause),
             windows: Vec::new(),
+            thresholds: Thresholds::default(),
         }
     );
 }
 
+/// The example of the README, as far as it is about requests.
+#[test]
+fn r24_what_is_counted_and_what_it_is_held_against_is_read() {
+    let text = r#"
+        service = "web"
+        [run]
+        start = "a"
+        stop = "b"
+        [health]
+        metrics = "http://127.0.0.1:8080/metrics"
+        errors = 'http_requests_total{code=~"5.."}'
+        window_s = 60
+        requests_min = 50
+        error_threshold = 0.02
+        p99_ratio_max = 1.5
+        [deploy.a]
+        strategy = "canary"
+        stages = [
+          { weight = 1, wait_minutes = 1, error_threshold = 0.005 },
+          { weight = 100, wait_minutes = 0 },
+        ]
+    "#;
+    let read = read(text).unwrap();
+    let metrics = Some("http://127.0.0.1:8080/metrics".to_owned());
+    assert_eq!(read.health, Health { metrics, window_s: 60, ..Health::default() });
+    let deploy = &read.deploy[&"a".parse::<Env>().unwrap()];
+    let expected = Thresholds {
+        requests_min: Some(50),
+        errors_ppm: Some(20_000),
+        p99_ratio_percent: Some(150),
+    };
+    assert_eq!(deploy.thresholds, expected);
+    let Strategy::Canary(stages) = &deploy.strategy else { panic!("{deploy:?}") };
+    let errors_ppm: Vec<_> = stages.iter().map(|stage| stage.errors_ppm).collect();
+    assert_eq!(errors_ppm, [Some(5_000), None]);
+}
+
 const TOP: &str = "service = 'web'\n[run]\nstart = 'a'\nstop = 'b'\n";
-const NO_METRICS: &str = "this version reads no metrics, so nothing would come of it";
 const NOT_ENFORCED: &str = "this version does not enforce it (it judges by health.http and by \
                             whether the commands succeed): take it out, so that nobody relies on it";
 
@@ -131,14 +170,39 @@ fn a_bad_service_or_run_gives_one_line() {
 #[test]
 fn a_bad_health_gives_one_line() {
     let health = |line: &str| format!("{TOP}[health]\n{line}");
-    let no_metrics = |key: &str| format!("health.{key}: {NO_METRICS}");
-    let not_enforced = |key: &str| format!("health.{key}: {NOT_ENFORCED}");
-    for key in ["metrics", "requests", "errors", "latency", "window_s", "requests_min"] {
-        check(&[(key, health(&format!("{key} = 1")), &no_metrics(key))]);
+    for key in COUNTING_KEYS {
+        let alone = format!("health.{key}: needs health.metrics: without it no request is counted");
+        check(&[(key, health(&format!("{key} = 1")), &alone)]);
     }
-    for key in ["error_threshold", "p99_ratio_max"] {
-        check(&[(key, health(&format!("{key} = 0.5")), &not_enforced(key))]);
-    }
+    let counted = |line: &str| health(&format!("metrics = 'http://x/'\n{line}"));
+    check(&[
+        (
+            "no requests to judge by",
+            counted("requests_min = 0"),
+            "health.requests_min: must be 1 or more",
+        ),
+        ("a long window", counted("window_s = 601"), "health.window_s = 601: must be 5 to 600"),
+        (
+            "more errors than requests",
+            counted("error_threshold = 1.5"),
+            "health.error_threshold = 1.5: must be 0 to 1",
+        ),
+        (
+            "faster than before",
+            counted("p99_ratio_max = 0.9"),
+            "health.p99_ratio_max = 0.9: must be 1 to 100",
+        ),
+        (
+            "no selector",
+            counted("errors = 'errors{code=500}'"),
+            "health.errors = \"errors{code=500}\": a label's value stands in double quotes",
+        ),
+        (
+            "https",
+            health("metrics = 'https://x'"),
+            "health.metrics = \"https://x\": must be an http:// URL of at most 2048 bytes",
+        ),
+    ]);
     check(&[
         (
             "a number out of range",
@@ -170,12 +234,16 @@ fn a_bad_stage_gives_one_line() {
     let stage = |stage: &str| stages(&format!("{stage}, {{ weight = 100, wait_minutes = 0 }}"));
     let share = "deploy.a.stages.0.failed_max = \"101%\": must be a number of hosts, or \"0%\" to \
                  \"100%\"";
-    let not_enforced = format!("deploy.a.stages.0.error_threshold: {NOT_ENFORCED}");
     check(&[
         (
-            "error_threshold",
+            "error_threshold without metrics",
             stage("{ weight = 1, wait_minutes = 1, error_threshold = 0 }"),
-            &not_enforced,
+            "deploy.a.stages: error_threshold needs health.metrics: without it no request is counted",
+        ),
+        (
+            "a ratio of its own",
+            stage("{ weight = 1, wait_minutes = 1, p99_ratio_max = 2 }"),
+            "deploy.a.stages.0.p99_ratio_max: once for all stages: health.p99_ratio_max",
         ),
         ("no wait", stage("{ weight = 1 }"), "deploy.a.stages.0.wait_minutes: is missing"),
         (
@@ -351,7 +419,7 @@ fn all_that_is_bad_is_told_at_once() {
          \n  service = 7: must be a text\
          \n  run.unit: this version starts no systemd units: give run.start and run.stop\
          \n  run.start = 0 bytes: must be 1 to 4096 bytes\
-         \n  health.metrics: this version reads no metrics, so nothing would come of it\
+         \n  health.metrics = \"m\": must be an http:// URL of at most 2048 bytes\
          \n  health.interval_ms = 1: must be 100 to 60000\
          \n  deploy.x.batch: is missing\
          \n  deploy.x.wait_minutes: is missing\

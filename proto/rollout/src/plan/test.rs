@@ -252,6 +252,7 @@ fn r14_budgets_are_of_the_hosts_opened_so_far() {
         wait_s: 0,
         failed_max: Some(failed_max.parse().unwrap()),
         unreachable_max: Some(unreachable_max.parse().unwrap()),
+        errors_ppm: None,
     };
     let stages = vec![stage(10.0, "1", "0"), stage(50.0, "10%", "33%"), stage(100.0, "0", "2%")];
     let plan = planned(&fleet(50, 3), &Strategy::Canary(stages));
