@@ -32,9 +32,14 @@ use proto::certificate::{self, Halted, Standing};
 use proto::receipt::State;
 use proto::statement::{Action, CohortHost, Direction, RULES, Rollout};
 
+use crate::verdict::Verdict;
+
 /// Furthest a host's wall clock may be from the others' median, in seconds, for it to start anything
 /// (R8).
 pub const CLOCK_OFF_S_MAX: u64 = 120;
+
+/// Shortest part of a bake, behind its warmup, in which requests are counted, in seconds (R24).
+pub const COUNTED_S_MIN: u32 = 10;
 
 /// What a member sees of one host of the cohort.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -67,6 +72,13 @@ pub struct Order {
     pub action: Action,
     /// The wave a promote opens, 0 first.
     pub wave: Option<u32>,
+}
+
+impl Order {
+    /// Whether it opens this wave, over whatever is not known of the ones before it (R6).
+    pub fn opens(self, wave: usize) -> bool {
+        self.action == Action::Promote && self.wave.is_some_and(|upto| wave <= upto as usize)
+    }
 }
 
 /// All that a decision depends on.
@@ -205,6 +217,9 @@ pub enum Hold {
         unsettled: usize,
         max_unavailable: usize,
     },
+    /// This host has baked, and what requests came to it does not show that the release is good
+    /// (R24). None: they were not compared yet.
+    Inconclusive(Option<Verdict>),
     /// It is not yet this host's turn to go back (R15).
     Back {
         unsettled: usize,
@@ -339,9 +354,7 @@ fn decide_unclosed(facts: &Facts<'_>, wave: usize) -> Gate {
 }
 
 fn is_promoted(facts: &Facts<'_>, wave: usize) -> bool {
-    facts.order.is_some_and(|order| {
-        order.action == Action::Promote && order.wave.is_some_and(|upto| wave <= upto as usize)
-    })
+    facts.order.is_some_and(|order| order.opens(wave))
 }
 
 /// Decides on the wave after `wave`.
@@ -455,10 +468,13 @@ pub fn waits_s(rollout: &Rollout, wave: usize) -> u64 {
     (0..=wave).map(|wave| u64::from(bake_s(rollout, wave))).sum()
 }
 
-/// Bake of the hosts of a wave, in seconds; none for an operator's rollback (R12).
+/// Bake of the hosts of a wave, in seconds; none for an operator's rollback (R12). Where requests are
+/// counted it lasts until there is something to count, however short it was asked to be (R24).
 pub fn bake_s(rollout: &Rollout, wave: usize) -> u32 {
+    let counting_s =
+        rollout.limits.as_ref().map_or(0, |limits| limits.warmup_s.saturating_add(COUNTED_S_MIN));
     match rollout.direction {
-        Direction::Forward => rollout.waves.get(wave).map_or(0, |wave| wave.wait_s),
+        Direction::Forward => rollout.waves.get(wave).map_or(0, |wave| wave.wait_s).max(counting_s),
         Direction::Rollback => 0,
     }
 }

@@ -81,6 +81,11 @@
 //! **The penalty box.** A stop that a host sees boxes the release there, whether or not it ran: without
 //! a retry no later rollout starts it. A failure of its own keeps it out for the rest of the rollout.
 //!
+//! **Doubt.** Where requests are counted (R24), a release that has baked is committed only once the
+//! caller has compared them since this process started, and not while too few reach it or an outage is
+//! shared ([`Verdict::holds`]). A promote of a later wave passes over that, and so does the end of the
+//! rollout. One that is worse comes as [`Input::Unhealthy`].
+//!
 //! **Record.** [`Host`] without its view of others is the record on disk: small, and enough to finish
 //! a bake or a way back without the network. Elapsed times are kept as amounts, never as instants.
 //! After a restart the caller restores it, calls [`Host::resume`] and feeds statements and receipts
@@ -105,6 +110,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Now;
 use crate::gate::Gate;
+use crate::verdict::Verdict;
 use course::{Course, Prior, Step, Watch};
 pub use transitions::{TRANSITIONS, Taken, Transition, transition};
 use view::View;
@@ -183,6 +189,12 @@ pub enum Input {
     Unhealthy {
         attempt: u64,
         note: String,
+    },
+    /// Whether the release of this attempt, which bakes, is worse than the one before by the requests
+    /// that were counted after its warmup (R24). One that failed comes as [`Self::Unhealthy`].
+    Verdict {
+        attempt: u64,
+        verdict: Verdict,
     },
     /// What [`Effect::Revert`] asked for serves again (or nothing does, where that was asked).
     Reverted {
@@ -316,8 +328,9 @@ impl Host {
     /// When to call [`Self::handle`] with [`Input::Tick`], in boot milliseconds; none: not before
     /// another input.
     pub fn next_deadline(&self) -> Option<u64> {
-        let bake =
-            self.bake_left_ms().map(|left_ms| self.view.accounted_ms.saturating_add(left_ms));
+        // In doubt it is the next verdict that ends the bake.
+        let left_ms = self.bake_left_ms().filter(|left_ms| *left_ms > 0 || self.doubt().is_none());
+        let bake = left_ms.map(|left_ms| self.view.accounted_ms.saturating_add(left_ms));
         [bake, self.view.next_timer()].into_iter().flatten().min()
     }
 
@@ -354,6 +367,18 @@ impl Host {
     /// The changes of state in the newest rollout since this machine started.
     pub fn taken(&self) -> Taken {
         self.course.as_ref().map(|course| course.taken).unwrap_or_default()
+    }
+
+    /// The release that serves here and that no step is about to replace.
+    pub fn serving(&self) -> Option<Digest> {
+        self.running.filter(|_| self.step.is_none())
+    }
+
+    /// The attempt whose release bakes in the newest rollout, and for how long it has, in milliseconds.
+    pub fn baking(&self) -> Option<(u64, u64)> {
+        let course = self.course.as_ref().filter(|course| course.state == State::Baking)?;
+        let watch = self.watch.filter(|watch| watch.rollout == course.id)?;
+        self.step.is_none().then_some((watch.attempt, course.baked_ms))
     }
 
     /// Why it went back, if it did.

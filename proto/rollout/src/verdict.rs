@@ -20,6 +20,8 @@
 
 use std::fmt;
 
+use proto::Digest;
+use proto::record::{BOUND_MS_MAX, BUCKETS_MAX, TALLY_COUNT_MAX, TallyRecord};
 use proto::statement::Limits;
 
 /// How sure a host must be before it takes a release back, in standard deviations: one look in a
@@ -46,6 +48,33 @@ pub struct Tally {
     pub latency: Vec<u64>,
     /// Upper bounds of all buckets but the last, in milliseconds, rising.
     pub bounds_ms: Vec<u64>,
+}
+
+impl Tally {
+    /// As a member says it of the release that served these requests.
+    pub fn to_record(&self, release: Digest) -> TallyRecord {
+        let count = |count: &u64| (*count).min(TALLY_COUNT_MAX);
+        let fits = self.latency.len() <= BUCKETS_MAX
+            && self.bounds_ms.iter().all(|bound_ms| *bound_ms <= BOUND_MS_MAX);
+        let latency = if fits { self.latency.iter().map(count).collect() } else { Vec::new() };
+        TallyRecord {
+            release,
+            requests: count(&self.requests),
+            errors: count(&self.errors),
+            bounds_ms: if fits { self.bounds_ms.clone() } else { Vec::new() },
+            latency,
+        }
+    }
+
+    /// What a member says, whoever it is: no number is beyond what may be said.
+    pub fn of(record: TallyRecord) -> Self {
+        let TallyRecord { release: _, requests, errors, mut latency, bounds_ms } = record;
+        let requests = requests.min(TALLY_COUNT_MAX);
+        for count in &mut latency {
+            *count = (*count).min(TALLY_COUNT_MAX);
+        }
+        Self { requests, errors: errors.min(requests), latency, bounds_ms }
+    }
 }
 
 /// Bad answers of so many.
@@ -156,8 +185,10 @@ pub fn pool(tallies: &[Tally]) -> Tally {
         pooled.errors = pooled.errors.saturating_add(weigh(tally.errors.min(tally.requests)));
         if bounds == Some(&tally.bounds_ms) && !tally.latency.is_empty() {
             pooled.latency.resize(pooled.bounds_ms.len() + 1, 0);
+            // Whatever it says of its requests, it has no more weight by its latencies.
+            let answers = tally.latency.iter().sum();
             for (sum, count) in pooled.latency.iter_mut().zip(&tally.latency) {
-                *sum = sum.saturating_add(weigh(*count));
+                *sum = sum.saturating_add(self::weigh(*count, answers, cap));
             }
         }
     }

@@ -115,6 +115,8 @@ impl fmt::Display for Hold {
                 "waiting for its turn: {unsettled} hosts before it in its zone are not settled, \
                  at most {max_unavailable} may be stopped at once"
             ),
+            Self::Inconclusive(None) => f.write_str("baked: its requests are not compared yet"),
+            Self::Inconclusive(Some(verdict)) => write!(f, "baked, but {verdict}"),
             Self::Back { unsettled, max_unavailable } => write!(
                 f,
                 "waiting for its turn to go back: {unsettled} hosts behind it in its zone have \

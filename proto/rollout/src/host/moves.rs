@@ -3,7 +3,7 @@
 
 use proto::Digest;
 use proto::receipt::{Cause, State};
-use proto::statement::Rollout;
+use proto::statement::{Direction, Rollout};
 
 use super::course::{Course, Step, StepKind};
 use super::{BACK_MS_MAX, Effect, FETCH_MS_MAX, Host, STEP_MS_MAX};
@@ -180,7 +180,7 @@ impl Host {
         match course.state {
             _ if forward && runs_to => self.adopt(),
             State::Staged => self.start_if_open(now),
-            State::Baking if self.bake_left_ms() == Some(0) => self.commit(out),
+            State::Baking if self.bake_left_ms() == Some(0) => self.commit_if_sure(out),
             State::RevertFailed if may_revert => {
                 let (cause, note) = (course.cause.unwrap_or(Cause::Host), course.note.clone());
                 self.go_back(cause, &note);
@@ -300,6 +300,35 @@ impl Host {
         course.attempt += 1;
         course.stand(State::Pending, None, "");
         true
+    }
+
+    fn commit_if_sure(&mut self, out: &mut Vec<Effect>) -> bool {
+        let Some(doubt) = self.doubt() else { return self.commit(out) };
+        self.view.why = Some(Gate::Hold(doubt));
+        if let Some(course) = &mut self.course
+            && course.note.is_empty()
+        {
+            // Once: the others must be told why this host does not commit, not each number.
+            course.note = proto::receipt::note(&doubt.to_string());
+        }
+        false
+    }
+
+    /// What keeps a host that has baked from committing (R24). Over that goes who promotes a later
+    /// wave (R6), and the end of the rollout: nobody waits for this host any more.
+    pub(super) fn doubt(&self) -> Option<Hold> {
+        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return None };
+        let next = course.rank.map_or(0, |rank| plan.wave_of(rank)) + 1;
+        let passed = course.complete || course.order.is_some_and(|order| order.opens(next));
+        if plan.limits.is_none() || plan.direction == Direction::Rollback || passed {
+            return None;
+        }
+        let attempt = self.watch.map(|watch| watch.attempt);
+        let verdict = self.view.verdict.filter(|(judged, _)| Some(*judged) == attempt);
+        match verdict {
+            Some((_, verdict)) if !verdict.holds() => None,
+            verdict => Some(Hold::Inconclusive(verdict.map(|(_, verdict)| verdict))),
+        }
     }
 
     fn commit(&mut self, out: &mut Vec<Effect>) -> bool {

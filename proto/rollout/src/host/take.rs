@@ -13,6 +13,7 @@ use super::view::View;
 use super::{Host, Input, Peers};
 use crate::Now;
 use crate::gate::Order;
+use crate::verdict::Verdict;
 
 /// Shortest pause between two looks at the gates, in milliseconds: receipts come in bursts.
 const LOOK_MS_MIN: u64 = 250;
@@ -52,6 +53,7 @@ impl Host {
                 self.take_activation_failed(now, attempt, reverted, cause, &note)
             }
             Input::Unhealthy { attempt, note } => self.take_unhealthy(attempt, &note),
+            Input::Verdict { attempt, verdict } => self.take_verdict(attempt, verdict),
             Input::Reverted { attempt } => self.take_reverted(attempt),
             Input::RevertFailed { attempt, note } => self.take_revert_failed(now, attempt, &note),
             Input::Tick => false,
@@ -316,6 +318,15 @@ impl Host {
             self.go_back(cause, note);
         }
         true
+    }
+
+    /// It is looked at once the bake is over, then each time: the numbers are shown.
+    fn take_verdict(&mut self, attempt: u64, verdict: Verdict) -> bool {
+        let watched = self.watch.is_some_and(|watch| watch.attempt == attempt);
+        if watched {
+            self.view.verdict = Some((attempt, verdict));
+        }
+        watched && self.bake_left_ms() == Some(0)
     }
 
     fn take_reverted(&mut self, attempt: u64) -> bool {

@@ -3,6 +3,7 @@
 mod back;
 mod holds;
 mod states;
+mod verdicts;
 
 use proptest::prelude::*;
 use proto::statement::{Action, Direction, OnFailure, RULES, Wave};

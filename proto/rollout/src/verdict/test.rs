@@ -165,3 +165,47 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn r24_what_a_member_says_counts_for_no_more_than_may_be_said() {
+    let release = Digest::of(b"release");
+    let lie = TallyRecord {
+        release,
+        requests: u64::MAX,
+        errors: u64::MAX,
+        latency: vec![u64::MAX; 3],
+        bounds_ms: vec![1, 2],
+    };
+    let tally = Tally::of(lie);
+    assert_eq!((tally.requests, tally.errors), (TALLY_COUNT_MAX, TALLY_COUNT_MAX));
+    assert_eq!(tally.latency, [TALLY_COUNT_MAX; 3]);
+    assert_eq!(Tally::of(tally.to_record(release)), tally);
+}
+
+#[test]
+fn r24_latencies_that_do_not_fit_are_left_out_of_a_record() {
+    let tally = |buckets: usize, bound_ms| Tally {
+        requests: 9,
+        errors: 1,
+        latency: vec![1; buckets],
+        bounds_ms: vec![bound_ms; buckets - 1],
+    };
+    let said = |tally: Tally| tally.to_record(Digest::of(b"release"));
+    assert_eq!(said(tally(BUCKETS_MAX, BOUND_MS_MAX)).latency.len(), BUCKETS_MAX);
+    for record in [said(tally(BUCKETS_MAX + 1, 1)), said(tally(3, BOUND_MS_MAX + 1))] {
+        assert_eq!((record.requests, record.latency, record.bounds_ms), (9, vec![], vec![]));
+    }
+}
+
+/// R4: who says little of its requests and much of its latencies still weighs as one host.
+#[test]
+fn r24_no_host_outweighs_the_others_by_its_latencies() {
+    let tally = |latency: [u64; 2]| Tally {
+        requests: 100,
+        errors: 0,
+        latency: latency.to_vec(),
+        bounds_ms: vec![10],
+    };
+    let pooled = pool(&[tally([100, 0]), tally([100, 0]), tally([0, 1_000_000])]);
+    assert_eq!(pooled.latency, [200, 300]);
+}
