@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use durable::{RealDisk, replace};
@@ -18,8 +19,10 @@ use rollout::host::{Effect, Host, Input};
 use rollout::receipts::Receipts;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::counting::{Bake, Counter, Counting, Serving};
 use super::steps::Steps;
 use super::waiting::Waiting;
 use super::{Answer, Context, records};
@@ -37,6 +40,7 @@ pub(super) struct Running {
     record: PathBuf,
     slot: usize,
     steps: Steps,
+    counting: Counting,
     waiting: Waiting,
     context: Context,
 }
@@ -68,9 +72,18 @@ impl Running {
             host.me(),
             host.scope()
         );
-        let steps = Steps::start(context.clone(), scope.service.clone(), answers).await?;
+        let steps = Steps::start(context.clone(), scope.service.clone(), answers.clone()).await?;
+        let counting = Counting::start(Counter {
+            service: scope.service.clone(),
+            me: me.clone(),
+            activator: steps.activator().clone(),
+            gossip: context.gossip.clone(),
+            slot,
+            answers,
+        });
         let (receipts, waiting) = (None, Waiting::default());
-        let mut running = Self { scope, host, receipts, record, slot, steps, waiting, context };
+        let mut running =
+            Self { scope, host, receipts, record, slot, steps, counting, waiting, context };
         let mut effects = Vec::new();
         running.host.resume(running.now(), &mut effects);
         running.carry_out(effects).await;
@@ -220,6 +233,7 @@ impl Running {
     /// In the core's order: commits, the record, the rest. What cannot be done yet waits for the
     /// next call, which the driver's tick makes at the latest.
     async fn carry_out(&mut self, effects: Vec<Effect>) {
+        self.count();
         self.waiting.add(effects);
         if !self.waiting.unsaved {
             return;
@@ -238,6 +252,20 @@ impl Running {
         for effect in self.waiting.take_all() {
             self.carry_out_one(effect).await;
         }
+    }
+
+    /// Says what serves here now, and whether it bakes.
+    fn count(&self) {
+        let bake = self.host.baking().zip(self.receipts.as_ref());
+        let bake = bake.filter(|(_, receipts)| self.host.rollout() == Some(receipts.id()));
+        let bake = bake.map(|((attempt, baked_ms), receipts)| Bake {
+            attempt,
+            rollout: receipts.rollout().clone(),
+            baked: Duration::from_millis(baked_ms),
+            at: Instant::now(),
+        });
+        let serving = self.host.serving();
+        self.counting.say(serving.map(|release| Serving { release, bake }));
     }
 
     /// Makes durable what other effects depend on. The journal of the activation first: at boot it

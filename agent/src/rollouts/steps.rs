@@ -90,6 +90,11 @@ impl Steps {
         Ok(Self { context, service, activator, jobs, answers, pinned, fetching, watch })
     }
 
+    /// What serves, as far as steps have brought it.
+    pub(super) fn activator(&self) -> &Arc<Activator> {
+        &self.activator
+    }
+
     /// What must stay on disk from now on. To be said before a release is asked for.
     pub(super) fn pin(&self, pinned: Vec<Digest>) {
         let mut held = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);

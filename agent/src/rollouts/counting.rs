@@ -1,0 +1,353 @@
+//! The requests of one service (R24): counted off its page, told to the others, and, while a release
+//! bakes, compared with what they count on the release before.
+//!
+//! What serves is told by the loop; all else is this task's own. It reads the page once a second and
+//! keeps the last window of it; another release starts from nothing, and so does the end of a warmup.
+//! The others hear of it every [`TELL_EVERY`], and at once when the share of errors moves: an outage
+//! that all hosts share must be seen as such before one of them blames its new release for it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use net::{Gossip, Member};
+use proto::record::{SLOTS, TallyRecord, from_text, tally_key, to_text};
+use proto::statement::{Limits, Rollout};
+use proto::{Digest, HostId, Service};
+use rollout::host::Input;
+use rollout::verdict::{HOST_Z, Tally, Verdict, judge};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{debug, error, warn};
+
+use super::{Answer, answer};
+use crate::activate::Activator;
+use crate::health::metrics::{Page, Window};
+
+/// From one page to the next.
+const READ_EVERY: Duration = Duration::from_secs(1);
+/// How often the others are told.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// A share of errors that moved so far, in millionths, is told at once.
+const TELL_AT_ONCE_PPM: u64 = 5_000;
+/// Looks in a row that must find a release worse before it goes: so long it takes the others to be
+/// heard.
+const FAILS_MIN: u32 = 3;
+/// Longest time that an outage of old and new is waited for, before the new one goes.
+const SHARED_MAX: Duration = Duration::from_secs(300);
+
+/// What serves on this host.
+#[derive(Debug, Clone)]
+pub(super) struct Serving {
+    pub(super) release: Digest,
+    pub(super) bake: Option<Bake>,
+}
+
+/// A release that bakes.
+#[derive(Debug, Clone)]
+pub(super) struct Bake {
+    pub(super) attempt: u64,
+    pub(super) rollout: Arc<Rollout>,
+    /// For how long it had baked at that time.
+    pub(super) baked: Duration,
+    pub(super) at: Instant,
+}
+
+impl Bake {
+    fn is_warm(&self) -> bool {
+        let limits = self.rollout.limits.as_ref();
+        let warmup_s = limits.map_or(0, |limits| limits.warmup_s);
+        self.baked + self.at.elapsed() >= Duration::from_secs(warmup_s.into())
+    }
+}
+
+/// The task, for the loop that tells it what serves. Ends with it.
+pub(super) struct Counting {
+    serving: watch::Sender<Option<Serving>>,
+}
+
+impl Counting {
+    pub(super) fn start(counter: Counter) -> Self {
+        let (serving, told) = watch::channel(None);
+        tokio::spawn(counter.run(told));
+        Self { serving }
+    }
+
+    /// None: nothing, or a step is under way.
+    pub(super) fn say(&self, serving: Option<Serving>) {
+        self.serving.send_replace(serving);
+    }
+}
+
+/// What the task works with.
+pub(super) struct Counter {
+    pub(super) service: Service,
+    pub(super) me: HostId,
+    pub(super) activator: Arc<Activator>,
+    pub(super) gossip: Gossip,
+    /// Where its counts are gossiped, as its receipts.
+    pub(super) slot: usize,
+    pub(super) answers: mpsc::Sender<Answer>,
+}
+
+/// The page of what serves, and what was read off it.
+struct Counted {
+    release: Digest,
+    page: Option<Page>,
+    window: Window,
+    read: Instant,
+}
+
+/// The comparison of one bake.
+struct Judging {
+    attempt: u64,
+    /// The hosts of its cohort but this one.
+    others: BTreeSet<HostId>,
+    looks: Looks,
+    /// It was found worse, and said so.
+    ended: bool,
+}
+
+impl Counter {
+    async fn run(self, told: watch::Receiver<Option<Serving>>) {
+        let mut pages = interval(READ_EVERY);
+        pages.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut counted, mut judging): (Option<Counted>, Option<Judging>) = (None, None);
+        let mut said: Option<(Instant, TallyRecord)> = None;
+        while told.has_changed().is_ok() {
+            pages.tick().await;
+            let serving = told.borrow().clone();
+            let Some(serving) = serving else {
+                counted = None;
+                continue;
+            };
+            let before = counted.take();
+            let counted = counted.insert(self.page_of(serving.release, before).await);
+            counted.read(&serving).await;
+            let tally = counted.window.tally().unwrap_or_default();
+            self.tell(counted, &tally, &mut said);
+            let Some(bake) = serving.bake.filter(Bake::is_warm) else { continue };
+            if let Some(limits) = &bake.rollout.limits {
+                self.judge(&bake, limits, &tally, &mut judging).await;
+            }
+        }
+    }
+
+    /// The page to read, as before where the same release serves.
+    async fn page_of(&self, release: Digest, before: Option<Counted>) -> Counted {
+        if let Some(before) = before.filter(|before| before.release == release) {
+            return before;
+        }
+        let activator = self.activator.clone();
+        let page: Result<_> = spawn_blocking(move || activator.page_of(&release))
+            .await
+            .map_err(anyhow::Error::from)
+            .and_then(|page| page);
+        // Said once: until another release serves, nothing is counted.
+        let page = page.unwrap_or_else(|error| {
+            let error = format!("{error:#}");
+            warn!(service = %self.service, error, "its requests are not counted");
+            None
+        });
+        let length = page.as_ref().map_or(READ_EVERY, Page::window);
+        Counted { release, page, window: Window::new(length), read: Instant::now() }
+    }
+
+    /// Tells the others, where there is anything to tell or to take back.
+    fn tell(&self, counted: &Counted, tally: &Tally, said: &mut Option<(Instant, TallyRecord)>) {
+        if counted.page.is_none() && said.is_none() {
+            return;
+        }
+        let record = tally.to_record(counted.release);
+        if said.as_ref().is_some_and(|(at, said)| !is_due(*at, said, &record)) {
+            return;
+        }
+        if let Err(error) = self.gossip.set(&tally_key(self.slot), &to_text(&record)) {
+            error!(service = %self.service, %error, "counts are not gossiped");
+        }
+        *said = Some((Instant::now(), record));
+    }
+
+    async fn judge(
+        &self,
+        bake: &Bake,
+        limits: &Limits,
+        tally: &Tally,
+        judging: &mut Option<Judging>,
+    ) {
+        let attempt = bake.attempt;
+        let held = judging.take().filter(|judging| judging.attempt == attempt);
+        let judging = judging.insert(held.unwrap_or_else(|| Judging {
+            attempt,
+            others: self.others(&bake.rollout),
+            looks: Looks::default(),
+            ended: false,
+        }));
+        if judging.ended {
+            return;
+        }
+        let rank = bake.rollout.rank_of(&self.me);
+        // A host outside the cohort is held to what the canaries were.
+        let wave = rank.map_or(0, |rank| bake.rollout.wave_of(rank));
+        let errors_ppm = limits.errors_ppm.get(wave).copied().unwrap_or(0);
+        let members = self.gossip.members().borrow().clone();
+        let control =
+            control(&members, &judging.others, bake.rollout.from.as_ref().map(|from| from.release));
+        let verdict = judge(tally, &control, limits, errors_ppm, HOST_Z);
+        debug!(service = %self.service, attempt, %verdict, "compared");
+        judging.ended = judging.looks.take(Instant::now(), &verdict);
+        let input = match judging.ended {
+            true => Input::Unhealthy { attempt, note: verdict.to_string() },
+            false => Input::Verdict { attempt, verdict },
+        };
+        answer(&self.answers, &self.service, input).await;
+    }
+
+    fn others(&self, rollout: &Rollout) -> BTreeSet<HostId> {
+        let ids = rollout.cohort.iter().map(|host| host.id.clone());
+        ids.filter(|id| *id != self.me).collect()
+    }
+}
+
+impl Counted {
+    async fn read(&mut self, serving: &Serving) {
+        let Some(page) = &self.page else { return };
+        if serving.bake.as_ref().is_some_and(|bake| !bake.is_warm()) {
+            return self.window.clear();
+        }
+        if let Some(reading) = page.read().await {
+            self.read = Instant::now();
+            self.window.take(self.read, reading);
+        } else if self.read.elapsed() >= page.window() {
+            // Nothing was heard for so long that the window is empty.
+            self.window.clear();
+        }
+    }
+}
+
+/// Whether there is something to tell: it is time, another release, or the share of errors moved.
+fn is_due(at: Instant, said: &TallyRecord, record: &TallyRecord) -> bool {
+    let share_ppm = |record: &TallyRecord| record.errors * 1_000_000 / record.requests.max(1);
+    at.elapsed() >= TELL_EVERY
+        || said.release != record.release
+        || share_ppm(said).abs_diff(share_ppm(record)) >= TELL_AT_ONCE_PPM
+}
+
+/// What those of `others` that are there count on the release `from`.
+fn control(members: &[Member], others: &BTreeSet<HostId>, from: Option<Digest>) -> Vec<Tally> {
+    let counts = |member: &&Member| member.alive && others.contains(&member.host);
+    let tallies = members.iter().filter(counts).filter_map(|member| {
+        (0..SLOTS)
+            .filter_map(|slot| from_text::<TallyRecord>(member.values.get(&tally_key(slot))?))
+            .find(|record| Some(record.release) == from)
+    });
+    tallies.map(Tally::of).collect()
+}
+
+/// The verdicts on one bake so far.
+#[derive(Debug, Default)]
+struct Looks {
+    fails: u32,
+    shared_since: Option<Instant>,
+}
+
+impl Looks {
+    /// Takes one more; whether the release must go.
+    fn take(&mut self, at: Instant, verdict: &Verdict) -> bool {
+        self.fails = match verdict {
+            Verdict::Fail(_) => self.fails + 1,
+            _ => 0,
+        };
+        let since = match verdict {
+            Verdict::Shared { .. } => Some(*self.shared_since.get_or_insert(at)),
+            _ => None,
+        };
+        self.shared_since = since;
+        self.fails >= FAILS_MIN || since.is_some_and(|since| at - since >= SHARED_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rollout::verdict::{Comparison, Counted, Signal};
+
+    use super::*;
+
+    const COMPARISON: Comparison = Comparison {
+        signal: Signal::Errors,
+        new: Counted { bad: 50, of: 1_000 },
+        control: None,
+        above_ppm: 10_000,
+        z_milli: 5_000,
+    };
+    const FAIL: Verdict = Verdict::Fail(COMPARISON);
+    const SHARED: Verdict = Verdict::Shared { comparison: COMPARISON, hosts: 3, of: 4 };
+
+    #[test]
+    fn r24_a_release_goes_once_it_is_found_worse_several_times_in_a_row() {
+        let (mut looks, now) = (Looks::default(), Instant::now());
+        let found = [FAIL, FAIL, Verdict::Pass(COMPARISON), FAIL, FAIL, SHARED, FAIL, FAIL, FAIL];
+        let goes = found.map(|verdict| looks.take(now, &verdict));
+        assert_eq!(goes, [false, false, false, false, false, false, false, false, true]);
+    }
+
+    #[test]
+    fn r24_a_shared_outage_is_waited_for_five_minutes() {
+        let (mut looks, start) = (Looks::default(), Instant::now());
+        let mut at = |seconds, verdict| looks.take(start + Duration::from_secs(seconds), &verdict);
+        assert!(!at(0, SHARED));
+        assert!(!at(299, SHARED));
+        // It ended between: another one is waited for anew.
+        assert!(!at(300, Verdict::Pass(COMPARISON)));
+        assert!(!at(301, SHARED));
+        assert!(!at(600, SHARED));
+        assert!(at(601, SHARED));
+    }
+
+    fn record(release: &str, requests: u64, errors: u64) -> TallyRecord {
+        let tally = Tally { requests, errors, ..Tally::default() };
+        tally.to_record(Digest::of(release.as_bytes()))
+    }
+
+    fn member(id: &str, alive: bool, record: Option<TallyRecord>) -> Member {
+        let said = record.map(|record| (tally_key(5), to_text(&record)));
+        Member {
+            host: id.parse().unwrap(),
+            address: "127.0.0.1:1".parse().unwrap(),
+            generation: 1,
+            alive,
+            twin: false,
+            values: said.into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn r24_the_control_is_who_is_there_and_serves_the_old_release() {
+        let [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map(|letter| letter.repeat(12));
+        let members = [
+            member(&a, true, Some(record("old", 1, 0))),
+            member(&b, true, Some(record("new", 2, 0))),
+            member(&c, false, Some(record("old", 4, 0))),
+            member(&d, true, None),
+            member(&e, true, Some(record("old", 8, 0))),
+        ];
+        let others = [&a, &b, &c, &d].map(|id| id.parse().unwrap()).into_iter().collect();
+        let requests = |from| -> Vec<u64> {
+            control(&members, &others, from).iter().map(|tally| tally.requests).collect()
+        };
+        assert_eq!(requests(Some(Digest::of(b"old"))), [1]);
+        assert_eq!(requests(None), [0; 0]);
+    }
+
+    #[test]
+    fn an_outage_is_told_at_once_and_all_else_now_and_then() {
+        let now = Instant::now();
+        let said = record("old", 1_000, 0);
+        assert!(!is_due(now, &said, &record("old", 2_000, 9)));
+        assert!(is_due(now, &said, &record("old", 2_000, 10)));
+        assert!(is_due(now, &said, &record("new", 1_000, 0)));
+        assert!(is_due(now - TELL_EVERY, &said, &said));
+    }
+}
