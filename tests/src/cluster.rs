@@ -40,6 +40,8 @@ pub enum Behaviour {
     Good,
     /// Starts, is ready, and then answers 500.
     Broken,
+    /// Is well by its health check and answers 500 to 5 % of all other requests.
+    Flaky,
     /// Ends at once.
     Crash,
 }
@@ -49,6 +51,7 @@ impl Behaviour {
         match self {
             Self::Good => "good",
             Self::Broken => "broken",
+            Self::Flaky => "flaky",
             Self::Crash => "crash",
         }
     }
@@ -63,6 +66,8 @@ pub struct Cluster {
     network: [u8; 3],
     coordinator: Option<Child>,
     agents: Vec<Agent>,
+    /// Whether the service's requests are counted and compared.
+    counts: bool,
 }
 
 /// One server.
@@ -85,6 +90,7 @@ impl Cluster {
             network: [127, 64 | (pid[2] & 63), pid[3]],
             coordinator: None,
             agents: Vec::new(),
+            counts: false,
         };
         let address = format!("{}:7070", cluster.coordinator_address());
         cluster.swell(&["init", "--fleet", "demo", "--coordinator", &address])?;
@@ -362,9 +368,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// From now on versions are published and deployed so that their requests are counted.
+    pub fn count_requests(&mut self) {
+        self.counts = true;
+    }
+
     fn write_swell_toml(&self) -> Result<String> {
         let path = self.directory.join("swell.toml");
-        fs::write(&path, SWELL_TOML)?;
+        let metrics = if self.counts { METRICS } else { "" };
+        fs::write(&path, SWELL_TOML.replace("[health]\n", &format!("[health]\n{metrics}")))?;
         Ok(path.display().to_string())
     }
 
@@ -416,6 +428,7 @@ impl Drop for Cluster {
     }
 }
 
+const METRICS: &str = "metrics = \"http://${LISTEN}/metrics\"\nwindow_s = 10\n";
 const SWELL_TOML: &str = r#"service = "web"
 
 [run]

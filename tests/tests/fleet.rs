@@ -8,6 +8,7 @@ mod common;
 
 use common::{all_are_heard, all_serve, deploy_and_complete, fleet};
 use fleet_tests::cluster::{Behaviour, wait_until};
+use fleet_tests::traffic::Traffic;
 use fleet_tests::traffic::ask;
 use proto::receipt::State;
 use proto::report::{RolloutPhase, RolloutReport};
@@ -158,6 +159,32 @@ fn a_host_that_joins_later_catches_up() {
     let (_directory, mut cluster) = fleet(2);
     deploy_and_complete(&cluster, "1.0.0", 1);
     cluster.add_agents(1).unwrap();
+    all_serve(&cluster, "1.0.0");
+}
+
+/// R24: what no health check sees, requests show, on the one host that has the release.
+#[test]
+fn r24_a_version_that_fails_some_requests_goes_back_by_its_error_share() {
+    let (_directory, mut cluster) = fleet(3);
+    cluster.count_requests();
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    let _traffic = Traffic::start(cluster.agents().iter().map(|agent| agent.address));
+    cluster.publish("2.0.0", Behaviour::Flaky).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    let report = cluster
+        .wait_for_rollout("the fleet halts", |one| {
+            one.epoch == 2 && one.phase == RolloutPhase::Halted
+        })
+        .unwrap();
+    let failed: Vec<_> = report.hosts.iter().filter(|host| host.note.contains("errors")).collect();
+    let [canary] = failed[..] else { panic!("one host had it, and says why: {report:#?}") };
+    assert_eq!((canary.wave, canary.state), (0, Some(State::Reverted)), "{canary:?}");
+    let explained = cluster.swell(&["explain", "web/production"]).unwrap();
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.contains(&canary.note), "{explained}");
+    for part in ["worse: errors ", " % of ", ", old release 0.00 % of ", ", at most 1 % above it"] {
+        assert!(canary.note.contains(part), "{part:?} is not in {:?}", canary.note);
+    }
     all_serve(&cluster, "1.0.0");
 }
 

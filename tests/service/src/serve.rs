@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -26,6 +27,8 @@ const BIND_LIMIT: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a broken version looks well.
 const BREAKS_AFTER: Duration = Duration::from_millis(500);
+/// Of so many requests a flaky version answers one by 500.
+const FLAKY_EVERY: u64 = 20;
 /// Connections served at once; more wait.
 const CONNECTIONS_MAX: usize = 256;
 
@@ -33,6 +36,7 @@ const CONNECTIONS_MAX: usize = 256;
 enum Behaviour {
     Good,
     Broken,
+    Flaky,
     Crash,
 }
 
@@ -41,6 +45,9 @@ struct Demo {
     about: String,
     behaviour: Behaviour,
     since: Instant,
+    /// Requests of `/`, and those that were answered by 500.
+    requests: AtomicU64,
+    errors: AtomicU64,
 }
 
 /// Serves until TERM or INT; calls `listening` once it can be reached.
@@ -57,7 +64,13 @@ pub(crate) async fn run(listening: fn()) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for TERM")?;
     let listener = bind(address).await?;
     let about = about(&directory)?;
-    let demo = Arc::new(Demo { about, behaviour, since: Instant::now() });
+    let demo = Arc::new(Demo {
+        about,
+        behaviour,
+        since: Instant::now(),
+        requests: AtomicU64::new(0),
+        errors: AtomicU64::new(0),
+    });
     listening();
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -107,12 +120,17 @@ async fn serve(stream: TcpStream, demo: Arc<Demo>, mut stopping: watch::Receiver
 impl Demo {
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         let broken = self.behaviour == Behaviour::Broken && self.since.elapsed() > BREAKS_AFTER;
-        let (status, kind, body) = match request.uri().path() {
-            "/" | "/healthz" if broken => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "broken\n".to_owned())
-            }
+        let path = request.uri().path();
+        let flaky = path == "/" && self.count() && self.behaviour == Behaviour::Flaky;
+        let fails = flaky || broken && matches!(path, "/" | "/healthz");
+        if path == "/" && fails {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        let (status, kind, body) = match path {
+            _ if fails => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "broken\n".to_owned()),
             "/" => (StatusCode::OK, "application/json", self.about.clone()),
             "/healthz" => (StatusCode::OK, "text/plain", "ok\n".to_owned()),
+            "/metrics" => (StatusCode::OK, "text/plain; version=0.0.4", self.metrics()),
             _ => (StatusCode::NOT_FOUND, "text/plain", "not found\n".to_owned()),
         };
         Response::builder()
@@ -120,6 +138,23 @@ impl Demo {
             .header(CONTENT_TYPE, kind)
             .body(Full::new(body.into()))
             .expect("a status and a header that are well-formed")
+    }
+}
+
+impl Demo {
+    /// Counts a request; whether it is a twentieth one.
+    fn count(&self) -> bool {
+        (self.requests.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(FLAKY_EVERY)
+    }
+
+    fn metrics(&self) -> String {
+        let errors = self.errors.load(Ordering::Relaxed);
+        let good = self.requests.load(Ordering::Relaxed).saturating_sub(errors);
+        format!(
+            "# TYPE http_requests_total counter\n\
+             http_requests_total{{code=\"200\"}} {good}\n\
+             http_requests_total{{code=\"500\"}} {errors}\n"
+        )
     }
 }
 
@@ -156,8 +191,9 @@ fn behaviour(directory: &Path) -> Result<Behaviour> {
     match read(&directory.join("BEHAVIOUR"))?.as_str() {
         "good" => Ok(Behaviour::Good),
         "broken" => Ok(Behaviour::Broken),
+        "flaky" => Ok(Behaviour::Flaky),
         "crash" => Ok(Behaviour::Crash),
-        other => bail!("BEHAVIOUR is {other:?}: must be good, broken or crash"),
+        other => bail!("BEHAVIOUR is {other:?}: must be good, broken, flaky or crash"),
     }
 }
 
