@@ -7,9 +7,8 @@
 mod common;
 
 use common::{all_are_heard, all_serve, deploy_and_complete, fleet};
-use fleet_tests::cluster::{Behaviour, wait_until};
-use fleet_tests::traffic::Traffic;
-use fleet_tests::traffic::ask;
+use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
+use fleet_tests::traffic::{Traffic, ask};
 use proto::receipt::State;
 use proto::report::{RolloutPhase, RolloutReport};
 use proto::statement::{Action, Directive, Freeze, Revocation};

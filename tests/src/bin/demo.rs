@@ -1,5 +1,6 @@
 //! `./scripts/demo`: a fleet on this machine that deploys, loses its coordinator, and takes a bad
-//! version back, under traffic. Every claim it prints is checked; one that did not happen is an
+//! version back, proves that to a host that was away, and goes back without a coordinator, under
+//! traffic. Every claim it prints is checked; one that did not happen is an
 //! error, and so is a request that a good rollout lost.
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use fleet_tests::cluster::{Behaviour, Cluster, INTERRUPTED, wait_until};
+use fleet_tests::cluster::{Agent, Behaviour, Cluster, INTERRUPTED, wait_until};
 use fleet_tests::traffic::{Sample, Traffic};
 use proto::receipt::State;
 use proto::report::RolloutPhase;
@@ -121,6 +122,7 @@ fn demo(binaries: &Path, directory: &Path, ci: bool) -> Result<()> {
     let traffic = Traffic::start(cluster.agents().iter().map(|agent| agent.address));
     canary_without_coordinator(&mut story, &mut cluster, &traffic)?;
     broken_version(&mut story, &mut cluster, &traffic)?;
+    back_without_coordinator(&mut story, &mut cluster, &traffic)?;
     if ci {
         idle_memory(&mut story, &cluster)?;
     }
@@ -178,13 +180,7 @@ fn canary_without_coordinator(
         rollout.epoch == 2 && rollout.phase == RolloutPhase::Complete
     })?;
     ensure!(!cluster.coordinator_runs(), "the coordinator came back by itself");
-    wait_until("every server answers 2.0.0", || {
-        Ok(traffic
-            .latest()
-            .values()
-            .all(|version| version.as_deref() == Some("2.0.0"))
-            .then_some(()))
-    })?;
+    all_answer(traffic, "2.0.0")?;
     story.tell(&format!("the fleet finished by itself: all {AGENTS} servers serve web 2.0.0"));
     story.fact("version 2.0.0, published to served everywhere", seconds(start.elapsed()));
     story.fact("  of that without a coordinator", seconds(killed.elapsed()));
@@ -203,6 +199,15 @@ fn broken_version(story: &mut Story, cluster: &mut Cluster, traffic: &Traffic) -
         let alive = report.hosts.iter().filter(|host| host.alive).count();
         Ok((known && alive == AGENTS).then_some(()))
     })?;
+    let away = AGENTS - 1;
+    cluster.kill_agent(away)?;
+    let name = cluster.agents()[away].name.clone();
+    wait_until("the agent that was killed is missed", || {
+        let report = cluster.status()?;
+        let gone = |host: &proto::report::HostReport| host.name.as_str() == name && !host.alive;
+        Ok(report.hosts.iter().any(gone).then_some(()))
+    })?;
+    story.tell(&format!("the agent of {name} is killed (SIGKILL); its service goes on"));
     let start = Instant::now();
     cluster.publish("3.0.0", Behaviour::Broken)?;
     cluster.deploy("3.0.0")?;
@@ -211,22 +216,10 @@ fn broken_version(story: &mut Story, cluster: &mut Cluster, traffic: &Traffic) -
         rollout.epoch == 3 && rollout.phase == RolloutPhase::Halted
     })?;
     story.tell(&format!("the fleet halts: {}", halted.why));
-    for agent in cluster.agents() {
-        wait_until(&format!("{} knows the halt", agent.name), || {
-            let report = cluster.status_via(Some(agent))?;
-            let knows = |one: &proto::report::RolloutReport| {
-                one.epoch == 3 && one.phase == RolloutPhase::Halted
-            };
-            Ok(report.rollouts.iter().any(knows).then_some(()))
-        })?;
+    for agent in &cluster.agents()[..away] {
+        knows_the_halt(cluster, agent)?;
     }
-    wait_until("every server answers 2.0.0 again", || {
-        Ok(traffic
-            .latest()
-            .values()
-            .all(|version| version.as_deref() == Some("2.0.0"))
-            .then_some(()))
-    })?;
+    all_answer(traffic, "2.0.0")?;
     story.tell(&format!("all {AGENTS} servers serve web 2.0.0"));
     let canaries = canaries(traffic, start)?;
     let took = canaries.values().max().copied().unwrap_or_default();
@@ -236,7 +229,53 @@ fn broken_version(story: &mut Story, cluster: &mut Cluster, traffic: &Traffic) -
     );
     story.fact("servers that ever ran 3.0.0", format!("{} of {AGENTS}", canaries.len()));
     ensure!(canaries.len() == 1, "the bad version spread beyond the canary: {canaries:?}");
+    cluster.start_agent(away)?;
+    knows_the_halt(cluster, &cluster.agents()[away])?;
+    story.tell(&format!("{name} is back and holds the proof of a halt that it was away for"));
     Ok(())
+}
+
+fn knows_the_halt(cluster: &Cluster, agent: &Agent) -> Result<()> {
+    wait_until(&format!("{} knows the halt", agent.name), || {
+        let report = cluster.status_via(Some(agent))?;
+        let knows = |one: &proto::report::RolloutReport| {
+            one.epoch == 3 && one.phase == RolloutPhase::Halted
+        };
+        Ok(report.rollouts.iter().any(knows).then_some(()))
+    })
+}
+
+/// The operator goes back to the first version while there is no coordinator, by any agent.
+fn back_without_coordinator(
+    story: &mut Story,
+    cluster: &mut Cluster,
+    traffic: &Traffic,
+) -> Result<()> {
+    wait_until("every agent is heard", || {
+        let alive = cluster.status()?.hosts.iter().filter(|host| host.alive).count();
+        Ok((alive == AGENTS).then_some(()))
+    })?;
+    cluster.kill_coordinator()?;
+    story.tell("the coordinator is killed again, and nobody starts it");
+    let start = Instant::now();
+    let via = format!("{}:7070", cluster.agents()[1].address);
+    let back = ["rollback", "web", "--env", "production", "--to", "1.0.0"];
+    cluster.swell(&[&back[..], &["--reason", "the demo", "--yes", "--via", &via]].concat())?;
+    story.tell(&format!("swell rollback --to 1.0.0 --via {via}"));
+    cluster.wait_for_rollout("the rollback is complete", |rollout| {
+        rollout.epoch == 4 && rollout.phase == RolloutPhase::Complete
+    })?;
+    all_answer(traffic, "1.0.0")?;
+    story.tell(&format!("all {AGENTS} servers serve web 1.0.0"));
+    story.fact("rollback by an agent, signed to served everywhere", seconds(start.elapsed()));
+    Ok(())
+}
+
+fn all_answer(traffic: &Traffic, expected: &str) -> Result<()> {
+    wait_until(&format!("every server answers {expected}"), || {
+        let latest = traffic.latest();
+        Ok(latest.values().all(|version| version.as_deref() == Some(expected)).then_some(()))
+    })
 }
 
 /// The servers that gave up 2.0.0 for the bad version, each with the time from its last good
