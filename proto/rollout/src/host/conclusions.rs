@@ -95,7 +95,7 @@ impl Host {
         let done = numbers
             .filter(|(number, _)| open && !course.is_certified(Claim::Wave(*number)))
             .take_while(|(_, wave)| {
-                self.is_waited_out(now, plan.ranks_in(*wave)) && self.is_done(*wave)
+                self.is_waited_out(now, 0..plan.ranks_in(*wave).end) && self.is_done(*wave)
             })
             .last();
         let rollout = course.id;

@@ -281,6 +281,20 @@ fn r17_finished_waves_are_certified_once() {
     assert_eq!(certified(&bench), [Claim::Wave(1)]);
 }
 
+/// A host of an earlier wave that was silent while that was certified, and is back: it is waited for.
+#[test]
+fn r17_hosts_of_earlier_waves_are_waited_for_once_they_are_heard() {
+    let mut bench = bench(4);
+    bench.follow(&rollout(&[wave(2, 10, 1, 1), wave(4, 10, 1, 1), wave(5, 0, 1, 1)])).stage();
+    bench.hear(0, 1, State::Committed, None);
+    bench.hear(1, 1, State::Staged, None).certify(1, Claim::Wave(0));
+    bench.hear(2, 1, State::Committed, None).hear(3, 1, State::Committed, None);
+    bench.hear(1, 2, State::Staged, None);
+    assert!(bench.pass(30_000).asked().is_empty(), "it is heard and has not ended");
+    let asked = bench.pass(120_000).asked();
+    assert_eq!(asked.first().map(String::as_str), Some("certify Wave(1)"), "it is silent");
+}
+
 /// Another host was faster; and of the last wave there is the certificate of completion alone.
 #[test]
 fn r17_one_certificate_of_a_wave_is_enough() {
