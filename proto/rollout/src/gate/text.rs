@@ -68,22 +68,14 @@ impl fmt::Display for Hold {
             Self::Boxed => f.write_str(
                 "held: this release was stopped before; `swell retry` brings it all the same",
             ),
-            Self::ClockOff { ahead_s } => {
-                let word = if *ahead_s > 0 { "ahead of" } else { "behind" };
-                let off_s = ahead_s.unsigned_abs();
-                write!(f, "held: its clock is {off_s} s {word} the other hosts': set it right")
-            }
+            Self::ClockOff { ahead_s } => clock_off(f, *ahead_s),
             Self::Unconfirmed => f.write_str(
                 "held: no one has confirmed for a day that this is the newest: check its network",
             ),
-            Self::Unheard { wave, count, unreachable_max } => write!(
-                f,
-                "held: {} of {} hosts of waves up to {} are not heard, at most {unreachable_max} \
-                 may be ({count})",
-                count.unheard,
-                count.hosts,
-                wave + 1
-            ),
+            Self::Unheard { wave, count, unreachable_max } => {
+                let which = format!("of waves up to {}", wave + 1);
+                not_heard(f, count.unheard, &which, *unreachable_max, count)
+            }
             Self::Undone { wave, count } => {
                 write!(f, "waiting for wave {}: {count}", wave + 1)
             }
@@ -98,13 +90,10 @@ impl fmt::Display for Hold {
                 "waiting for its turn: {under_way} hosts before it have not come to their end, at \
                  most {in_flight_max} may be under way at once"
             ),
-            Self::UnheardBefore { count, unreachable_max } => write!(
-                f,
-                "held: {} of {} hosts before it are not heard, at most {unreachable_max} may be; \
-                 skip those that are gone ({count})",
-                count.unheard + count.unsure,
-                count.hosts
-            ),
+            Self::UnheardBefore { count, unreachable_max } => {
+                let unheard = count.unheard + count.unsure;
+                not_heard(f, unheard, "before it", *unreachable_max, count)
+            }
             Self::Lane { before, at_once } => write!(
                 f,
                 "waiting for its turn to catch up: {before} hosts before it do, at most {at_once} \
@@ -125,6 +114,27 @@ impl fmt::Display for Hold {
             Self::Outside => f.write_str("not in the cohort: it follows once this is complete"),
         }
     }
+}
+
+fn clock_off(f: &mut fmt::Formatter<'_>, ahead_s: i64) -> fmt::Result {
+    let word = if ahead_s > 0 { "ahead of" } else { "behind" };
+    let off_s = ahead_s.unsigned_abs();
+    write!(f, "held: its clock is {off_s} s {word} the other hosts': set it right")
+}
+
+fn not_heard(
+    f: &mut fmt::Formatter<'_>,
+    unheard: usize,
+    which: &str,
+    unreachable_max: usize,
+    count: &Count,
+) -> fmt::Result {
+    write!(
+        f,
+        "held: {unheard} of {} hosts {which} are not heard, at most {unreachable_max} may be; skip \
+         those that are gone ({count})",
+        count.hosts
+    )
 }
 
 impl fmt::Display for Count {

@@ -37,7 +37,9 @@ fn in_each() -> Vec<Bench> {
 fn r18_an_abort_is_legal_in_every_state() {
     use State::{Activating, Baking, Committed, Fetching, Pending, RevertFailed, Reverted, Staged};
     let fleet = (Reverted, Some(Cause::Fleet));
-    let rows: [(State, &[&str], (State, Option<Cause>)); 8] = [
+    /// The state, what is asked for, and where the host stands then.
+    type Row = (State, &'static [&'static str], (State, Option<Cause>));
+    let rows: [Row; 8] = [
         (Pending, &[], fleet),
         (Fetching, &[], fleet),
         (Staged, &[], fleet),
