@@ -52,9 +52,9 @@ impl World {
         let fresh = self.scenario.release(number);
         match deed {
             Deed::Retry => {
-                if self.is_stopped(id) {
-                    let to = newest.to.release;
-                    self.deploy(Some((id, newest.epoch)), self.stable(), to, direction(deed));
+                let (to, stable) = (newest.to.release, self.stable());
+                if self.is_stopped(id) && stable != Some(to) {
+                    self.deploy(Some((id, newest.epoch)), stable, to, direction(deed));
                 }
             }
             Deed::RollBack => {
