@@ -165,6 +165,11 @@ impl Course {
         self.goes_back() && !self.state.is_failed()
     }
 
+    /// Whether nothing was started in it: what runs was brought by another one.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self.state, State::Pending | State::Fetching | State::Staged)
+    }
+
     /// Whether the host has come to an end of its own.
     pub(super) fn is_at_rest(&self) -> bool {
         matches!(self.state, State::Committed | State::Reverted | State::RevertFailed)
@@ -214,11 +219,11 @@ impl Course {
 
     /// The release that must be brought to this disk next, if any. The way back is there before the
     /// service is touched (R22).
-    pub(super) fn wants(&self, running: Option<Digest>) -> Option<Digest> {
-        let way_back = self.from.filter(|from| !self.way_back && running != Some(*from));
-        match self.staged || running == Some(self.to) {
+    pub(super) fn wants(&self, serving: Option<Digest>) -> Option<Digest> {
+        let way_back = self.from.filter(|from| !self.way_back && serving != Some(*from));
+        match self.staged || serving == Some(self.to) {
             false => Some(self.to),
-            true => way_back.filter(|_| running != Some(self.to)),
+            true => way_back.filter(|_| serving != Some(self.to)),
         }
     }
 

@@ -119,7 +119,7 @@ impl Host {
 
     /// Asks for what is missing; whether nothing is missing any more.
     fn fetch(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
-        let running = self.running;
+        let serving = self.serving();
         let Some(course) = &mut self.course else { return false };
         let first = matches!(course.state, State::Pending | State::Fetching);
         let late = course.rank.is_none() && !course.complete;
@@ -127,7 +127,7 @@ impl Host {
             self.view.fetch_at = None;
             return false;
         }
-        let Some(release) = course.wants(running) else {
+        let Some(release) = course.wants(serving) else {
             course.stand(State::Staged, None, "");
             self.view.fetch_at = None;
             self.view.changed = true;
@@ -160,10 +160,10 @@ impl Host {
     fn make_move(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
         let Some(course) = &self.course else { return false };
         let runs_to = self.running == Some(course.to);
+        let serves_to = self.serving() == Some(course.to);
         let may_revert = course.revert_failures == 0
             || (course.revert_failures < REVERT_FAILURES_MAX
                 && self.view.revert_at.is_none_or(|at| now.boot_ms >= at));
-        let forward = matches!(course.state, State::Pending | State::Fetching | State::Staged);
         if self.must_leave_prior() && may_revert {
             self.go_back(Cause::Fleet, "the release before was stopped");
             return true;
@@ -171,14 +171,14 @@ impl Host {
         if course.is_to_go_back() && runs_to {
             return self.go_back_in_turn(now);
         }
-        if course.goes_back() && forward {
+        if course.goes_back() && course.is_waiting() {
             // The others count on it: who never ran `to` is back already (R15).
             let Some(course) = &mut self.course else { return false };
             course.stand(State::Reverted, Some(Cause::Fleet), "never started");
             return true;
         }
         match course.state {
-            _ if forward && runs_to => self.adopt(),
+            _ if course.is_waiting() && serves_to => self.adopt(),
             State::Staged => self.start_if_open(now),
             State::Baking if self.bake_left_ms() == Some(0) => self.commit_if_sure(out),
             State::RevertFailed if may_revert => {
@@ -198,7 +198,13 @@ impl Host {
         prior.bad && self.running == Some(prior.to) && !stays
     }
 
-    /// `to` runs here already: it is not started again, but it must have passed a bake.
+    /// What runs and serves: after a way back that failed, something runs that does not.
+    pub(super) fn serving(&self) -> Option<Digest> {
+        let watched = self.watch.map(|watch| watch.release);
+        self.running.filter(|running| [self.proven, watched].contains(&Some(*running)))
+    }
+
+    /// `to` serves here already: it is not started again, but it must have passed a bake.
     fn adopt(&mut self) -> bool {
         let Some(course) = &mut self.course else { return false };
         if self.proven == Some(course.to) {
@@ -229,8 +235,9 @@ impl Host {
         if gate == Gate::Open(Open::Complete) && !self.lane_is_due(now) {
             return false;
         }
+        let serving = self.serving();
         let Some(course) = &mut self.course else { return false };
-        if course.wants(self.running).is_some() {
+        if course.wants(serving).is_some() {
             // A step of an older rollout has ended since: what runs now is not the way back.
             course.stand(State::Pending, None, "");
             return true;

@@ -96,7 +96,13 @@ impl Host {
             && brought == Some(old.to)
         {
             let (bad, on_failure) = (old.must_go(), old.on_failure);
-            self.prior = Some(Prior { rollout: old.id, to: old.to, on_failure, bad });
+            match &mut self.prior {
+                // It was a rollout before that one which brought it, or is about to.
+                Some(prior) if Some(prior.to) == brought && old.is_waiting() => prior.bad |= bad,
+                prior => {
+                    *prior = Some(Prior { rollout: old.id, to: old.to, on_failure, bad });
+                }
+            }
         }
         self.course = Some(course);
         if rollout.retry {
@@ -239,8 +245,9 @@ impl Host {
     }
 
     fn take_fetch_failed(&mut self, now: Now, release: Digest, note: &str) -> bool {
+        let serving = self.serving();
         let Some(course) = &mut self.course else { return false };
-        if course.state != State::Fetching || course.wants(self.running) != Some(release) {
+        if course.state != State::Fetching || course.wants(serving) != Some(release) {
             return false;
         }
         course.stand(State::Fetching, None, note);

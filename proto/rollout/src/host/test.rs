@@ -497,6 +497,38 @@ fn what_a_superseded_rollout_brought_may_still_have_to_go() {
     assert!(wanted.certify(1, Claim::Halt).asked().iter().all(|asked| !asked.contains("revert")));
 }
 
+/// R16: what could neither start nor go back does not serve, so a newer rollout of the same release
+/// does not take it over past the gate.
+#[test]
+fn r16_what_does_not_serve_is_not_taken_over() {
+    let mut bench = bench(0);
+    bench.follow(&rollout(&one_wave())).stage();
+    let attempt = bench.attempt();
+    let (cause, note) = (Cause::Release, "healthz answered 500".to_owned());
+    bench.give(Input::ActivationFailed { attempt, reverted: false, cause, note });
+    assert_eq!(bench.host.running(), Some(release("b")));
+    let again = Rollout { rules: RULES + 1, to: rollout(&one_wave()).to, ..next("a") };
+    assert_eq!(bench.follow(&again).asked(), ["fetch b"], "it is not started again");
+    assert_eq!(bench.stage().asked(), ["fetch a"], "the way back is there before it starts");
+    bench.give(Input::Fetched { release: release("a") });
+    assert_eq!(bench.state().0, State::Staged);
+}
+
+/// R12: the rollout that brought what runs is remembered over any number of newer ones.
+#[test]
+fn r12_what_an_older_rollout_brings_is_not_forgotten() {
+    let mut bench = bench(0);
+    bench.follow(&rollout(&one_wave())).stage();
+    let attempt = bench.attempt();
+    let again = Rollout { to: rollout(&one_wave()).to, ..next("a") };
+    bench.follow(&Rollout { rules: RULES + 1, ..again });
+    bench.follow(&Rollout { epoch: 3, rules: RULES + 1, ..next("a") });
+    assert_eq!(bench.host.prior_rollout(), Some(rollout_id(1)));
+    let (cause, note) = (Cause::Release, "healthz answered 500".to_owned());
+    bench.give(Input::ActivationFailed { attempt, reverted: false, cause, note });
+    assert!(bench.asked().contains(&"revert to a".to_owned()), "{:?}", bench.asked());
+}
+
 /// R7: hosts outside the cohort follow a complete rollout, each after a delay of its own; a host
 /// that failed for its own reason tries again there, one on which the release failed does not.
 #[test]
