@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use fleet_tests::sim::{Deed, Ending, Outcome, Quality, Scenario, run};
+use fleet_tests::sim::{Between, Cut, Deed, Ending, Outcome, Quality, Scenario, run};
 use proto::statement::{OnFailure, Share};
 
 /// Runs scenarios and tells how they ended and how fast that was.
@@ -46,8 +46,9 @@ fn r14_a_bad_release_stops_at_the_canaries() {
     let scenarios = scenarios.map(|(seed, quality)| {
         let faults = Scenario::drawn(seed, 50);
         // Nobody overrides the gates, and nothing replaces the rollout.
-        let deeds = Vec::new();
-        Scenario { quality, deeds, on_failure: OnFailure::Rollback, ..faults }
+        let (deeds, liars, expires_s) = (Vec::new(), Vec::new(), None);
+        let on_failure = OnFailure::Rollback;
+        Scenario { quality, deeds, liars, expires_s, on_failure, ..faults }
     });
     for outcome in run_all("bad", scenarios) {
         assert_eq!(outcome.ending, Ending::Halted);
@@ -95,7 +96,7 @@ fn a_good_release_reaches_a_thousand_hosts_that_suffer() {
         outside: 20,
         lost: 150,
         doubled: 50,
-        cuts: vec![(25, 50, true)],
+        cuts: vec![Cut { from_s: 25, until_s: 50, between: Between::OneWay }],
         crashes: 20,
         host_faults: 5,
         heals_s: 90,
@@ -156,6 +157,28 @@ fn one_seed_has_one_history() {
     let once = run(&Scenario::drawn(7, 50));
     assert_eq!(once, run(&Scenario::drawn(7, 50)));
     assert_ne!(once.history, run(&Scenario::drawn(8, 50)).history);
+}
+
+/// Seeds that once broke a promise, by what they found.
+#[test]
+fn seeds_that_found_something() {
+    let found = [
+        // A release that could not go back was taken for running, and started past the gate.
+        Scenario::drawn(95_640_483_172_011, 9),
+        Scenario::drawn(95_640_483_172_571, 80),
+        Scenario::drawn(95_639_889_883_159, 15),
+        // Two newer rollouts made a host forget which one its step belonged to.
+        Scenario::hasty(95_639_889_884_059, 30),
+        // While an agent waited for its disk its bake ended, before bad news was heard.
+        Scenario::drawn(95_640_483_172_349, 30),
+    ];
+    run_all("found", found.into_iter());
+}
+
+/// Operators in a hurry: what is under way when the next rollout comes.
+#[test]
+fn promises_hold_under_hasty_operators() {
+    run_all("hasty", (0..60).map(|seed| Scenario::hasty(seed, 1 + seed as usize % 20)));
 }
 
 /// Fleets of several sizes; for changes of the rules, minutes of them: `SIM_SEEDS=500..900`.

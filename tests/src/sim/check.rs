@@ -11,11 +11,12 @@ use proto::statement::{Action, Direction, Directive, OnFailure, Rollout};
 use rollout::host::Host;
 
 use super::Ending;
+use super::scenario::{Deed, Quality};
 use super::world::{Word, World};
 
 /// Silence that makes a host unreachable, and the rate of the fastest and slowest clock.
 pub(super) const SILENCE_MS: u64 = 90_000;
-const DRIFT_PERMILLE: u64 = 2;
+const DRIFT_PERMILLE: u64 = 3;
 
 /// What was seen of the hosts so far.
 pub(super) struct Checks {
@@ -128,6 +129,48 @@ impl World {
             seen.serves = current.map(|release| (release, now));
             seen.sick = false;
         }
+        if current == Some(self.scenario.release(1)) {
+            self.check_spread(host);
+        }
+    }
+
+    /// R14: a release that fails everywhere before any bake is over gets as far as budgets let it,
+    /// and no further; how far that is follows from the signed plans alone.
+    fn check_spread(&self, host: usize) {
+        let bad = self.scenario.release(1);
+        let liars = !self.scenario.liars.is_empty();
+        match self.scenario.quality {
+            Quality::BadAtOnce => {}
+            Quality::BadInBake if !liars => {}
+            _ => return,
+        }
+        let of_bad = self.rollouts().filter(|(_, rollout)| rollout.to.release == bad);
+        let reach: usize = of_bad.map(|(id, rollout)| self.reach(id, rollout)).sum();
+        let ran = self.checks.ever_ran(bad);
+        assert!(
+            ran <= reach,
+            "{} host {host} is the {ran}. that serves it, {reach} may",
+            self.place()
+        );
+    }
+
+    /// Hosts of the waves that can open if every honest host of them fails or is silent.
+    fn reach(&self, id: Digest, rollout: &Rollout) -> usize {
+        let promoted = |word: &Word| matches!(word, Word::Directive(d) if d.rollout == id && d.action == Action::Promote);
+        if self.words.iter().any(promoted) {
+            return rollout.cohort.len();
+        }
+        let lies = |rank: &usize| self.nodes[self.number_of(rollout, *rank)].lie.is_some();
+        let excused = |rank: &usize| self.is_excused_by_any(id, self.number_of(rollout, *rank));
+        let holds = |wave: &usize| {
+            let (hosts, budget) = (rollout.ranks_in(*wave).end, rollout.waves[*wave]);
+            let waited_for = (0..hosts).filter(|rank| !lies(rank) && !excused(rank)).count();
+            // Somebody must say that it committed, and all others be within the budgets.
+            !(0..hosts).any(|rank| lies(&rank))
+                || waited_for > (budget.failed_max + budget.unreachable_max) as usize
+        };
+        let last = (0..rollout.waves.len()).find(holds);
+        last.map_or(rollout.cohort.len(), |wave| rollout.waves[wave].hosts as usize)
     }
 
     /// R5: epochs never go back. R17: a halt that is on disk stays.
@@ -250,20 +293,26 @@ impl World {
         self.nodes[host].service.stopped_for = Some(id);
     }
 
-    /// What the host holds forbids nothing.
+    /// What the host was told forbids nothing, nor does its wall clock (R7).
     fn check_words(&self, host: usize, id: Digest, rollout: &Rollout, place: &str) {
         let seen = &self.checks.hosts[host];
         let action = seen.orders.get(&id).map(|(_, action, _)| *action);
         assert!(action != Some(Action::Abort), "{place} it was aborted");
         assert!(action != Some(Action::Pause), "{place} it is paused");
         assert!(!seen.halted.contains(&id), "{place} it has halted");
+        let complete = self.nodes[host].machine.as_ref().is_some_and(Host::is_complete);
+        let over = self.nodes[host].now(self.now).unix >= rollout.expires;
+        assert!(
+            !over || complete || rollout.direction == Direction::Rollback,
+            "{place} it expired"
+        );
         for (bit, word) in self.words.iter().enumerate() {
-            let holds = self.nodes[host].holds & (1 << bit) != 0;
+            let knows = self.nodes[host].knows & (1 << bit) != 0;
             match word {
-                Word::Certificate { rollout, claim: Claim::Halt } if holds => {
+                Word::Certificate { rollout, claim: Claim::Halt } if knows => {
                     assert!(*rollout != id, "{place} holds a halt certificate");
                 }
-                Word::Rollout { id: other, rollout: same } if holds && *other != id => {
+                Word::Rollout { id: other, rollout: same } if knows && *other != id => {
                     assert!(same.epoch < rollout.epoch, "{place} holds a newer or a second one");
                 }
                 _ => {}
@@ -333,9 +382,7 @@ impl World {
         let standing = self.told(host, id, other);
         let silent = node.boot_ms(self.now).saturating_sub(heard.at_ms) > SILENCE_MS;
         let place = match standing {
-            Some((State::Reverted | State::RevertFailed, Some(Cause::Release | Cause::Host))) => {
-                &mut told.failed
-            }
+            Some(standing) if counts(standing) => &mut told.failed,
             Some((State::Committed, _)) if self.is_excused(host, id, other) => &mut told.committed,
             _ if self.is_excused(host, id, other) => &mut told.excused,
             _ if silent => &mut told.silent,
@@ -347,10 +394,10 @@ impl World {
 
     /// Where a host stands, as another was told last; of itself a host knows.
     fn told(&self, host: usize, id: Digest, other: usize) -> Option<(State, Option<Cause>)> {
-        let signed = &self.nodes[other].signed;
-        let receipt = match other == host {
-            true => signed.iter().rfind(|receipt| receipt.rollout == id)?,
-            false => &signed[self.nodes[host].heard[other].told.checked_sub(1)? as usize],
+        let receipt = match (other == host, self.nodes[host].heard[other].told) {
+            (true, _) => self.nodes[host].signed.iter().rfind(|receipt| receipt.rollout == id)?,
+            (false, 0) => return None,
+            (false, version) => self.nodes[other].shown(version, host),
         };
         (receipt.rollout == id).then_some((receipt.state, receipt.cause))
     }
@@ -389,10 +436,7 @@ impl World {
             for rank in ranks.clone() {
                 let other = self.number_of(&rollout, rank);
                 match self.told(host, id, other) {
-                    Some((
-                        State::Reverted | State::RevertFailed,
-                        Some(Cause::Release | Cause::Host),
-                    )) => failed += 1,
+                    Some(standing) if counts(standing) => failed += 1,
                     Some((State::Committed, _)) => ended += 1,
                     _ if self.is_excused(host, id, other) => excused += 1,
                     _ => {}
@@ -431,10 +475,14 @@ impl World {
     /// Where the healed fleet has come to rest, if it has.
     pub(super) fn rest(&self) -> Option<Ending> {
         let (id, rollout) = self.newest();
-        let machines = self.nodes.iter().map(|node| node.machine.as_ref());
+        let honest: Vec<_> =
+            (0..self.nodes.len()).filter(|host| self.nodes[*host].lie.is_none()).collect();
+        let machines = honest.iter().map(|host| self.nodes[*host].machine.as_ref());
         let machines: Option<Vec<_>> = machines.collect();
         let machines = machines?;
-        let last_deed = self.scenario.deeds.last().map_or(0, |(at_s, _)| at_s * 1_000);
+        let counts = |(_, deed): &&(u64, Deed)| *deed != Deed::GiveUp;
+        let last_deed =
+            self.scenario.deeds.iter().rfind(counts).map_or(0, |(at_s, _)| at_s * 1_000);
         if self.now <= last_deed || machines.iter().any(|machine| machine.rollout() != Some(id)) {
             return None;
         }
@@ -445,12 +493,13 @@ impl World {
         let stays = rollout.on_failure == OnFailure::Pause;
         let back = |host: usize| stays || self.is_back(host, &rollout);
         if machines.iter().all(|machine| machine.is_halted()) {
-            return (0..machines.len()).all(back).then_some(Ending::Halted);
+            return honest.into_iter().all(back).then_some(Ending::Halted);
         }
         if aborted {
-            return (0..machines.len()).all(back).then_some(Ending::Aborted);
+            return honest.into_iter().all(back).then_some(Ending::Aborted);
         }
-        let done = (0..machines.len()).all(|host| self.is_done(host, machines[host], &rollout));
+        let mut all = honest.into_iter().zip(&machines);
+        let done = all.all(|(host, machine)| self.is_done(host, machine, &rollout));
         (done && machines.iter().all(|machine| machine.is_complete())).then_some(Ending::Complete)
     }
 
@@ -458,6 +507,9 @@ impl World {
     /// the release of a rollout that was superseded serves again (R12).
     fn is_back(&self, host: usize, rollout: &Rollout) -> bool {
         let service = &self.nodes[host].service;
+        if self.needs_a_person(host) {
+            return true;
+        }
         let (from, to) = (rollout.from.as_ref().map(|from| from.release), rollout.to.release);
         let tos = |(_, other): (Digest, &Arc<Rollout>)| Some(other.to.release);
         let superseded = self.rollouts().filter(|(id, _)| !self.is_stopped(*id)).map(tos);
@@ -466,6 +518,13 @@ impl World {
                 .any(|to| to == service.current);
         let idle = service.stopped_for.is_none() && service.up == service.current.is_some();
         idle && allowed && service.current != Some(to)
+    }
+
+    /// Whether a host has tried to go back as often as it may, in vain (R18).
+    fn needs_a_person(&self, host: usize) -> bool {
+        let node = &self.nodes[host];
+        let idle = node.machine.as_ref().is_some_and(|machine| machine.next_deadline().is_none());
+        idle && node.service.stuck >= 3
     }
 
     /// Whether a host has what a complete rollout brings, or has failed by itself.
@@ -483,6 +542,7 @@ impl World {
                 let given_up = machine.next_deadline().is_none();
                 given_up && service.current == from
             }
+            Some(State::RevertFailed) => self.needs_a_person(host),
             _ => false,
         }
     }
@@ -514,6 +574,12 @@ impl World {
         lines.truncate(12);
         lines.join("\n")
     }
+}
+
+/// Whether it uses up a budget: it failed, and neither with the fleet nor after the end.
+fn counts((state, cause): (State, Option<Cause>)) -> bool {
+    matches!(state, State::Reverted | State::RevertFailed)
+        && !matches!(cause, Some(Cause::Fleet | Cause::Late))
 }
 
 fn short(word: &Word) -> String {

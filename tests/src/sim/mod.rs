@@ -1,15 +1,19 @@
 //! The rollout core in a simulated fleet: an event queue, virtual time, seeded chance (layer one of
 //! three: no network, no processes, only [`rollout::host::Host`] and what it is told).
 //!
-//! Every host has its own boot clock (offset, drift) and wall clock (skew). Statements, certificates
-//! and receipts spread by gossip that loses, doubles, delays and reorders, over links that are cut in
-//! one or both directions. Agents and machines crash, also between two effects; what comes back is
-//! the last persisted record. Releases are good, bad at once, bad later, bad on some hosts.
+//! Every host has its own boot clock (offset, drift) and wall clock (skew, jumps). Statements,
+//! certificates and receipts spread by gossip that loses, doubles, delays and reorders, over links
+//! that are slow or cut between halves, in one direction, around a zone. Disks are slow; agents and
+//! machines crash, also between two effects and while a write is not synced; what comes back is the
+//! last record on disk. Releases are good, bad at once, later, on some hosts, in one zone, under load;
+//! outages fail every release of a zone. Some hosts lie.
 //!
 //! `check` holds the promises, computed anew from what each host was told, never by asking the
 //! code under test. One seed is one history: [`Outcome::history`] is equal on every run.
 
 mod check;
+mod driver;
+mod liar;
 mod network;
 mod node;
 mod operator;
@@ -17,16 +21,23 @@ mod orders;
 mod rng;
 mod scenario;
 mod service;
+mod story;
 mod world;
 
+use rollout::host::Taken;
+use story::Story;
+use world::World;
+
 pub use rng::Rng;
-pub use scenario::{Deed, Quality, Scenario};
+pub use scenario::{Between, Cut, Deed, Lie, Outage, Quality, Scenario};
 
 /// How a simulation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Hash of all events in their order.
     pub history: u64,
+    /// Changes of state that were made.
+    pub taken: Taken,
     pub events: u64,
     /// Inputs that machines were given.
     pub inputs: u64,
@@ -53,5 +64,14 @@ pub enum Ending {
 ///
 /// When a promise is broken, with the seed, the time and the host.
 pub fn run(scenario: &Scenario) -> Outcome {
-    world::World::new(scenario.clone()).run()
+    World::new(scenario.clone(), Story::default()).run()
+}
+
+/// The same; what happened last is printed before the panic.
+///
+/// # Panics
+///
+/// When a promise is broken, with the seed, the time and the host.
+pub fn replay(scenario: &Scenario) -> Outcome {
+    World::new(scenario.clone(), Story::told()).run()
 }

@@ -1,9 +1,7 @@
 //! Gossip: each host pushes what it thinks another lacks, now and then, over links that are poor.
 
-use proto::certificate::Claim;
-use proto::statement::{Action, Directive};
-use rollout::host::{Host, Input};
-
+use super::driver::Given;
+use super::scenario::{Between, Cut};
 use super::world::{Event, Word, World};
 
 /// Between two rounds of one host, in milliseconds.
@@ -35,10 +33,18 @@ impl World {
     }
 
     fn is_cut(&self, from: usize, to: usize) -> bool {
-        let cut = |(start, end, one_way): &(u64, u64, bool)| {
-            (*start..*end).contains(&(self.now / 1_000)) && (!one_way || self.sides[from])
+        let now_s = self.now / 1_000;
+        let cut = |cut: &Cut| {
+            (cut.from_s..cut.until_s).contains(&now_s)
+                && match cut.between {
+                    Between::Halves => self.sides[from] != self.sides[to],
+                    Between::OneWay => self.sides[from] && !self.sides[to],
+                    Between::Zone(zone) => {
+                        (self.zone_of(from) == zone) != (self.zone_of(to) == zone)
+                    }
+                }
         };
-        !self.healed && self.sides[from] != self.sides[to] && self.scenario.cuts.iter().any(cut)
+        !self.healed && self.scenario.cuts.iter().any(cut)
     }
 
     /// What the other lacks now, under way for some time: it may be old when it arrives.
@@ -56,8 +62,12 @@ impl World {
         if words == 0 && versions.is_empty() {
             return;
         }
-        let slow = self.rng.permille(50);
-        let delay_ms = self.rng.between(2, if slow { 8_000 } else { 250 });
+        let poor = !self.healed && (self.nodes[from].slow_link || self.nodes[to].slow_link);
+        let delay_ms = match self.rng.permille(50) {
+            _ if poor => self.rng.between(500, 20_000),
+            true => self.rng.between(2, 8_000),
+            false => self.rng.between(2, 250),
+        };
         self.push_in(delay_ms, Event::Message { to, versions, words });
     }
 
@@ -66,13 +76,10 @@ impl World {
             if !self.nodes[to].is_up() {
                 return;
             }
-            let (host, now) = (host as usize, self.now);
-            let about = self.nodes[host].signed[version as usize - 1].rollout;
-            let news = self.nodes[to].hear(host, version, Some(about), now);
+            let of = host as usize;
             // Old receipts reach the machine, too: it must know by itself that they are old.
-            if news || self.rng.permille(100) {
-                let receipt = self.nodes[host].signed[version as usize - 1].clone();
-                self.give(to, Input::Receipt(receipt));
+            if self.nodes[to].hear(of, version) || self.rng.permille(100) {
+                self.give(to, Given::Receipt { of, version });
             }
         }
         for bit in 0..self.words.len() {
@@ -80,10 +87,16 @@ impl World {
                 let news = self.nodes[to].holds & (1 << bit) == 0;
                 self.nodes[to].holds |= 1 << bit;
                 if news || self.rng.permille(100) {
-                    self.tell(to, bit);
+                    self.give(to, Given::Word { bit });
                 }
             }
         }
+    }
+
+    /// A host has signed a receipt: it knows of it, and so will those it talks to.
+    pub(super) fn hear_own(&mut self, host: usize) {
+        let version = u32::try_from(self.nodes[host].signed.len()).expect("few receipts");
+        self.nodes[host].hear(host, version);
     }
 
     /// A host makes or takes in something that is to spread. What was said before is not said twice.
@@ -103,45 +116,13 @@ impl World {
         self.nodes[host].holds |= 1 << bit;
     }
 
-    /// Gives the machine a statement or certificate that its host holds. What needs a rollout that
-    /// is not there yet is told again with the rollout, as a store of statements does.
-    pub(super) fn tell(&mut self, host: usize, bit: usize) {
-        match self.words[bit].clone() {
-            Word::Rollout { id, rollout } => {
-                self.checks.took(host, id, self.now);
-                self.give(host, Input::Rollout { id, rollout });
-                let node = &mut self.nodes[host];
-                let follows = node.machine.as_ref().and_then(Host::rollout) == Some(id);
-                if follows && node.listens_for != Some(id) {
-                    node.listen(id, self.now);
-                    self.tell_again(host, id);
-                }
-            }
-            Word::Directive(Directive { action: Action::Skip, .. })
-            | Word::Freeze(_)
-            | Word::Revocation(_) => self.tell_orders(host),
-            Word::Directive(directive) => {
-                self.checks.obeys(host, &directive);
-                self.give(host, Input::Directive(directive));
-            }
-            Word::Certificate { rollout, claim } => {
-                self.give(host, Input::Certificate { rollout, claim });
-                if claim == Claim::Halt && self.rng.permille(100) {
-                    self.give(host, Input::Certificate { rollout, claim });
-                }
-            }
-        }
-    }
-
-    fn tell_again(&mut self, host: usize, id: proto::Digest) {
-        for other in 0..self.nodes.len() {
-            let heard = self.nodes[host].heard[other];
-            let Some(last) = heard.version.checked_sub(1) else { continue };
-            let receipt = self.nodes[other].signed[last as usize].clone();
-            if receipt.rollout == id && other != host {
-                let heard = &mut self.nodes[host].heard[other];
-                (heard.told, heard.times) = (heard.version, 1);
-                self.give(host, Input::Receipt(receipt));
+    /// What is held about a rollout is told once more when the host begins to follow it, as a store
+    /// of statements does.
+    pub(super) fn tell_again(&mut self, host: usize, id: proto::Digest) {
+        for of in 0..self.nodes.len() {
+            let version = self.nodes[host].heard[of].version;
+            if version > 0 && of != host && self.nodes[of].shown(version, host).rollout == id {
+                self.nodes[host].inbox.push_back(Given::Receipt { of, version });
             }
         }
         for bit in 0..self.words.len() {
@@ -152,7 +133,7 @@ impl World {
                 Word::Certificate { rollout, .. } => *rollout == id,
             };
             if about && self.nodes[host].holds & (1 << bit) != 0 {
-                self.tell(host, bit);
+                self.nodes[host].inbox.push_back(Given::Word { bit });
             }
         }
     }

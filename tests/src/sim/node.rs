@@ -1,9 +1,14 @@
 //! One simulated host: its clock, its disk, its service, and what it has heard.
 
+use std::collections::VecDeque;
+
 use proto::receipt::Receipt;
 use proto::{Digest, HostId, UnixTime};
 use rollout::Now;
-use rollout::host::Host;
+use rollout::host::{Effect, Host};
+
+use super::driver::Given;
+use super::scenario::Lie;
 
 /// The wall clock when a simulation starts.
 pub(super) const EPOCH_S: u64 = 1_800_000_000;
@@ -23,6 +28,10 @@ pub(super) struct Service {
     pub(super) journal: Option<Journal>,
     /// The attempt that the guard took back at the last boot.
     pub(super) guarded: Option<u64>,
+    /// When what was started last turns unhealthy, if it does.
+    pub(super) sick_at: Option<u64>,
+    /// Ways back that failed in a row.
+    pub(super) stuck: u32,
     /// The rollout for which it was stopped on purpose, until it serves again.
     pub(super) stopped_for: Option<Digest>,
 }
@@ -42,6 +51,8 @@ pub(super) struct Heard {
 
 pub(super) struct Node {
     pub(super) id: HostId,
+    /// It has no machine and says what it likes.
+    pub(super) lie: Option<Lie>,
     /// None: the agent is down.
     pub(super) machine: Option<Host>,
     /// The last persisted record.
@@ -50,14 +61,22 @@ pub(super) struct Node {
     pub(super) incarnation: u32,
     /// When the machine wants to be called, in simulated time.
     pub(super) wake_at: Option<u64>,
+    /// Effects to be done, in order; the one that takes its time now; inputs that came meanwhile.
+    pub(super) todo: VecDeque<Effect>,
+    pub(super) doing: Option<Effect>,
+    pub(super) inbox: VecDeque<Given>,
+    pub(super) slow_link: bool,
+    pub(super) slow_disk: bool,
 
     /// Simulated time at which its boot clock showed 0, how fast it runs, how wrong its wall is.
     pub(super) booted_at: u64,
     pub(super) ppm: u64,
-    pub(super) skew_s: u64,
+    pub(super) skew_s: i64,
 
     /// The statements and certificates it holds, one bit each; they survive a crash.
     pub(super) holds: u64,
+    /// Those its machine was told of since its start.
+    pub(super) knows: u64,
     pub(super) heard: Vec<Heard>,
     /// The rollout it has listened for since its start.
     pub(super) listens_for: Option<Digest>,
@@ -65,6 +84,8 @@ pub(super) struct Node {
     pub(super) digest: u64,
     /// All receipts it ever signed.
     pub(super) signed: Vec<Receipt>,
+    /// What a liar tells the other half of the fleet instead; else empty.
+    pub(super) to_others: Vec<Receipt>,
     pub(super) service: Service,
 }
 
@@ -80,7 +101,7 @@ impl Node {
     }
 
     pub(super) fn now(&self, now: u64) -> Now {
-        let unix = UnixTime(EPOCH_S + now / 1_000 + self.skew_s);
+        let unix = UnixTime((EPOCH_S + now / 1_000).saturating_add_signed(self.skew_s));
         Now { boot_ms: self.boot_ms(now), unix }
     }
 
@@ -88,21 +109,14 @@ impl Node {
     pub(super) fn forget(&mut self, own: usize) {
         self.heard.fill(Heard::default());
         self.listens_for = None;
+        self.knows = 0;
         self.digest = 0;
         let version = u32::try_from(self.signed.len()).expect("few receipts");
-        self.hear(own, version, None, 0);
+        self.hear(own, version);
     }
 
-    /// Takes a version of another host's receipts, about this rollout, if it is newer. A receipt
-    /// about another rollout than the one it listens for is no sign of life in that.
-    pub(super) fn hear(
-        &mut self,
-        host: usize,
-        version: u32,
-        about: Option<Digest>,
-        now: u64,
-    ) -> bool {
-        let boot_ms = self.boot_ms(now);
+    /// Takes a version of another host's receipts, if it is newer.
+    pub(super) fn hear(&mut self, host: usize, version: u32) -> bool {
         let heard = &mut self.heard[host];
         if version <= heard.version {
             return false;
@@ -110,11 +124,18 @@ impl Node {
         let term = |version| super::rng::mix((host as u64) << 32 | u64::from(version));
         self.digest = self.digest.wrapping_sub(term(heard.version)).wrapping_add(term(version));
         heard.version = version;
-        if about.is_some() && about == self.listens_for {
+        true
+    }
+
+    /// Its machine is told of a version about this rollout. A receipt about another rollout than the
+    /// one it listens for is no sign of life in that.
+    pub(super) fn told(&mut self, of: usize, version: u32, about: Digest, now: u64) {
+        let boot_ms = self.boot_ms(now);
+        let heard = &mut self.heard[of];
+        if version > heard.told && self.listens_for == Some(about) {
             heard.at_ms = if heard.times > 0 { boot_ms } else { heard.at_ms };
             (heard.told, heard.times) = (version, heard.times.saturating_add(1));
         }
-        true
     }
 
     /// Begins to listen anew: what it holds of others may be old.
@@ -126,7 +147,15 @@ impl Node {
         }
     }
 
+    /// Whether it takes part in gossip.
     pub(super) fn is_up(&self) -> bool {
-        self.machine.is_some()
+        self.machine.is_some() || self.lie.is_some()
+    }
+
+    /// A receipt it signed, as one of the others gets to see it.
+    pub(super) fn shown(&self, version: u32, other: usize) -> &Receipt {
+        let signed =
+            if other % 2 == 1 && self.lie.is_some() { &self.to_others } else { &self.signed };
+        &signed[version as usize - 1]
     }
 }

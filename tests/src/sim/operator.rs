@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use proto::certificate::Claim;
 use proto::report::Fitness;
 use proto::statement::{Action, Direction, Directive, Host, Policy, Rollout, Target};
 use proto::{Digest, KeyId, UnixTime};
 use rollout::plan::{self, Candidate, Strategy};
 
+use super::driver::Given;
+use super::node::EPOCH_S;
 use super::scenario::{Deed, direction};
-use super::world::{Word, World};
+use super::world::{Event, Word, World};
 
 impl World {
     /// Signs the first rollout of the scenario: release 0 (or none) to release 1.
@@ -19,12 +22,14 @@ impl World {
 
     pub(super) fn act(&mut self, deed: Deed) {
         let (id, newest) = self.newest();
+        let ended = self.is_said(id, Claim::Complete) || self.is_stopped(id);
         let (action, wave) = match deed {
+            Deed::GiveUp if ended => return,
             Deed::Pause => (Action::Pause, None),
             Deed::Resume => (Action::Resume, None),
-            Deed::Abort => (Action::Abort, None),
+            Deed::Abort | Deed::GiveUp => (Action::Abort, None),
             Deed::Promote(wave) => (Action::Promote, Some(wave)),
-            Deed::Deploy | Deed::RollBack | Deed::Clash | Deed::Retry => {
+            Deed::Deploy | Deed::Again | Deed::RollBack | Deed::Clash | Deed::Retry => {
                 return self.start(deed, id, &newest);
             }
             Deed::Skip(_) | Deed::Freeze(_) | Deed::Unfreeze | Deed::Hold(..) | Deed::Remove(_) => {
@@ -62,6 +67,8 @@ impl World {
                 if let Some(from) = from.filter(|_| self.is_stable(id)) {
                     let to = newest.to.release;
                     self.deploy(Some((id, newest.epoch)), Some(to), from, direction(deed));
+                } else if !self.is_stopped(id) && !self.healed {
+                    self.push_in(1_000, Event::Deed { deed });
                 }
             }
             Deed::Clash => {
@@ -75,7 +82,10 @@ impl World {
             }
             _ => {
                 let stable = self.stable();
-                self.deploy(Some((id, newest.epoch)), stable, fresh, direction(deed));
+                let to = if deed == Deed::Again { newest.to.release } else { fresh };
+                if stable != Some(to) {
+                    self.deploy(Some((id, newest.epoch)), stable, to, direction(deed));
+                }
             }
         }
     }
@@ -101,6 +111,9 @@ impl World {
             plan.waves[0].wait_s = scenario.stages[0].wait_s;
         }
         let target = |release| Target { release, version: "1".parse().expect("a version") };
+        // The second rollout and later ones do not expire: somebody must end what has.
+        let expires = { scenario.expires_s }.filter(|_| previous.is_none());
+        let expires = UnixTime(expires.map_or(u64::MAX, |after_s| EPOCH_S + after_s));
         let rollout = Rollout {
             fleet: "sim".parse().expect("a name"),
             service: self.scope.service.clone(),
@@ -121,7 +134,7 @@ impl World {
             on_failure: scenario.on_failure,
             approvals: Policy::default().approvals_min,
             created: UnixTime(0),
-            expires: UnixTime(u64::MAX),
+            expires,
             author: KeyId::of(&self.members()[0].key),
             reason: String::new(),
             critical: Vec::new(),
@@ -162,10 +175,10 @@ impl World {
     pub(super) fn hand_in(&mut self, word: Word) {
         let start = self.rng.place(self.nodes.len());
         let order = (start..self.nodes.len()).chain(0..start);
-        let host = { order }.find(|host| self.nodes[*host].is_up()).unwrap_or(start);
+        let host = { order }.find(|host| self.nodes[*host].machine.is_some()).unwrap_or(start);
         let bit = self.words.len();
         self.say(host, word);
-        self.tell(host, bit);
+        self.give(host, Given::Word { bit });
     }
 
     // --- what was signed ---
@@ -173,6 +186,14 @@ impl World {
     pub(super) fn rollouts(&self) -> impl Iterator<Item = (Digest, &Arc<Rollout>)> {
         self.words.iter().filter_map(|word| match word {
             Word::Rollout { id, rollout } => Some((*id, rollout)),
+            _ => None,
+        })
+    }
+
+    /// The rollouts with their bits in `holds`, and their epochs.
+    pub(super) fn held_rollouts(&self) -> impl Iterator<Item = (usize, Digest, u64)> {
+        self.words.iter().enumerate().filter_map(|(bit, word)| match word {
+            Word::Rollout { id, rollout } => Some((bit, *id, rollout.epoch)),
             _ => None,
         })
     }
@@ -196,7 +217,7 @@ impl World {
     }
 
     fn is_stable(&self, id: Digest) -> bool {
-        self.is_said(id, proto::certificate::Claim::Complete) && !self.is_stopped(id)
+        self.is_said(id, Claim::Complete) && !self.is_stopped(id)
     }
 
     /// Whether a halt was proven or an abort signed, wherever that is known by now.
@@ -207,10 +228,10 @@ impl World {
             }
             _ => false,
         };
-        self.is_said(id, proto::certificate::Claim::Halt) || self.words.iter().any(aborted)
+        self.is_said(id, Claim::Halt) || self.words.iter().any(aborted)
     }
 
-    pub(super) fn is_said(&self, id: Digest, claim: proto::certificate::Claim) -> bool {
+    pub(super) fn is_said(&self, id: Digest, claim: Claim) -> bool {
         let same = |word: &Word| match word {
             Word::Certificate { rollout, claim: said } => *rollout == id && *said == claim,
             _ => false,

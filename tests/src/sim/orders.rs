@@ -61,35 +61,39 @@ impl World {
         self.hand_in(word);
     }
 
-    /// Gives the machine what its host holds of these, as a store of statements does.
+    /// Tells the machine what it knows of these all in all, as a store of statements does.
     pub(super) fn tell_orders(&mut self, host: usize) {
-        self.give(host, Input::Frozen { until: self.frozen_until(host) });
+        self.handle(host, Input::Frozen { until: self.frozen_until(host) });
         if self.is_removed(host) {
-            self.give(host, Input::Removed);
+            self.handle(host, Input::Removed);
         }
         if let Some(id) = self.nodes[host].machine.as_ref().and_then(Host::rollout) {
-            let excused = (0..self.nodes.len()).filter(|other| self.is_excused(host, id, *other));
+            let excused = (0..self.nodes.len()).filter(|other| self.knows_excused(host, id, *other));
             let hosts: BTreeSet<_> = excused.map(|other| self.nodes[other].id.clone()).collect();
-            self.give(host, Input::Excused { rollout: id, hosts });
+            self.handle(host, Input::Excused { rollout: id, hosts });
         }
     }
 
-    // --- what a host holds ---
+    // --- what a host holds, and what of it its machine was told ---
 
     fn held(&self, host: usize) -> impl Iterator<Item = &Word> {
-        let holds = self.nodes[host].holds;
-        self.words
-            .iter()
-            .enumerate()
-            .filter(move |(bit, _)| holds & (1 << bit) != 0)
-            .map(|(_, word)| word)
+        self.among(self.nodes[host].holds)
+    }
+
+    fn known(&self, host: usize) -> impl Iterator<Item = &Word> {
+        self.among(self.nodes[host].knows)
+    }
+
+    fn among(&self, bits: u64) -> impl Iterator<Item = &Word> {
+        let words = self.words.iter().enumerate();
+        words.filter(move |(bit, _)| bits & (1 << bit) != 0).map(|(_, word)| word)
     }
 
     /// By the freeze with the highest number of each target.
     fn frozen_until(&self, host: usize) -> Option<UnixTime> {
         let me = &self.nodes[host].id;
         let newest = |target: Option<&proto::HostId>| {
-            let freezes = self.held(host).filter_map(|word| match word {
+            let freezes = self.known(host).filter_map(|word| match word {
                 Word::Freeze(freeze) if freeze.host.as_ref() == target => Some(freeze),
                 _ => None,
             });
@@ -99,7 +103,7 @@ impl World {
     }
 
     fn is_removed(&self, host: usize) -> bool {
-        self.held(host).any(|word| self.removes(word, host))
+        self.known(host).any(|word| self.removes(word, host))
     }
 
     pub(super) fn is_removed_by_any(&self, host: usize) -> bool {
@@ -110,7 +114,12 @@ impl World {
         matches!(word, Word::Revocation(revocation) if revocation.host == self.nodes[host].id)
     }
 
-    /// Whether a host knows that nobody waits for another one.
+    /// Whether the machine of a host was told since its start that nobody waits for another one.
+    fn knows_excused(&self, host: usize, id: Digest, other: usize) -> bool {
+        self.known(host).any(|word| self.excuses(word, id, other))
+    }
+
+    /// Whether a host may know that nobody waits for another one: it was told, now or before a restart.
     pub(super) fn is_excused(&self, host: usize, id: Digest, other: usize) -> bool {
         self.held(host).any(|word| self.excuses(word, id, other))
     }
@@ -127,11 +136,11 @@ impl World {
 
     // --- promises ---
 
-    /// A host starts something: nothing that it holds keeps it (R6, R9, R17).
+    /// A host starts something: nothing that it was told keeps it (R6, R9, R17).
     pub(super) fn check_orders(&self, host: usize, id: Digest, rollout: &Rollout, place: &str) {
         let complete = self.nodes[host].machine.as_ref().is_some_and(Host::is_complete);
         assert!(!self.is_removed(host), "{place} it was removed");
-        assert!(complete || !self.is_excused(host, id, host), "{place} it was skipped");
+        assert!(complete || !self.knows_excused(host, id, host), "{place} it was skipped");
         if rollout.direction == Direction::Rollback {
             return;
         }
@@ -155,7 +164,10 @@ impl World {
             let last = self.nodes[other].signed.iter().rfind(|receipt| receipt.rollout == id);
             let started =
                 last.is_some_and(|last| matches!(last.state, State::Activating | State::Baking));
-            other != host && started && !self.is_excused_by_any(id, other)
+            other != host
+                && started
+                && self.nodes[other].lie.is_none()
+                && !self.is_excused_by_any(id, other)
         };
         let under_way = (0..rollout.cohort.len()).filter(under_way).count();
         assert!(under_way < max, "{place} {under_way} are under way, {max} may be");
@@ -175,9 +187,10 @@ impl World {
         let to = Some(rollout.to.release);
         let well = node.service.up && node.service.current == to && !self.checks.is_sick(host);
         let Some(rank) = rollout.rank_of(&node.id) else { return };
-        // A step that a crash cut off is not known to serve; in the lane hosts start again and again.
-        if !well || machine.state() == Some(State::Activating) || self.is_said(id, Claim::Complete)
-        {
+        // What a crash cut off, or what could not go back, is not known to serve; in the lane hosts start again and again.
+        let unproven =
+            matches!(machine.state(), Some(State::Activating | State::RevertFailed));
+        if !well || unproven || self.is_said(id, Claim::Complete) {
             return;
         }
         let zone = &rollout.cohort[rank].zone;

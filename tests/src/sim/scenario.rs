@@ -18,6 +18,54 @@ pub enum Quality {
     BadLate,
     /// Never gets ready on this many hosts of a thousand, serves well on the others.
     BadOn(u64),
+    /// Never gets ready in this zone, serves well in the others.
+    BadInZone(usize),
+    /// Serves, until more than this many hosts of a thousand run it: then it fails on all of them.
+    BadUnderLoad(u64),
+}
+
+/// Links that carry nothing for a while, in seconds since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    pub from_s: u64,
+    pub until_s: u64,
+    pub between: Between,
+}
+
+/// Where a cut goes through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Between {
+    /// Two halves, drawn by chance.
+    Halves,
+    /// The same, in one direction: one half is heard and hears nothing.
+    OneWay,
+    /// A zone and the rest.
+    Zone(usize),
+}
+
+/// A time in which nothing gets ready in a zone, whatever release: what it leans on is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outage {
+    pub from_s: u64,
+    pub until_s: u64,
+    pub zone: usize,
+}
+
+/// What a host that holds its own key and keeps no rule says: all of it well-formed and signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    /// It has committed, at once.
+    Commits,
+    /// The release failed here, at once.
+    Fails,
+    /// It is activating, for ever.
+    Stalls,
+    /// Nothing.
+    Silent,
+    /// To one half of the fleet that it committed, to the other that it failed.
+    Equivocates,
+    /// Something else every time.
+    Babbles,
 }
 
 /// What an operator does.
@@ -45,6 +93,10 @@ pub enum Deed {
     Hold(usize, u64),
     /// This host is no longer one of the environment.
     Remove(usize),
+    /// Replaces the rollout that runs by another one of the same release.
+    Again,
+    /// Aborts the rollout that runs, if it has come to no end by then.
+    GiveUp,
 }
 
 /// Everything that is decided before the first event.
@@ -70,8 +122,17 @@ pub struct Scenario {
     /// Messages lost and delivered twice, of a thousand.
     pub lost: u64,
     pub doubled: u64,
-    /// Cuts: from, until (seconds), and whether only one direction is cut.
-    pub cuts: Vec<(u64, u64, bool)>,
+    pub cuts: Vec<Cut>,
+    pub outages: Vec<Outage>,
+    /// Hosts whose links are slow, and whose disks are, of a thousand.
+    pub slow_links: u64,
+    pub slow_disks: u64,
+    /// How often a wall clock jumps, over the whole run.
+    pub clock_steps: u64,
+    /// When the first rollout expires, in seconds of a right wall clock.
+    pub expires_s: Option<u64>,
+    /// Hosts that lie, and how.
+    pub liars: Vec<(usize, Lie)>,
     /// Crashes over the whole run, of agents and of machines.
     pub crashes: u64,
     /// Effect lists that a crash interrupts, of a thousand.
@@ -101,6 +162,12 @@ impl Scenario {
             lost: 0,
             doubled: 0,
             cuts: Vec::new(),
+            outages: Vec::new(),
+            slow_links: 0,
+            slow_disks: 0,
+            clock_steps: 0,
+            expires_s: None,
+            liars: Vec::new(),
             crashes: 0,
             interrupted: 0,
             host_faults: 0,
@@ -111,24 +178,17 @@ impl Scenario {
     /// A fleet that suffers: everything drawn from the seed.
     pub fn drawn(seed: u64, hosts: usize) -> Self {
         let mut rng = Rng::new(seed ^ 0x5eed);
-        let quality = match rng.below(6) {
-            0 => Quality::BadAtOnce,
-            1 => Quality::BadInBake,
-            2 => Quality::BadLate,
-            3 => Quality::BadOn(rng.between(5, 300)),
-            _ => Quality::Good,
-        };
+        let zones = 1 + rng.place(4);
         let heals_s = rng.between(120, 900);
-        let mut cuts = Vec::new();
-        for _ in 0..rng.below(4) {
-            let from = rng.below(heals_s);
-            cuts.push((from, from + rng.between(5, 300), rng.permille(400)));
-        }
+        let quality = quality(&mut rng, zones);
+        let expires_s = rng.permille(100).then(|| rng.between(20, heals_s));
+        let liars = liars(&mut rng, hosts);
+        let rarely = |rng: &mut Rng, permille| if rng.permille(300) { permille } else { 0 };
         Self {
             seed,
             hosts,
             outside: rng.place(hosts / 8 + 1),
-            zones: 1 + rng.place(4),
+            zones,
             stages: stages(&mut rng),
             max_unavailable: Share::Percent([10.0, 25.0, 50.0, 100.0][rng.place(4)]),
             rolling: None,
@@ -139,10 +199,16 @@ impl Scenario {
             },
             first: rng.permille(200),
             quality,
-            deeds: deeds(&mut rng, heals_s),
+            deeds: deeds(&mut rng, heals_s, expires_s.is_some()),
             lost: rng.below(400),
             doubled: rng.below(200),
-            cuts,
+            cuts: cuts(&mut rng, zones, heals_s),
+            outages: outages(&mut rng, zones, heals_s),
+            slow_links: rarely(&mut rng, 100),
+            slow_disks: rarely(&mut rng, 200),
+            clock_steps: rarely(&mut rng, hosts as u64 / 4 + 2),
+            expires_s,
+            liars,
             crashes: match rng.permille(600) {
                 true => rng.below(hosts as u64 / 2 + 2),
                 false => 0,
@@ -184,6 +250,28 @@ impl Scenario {
         scenario
     }
 
+    /// Operators who deploy again and abort while steps of the rollout before are under way, and
+    /// hosts that take their time with them.
+    pub fn hasty(seed: u64, hosts: usize) -> Self {
+        let mut rng = Rng::new(seed ^ 0x4a57e);
+        let mut deeds = Vec::new();
+        let mut at = 0;
+        for _ in 0..rng.between(1, 4) {
+            at += rng.between(1, 15);
+            deeds.push((at, [Deed::Again, Deed::Again, Deed::Abort, Deed::Deploy][rng.place(4)]));
+        }
+        let wait_s = u32::try_from(rng.below(10)).expect("below 10");
+        Self {
+            stages: vec![Stage::new(100.0, wait_s)],
+            max_unavailable: Share::Percent(100.0),
+            slow_disks: 700,
+            deeds,
+            expires_s: None,
+            liars: Vec::new(),
+            ..Self::drawn(seed, hosts)
+        }
+    }
+
     /// The release with this number; 0 is what the scope ran before.
     pub fn release(&self, number: u64) -> Digest {
         Digest::of(format!("release {number} of {}", self.seed).as_bytes())
@@ -208,7 +296,60 @@ fn stages(rng: &mut Rng) -> Vec<Stage> {
     stages
 }
 
-fn deeds(rng: &mut Rng, heals_s: u64) -> Vec<(u64, Deed)> {
+fn quality(rng: &mut Rng, zones: usize) -> Quality {
+    match rng.below(9) {
+        0 => Quality::BadAtOnce,
+        1 => Quality::BadInBake,
+        2 => Quality::BadLate,
+        3 => Quality::BadOn(rng.between(5, 300)),
+        4 => Quality::BadInZone(rng.place(zones)),
+        5 => Quality::BadUnderLoad(rng.between(50, 800)),
+        _ => Quality::Good,
+    }
+}
+
+fn cuts(rng: &mut Rng, zones: usize, heals_s: u64) -> Vec<Cut> {
+    let mut cuts = Vec::new();
+    for _ in 0..rng.below(4) {
+        let from_s = rng.below(heals_s);
+        let until_s = from_s + rng.between(5, 300);
+        let between = match rng.below(3) {
+            0 => Between::Halves,
+            1 => Between::OneWay,
+            _ => Between::Zone(rng.place(zones)),
+        };
+        cuts.push(Cut { from_s, until_s, between });
+    }
+    cuts
+}
+
+fn outages(rng: &mut Rng, zones: usize, heals_s: u64) -> Vec<Outage> {
+    let mut outages = Vec::new();
+    for _ in 0..rng.below(6).saturating_sub(3) {
+        let from_s = rng.below(heals_s);
+        let until_s = from_s + rng.between(2, 200);
+        outages.push(Outage { from_s, until_s, zone: rng.place(zones) });
+    }
+    outages
+}
+
+/// Up to one host in a hundred; at least one in small fleets, where there are any.
+fn liars(rng: &mut Rng, hosts: usize) -> Vec<(usize, Lie)> {
+    if hosts < 3 || !rng.permille(250) {
+        return Vec::new();
+    }
+    let lie = |rng: &mut Rng| match rng.below(6) {
+        0 => Lie::Commits,
+        1 => Lie::Fails,
+        2 => Lie::Stalls,
+        3 => Lie::Silent,
+        4 => Lie::Equivocates,
+        _ => Lie::Babbles,
+    };
+    (0..1 + rng.place(hosts / 100 + 1)).map(|_| (rng.place(hosts), lie(rng))).collect()
+}
+
+fn deeds(rng: &mut Rng, heals_s: u64, expires: bool) -> Vec<(u64, Deed)> {
     let mut deeds = Vec::new();
     if rng.permille(300) {
         let at = rng.below(heals_s);
@@ -219,7 +360,7 @@ fn deeds(rng: &mut Rng, heals_s: u64) -> Vec<(u64, Deed)> {
         let wave = u32::try_from(rng.below(4)).expect("below 4");
         deeds.push((rng.below(heals_s), Deed::Promote(wave)));
     }
-    match rng.below(10) {
+    match rng.below(11) {
         0 => deeds.push((rng.below(heals_s), Deed::Abort)),
         1 | 2 => deeds.push((rng.below(heals_s), Deed::Deploy)),
         3 => {
@@ -227,8 +368,15 @@ fn deeds(rng: &mut Rng, heals_s: u64) -> Vec<(u64, Deed)> {
             deeds.extend([(at, Deed::Clash), (at + rng.between(20, 200), Deed::Deploy)]);
         }
         4 => deeds.push((rng.between(heals_s / 2, heals_s + 300), Deed::RollBack)),
+        5 => deeds.push((rng.below(heals_s / 2), Deed::Again)),
         _ => {}
     }
+    if expires {
+        // What has expired is held until somebody deploys again.
+        deeds.push((heals_s + 30, Deed::Deploy));
+    }
+    // One host that lies, or that could not go back, holds a rollout up for as long as people let it.
+    deeds.push((heals_s + 600, Deed::GiveUp));
     deeds.sort_by_key(|(at, _)| *at);
     deeds
 }

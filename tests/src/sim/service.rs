@@ -4,16 +4,18 @@ use proto::Digest;
 use proto::receipt::Cause;
 use rollout::host::Input;
 
+use super::driver::Given;
 use super::node::{Journal, Service};
-use super::scenario::Quality;
+use super::scenario::{Outage, Quality};
 use super::world::{Event, World};
 
 /// A step of the service that ends now.
 #[derive(Debug, Clone)]
 pub(super) struct Done {
     pub(super) attempt: u64,
-    /// What serves from now on.
+    /// What `current` points at from now on, and whether it serves.
     pub(super) current: Option<Digest>,
+    pub(super) up: bool,
     pub(super) answer: Input,
 }
 
@@ -25,7 +27,7 @@ impl Service {
             self.guarded = Some(attempt);
         }
         self.up = self.current.is_some();
-        self.stopped_for = None;
+        (self.stopped_for, self.sick_at) = (None, None);
     }
 }
 
@@ -37,8 +39,22 @@ impl World {
             true => Input::FetchFailed { release, note: "no peer has it".to_owned() },
             false => Input::Fetched { release },
         };
-        let delay_ms = self.rng.between(50, 4_000);
+        let delay_ms = self.rng.between(50, 4_000) * self.slowness(host);
         self.push_in(delay_ms, Event::Answer { host, incarnation, input });
+    }
+
+    /// How many times longer a slow disk takes.
+    fn slowness(&self, host: usize) -> u64 {
+        if self.nodes[host].slow_disk && !self.healed { 12 } else { 1 }
+    }
+
+    /// Whether what the services of this host's zone lean on is down: no release gets ready.
+    fn is_out(&self, host: usize) -> bool {
+        let now_s = self.now / 1_000;
+        let out = |outage: &Outage| {
+            (outage.from_s..outage.until_s).contains(&now_s) && outage.zone == self.zone_of(host)
+        };
+        !self.healed && self.scenario.outages.iter().any(out)
     }
 
     pub(super) fn activate(&mut self, host: usize, attempt: u64, from: Option<Digest>, to: Digest) {
@@ -49,17 +65,18 @@ impl World {
             let answer = Input::ActivationFailed { attempt, reverted: true, cause, note };
             self.nodes[host].service.guarded = None;
             let current = self.nodes[host].service.current;
-            return self.serve_in(10, host, Done { attempt, current, answer });
+            let up = current.is_some();
+            return self.serve_in(10, host, Done { attempt, current, up, answer });
         }
         if service.current == Some(to) && service.up {
             let current = Some(to);
             self.nodes[host].service.journal = Some(Journal { attempt, from });
             let answer = Input::Activated { attempt };
-            return self.serve_in(20, host, Done { attempt, current, answer });
+            return self.serve_in(20, host, Done { attempt, current, up: true, answer });
         }
         self.check_stop(host);
         let service = &mut self.nodes[host].service;
-        service.journal = Some(Journal { attempt, from });
+        (service.journal, service.sick_at) = (Some(Journal { attempt, from }), None);
         service.up = false;
         let (down_ms, done) = self.outcome(host, attempt, from, to);
         self.serve_in(down_ms, host, done);
@@ -73,41 +90,63 @@ impl World {
         from: Option<Digest>,
         to: Digest,
     ) -> (u64, Done) {
-        let down_ms = self.rng.between(300, 3_000);
+        let down_ms = self.rng.between(300, 3_000) * self.slowness(host);
         let fault = !self.healed && self.rng.permille(self.scenario.host_faults);
-        let failed = |cause, note: &str| {
-            let note = note.to_owned();
-            Input::ActivationFailed { attempt, reverted: true, cause, note }
+        let failure = if self.is_out(host) {
+            Some((Cause::Release, "healthz answered 503 three times"))
+        } else if fault {
+            Some((Cause::Host, "the disk is full"))
+        } else if self.never_ready(host, to) {
+            Some((Cause::Release, "healthz answered 500 three times"))
+        } else {
+            None
         };
-        if fault {
-            let answer = failed(Cause::Host, "the disk is full");
-            return (down_ms, Done { attempt, current: from, answer });
-        }
-        if self.never_ready(host, to) {
-            let answer = failed(Cause::Release, "healthz answered 500 three times");
-            return (down_ms + 2_000, Done { attempt, current: from, answer });
-        }
-        (down_ms, Done { attempt, current: Some(to), answer: Input::Activated { attempt } })
+        let Some((cause, note)) = failure else {
+            let answer = Input::Activated { attempt };
+            return (down_ms, Done { attempt, current: Some(to), up: true, answer });
+        };
+        // The way back can fail for the same reason, unless it is the release that is bad.
+        let reverted = match self.is_out(host) {
+            true => from.is_none(),
+            false => !fault || self.rng.permille(700),
+        };
+        let note = note.to_owned();
+        let answer = Input::ActivationFailed { attempt, reverted, cause, note };
+        let current = if reverted { from } else { Some(to) };
+        let up = reverted && from.is_some();
+        (down_ms + 2_000, Done { attempt, current, up, answer })
     }
 
     /// Whether a release does not get ready on a host: the same answer on every try.
     pub(super) fn never_ready(&self, host: usize, release: Digest) -> bool {
-        release == self.scenario.release(1)
-            && match self.scenario.quality {
-                Quality::Good | Quality::BadInBake | Quality::BadLate => false,
-                Quality::BadAtOnce => true,
-                Quality::BadOn(permille) => {
-                    super::rng::mix(self.scenario.seed ^ (host as u64) << 20) % 1_000 < permille
-                }
+        let bad = match self.scenario.quality {
+            Quality::Good | Quality::BadInBake | Quality::BadLate | Quality::BadUnderLoad(_) => {
+                false
             }
+            Quality::BadAtOnce => true,
+            Quality::BadOn(permille) => {
+                super::rng::mix(self.scenario.seed ^ (host as u64) << 20) % 1_000 < permille
+            }
+            Quality::BadInZone(zone) => self.zone_of(host) == zone,
+        };
+        bad && release == self.scenario.release(1)
     }
 
     pub(super) fn revert(&mut self, host: usize, attempt: u64, to: Option<Digest>) {
-        self.check_back(host);
-        let down_ms = self.rng.between(200, 2_000);
-        self.nodes[host].service.up = false;
-        let answer = Input::Reverted { attempt };
-        self.serve_in(down_ms, host, Done { attempt, current: to, answer });
+        let down_ms = self.rng.between(200, 2_000) * self.slowness(host);
+        let service = &mut self.nodes[host].service;
+        service.up = false;
+        let current = service.current;
+        let fault = !self.healed && self.rng.permille(self.scenario.host_faults);
+        // Where nothing shall serve, nothing has to get ready.
+        let done = if to.is_some() && (fault || self.is_out(host)) {
+            let note = "healthz answered 503 three times".to_owned();
+            let answer = Input::RevertFailed { attempt, note };
+            Done { attempt, current, up: false, answer }
+        } else {
+            Done { attempt, current: to, up: to.is_some(), answer: Input::Reverted { attempt } }
+        };
+        self.serve_in(down_ms, host, done);
     }
 
     pub(super) fn commit(&mut self, host: usize, attempt: u64) {
@@ -122,19 +161,22 @@ impl World {
 
     /// The service has come to the end of a step.
     pub(super) fn serve(&mut self, host: usize, done: Done) {
-        let Done { attempt, current, answer } = done;
+        let Done { attempt, current, up, answer } = done;
         let service = &mut self.nodes[host].service;
-        service.current = current;
-        service.up = current.is_some();
-        service.stopped_for = None;
-        if !matches!(answer, Input::Activated { .. }) {
-            service.journal = None;
+        (service.current, service.up, service.stopped_for) = (current, up, None);
+        match answer {
+            // What serves again is trusted; what is still to go is not.
+            Input::Reverted { .. } | Input::ActivationFailed { reverted: true, .. } => {
+                (service.journal, service.stuck) = (None, 0);
+            }
+            Input::RevertFailed { .. } | Input::ActivationFailed { .. } => service.stuck += 1,
+            _ => service.stuck = 0,
         }
         self.check_current(host);
         if let Input::Activated { .. } = answer {
             self.turn_bad(host, attempt, current);
         }
-        self.give(host, answer);
+        self.give(host, Given::Input(answer));
     }
 
     /// Plans the time at which a release that starts well turns unhealthy.
@@ -144,12 +186,51 @@ impl World {
         }
         let canary_ms = u64::from(self.scenario.stages[0].wait_s) * 1_000;
         let delay_ms = match self.scenario.quality {
-            Quality::Good | Quality::BadAtOnce | Quality::BadOn(_) => return,
+            Quality::Good | Quality::BadAtOnce | Quality::BadOn(_) | Quality::BadInZone(_) => {
+                return;
+            }
+            Quality::BadUnderLoad(permille) => return self.load(permille),
             Quality::BadInBake => self.rng.below(canary_ms * 9 / 10),
             Quality::BadLate => self.rng.below(canary_ms * 3),
         };
+        // What serves already goes on as it was, whoever watches it.
+        let sick_at = *self.nodes[host].service.sick_at.get_or_insert(self.now + delay_ms);
+        let delay_ms = sick_at.saturating_sub(self.now).max(1);
+        self.sicken(host, attempt, delay_ms);
+    }
+
+    /// Plans the time at which the health checks of what is watched on a host fail.
+    fn sicken(&mut self, host: usize, attempt: u64, delay_ms: u64) {
         let incarnation = self.nodes[host].incarnation;
         let input = Input::Unhealthy { attempt, note: "errors in 40 of 100 requests".to_owned() };
         self.push_in(delay_ms, Event::Answer { host, incarnation, input });
+    }
+
+    /// One host more serves what bears no load: does it still?
+    fn load(&mut self, permille: u64) {
+        let bad = Some(self.scenario.release(1));
+        let loaded = |host: &usize| self.nodes[*host].service.current == bad;
+        let loaded: Vec<_> = (0..self.nodes.len()).filter(loaded).collect();
+        if (loaded.len() as u64) * 1_000 > permille * self.nodes.len() as u64 {
+            for host in loaded {
+                self.sicken_watched(host);
+            }
+        }
+    }
+
+    /// What the services of a zone lean on goes down: every check in it fails, old or new.
+    pub(super) fn go_out(&mut self, zone: usize) {
+        for host in 0..self.nodes.len() {
+            if self.zone_of(host) == zone {
+                self.sicken_watched(host);
+            }
+        }
+    }
+
+    fn sicken_watched(&mut self, host: usize) {
+        let delay_ms = self.rng.between(100, 10_000);
+        if let Some(Journal { attempt, .. }) = self.nodes[host].service.journal {
+            self.sicken(host, attempt, delay_ms);
+        }
     }
 }

@@ -1,18 +1,20 @@
-//! The event queue, and the driver between a machine and its surroundings.
+//! The world: its hosts, its clock, its queue of events, and what each event sets off.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use proto::certificate::Claim;
 use proto::statement::{CohortHost, Directive, Freeze, Revocation, Rollout};
 use proto::{Digest, HostId, PublicKey, Scope};
-use rollout::host::{Effect, Host, Input};
+use rollout::host::{Host, Input, Taken};
 
 use super::check::Checks;
+use super::driver::Given;
 use super::node::{Heard, Node, Service};
 use super::rng::{Rng, mix};
-use super::scenario::Scenario;
+use super::scenario::{Deed, Outage, Scenario};
+use super::story::Story;
 use super::{Ending, Outcome};
 
 /// How long a healed fleet may take to come to rest, in milliseconds.
@@ -64,7 +66,23 @@ pub(super) enum Event {
         machine: bool,
     },
     Deed {
-        index: usize,
+        deed: Deed,
+    },
+    /// The effect that takes its time on a slow disk is done.
+    Disk {
+        host: usize,
+        incarnation: u32,
+    },
+    Lie {
+        host: usize,
+    },
+    /// A wall clock jumps.
+    Step {
+        host: usize,
+        by_s: i64,
+    },
+    Outage {
+        zone: usize,
     },
     Heal,
     Look,
@@ -85,11 +103,14 @@ pub(super) struct World {
     pub(super) sides: Vec<bool>,
     pub(super) sequence: u64,
     pub(super) checks: Checks,
+    pub(super) story: Story,
+    /// Changes of state that the machines made.
+    pub(super) taken: Taken,
     queue: BinaryHeap<Reverse<Timed>>,
     order: u64,
     history: u64,
     events: u64,
-    inputs: u64,
+    pub(super) inputs: u64,
 }
 
 struct Timed {
@@ -124,36 +145,45 @@ fn key(seed: u64, number: usize) -> PublicKey {
     (0..).find_map(|salt| PublicKey::from_bytes(&bytes(salt))).expect("every second one is valid")
 }
 
+/// A host before its first event.
+fn node(scenario: &Scenario, number: usize, all: usize, rng: &mut Rng) -> Node {
+    let current = (!scenario.first).then(|| scenario.release(0));
+    let lie = scenario.liars.iter().find(|(host, _)| *host == number).map(|(_, lie)| *lie);
+    Node {
+        id: HostId::of(&key(scenario.seed, number)),
+        lie,
+        machine: None,
+        record: Vec::new(),
+        incarnation: 0,
+        wake_at: None,
+        todo: VecDeque::new(),
+        doing: None,
+        inbox: VecDeque::new(),
+        slow_link: rng.permille(scenario.slow_links),
+        slow_disk: rng.permille(scenario.slow_disks),
+        booted_at: 0,
+        ppm: 999_000 + rng.below(2_000),
+        skew_s: rng.between(0, 7_200).cast_signed() - 3_600,
+        holds: 0,
+        knows: 0,
+        listens_for: None,
+        heard: vec![Heard::default(); all],
+        digest: 0,
+        signed: Vec::new(),
+        to_others: Vec::new(),
+        service: Service { current, up: current.is_some(), ..Service::default() },
+    }
+}
+
 impl World {
-    pub(super) fn new(scenario: Scenario) -> Self {
+    pub(super) fn new(scenario: Scenario, story: Story) -> Self {
         let mut rng = Rng::new(scenario.seed);
         let all = scenario.hosts + scenario.outside;
         let scope = Scope {
             service: "web".parse().expect("a name"),
             env: "production".parse().expect("a name"),
         };
-        let nodes: Vec<_> = (0..all)
-            .map(|number| {
-                let id = HostId::of(&key(scenario.seed, number));
-                let current = (!scenario.first).then(|| scenario.release(0));
-                Node {
-                    machine: None,
-                    record: Vec::new(),
-                    incarnation: 0,
-                    wake_at: None,
-                    booted_at: 0,
-                    ppm: 999_500 + rng.below(1_000),
-                    skew_s: rng.below(7_200),
-                    holds: 0,
-                    listens_for: None,
-                    heard: vec![Heard::default(); all],
-                    digest: 0,
-                    signed: Vec::new(),
-                    service: Service { current, up: current.is_some(), ..Service::default() },
-                    id,
-                }
-            })
-            .collect();
+        let nodes: Vec<_> = (0..all).map(|number| node(&scenario, number, all, &mut rng)).collect();
         let mut world = Self {
             now: 0,
             healed: false,
@@ -164,6 +194,8 @@ impl World {
             sides: (0..all).map(|_| rng.permille(500)).collect(),
             sequence: 0,
             checks: Checks::new(all),
+            story,
+            taken: Taken::default(),
             queue: BinaryHeap::new(),
             order: 0,
             history: 0,
@@ -176,29 +208,45 @@ impl World {
         world
     }
 
-    /// Machines that run what the scope ran before; the deeds, crashes and cuts to come.
+    /// Machines that run what the scope ran before; the deeds and faults to come.
     fn set_up(&mut self) {
         for host in 0..self.nodes.len() {
             let record = self.record_of_old(host);
             let node = &mut self.nodes[host];
-            node.machine = serde_json::from_value(record.clone()).expect("a record");
-            node.record = serde_json::to_vec(&record).expect("records serialize");
+            if node.lie.is_none() {
+                node.machine = serde_json::from_value(record.clone()).expect("a record");
+                node.record = serde_json::to_vec(&record).expect("records serialize");
+            }
             let at = self.rng.below(1_000);
             self.push(at, Event::Gossip { host });
         }
         self.begin_first();
+        let until = self.scenario.heals_s * 1_000;
         for _ in 0..self.scenario.crashes {
             let host = self.rng.place(self.nodes.len());
-            let at = self.rng.below(self.scenario.heals_s * 1_000);
+            let at = self.rng.below(until);
             let machine = self.rng.permille(500);
             let down_ms = self.rng.between(1_000, 200_000);
             self.push(at, Event::Crash { host, machine, down_ms });
         }
-        for index in 0..self.scenario.deeds.len() {
-            let (at_s, _) = self.scenario.deeds[index];
-            self.push(at_s * 1_000, Event::Deed { index });
+        for _ in 0..self.scenario.clock_steps {
+            let (at, host) = (self.rng.below(until), self.rng.place(self.nodes.len()));
+            let by_s = self.rng.between(0, 7_200).cast_signed() - 3_600;
+            self.push(at, Event::Step { host, by_s });
         }
-        self.push(self.scenario.heals_s * 1_000, Event::Heal);
+        for index in 0..self.scenario.outages.len() {
+            let Outage { from_s, zone, .. } = self.scenario.outages[index];
+            self.push(from_s * 1_000, Event::Outage { zone });
+        }
+        for index in 0..self.scenario.liars.len() {
+            let (host, _) = self.scenario.liars[index];
+            self.push(0, Event::Lie { host });
+        }
+        for index in 0..self.scenario.deeds.len() {
+            let (at_s, deed) = self.scenario.deeds[index];
+            self.push(at_s * 1_000, Event::Deed { deed });
+        }
+        self.push(until, Event::Heal);
     }
 
     /// The record of a host that has come to run what it runs by rollouts long forgotten.
@@ -228,9 +276,13 @@ impl World {
             .map(|number| CohortHost {
                 id: self.nodes[number].id.clone(),
                 key: key(self.scenario.seed, number),
-                zone: format!("z{}", number % self.scenario.zones).parse().expect("a zone"),
+                zone: format!("z{}", self.zone_of(number)).parse().expect("a zone"),
             })
             .collect()
+    }
+
+    pub(super) fn zone_of(&self, number: usize) -> usize {
+        number % self.scenario.zones
     }
 
     pub(super) fn run(mut self) -> Outcome {
@@ -254,6 +306,7 @@ impl World {
         let (first, rollout) = self.first_rollout();
         Outcome {
             history: self.history,
+            taken: self.taken,
             events: self.events,
             inputs: self.inputs,
             rested_ms: self.now,
@@ -280,7 +333,11 @@ impl World {
             }
             Event::Crash { host, down_ms, .. } => (6, *host, *down_ms),
             Event::Restart { host, .. } => (7, *host, 0),
-            Event::Deed { index } => (8, *index, 0),
+            Event::Deed { .. } => (8, 0, 0),
+            Event::Disk { host, incarnation } => (11, *host, u64::from(*incarnation)),
+            Event::Lie { host } => (12, *host, 0),
+            Event::Step { host, by_s } => (13, *host, by_s.cast_unsigned()),
+            Event::Outage { zone } => (14, *zone, 0),
             Event::Heal => (9, 0, 0),
             Event::Look => (10, 0, 0),
         };
@@ -296,12 +353,12 @@ impl World {
             Event::Wake { host } => {
                 if self.nodes[host].wake_at == Some(self.now) {
                     self.nodes[host].wake_at = None;
-                    self.give(host, Input::Tick);
+                    self.give(host, Given::Input(Input::Tick));
                 }
             }
             Event::Answer { host, incarnation, input } => {
                 if self.nodes[host].incarnation == incarnation {
-                    self.give(host, input);
+                    self.give(host, Given::Input(input));
                 }
             }
             Event::Service { host, incarnation, done } => {
@@ -310,131 +367,25 @@ impl World {
                 }
             }
             Event::Crash { host, machine, down_ms } => {
-                if !self.healed && self.nodes[host].is_up() {
+                if !self.healed && self.nodes[host].machine.is_some() {
                     self.crash(host, machine, down_ms);
                 }
             }
             Event::Restart { host, machine } => self.restart(host, machine),
-            Event::Deed { index } => self.act(self.scenario.deeds[index].1),
+            Event::Deed { deed } => self.act(deed),
+            Event::Disk { host, incarnation } => {
+                if self.nodes[host].incarnation == incarnation {
+                    self.disk_done(host);
+                }
+            }
+            Event::Lie { host } => self.lie(host),
+            Event::Step { host, by_s } => self.nodes[host].skew_s += by_s,
+            Event::Outage { zone } => self.go_out(zone),
             Event::Heal => {
                 self.healed = true;
                 self.push_in(1_000, Event::Look);
             }
             Event::Look => {}
-        }
-    }
-
-    // --- the driver ---
-
-    /// Gives a machine an input and does what it asks for.
-    pub(super) fn give(&mut self, host: usize, input: Input) {
-        let node = &mut self.nodes[host];
-        let now = node.now(self.now);
-        let Some(machine) = &mut node.machine else { return };
-        let mut effects = Vec::new();
-        if let Input::Unhealthy { .. } = input {
-            self.checks.sickens(host);
-        }
-        machine.handle(now, input, &mut effects);
-        self.inputs += 1;
-        for effect in &effects {
-            if let Effect::Activate { to, .. } = effect {
-                self.check_decision(host, *to);
-            }
-        }
-        self.apply(host, effects);
-    }
-
-    fn apply(&mut self, host: usize, effects: Vec<Effect>) {
-        for effect in effects {
-            if !self.healed && self.rng.permille(self.scenario.interrupted) {
-                let (machine, down_ms) = (self.rng.permille(500), self.rng.between(1_000, 100_000));
-                self.crash(host, machine, down_ms);
-                return;
-            }
-            self.apply_one(host, effect);
-        }
-        self.check_state(host);
-        self.plan_wake(host);
-    }
-
-    fn apply_one(&mut self, host: usize, effect: Effect) {
-        match effect {
-            Effect::Persist => {
-                let node = &mut self.nodes[host];
-                node.record = serde_json::to_vec(&node.machine).expect("records serialize");
-                self.check_persisted(host);
-            }
-            Effect::Publish(receipt) => {
-                self.check_receipt(host, &receipt);
-                let node = &mut self.nodes[host];
-                node.signed.push(receipt);
-                let version = u32::try_from(node.signed.len()).expect("few receipts");
-                node.hear(host, version, None, self.now);
-            }
-            Effect::Fetch { release } => self.fetch(host, release),
-            Effect::Activate { attempt, from, to } => self.activate(host, attempt, from, to),
-            Effect::Revert { attempt, to } => self.revert(host, attempt, to),
-            Effect::Commit { attempt } => self.commit(host, attempt),
-            Effect::Certify { rollout, claim } => {
-                if self.check_claim(host, rollout, claim) {
-                    self.say(host, Word::Certificate { rollout, claim });
-                    let incarnation = self.nodes[host].incarnation;
-                    let input = Input::Certificate { rollout, claim };
-                    self.push_in(1, Event::Answer { host, incarnation, input });
-                }
-            }
-        }
-    }
-
-    fn plan_wake(&mut self, host: usize) {
-        let node = &mut self.nodes[host];
-        let deadline = node.machine.as_ref().and_then(Host::next_deadline);
-        let at = deadline.map(|boot_ms| node.when(boot_ms).max(self.now + 1));
-        if node.wake_at != at {
-            node.wake_at = at;
-            if let Some(at) = at {
-                self.push(at, Event::Wake { host });
-            }
-        }
-    }
-
-    // --- crashes ---
-
-    pub(super) fn crash(&mut self, host: usize, machine: bool, down_ms: u64) {
-        let node = &mut self.nodes[host];
-        node.machine = None;
-        node.wake_at = None;
-        node.incarnation += 1;
-        if machine {
-            node.service.up = false;
-        }
-        self.push_in(down_ms, Event::Restart { host, machine });
-    }
-
-    fn restart(&mut self, host: usize, machine: bool) {
-        let now = self.now;
-        let node = &mut self.nodes[host];
-        if machine {
-            node.booted_at = now;
-            node.service.boot();
-        }
-        node.machine = serde_json::from_slice(&node.record).expect("a record is whole");
-        node.forget(host);
-        if let Some(machine) = &node.machine {
-            self.checks.restored(host, machine);
-        }
-        let at = node.now(now);
-        let mut effects = Vec::new();
-        if let Some(machine) = &mut node.machine {
-            machine.resume(at, &mut effects);
-        }
-        self.inputs += 1;
-        self.apply(host, effects);
-        for bit in 0..self.words.len() {
-            if self.nodes[host].holds & (1 << bit) != 0 {
-                self.tell(host, bit);
-            }
         }
     }
 }

@@ -1,0 +1,41 @@
+//! The layers of the simulation: each runs one seed to its end, and panics where a promise is broken.
+
+use rollout::host::Taken;
+
+use crate::sim::{self, Scenario};
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    pub seed: u64,
+    /// Hosts of the fleet; none: as the seed has it.
+    pub hosts: Option<usize>,
+    /// What happened last is printed where a promise is broken.
+    pub told: bool,
+}
+
+/// One layer.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer {
+    pub name: &'static str,
+    /// Runs a case; the changes of state that it took.
+    pub run: fn(&Case) -> Taken,
+}
+
+/// All of them, the cheapest first.
+pub const LAYERS: &[Layer] = &[Layer { name: "core", run: core }];
+
+/// The rollout core alone, under every fault there is.
+fn core(case: &Case) -> Taken {
+    // Small fleets are where every rounding rule is at its edge, large ones where waves are long.
+    const HOSTS: [usize; 16] = [1, 2, 3, 4, 5, 6, 7, 9, 12, 15, 20, 30, 50, 50, 80, 120];
+    let mut rng = sim::Rng::new(case.seed);
+    let drawn = HOSTS[rng.place(HOSTS.len())];
+    let hosts = case.hosts.unwrap_or(drawn);
+    let scenario = match rng.permille(100) {
+        true => Scenario::hasty(case.seed, hosts),
+        false => Scenario::drawn(case.seed, hosts),
+    };
+    let outcome = if case.told { sim::replay(&scenario) } else { sim::run(&scenario) };
+    outcome.taken
+}
