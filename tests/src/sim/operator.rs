@@ -68,7 +68,8 @@ impl World {
                     let to = newest.to.release;
                     self.deploy(Some((id, newest.epoch)), Some(to), from, direction(deed));
                 } else if !self.is_stopped(id) && !self.healed {
-                    self.push_in(1_000, Event::Deed { deed });
+                    let pause_ms = self.rng.between(1_000, 40_000);
+                    self.push_in(pause_ms, Event::Deed { deed });
                 }
             }
             Deed::Clash => {
@@ -143,8 +144,11 @@ impl World {
         self.hand_in(Word::Rollout { id, rollout: Arc::new(rollout) });
     }
 
-    /// The hosts of the environment; those outside the cohort are silent while it is planned.
+    /// The hosts of the environment; those outside the cohort are silent while it is planned, as are
+    /// those that are down just then.
     fn candidates(&self) -> Vec<Candidate> {
+        let is_up = |number: usize| number < self.scenario.hosts && self.nodes[number].is_up();
+        let some_up = (0..self.nodes.len()).any(is_up);
         let members = self.members().into_iter().enumerate();
         members
             .map(|(number, member)| {
@@ -159,7 +163,7 @@ impl World {
                     issued: UnixTime(0),
                     critical: Vec::new(),
                 };
-                let heard = number < self.scenario.hosts;
+                let heard = if some_up { is_up(number) } else { number < self.scenario.hosts };
                 let fitness = if heard { Fitness::Fit } else { Fitness::Silent };
                 Candidate { host, fitness }
             })

@@ -250,25 +250,36 @@ impl Scenario {
         scenario
     }
 
-    /// Operators who deploy again and abort while steps of the rollout before are under way, and
-    /// hosts that take their time with them.
+    /// Operators who deploy again, abort and roll back while steps of the rollout before are under
+    /// way, hosts that take their time with them, and budgets that let most of it pass.
     pub fn hasty(seed: u64, hosts: usize) -> Self {
         let mut rng = Rng::new(seed ^ 0x4a57e);
         let mut deeds = Vec::new();
         let mut at = 0;
         for _ in 0..rng.between(1, 4) {
             at += rng.between(1, 15);
-            deeds.push((at, [Deed::Again, Deed::Again, Deed::Abort, Deed::Deploy][rng.place(4)]));
+            let deed = match rng.below(6) {
+                0 | 1 => Deed::Again,
+                2 => Deed::Abort,
+                3 => Deed::Deploy,
+                _ => Deed::RollBack,
+            };
+            deeds.push((at, deed));
         }
+        let drawn = Self::drawn(seed, hosts);
+        deeds.push((drawn.heals_s + 600, Deed::GiveUp));
+        let most = Some(Share::Percent(60.0));
         let wait_s = u32::try_from(rng.below(10)).expect("below 10");
+        let stage = Stage { failed_max: most, unreachable_max: most, ..Stage::new(100.0, wait_s) };
         Self {
-            stages: vec![Stage::new(100.0, wait_s)],
+            stages: vec![stage],
             max_unavailable: Share::Percent(100.0),
             slow_disks: 700,
+            outside: hosts,
             deeds,
             expires_s: None,
             liars: Vec::new(),
-            ..Self::drawn(seed, hosts)
+            ..drawn
         }
     }
 
