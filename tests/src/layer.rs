@@ -32,9 +32,10 @@ fn core(case: &Case) -> Taken {
     let mut rng = sim::Rng::new(case.seed);
     let drawn = HOSTS[rng.place(HOSTS.len())];
     let hosts = case.hosts.unwrap_or(drawn);
-    let scenario = match rng.permille(100) {
-        true => Scenario::hasty(case.seed, hosts),
-        false => Scenario::drawn(case.seed, hosts),
+    let scenario = match rng.below(10) {
+        0 => Scenario::hasty(case.seed, hosts),
+        1..=4 => Scenario::ordered(case.seed, hosts),
+        _ => Scenario::drawn(case.seed, hosts),
     };
     let outcome = if case.told { sim::replay(&scenario) } else { sim::run(&scenario) };
     outcome.taken

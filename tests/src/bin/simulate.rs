@@ -17,7 +17,7 @@ const USAGE: &str = "usage: simulate --minutes M [--layer LAYER|all] [--seed S] 
   --minutes M   run fresh seeds for this long (a fraction is fine); default 1
   --layer L     which layer; default all
   --seed S      run this one seed instead and tell what happened
-  --hosts N     hosts of the fleets; default: as each seed has it";
+  --hosts N     hosts of the fleets, 2000 at most; default: as each seed has it";
 
 struct Args {
     minutes: f64,
@@ -71,8 +71,8 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Args, String> {
             }
             "--seed" => parsed.seed = Some(value.parse().map_err(|_| bad("a number"))?),
             "--hosts" => {
-                let hosts = value.parse().ok().filter(|hosts| (1..=10_000).contains(hosts));
-                parsed.hosts = Some(hosts.ok_or_else(|| bad("1 to 10000"))?);
+                let hosts = value.parse().ok().filter(|hosts| (1..=2_000).contains(hosts));
+                parsed.hosts = Some(hosts.ok_or_else(|| bad("1 to 2000"))?);
             }
             "--layer" if value == "all" => parsed.layers = LAYERS.to_vec(),
             "--layer" => {

@@ -480,7 +480,7 @@ impl World {
         let machines = honest.iter().map(|host| self.nodes[*host].machine.as_ref());
         let machines: Option<Vec<_>> = machines.collect();
         let machines = machines?;
-        let counts = |(_, deed): &&(u64, Deed)| *deed != Deed::GiveUp;
+        let counts = |(_, deed): &&(u64, Deed)| !matches!(deed, Deed::GiveUp | Deed::Skip(_));
         let last_deed =
             self.scenario.deeds.iter().rfind(counts).map_or(0, |(at_s, _)| at_s * 1_000);
         if self.now <= last_deed || machines.iter().any(|machine| machine.rollout() != Some(id)) {

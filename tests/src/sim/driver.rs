@@ -22,16 +22,26 @@ pub(super) enum Given {
     },
 }
 
+impl Given {
+    /// Whether it answers an effect, or is about what an effect started.
+    const fn is_answer(&self) -> bool {
+        let Self::Input(input) = self else { return false };
+        !matches!(input, Input::Tick | Input::Certificate { .. })
+    }
+}
+
 impl World {
     /// Gives a machine something. While an effect takes its time, it waits: an agent does one thing
     /// after the other.
     pub(super) fn give(&mut self, host: usize, given: Given) {
         let inbox = &mut self.nodes[host].inbox;
-        match given {
-            // A bake that ended meanwhile must not pass before what ended it badly is heard.
-            Given::Input(Input::Unhealthy { .. }) => inbox.push_front(given),
-            _ => inbox.push_back(given),
-        }
+        // Answers go before everything else: a bake that ended meanwhile must not pass before what
+        // ended it badly is heard.
+        let place = match given.is_answer() {
+            true => inbox.iter().take_while(|waiting| waiting.is_answer()).count(),
+            false => inbox.len(),
+        };
+        inbox.insert(place, given);
         if self.nodes[host].doing.is_none() {
             self.work(host);
         }

@@ -68,7 +68,8 @@ impl World {
             self.handle(host, Input::Removed);
         }
         if let Some(id) = self.nodes[host].machine.as_ref().and_then(Host::rollout) {
-            let excused = (0..self.nodes.len()).filter(|other| self.knows_excused(host, id, *other));
+            let excused =
+                (0..self.nodes.len()).filter(|other| self.knows_excused(host, id, *other));
             let hosts: BTreeSet<_> = excused.map(|other| self.nodes[other].id.clone()).collect();
             self.handle(host, Input::Excused { rollout: id, hosts });
         }
@@ -188,8 +189,7 @@ impl World {
         let well = node.service.up && node.service.current == to && !self.checks.is_sick(host);
         let Some(rank) = rollout.rank_of(&node.id) else { return };
         // What a crash cut off, or what could not go back, is not known to serve; in the lane hosts start again and again.
-        let unproven =
-            matches!(machine.state(), Some(State::Activating | State::RevertFailed));
+        let unproven = matches!(machine.state(), Some(State::Activating | State::RevertFailed));
         if !well || unproven || self.is_said(id, Claim::Complete) {
             return;
         }

@@ -199,7 +199,7 @@ impl Scenario {
             },
             first: rng.permille(200),
             quality,
-            deeds: deeds(&mut rng, heals_s, expires_s.is_some()),
+            deeds: deeds(&mut rng, heals_s, expires_s.is_some(), &liars),
             lost: rng.below(400),
             doubled: rng.below(200),
             cuts: cuts(&mut rng, zones, heals_s),
@@ -225,6 +225,9 @@ impl Scenario {
         let mut rng = Rng::new(seed ^ 0x0bde7);
         let mut scenario = Self::drawn(seed, hosts);
         let heals_s = scenario.heals_s;
+        // Freezes and windows end by themselves; who gives up lets them.
+        scenario.deeds.retain(|(_, deed)| *deed != Deed::GiveUp);
+        scenario.deeds.push((heals_s + 9_000, Deed::GiveUp));
         for _ in 0..1 + rng.below(4) {
             let at = rng.below(heals_s);
             let (host, for_s) = (rng.place(hosts), rng.between(10, 900));
@@ -243,7 +246,7 @@ impl Scenario {
             scenario.rolling = Some(batches[rng.place(3)]);
         }
         if rng.permille(300) {
-            // A simulation starts on a Friday at 08:00, and clocks are up to two hours ahead.
+            // A simulation starts on a Friday at 08:00, and clocks are up to an hour off.
             let windows = ["fri 08:03-09:00", "fri 09:30-10:05", "fri 10:20-24:00"];
             scenario.windows = windows.iter().map(|text| text.parse().expect("a window")).collect();
         }
@@ -360,7 +363,7 @@ fn liars(rng: &mut Rng, hosts: usize) -> Vec<(usize, Lie)> {
     (0..1 + rng.place(hosts / 100 + 1)).map(|_| (rng.place(hosts), lie(rng))).collect()
 }
 
-fn deeds(rng: &mut Rng, heals_s: u64, expires: bool) -> Vec<(u64, Deed)> {
+fn deeds(rng: &mut Rng, heals_s: u64, expires: bool, liars: &[(usize, Lie)]) -> Vec<(u64, Deed)> {
     let mut deeds = Vec::new();
     if rng.permille(300) {
         let at = rng.below(heals_s);
@@ -386,7 +389,9 @@ fn deeds(rng: &mut Rng, heals_s: u64, expires: bool) -> Vec<(u64, Deed)> {
         // What has expired is held until somebody deploys again.
         deeds.push((heals_s + 30, Deed::Deploy));
     }
-    // One host that lies, or that could not go back, holds a rollout up for as long as people let it.
+    // One host that lies holds a rollout up for as long as people let it.
+    deeds.extend(liars.iter().map(|(host, _)| (heals_s + 300, Deed::Skip(*host))));
+    // So does one that could not go back.
     deeds.push((heals_s + 600, Deed::GiveUp));
     deeds.sort_by_key(|(at, _)| *at);
     deeds
