@@ -125,12 +125,13 @@ impl Driver {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(wait) => self.tick().await,
+                // Before the clock: after a long write a bake may be over, and what ended it badly waits.
                 Some((service, input)) = inbox.recv() => {
                     if let Some(scope) = self.scopes.get_mut(&service) {
                         scope.take(input).await;
                     }
                 }
+                () = tokio::time::sleep(wait) => self.tick().await,
                 Ok(()) = statements.changed() => self.read_statements().await,
                 Ok(()) = members.changed() => self.read_receipts(&mut members).await,
             }
