@@ -264,7 +264,7 @@ impl Running {
             baked: Duration::from_millis(baked_ms),
             at: Instant::now(),
         });
-        let serving = self.host.serving();
+        let serving = self.host.steady();
         self.counting.say(serving.map(|release| Serving { release, bake }));
     }
 

@@ -370,8 +370,8 @@ impl Host {
     }
 
     /// The release that serves here and that no step is about to replace.
-    pub fn serving(&self) -> Option<Digest> {
-        self.running.filter(|_| self.step.is_none())
+    pub fn steady(&self) -> Option<Digest> {
+        self.serving().filter(|_| self.step.is_none())
     }
 
     /// The attempt whose release bakes in the newest rollout, and for how long it has, in milliseconds.

@@ -129,7 +129,7 @@ fn what_does_not_start_says_why() {
     assert!(text(&output).contains("cannot listen on 127.0.0.1:"), "{}", text(&output));
 
     let bench = Bench::new("1", "odd");
-    assert!(text(&bench.run("start")).contains("must be good, broken or crash"));
+    assert!(text(&bench.run("start")).contains("must be good, broken, flaky or crash"));
 }
 
 /// It is there when the version before has just let go of the address.
