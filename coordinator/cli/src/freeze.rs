@@ -201,7 +201,7 @@ fn said(
         until,
     );
     if let Some(before) = before {
-        text.push_str(&format!("  before, it was {state} until {} UTC\n", before));
+        text.push_str(&format!("  before, it was {state} until {before} UTC\n"));
     }
     text.push_str(&format!("  to end it: {}\n", target.lift()));
     text

@@ -37,7 +37,7 @@ pub(crate) fn notes(facts: &Facts, rollout: &Rollout) -> Vec<String> {
         let opens = next_open(&rollout.windows, now);
         let state = match opens == now {
             true => "one is open now".to_owned(),
-            false => format!("none is open now, the next one opens {} UTC", opens),
+            false => format!("none is open now, the next one opens {opens} UTC"),
         };
         notes.push(format!("hosts start only in its windows, {} UTC: {state}", windows.join("; ")));
     }

@@ -172,7 +172,7 @@ pub fn judge(
     }
 }
 
-/// What several hosts counted, none of them for more than [`WEIGHT_MAX`] times the median.
+/// What several hosts counted, none of them for more than three times the median.
 pub fn pool(tallies: &[Tally]) -> Tally {
     let busy = tallies.iter().filter(|tally| tally.requests > 0);
     let cap = median(busy.clone().map(|tally| tally.requests)).saturating_mul(WEIGHT_MAX);
