@@ -119,6 +119,19 @@ fn r6_promises_hold_whatever_people_say() {
     assert!(ended(Ending::Complete) > 5 && ended(Ending::Halted) > 5, "{outcomes:?}");
 }
 
+/// A stopped release that is brought again by somebody who does not know starts nowhere; a retry does.
+#[test]
+fn r17_a_stopped_release_starts_nowhere_without_a_retry() {
+    let quality = Quality::BadAtOnce;
+    let brought_again = |deed| {
+        let deeds = vec![(100, deed), (400, Deed::GiveUp)];
+        Scenario { quality, deeds, ..Scenario::calm(8, 20) }
+    };
+    let outcomes = run_all("boxed", [Deed::Unaware, Deed::Retry].map(brought_again).into_iter());
+    assert_eq!(outcomes[0].ending, Ending::Aborted, "it is held until somebody gives up");
+    assert_eq!(outcomes[1].ending, Ending::Halted, "it fails once more");
+}
+
 /// A rolling rollout reaches everyone, one or a tenth at a time; a bad release stops at its first
 /// batch.
 #[test]
@@ -140,8 +153,8 @@ fn r15_rolling_rollouts_go_on_and_stop() {
 #[test]
 fn r9_a_removal_lets_the_others_go_on() {
     let calm = Scenario { max_unavailable: Share::Count(1), ..Scenario::calm(6, 9) };
-    // By its own clock, which may be two hours ahead.
-    let hold = (1, Deed::Hold(5, 9_000));
+    // By its own clock, which may be an hour off.
+    let hold = (1, Deed::Hold(5, 6_000));
     let held = Scenario { deeds: vec![hold], ..calm.clone() };
     let removed = Scenario { deeds: vec![hold, (9, Deed::Remove(5))], ..calm };
     let outcomes = run_all("held, removed", [held, removed].into_iter());

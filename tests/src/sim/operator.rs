@@ -17,7 +17,7 @@ impl World {
     /// Signs the first rollout of the scenario: release 0 (or none) to release 1.
     pub(super) fn begin_first(&mut self) {
         let from = (!self.scenario.first).then(|| self.scenario.release(0));
-        self.deploy(None, from, self.scenario.release(1), Direction::Forward);
+        self.deploy(None, from, self.scenario.release(1), Deed::Deploy);
     }
 
     pub(super) fn act(&mut self, deed: Deed) {
@@ -29,7 +29,12 @@ impl World {
             Deed::Resume => (Action::Resume, None),
             Deed::Abort | Deed::GiveUp => (Action::Abort, None),
             Deed::Promote(wave) => (Action::Promote, Some(wave)),
-            Deed::Deploy | Deed::Again | Deed::RollBack | Deed::Clash | Deed::Retry => {
+            Deed::Deploy
+            | Deed::Again
+            | Deed::RollBack
+            | Deed::Clash
+            | Deed::Retry
+            | Deed::Unaware => {
                 return self.start(deed, id, &newest);
             }
             Deed::Skip(_) | Deed::Freeze(_) | Deed::Unfreeze | Deed::Hold(..) | Deed::Remove(_) => {
@@ -56,17 +61,17 @@ impl World {
         let number = 2 + self.words.len() as u64;
         let fresh = self.scenario.release(number);
         match deed {
-            Deed::Retry => {
+            Deed::Retry | Deed::Unaware => {
                 let (to, stable) = (newest.to.release, self.stable());
                 if self.is_stopped(id) && stable != Some(to) {
-                    self.deploy(Some((id, newest.epoch)), stable, to, direction(deed));
+                    self.deploy(Some((id, newest.epoch)), stable, to, deed);
                 }
             }
             Deed::RollBack => {
                 let from = newest.from.as_ref().map(|from| from.release);
                 if let Some(from) = from.filter(|_| self.is_stable(id)) {
                     let to = newest.to.release;
-                    self.deploy(Some((id, newest.epoch)), Some(to), from, direction(deed));
+                    self.deploy(Some((id, newest.epoch)), Some(to), from, deed);
                 } else if !self.is_stopped(id) && !self.healed {
                     let pause_ms = self.rng.between(1_000, 40_000);
                     self.push_in(pause_ms, Event::Deed { deed });
@@ -76,16 +81,16 @@ impl World {
                 let Some(previous) = newest.previous else {
                     // A clash of first rollouts: both without a previous one.
                     let from = newest.from.as_ref().map(|from| from.release);
-                    return self.deploy(None, from, fresh, direction(deed));
+                    return self.deploy(None, from, fresh, deed);
                 };
                 let stable = self.stable();
-                self.deploy(Some((previous, newest.epoch - 1)), stable, fresh, direction(deed));
+                self.deploy(Some((previous, newest.epoch - 1)), stable, fresh, deed);
             }
             _ => {
                 let stable = self.stable();
                 let to = if deed == Deed::Again { newest.to.release } else { fresh };
                 if stable != Some(to) {
-                    self.deploy(Some((id, newest.epoch)), stable, to, direction(deed));
+                    self.deploy(Some((id, newest.epoch)), stable, to, deed);
                 }
             }
         }
@@ -96,8 +101,9 @@ impl World {
         previous: Option<(Digest, u64)>,
         from: Option<Digest>,
         to: Digest,
-        direction: Direction,
+        deed: Deed,
     ) {
+        let direction = direction(deed);
         let scenario = &self.scenario;
         let strategy = match scenario.rolling {
             Some(_) => Strategy::AllAtOnce { failed_max: None, unreachable_max: None },
@@ -131,7 +137,7 @@ impl World {
             in_flight_max,
             windows: scenario.windows.clone(),
             limits: None,
-            retry: self.was_stopped(to),
+            retry: deed != Deed::Unaware && self.was_stopped(to),
             on_failure: scenario.on_failure,
             approvals: Policy::default().approvals_min,
             created: UnixTime(0),

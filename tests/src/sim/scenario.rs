@@ -84,6 +84,8 @@ pub enum Deed {
     Clash,
     /// Brings the release of the last rollout once more, if that was stopped.
     Retry,
+    /// The same, by somebody who does not know that it was stopped and signs no retry.
+    Unaware,
     /// Nobody waits for this host of the last rollout any more.
     Skip(usize),
     /// Nothing new starts for so many seconds.
@@ -231,12 +233,13 @@ impl Scenario {
         for _ in 0..1 + rng.below(4) {
             let at = rng.below(heals_s);
             let (host, for_s) = (rng.place(hosts), rng.between(10, 900));
-            scenario.deeds.push(match rng.below(7) {
+            scenario.deeds.push(match rng.below(8) {
                 0 | 1 => (at, Deed::Skip(host)),
                 2 => (at, Deed::Freeze(for_s)),
                 3 => (at, Deed::Unfreeze),
                 4 => (at, Deed::Hold(host, for_s)),
                 5 => (at, Deed::Remove(host)),
+                6 => (heals_s + at, Deed::Unaware),
                 _ => (heals_s + at, Deed::Retry),
             });
         }
