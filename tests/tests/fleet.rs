@@ -337,7 +337,8 @@ fn r17_a_host_that_was_away_hears_of_a_halt_in_a_rollout_that_was_replaced() {
 }
 
 /// It may be half way, so the canary that fell silent holds up everybody, until a person says that
-/// nobody waits for it.
+/// nobody waits for it; and since nobody else has shown that the release is good, until a person says
+/// that, too.
 #[test]
 fn r15_a_skip_lets_a_rollout_go_on_without_a_host_that_was_killed() {
     let (_directory, mut cluster) = fleet(3);
@@ -365,6 +366,9 @@ fn r15_a_skip_lets_a_rollout_go_on_without_a_host_that_was_killed() {
         critical: Vec::new(),
     };
     cluster.submit(&skip, Some(&cluster.agents()[(index + 1) % 3])).unwrap();
+    let unproven = |one: &RolloutReport| one.why.contains("no host of waves up to 1 committed");
+    cluster.wait_for_rollout("nobody waits for the canary", unproven).unwrap();
+    cluster.swell(&["promote", "web/production"]).unwrap();
     let done = |one: &RolloutReport| one.epoch == 2 && one.phase == RolloutPhase::Complete;
     cluster.wait_for_rollout("2.0.0 is complete", done).unwrap();
     all_serve(&cluster, "2.0.0");

@@ -456,6 +456,34 @@ fn values_out_of_range() {
     ]);
 }
 
+/// Each batch of a rolling rollout is a stage, and bakes.
+#[test]
+fn r2_policy_and_rolling_rollouts() {
+    let mut root = root();
+    let policy = policy_of_production(&mut root);
+    (policy.stages_min, policy.bake_s_min) = (3, 120);
+    let first = rollout();
+    let rolling = |hosts: u8, batch: u32, wait_s: u32| {
+        let wave = proto::statement::Wave {
+            hosts: u32::from(hosts),
+            wait_s,
+            failed_max: 0,
+            unreachable_max: 0,
+        };
+        let (cohort, waves) = (cohort(hosts), vec![wave]);
+        let (in_flight_max, critical) = (Some(batch), vec!["in_flight_max".to_owned()]);
+        let rollout =
+            proto::statement::Rollout { cohort, waves, in_flight_max, critical, ..first.clone() };
+        outcome(&chain_with(&root, &[]), &signed(&rollout, &[ANNA]))
+    };
+    check_rows(&[
+        ("three batches of a hundred, each bakes", rolling(100, 49, 40), "effective"),
+        ("two batches of a hundred", rolling(100, 50, 60), "2 stage(s): the policy"),
+        ("three batches bake too short", rolling(100, 49, 39), "waits of 117 s in all"),
+        ("a batch of all four", rolling(4, 4, 120), "1 stage(s): the policy"),
+    ]);
+}
+
 #[test]
 fn r2_policy_of_an_environment() {
     let mut root = root();
@@ -499,24 +527,7 @@ fn r2_policy_of_an_environment() {
             }
         }
     };
-    let rolling = |hosts: u8, batch: u32, wait_s: u32| {
-        let wave = proto::statement::Wave {
-            hosts: u32::from(hosts),
-            wait_s,
-            failed_max: 0,
-            unreachable_max: 0,
-        };
-        let (cohort, waves) = (cohort(hosts), vec![wave]);
-        let (in_flight_max, critical) = (Some(batch), vec!["in_flight_max".to_owned()]);
-        let rollout =
-            proto::statement::Rollout { cohort, waves, in_flight_max, critical, ..first.clone() };
-        outcome(&chain_with(&root, &[]), &signed(&rollout, &[ANNA]))
-    };
     check_rows(&[
-        ("three batches of a hundred, each bakes", rolling(100, 49, 40), "effective"),
-        ("two batches of a hundred", rolling(100, 50, 60), "2 stage(s): the policy"),
-        ("three batches bake too short", rolling(100, 49, 39), "waits of 117 s in all"),
-        ("a batch of all four", rolling(4, 4, 120), "1 stage(s): the policy"),
         (
             "two waves of four hosts: one was merged",
             judged(4, &[(1, 120), (4, 0)], Forward),

@@ -1,3 +1,5 @@
+//! R7, R8: what members say of one host, by tables and over many drawn fleets.
+
 use proptest::prelude::*;
 use proto::record::to_text;
 
