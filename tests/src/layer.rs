@@ -3,6 +3,7 @@
 use rollout::host::Taken;
 
 use crate::sim::{self, Scenario};
+use crate::sim_network;
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +24,8 @@ pub struct Layer {
 }
 
 /// All of them, the cheapest first.
-pub const LAYERS: &[Layer] = &[Layer { name: "core", run: core }];
+pub const LAYERS: &[Layer] =
+    &[Layer { name: "core", run: core }, Layer { name: "network", run: network }];
 
 /// The rollout core alone, under every fault there is.
 fn core(case: &Case) -> Taken {
@@ -39,4 +41,11 @@ fn core(case: &Case) -> Taken {
     };
     let outcome = if case.told { sim::replay(&scenario) } else { sim::run(&scenario) };
     outcome.taken
+}
+
+/// Whole agents in a simulated network, some twenty seconds a seed; the seed draws the size of the
+/// fleet, and only the core tells which changes of state it took.
+fn network(case: &Case) -> Taken {
+    sim_network::run(case.seed);
+    Taken::default()
 }
