@@ -288,9 +288,11 @@ fn r9_a_removed_host_is_let_in_no_more_and_the_rollout_goes_on_without_it() {
             Ok(cluster.log(name).lines().any(refused).then_some(()))
         })
         .unwrap();
-        let report = cluster.status_via(member).unwrap();
-        let removed = report.hosts.iter().find(|one| one.id == host).unwrap();
-        assert!(!removed.alive, "{removed:?}");
+        wait_until(&format!("{name} counts it as gone"), || {
+            let report = cluster.status_via(member)?;
+            Ok(report.hosts.iter().any(|one| one.id == host && !one.alive).then_some(()))
+        })
+        .unwrap();
     }
     let done = |one: &RolloutReport| one.epoch == 2 && one.phase == RolloutPhase::Complete;
     cluster.wait_for_rollout("2.0.0 is complete", done).unwrap();
