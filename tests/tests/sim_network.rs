@@ -45,13 +45,13 @@ fn r22_agents_go_on_after_a_kill() {
 #[test]
 fn r19_a_canary_that_loses_power_comes_back_whole() {
     // That the release did it is as likely as not: its machine went down under it.
-    assert_eq!(of(Story::PowerCut, 5).ending, Ending::Halted);
+    assert_eq!(of(Story::PowerCut, 5).ending, Ending::Stopped);
 }
 
 #[test]
 fn r14_a_bad_release_stops_at_the_canary() {
     let outcome = of(Story::BadRelease, 6);
-    assert_eq!(outcome.ending, Ending::Halted);
+    assert_eq!(outcome.ending, Ending::Stopped);
     assert!((1..=outcome.canaries).contains(&outcome.started), "{outcome:?}");
 }
 
@@ -63,6 +63,12 @@ fn r9_an_expired_certificate_is_good_where_its_host_is_known() {
 #[test]
 fn r8_a_host_in_1970_starts_nothing_and_catches_up() {
     assert_eq!(of(Story::LostClock, 8).ending, Ending::Complete);
+}
+
+/// What it hears is from the future, and signed: it goes back as all others do.
+#[test]
+fn r8_a_host_in_1970_goes_back_on_an_abort() {
+    assert_eq!(of(Story::ClockLostLater, 9).ending, Ending::Stopped);
 }
 
 /// Seeds as they come; for changes of the agent, more of them: `SIM_SEEDS=100..200`.

@@ -15,7 +15,8 @@ use tracing::{info, warn};
 
 use crate::certificate::{self, CertificateError, Facts};
 
-/// A certificate may start this far in the future of the reader's clock, in seconds.
+/// How far a certificate may start in the future of the reader's clock, of a host of which nothing
+/// else is known, in seconds.
 const NOT_BEFORE_TOLERANCE_S: u64 = 300;
 
 /// Who is at the other end, proven by TLS.
@@ -105,7 +106,9 @@ pub enum IdentityError {
     NoRoot,
     #[error("key {0} is not in the root, and no host CA of the root issued its certificate")]
     Stranger(KeyId),
-    #[error("the certificate of host {host} is not valid yet: from {not_before} on, now {now}")]
+    #[error(
+        "the certificate of host {host} is not valid yet: from {not_before} on, now {now}, and no statement about that host is known"
+    )]
     NotYetValid { host: HostId, not_before: u64, now: u64 },
     #[error(
         "the certificate of host {host} expired at {not_after}, now {now}, and no statement about that host is known"
@@ -131,7 +134,7 @@ pub struct Directory {
 struct Known {
     root: Option<Root>,
     hosts: BTreeMap<HostId, Host>,
-    /// Hosts whose expired certificate has been warned about: a subset of `hosts`.
+    /// Hosts whose certificate is out of its time and has been warned about: a subset of `hosts`.
     warned: BTreeSet<HostId>,
     /// See [`Directory::of_the_bereft`].
     expired_may_be_unknown: bool,
@@ -218,6 +221,20 @@ impl Directory {
         self.read().hosts.get(id).cloned()
     }
 
+    /// How many hosts there are beside this one, without those that were removed.
+    pub(crate) fn others(&self, me: &HostId) -> usize {
+        let removed = self.removed.borrow();
+        let known = self.read();
+        known.hosts.keys().filter(|host| *host != me && !removed.contains_key(*host)).count()
+    }
+
+    /// Whether it is the name in gossip of a key that holds `admit`.
+    pub(crate) fn is_coordinator(&self, id: &HostId) -> bool {
+        let known = self.read();
+        let root = known.root.as_ref();
+        root.is_some_and(|root| root.keys_of(&Role::Admit).any(|(_, key)| HostId::of(key) == *id))
+    }
+
     /// All hosts, by id.
     pub fn hosts(&self) -> Vec<Host> {
         self.read().hosts.values().cloned().collect()
@@ -274,8 +291,10 @@ impl Directory {
         if warn_once && self.write().warned.insert(facts.host.clone()) {
             warn!(
                 host = %facts.host,
+                not_before = facts.not_before.0,
                 not_after = facts.not_after.0,
-                "certificate expired; still good because the host's statement is known"
+                now = now.0,
+                "certificate out of its time; still good because the host's statement is known"
             );
         }
         Ok(Peer::Host(facts.host))
@@ -319,19 +338,20 @@ impl Directory {
 impl Known {
     /// Whether the certificate's time is right, and its key the one the host's statement names, if
     /// that is known: an id is short, and whoever has the host CA could look for a second key with
-    /// it. `Ok(true)`: its time is over, but the statement vouches for the key, and nobody has been
-    /// warned yet.
+    /// it. `Ok(true)`: its time is over, or by a clock that may have lost the time has not begun, but
+    /// the statement vouches for the key, and nobody has been warned yet.
     fn judge_facts(&self, facts: &Facts, now: UnixTime) -> Result<bool, IdentityError> {
         let Facts { host, key, not_before, not_after } = facts;
         let known = self.hosts.get(host);
         if known.is_some_and(|known| known.key != *key) {
             return Err(IdentityError::OtherKey { host: host.clone() });
         }
-        if now.plus_s(NOT_BEFORE_TOLERANCE_S) < *not_before {
+        let not_yet = now.plus_s(NOT_BEFORE_TOLERANCE_S) < *not_before;
+        if not_yet && known.is_none() {
             let (host, not_before) = (host.clone(), not_before.0);
             return Err(IdentityError::NotYetValid { host, not_before, now: now.0 });
         }
-        if now <= *not_after {
+        if now <= *not_after && !not_yet {
             return Ok(false);
         }
         if known.is_none() && !self.expired_may_be_unknown {

@@ -11,6 +11,7 @@
 //! ```
 
 mod ask;
+mod calendar;
 mod filter;
 mod supervisor;
 #[cfg(test)]

@@ -160,7 +160,29 @@ async fn r9_expired_certificate_of_a_known_host_is_good_with_one_warning() {
     for _ in 0..3 {
         dial().await.expect("expired, but known");
     }
-    assert_eq!(log.count("certificate expired"), 1);
+    assert_eq!(log.count("certificate out of its time"), 1);
+}
+
+/// A clock that has lost its time must not make a host deaf to those it knows.
+#[tokio::test]
+async fn r8_a_certificate_from_the_future_of_a_known_host_is_good_with_one_warning() {
+    let (log, _guard) = log();
+    let fleet = Fleet::new("fleet-a");
+    let directory = fleet.directory();
+    let der = net::certificate::issue(&fleet.ca, &fleet.host("one"), now(), 1).unwrap();
+    let in_1970 = || directory.identify(&[&der], UnixTime(0));
+    let host = fleet.host("one").id;
+    let refused = IdentityError::NotYetValid {
+        host: host.clone(),
+        not_before: net::certificate::facts(&der).unwrap().not_before.0,
+        now: 0,
+    };
+    assert_eq!(in_1970(), Err(refused));
+    directory.add_host(fleet.host("one"));
+    for _ in 0..3 {
+        assert_eq!(in_1970(), Ok(Peer::Host(host.clone())));
+    }
+    assert_eq!(log.count("certificate out of its time"), 1);
 }
 
 /// R4: who has the host CA speaks for no host that exists, even with a second key for its id.

@@ -238,19 +238,6 @@ impl Statement {
         }
     }
 
-    /// When its signers say it was made; a root does not say.
-    pub fn created(&self) -> Option<UnixTime> {
-        match self {
-            Self::Root(_) => None,
-            Self::Host(host) => Some(host.issued),
-            Self::Release(release) => Some(release.created),
-            Self::Rollout(rollout) => Some(rollout.created),
-            Self::Directive(directive) => Some(directive.created),
-            Self::Freeze(freeze) => Some(freeze.created),
-            Self::Revocation(revocation) => Some(revocation.created),
-        }
-    }
-
     /// The fleet it is for.
     pub fn fleet(&self) -> &FleetId {
         match self {

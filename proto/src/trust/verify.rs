@@ -52,7 +52,7 @@ fn judge(chain: &Chain, root: &Root, bytes: &[u8], now: UnixTime) -> Result<Veri
         let (got, expected) = (statement.fleet().clone(), chain.fleet().clone());
         return Err(Refusal::WrongFleet { kind: opened.kind, got, expected });
     }
-    if let Some(created) = statement.created() {
+    if let Some(created) = acted_on(&statement) {
         not_from_the_future(chain, created, now)?;
     }
     let mut superseded_by = None;
@@ -80,6 +80,18 @@ fn judge(chain: &Chain, root: &Root, bytes: &[u8], now: UnixTime) -> Result<Veri
     };
     let Opened { id, envelope, .. } = opened;
     Ok(Verified { id, statement, envelope, standing, superseded_by })
+}
+
+/// When it says it was made, where anything follows from that. Of directives and removals nothing
+/// does, and a host whose clock has lost its time must hear of an abort all the same (R8).
+fn acted_on(statement: &Statement) -> Option<UnixTime> {
+    match statement {
+        Statement::Root(_) | Statement::Directive(_) | Statement::Revocation(_) => None,
+        Statement::Host(host) => Some(host.issued),
+        Statement::Release(release) => Some(release.created),
+        Statement::Rollout(rollout) => Some(rollout.created),
+        Statement::Freeze(freeze) => Some(freeze.created),
+    }
 }
 
 fn not_from_the_future(chain: &Chain, created: UnixTime, now: UnixTime) -> Result<(), Refusal> {

@@ -86,6 +86,22 @@ fn r6_who_may_skip_a_host() {
     assert_eq!(needs, Err(Refusal::Needs(next(&first, "2").envelope().id())));
 }
 
+/// Where the time of a statement is acted on it is not believed; an abort and a removal are.
+#[test]
+fn r8_a_host_without_the_time_takes_what_stops_it() {
+    let first = rollout();
+    let chain = chain_with(&root(), &[&first]);
+    let created = NOW.plus_s(72 * HOUR_S);
+    let abort = Directive { created, ..directive(&first, 1, Action::Abort, ANNA) };
+    let removal = Revocation { created, ..removal(1, ANNA) };
+    let freeze = Freeze { created, until: created.plus_s(HOUR_S), ..freeze(1, ANNA) };
+    check_rows(&[
+        ("an abort", outcome(&chain, &signed(&abort, &[ANNA])), "effective"),
+        ("a removal", outcome(&chain, &signed(&removal, &[ANNA])), "effective"),
+        ("a freeze", outcome(&chain, &signed(&freeze, &[ANNA])), "more than a day after"),
+    ]);
+}
+
 #[test]
 fn r3_who_may_freeze() {
     let chain = chain_with(&root(), &[]);

@@ -31,6 +31,11 @@ impl Machine {
         self.skew_ms.store(skew_ms, Relaxed);
     }
 
+    /// Its clock has lost the time.
+    pub(super) fn believe_in_1970(&self) {
+        self.set_skew_ms(-i64::try_from(BEGIN.0 * 1_000).expect("fits"));
+    }
+
     /// The power fails and comes back: nothing runs, and the boot clock starts anew.
     pub(super) fn reboot(&self, sim_ms: u64) {
         self.booted_ms.store(sim_ms, Relaxed);

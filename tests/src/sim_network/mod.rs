@@ -51,8 +51,8 @@ pub struct Outcome {
 pub enum Ending {
     /// Every host serves what it brought.
     Complete,
-    /// Every host serves what there was before.
-    Halted,
+    /// It was stopped, by itself or by the operator: every host serves what there was before.
+    Stopped,
 }
 
 /// Runs the scenario of a seed to its end.

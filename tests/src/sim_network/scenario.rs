@@ -22,10 +22,13 @@ pub enum Story {
     Certificates,
     /// A machine believes that it is 1970, until somebody mends that.
     LostClock,
+    /// A machine that bakes the release goes down and comes back believing that it is 1970. Meanwhile
+    /// the rollout is aborted.
+    ClockLostLater,
 }
 
 impl Story {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Calm,
         Self::Partition,
         Self::CoordinatorGone,
@@ -34,6 +37,7 @@ impl Story {
         Self::BadRelease,
         Self::Certificates,
         Self::LostClock,
+        Self::ClockLostLater,
     ];
 }
 

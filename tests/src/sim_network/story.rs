@@ -35,6 +35,12 @@ impl Scenario {
         self.hosts + 1
     }
 
+    /// The host that believes that it is 1970, for some time.
+    pub(super) fn out_of_time(&self) -> Option<usize> {
+        let loses = [Story::LostClock, Story::ClockLostLater].contains(&self.story);
+        loses.then_some(self.hosts - 1)
+    }
+
     /// The host whose certificate has expired and whose statement everybody has.
     fn expired(&self) -> usize {
         self.hosts - 1
@@ -67,6 +73,7 @@ impl World {
                 self.kill(self.scenario.expired(), |_, _| {});
             }
             Story::LostClock => self.mend_the_clock(),
+            Story::ClockLostLater => self.abort_what_runs_in_1970(),
         }
     }
 
@@ -122,11 +129,24 @@ impl World {
 
     fn mend_the_clock(&mut self) {
         self.draw_pass(5_000, 120_000);
-        let lost = self.scenario.hosts - 1;
+        let lost = self.scenario.out_of_time().expect("in this story");
         if self.machines[lost].running().is_some() {
             self.fail("R8: something was started in 1970");
         }
         self.machines[lost].set_skew_ms(0);
         self.expected.insert(lost);
+    }
+
+    /// It is aborted while that host is away, whose bake is not over. Hosts alone tell it so: the
+    /// coordinator's certificate has no time that could be wrong.
+    fn abort_what_runs_in_1970(&mut self) {
+        let (lost, new) = (self.scenario.out_of_time().expect("in this story"), self.second.id);
+        self.until("it starts", |world| world.machines[lost].running() == Some(new));
+        self.sim.crash(name_of(lost));
+        self.sim.crash(COORDINATOR);
+        self.machines[lost].believe_in_1970();
+        self.abort();
+        self.draw_pass(2_000, 40_000);
+        self.sim.bounce(name_of(lost));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agent::activate::Paths;
 use proto::report::{Fitness, RolloutPhase};
-use proto::statement::{Direction, OnFailure, RULES, Rollout, Share, Target};
+use proto::statement::{Action, Direction, Directive, OnFailure, RULES, Rollout, Share, Target};
 use proto::{Digest, KeyId, PublicKey, UnixTime};
 use rollout::plan::{self, Candidate, Stage, Strategy};
 use turmoil::Sim;
@@ -99,9 +99,10 @@ impl World {
         // Two whole copies outside the coordinator (R21).
         [0, 1].iter().for_each(|host| self.fleet.seed(*host, &self.second));
         self.witness.judge(self.first.id, Quality::Good);
-        if self.scenario.story == Story::LostClock {
-            let lost = self.scenario.hosts - 1;
-            self.machines[lost].set_skew_ms(-i64::try_from(BEGIN.0 * 1_000).expect("fits"));
+        if let Some(lost) =
+            self.scenario.out_of_time().filter(|_| self.scenario.story == Story::LostClock)
+        {
+            self.machines[lost].believe_in_1970();
             self.expected.remove(&lost);
         }
         if self.scenario.story == Story::Certificates {
@@ -141,13 +142,14 @@ impl World {
     fn add_operator(&mut self) {
         let known = (0..self.fleet.hosts.len()).filter(|host| *host != self.scenario.stranger());
         let at = |host| (host, self.at(&name_of(host)));
+        let in_time = |host: &usize| Some(*host) != self.scenario.out_of_time();
         let operator = Operator {
             fleet: self.fleet.clone(),
             machine: self.machines[self.fleet.hosts.len() + 1].clone(),
             desk: self.desk.clone(),
             address: self.at(OPERATOR),
             hosts: known.map(at).collect(),
-            takers: self.expected.iter().copied().map(at).collect(),
+            takers: self.expected.iter().copied().filter(in_time).map(at).collect(),
             rng: Rng::new(self.scenario.seed),
         };
         self.sim.client(OPERATOR, operator.run());
@@ -268,6 +270,24 @@ impl World {
         envelope.id()
     }
 
+    /// Has the operator abort the second rollout.
+    pub(super) fn abort(&mut self) {
+        let directive = Directive {
+            fleet: self.fleet.root.fleet.clone(),
+            rollout: self.rollout.expect("it was handed in"),
+            sequence: 1,
+            action: Action::Abort,
+            wave: None,
+            host: None,
+            author: KeyId::of(&PublicKey::of(&self.fleet.keys.operator)),
+            created: UnixTime(BEGIN.0 + self.now_ms() / 1_000),
+            reason: String::new(),
+            critical: Vec::new(),
+        };
+        let envelope = signed(&directive, &[&self.fleet.keys.operator]);
+        self.desk.hand_in(envelope.id(), envelope.to_bytes());
+    }
+
     /// Steps until the rollout has ended the same way on every host that is expected.
     fn rest(&mut self) -> Ending {
         self.until("the rollout ends", |world| world.ended().is_some());
@@ -276,14 +296,14 @@ impl World {
 
     /// How the rollout has ended, if it has on every host that is expected: what they run, and what
     /// they say.
-    fn ended(&self) -> Option<Ending> {
+    pub(super) fn ended(&self) -> Option<Ending> {
         let rollout = self.rollout?;
         let ending = |host: usize| {
             let report = self.desk.report(host)?;
             let standing = report.rollouts.into_iter().find(|one| one.id == rollout)?;
             let (ending, version) = match standing.phase {
                 RolloutPhase::Complete => (Ending::Complete, Some(standing.to)),
-                RolloutPhase::Halted => (Ending::Halted, standing.from),
+                RolloutPhase::Halted | RolloutPhase::Aborted => (Ending::Stopped, standing.from),
                 _ => return None,
             };
             let serves = [&self.first, &self.second]
@@ -363,9 +383,9 @@ impl World {
             }
         }
         let allowed = match self.scenario.story {
-            Story::BadRelease => [Ending::Halted].as_slice(),
+            Story::BadRelease | Story::ClockLostLater => [Ending::Stopped].as_slice(),
             // The machine went down with the release in its bake: that may well be its fault.
-            Story::PowerCut => &[Ending::Complete, Ending::Halted],
+            Story::PowerCut => &[Ending::Complete, Ending::Stopped],
             _ => &[Ending::Complete],
         };
         if !allowed.contains(&ending) {

@@ -6,7 +6,7 @@
 //! - A **violation**: no honest member sends that, since it judges what it passes on by the same
 //!   rules. The whole message is dropped and its sender is told and hung up on.
 //! - **Left out**: what an honest member may send and this one cannot use: of members it does not
-//!   know yet (it asks for them), of those that were removed, from clocks that are ahead, implausible
+//!   know yet (it asks for them), of those that were removed, from clocks that are ahead (of this one and of the others'), implausible
 //!   heartbeats, echoes of its own state. The rest of the message counts.
 //! - **Passed**, written afresh.
 //!
@@ -24,6 +24,7 @@ use proto::{FleetId, HostId, PublicKey};
 use tokio::time::Instant;
 use tracing::warn;
 
+use super::calendar::Calendar;
 use super::value;
 use super::wire::{
     Heard, Incarnation, KEYS_MAX, Message, NODES_MAX, News, Violation, Written, decode, encode,
@@ -33,7 +34,7 @@ use crate::quota::{Quota, Quotas};
 
 /// Verified signatures that are remembered: every value of a full cell, and some.
 const VERIFIED_MAX: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
-/// How far a member's clock may be ahead, in milliseconds.
+/// How far a member's clock may be ahead, of this one's or of the others', in milliseconds.
 const AHEAD_MS_MAX: u64 = 300_000;
 /// Heartbeats of a member per gossip interval: its ticks and the messages it handles, about ten.
 const HEARTBEATS_PER_INTERVAL: u64 = 200;
@@ -68,6 +69,7 @@ pub(super) struct Filter {
     verified: LruCache<[u8; 32], ()>,
     lives: BTreeMap<Incarnation, Life>,
     restarts: Quotas<HostId>,
+    calendar: Calendar,
 }
 
 /// An incarnation whose host signed something in it.
@@ -91,6 +93,7 @@ impl Filter {
             verified: LruCache::new(VERIFIED_MAX),
             lives: BTreeMap::new(),
             restarts: Quotas::new(RESTARTS, RESTARTED_MAX),
+            calendar: Calendar::default(),
         }
     }
 
@@ -191,12 +194,19 @@ impl Filter {
     /// A heartbeat moves by one per tick and per message handled. Too high a one would make its
     /// owner look dead, since its real ones would never count again.
     fn plausible(&self, heard: &Heard, unix_ms: u64) -> bool {
-        let latest = unix_ms.saturating_add(AHEAD_MS_MAX);
-        let Some(age_ms) = latest.checked_sub(heard.who.generation) else { return false };
-        let interval_ms = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX).max(1);
-        let intervals = age_ms / interval_ms + 1;
-        heard.heartbeat
-            <= intervals.saturating_mul(HEARTBEATS_PER_INTERVAL).saturating_add(HEARTBEATS_FREE)
+        self.at_some_time(unix_ms, |now_ms| {
+            let latest = now_ms.saturating_add(AHEAD_MS_MAX);
+            let Some(age_ms) = latest.checked_sub(heard.who.generation) else { return false };
+            let interval_ms = u64::try_from(self.interval.as_millis()).unwrap_or(u64::MAX).max(1);
+            let beats = (age_ms / interval_ms + 1).saturating_mul(HEARTBEATS_PER_INTERVAL);
+            heard.heartbeat <= beats.saturating_add(HEARTBEATS_FREE)
+        })
+    }
+
+    /// Whether it holds by this member's clock, or else by those of the others.
+    fn at_some_time(&self, unix_ms: u64, holds: impl Fn(u64) -> bool) -> bool {
+        // The others are asked last: they are many, and a clock is seldom wrong.
+        holds(unix_ms) || holds(self.calendar.at_least_ms(&self.directory, &self.me.host))
     }
 
     fn verify(
@@ -224,6 +234,7 @@ impl Filter {
         if !key.verifies(&message, &signature) {
             return Err(Violation::Signature { host: host() });
         }
+        self.calendar.hear(&who.host, name, value);
         self.verified.put(seen, ());
         Ok(())
     }
@@ -231,7 +242,8 @@ impl Filter {
     /// Whether verified news is of use: of a life that may be, and not of this one.
     fn counts(&mut self, news: &News, unix_ms: u64, now: Instant, passed: &mut Passed) -> bool {
         let News { who, values, .. } = news;
-        if *who == self.me || who.generation > unix_ms.saturating_add(AHEAD_MS_MAX) {
+        let may_be = |now_ms: u64| who.generation <= now_ms.saturating_add(AHEAD_MS_MAX);
+        if *who == self.me || !self.at_some_time(unix_ms, may_be) {
             return false;
         }
         let names = values.iter().map(|written| written.key.clone());

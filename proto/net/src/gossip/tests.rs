@@ -369,6 +369,33 @@ fn r11_table_of_what_is_left_out() {
     assert_eq!(passed.unknown, BTreeSet::from([stranger.host]), "whom to ask for");
 }
 
+/// Everybody is from the future of a member that has lost its time, until enough of them have said
+/// the same.
+#[test]
+fn r8_a_member_without_the_time_hears_the_others() {
+    let mut filter = filter();
+    let record = proto::record::HostRecord {
+        coordinator: false,
+        version: "1".parse().unwrap(),
+        at: proto::UnixTime(NOW_MS / 1_000),
+        heads: proto::Digest::of(b"heads"),
+    };
+    let says = |name: &str| {
+        let who = life(name);
+        let values = vec![written(&who, name, "h", 1, &proto::record::to_text(&record))];
+        ack(vec![News { who, after: 0, values }])
+    };
+    let mut in_1970 =
+        |message: &Message| filter.judge(&encode(message), 0, Instant::now()).unwrap().left_out;
+    assert_eq!(in_1970(&says("a")), 1, "one of two others");
+    assert_eq!(in_1970(&says("b")), 0);
+    assert_eq!(in_1970(&says("a")), 0);
+    assert_eq!(in_1970(&syn(vec![heard(life("a")), heard(life("b"))])), 0);
+    let beats = |heartbeat| syn(vec![Heard { heartbeat, ..heard(life("a")) }]);
+    let most = 361 * 200 + 10_000;
+    assert_eq!((in_1970(&beats(most)), in_1970(&beats(most + 1))), (0, 1), "by the others' time");
+}
+
 #[test]
 fn r11_a_delta_vouches_for_the_digest_beside_it() {
     let a = life("a");
