@@ -25,7 +25,9 @@ use crate::services::{Services, Shell, boot_id};
 
 /// How long the parts have to end once the agent stops.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-/// How often the addresses of members are written down for the next start.
+/// After how long the addresses of members are first written down for the next start, and how often
+/// in the long run.
+const SEEDS_FIRST: Duration = Duration::from_secs(1);
 const SEEDS_EVERY: Duration = Duration::from_secs(30);
 
 /// What an agent stands on: the machine, or a simulated one.
@@ -169,10 +171,12 @@ async fn roll(context: rollouts::Context, own: Host, stop: CancellationToken) {
 async fn keep_seeds(home: Home, member: Membership, stop: CancellationToken) {
     let members = member.gossip.members();
     let mut written: Vec<SocketAddr> = home.seeds().unwrap_or_default();
+    // At first more often: a fleet that has just been set up may lose its coordinator, too.
+    let mut pause = SEEDS_FIRST;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(SEEDS_EVERY) => {}
+            () = tokio::time::sleep(pause) => pause = (2 * pause).min(SEEDS_EVERY),
         }
         let me = member.gossip.me();
         let others = members.borrow().clone();

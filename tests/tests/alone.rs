@@ -6,7 +6,7 @@ mod common;
 
 use std::process::Output;
 
-use common::{all_are_heard, all_serve, deploy_and_complete, fleet};
+use common::{all_are_heard, all_serve, deploy_and_complete, fleet, issued_days_ago};
 use fleet_tests::cluster::{Behaviour, Cluster};
 use proto::report::RolloutPhase;
 
@@ -22,11 +22,18 @@ fn ends(cluster: &Cluster, epoch: u64, phase: RolloutPhase) {
 
 #[test]
 fn everything_an_operator_needs_works_through_any_host() {
-    let (_directory, mut cluster) = fleet(3);
+    let (directory, mut cluster) = fleet(3);
     deploy_and_complete(&cluster, "1.0.0", 1);
     deploy_and_complete(&cluster, "2.0.0", 2);
     cluster.kill_coordinator().unwrap();
     std::fs::remove_dir_all(cluster.coordinator_state()).unwrap();
+    // For so long that every host's certificate has expired, and agents have started anew.
+    for index in 0..3 {
+        cluster.kill_agent(index).unwrap();
+        issued_days_ago(&cluster, directory.path(), index, 100);
+        cluster.start_agent(index).unwrap();
+    }
+    all_serve(&cluster, "2.0.0");
     let via = format!("{}:7070", cluster.agents()[1].address);
     let swell = |arguments: &[&str]| {
         let arguments = [arguments, &["--via", &via]].concat();

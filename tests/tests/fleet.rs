@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{all_are_heard, all_serve, deploy_and_complete, fleet};
+use common::{all_are_heard, all_serve, deploy_and_complete, fleet, issued_days_ago};
 use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
 use fleet_tests::traffic::{Traffic, ask};
 use proto::receipt::State;
@@ -230,19 +230,10 @@ fn a_host_that_never_meets_the_coordinator_takes_part() {
 fn r9_a_certificate_is_renewed_from_a_third_of_its_life_on() {
     let (directory, mut cluster) = fleet(1);
     cluster.kill_agent(0).unwrap();
-    let path = cluster.state_dir(0).join("host.crt");
-    let joined = std::fs::read(cluster.state_dir(0).join("joined.json")).unwrap();
-    let joined: serde_json::Value = serde_json::from_slice(&joined).unwrap();
-    let envelope = joined["host"].as_str().unwrap().as_bytes();
-    let envelope = proto::dsse::Envelope::parse(envelope, envelope.len()).unwrap();
-    let host: proto::statement::Host = serde_json::from_slice(envelope.payload()).unwrap();
-    let ca = directory.path().join("operator/coordinator/host-ca.key");
-    let ca = proto::key::secret_from_text(&std::fs::read(ca).unwrap()).unwrap();
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let two_thirds_ago = UnixTime(now - 60 * 86_400);
-    let old = net::certificate::issue(&ca, &host, two_thirds_ago, 90).unwrap();
-    std::fs::write(&path, &old).unwrap();
+    issued_days_ago(&cluster, directory.path(), 0, 60);
     cluster.start_agent(0).unwrap();
+    let path = cluster.state_dir(0).join("host.crt");
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let ends = |der: &[u8]| net::certificate::facts(der).unwrap().not_after;
     wait_until("the certificate is renewed", || {
         let renewed = std::fs::read(&path)?;

@@ -148,7 +148,7 @@ impl Directory {
         directory
     }
 
-    /// As [`Self::new`], for a member that has lost all statements about hosts: a host is let in with
+    /// As [`Self::new`], for a side that holds no statements about hosts: a host is let in with
     /// an expired certificate though nothing is known about it. Only for a side that fetches what
     /// verifies by itself: after months without a coordinator there may be no other host left.
     pub fn of_the_bereft(root: Root) -> Self {

@@ -1,6 +1,6 @@
 //! What tests on real processes begin with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
 use fleet_tests::traffic::ask;
@@ -50,4 +50,20 @@ pub(crate) fn deploy_and_complete(cluster: &Cluster, version: &str, epoch: u64) 
         })
         .unwrap();
     all_serve(cluster, version);
+}
+
+/// Gives an agent that does not run a certificate of 90 days that was issued so many days ago.
+pub(crate) fn issued_days_ago(cluster: &Cluster, directory: &Path, index: usize, days: u64) {
+    let state = cluster.state_dir(index);
+    let joined = std::fs::read(state.join("joined.json")).unwrap();
+    let joined: serde_json::Value = serde_json::from_slice(&joined).unwrap();
+    let envelope = joined["host"].as_str().unwrap().as_bytes();
+    let envelope = proto::dsse::Envelope::parse(envelope, envelope.len()).unwrap();
+    let host: proto::statement::Host = serde_json::from_slice(envelope.payload()).unwrap();
+    let ca = std::fs::read(directory.join("operator/coordinator/host-ca.key")).unwrap();
+    let ca = proto::key::secret_from_text(&ca).unwrap();
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let issued = proto::UnixTime(now - days * 86_400);
+    let old = net::certificate::issue(&ca, &host, issued, 90).unwrap();
+    std::fs::write(state.join("host.crt"), old).unwrap();
 }
