@@ -35,8 +35,8 @@ fn core(case: &Case) -> Taken {
     let drawn = HOSTS[rng.place(HOSTS.len())];
     let hosts = case.hosts.unwrap_or(drawn);
     let scenario = match rng.below(10) {
-        0 => Scenario::hasty(case.seed, hosts),
-        1..=4 => Scenario::ordered(case.seed, hosts),
+        0 | 1 => Scenario::hasty(case.seed, hosts),
+        2..=5 => Scenario::ordered(case.seed, hosts),
         _ => Scenario::drawn(case.seed, hosts),
     };
     let outcome = if case.told { sim::replay(&scenario) } else { sim::run(&scenario) };

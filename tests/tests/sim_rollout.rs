@@ -184,6 +184,12 @@ fn seeds_that_found_something() {
         Scenario::hasty(95_639_889_884_059, 30),
         // While an agent waited for its disk its bake ended, before bad news was heard.
         Scenario::drawn(95_640_483_172_349, 30),
+        // A service that was down since a failed way back was taken for running, or left alone by a
+        // newer rollout; and failures of that way back were counted as those of the newer one's.
+        Scenario::hasty(100, 3),
+        Scenario::hasty(136, 12),
+        Scenario::hasty(917, 3),
+        Scenario::hasty(2_708, 12),
     ];
     run_all("found", found.into_iter());
 }

@@ -141,7 +141,8 @@ impl World {
         let liars = !self.scenario.liars.is_empty();
         match self.scenario.quality {
             Quality::BadAtOnce => {}
-            Quality::BadInBake if !liars => {}
+            // Without a bake nothing is found out in it.
+            Quality::BadInBake if !liars && self.scenario.stages[0].wait_s > 0 => {}
             _ => return,
         }
         let of_bad = self.rollouts().filter(|(_, rollout)| rollout.to.release == bad);

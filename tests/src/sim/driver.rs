@@ -202,6 +202,9 @@ impl World {
     fn write(&mut self, host: usize) {
         let node = &mut self.nodes[host];
         node.record = serde_json::to_vec(&node.machine).expect("records serialize");
+        if std::mem::take(&mut node.service.freed) {
+            node.service.stuck = 0;
+        }
     }
 
     fn plan_wake(&mut self, host: usize) {
@@ -227,6 +230,7 @@ impl World {
         self.story.tell(host, self.now, || format!("crashes, machine: {machine}"));
         let node = &mut self.nodes[host];
         node.machine = None;
+        node.service.freed = false;
         node.wake_at = None;
         node.incarnation += 1;
         (node.doing, node.todo, node.inbox) = Default::default();

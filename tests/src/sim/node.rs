@@ -30,8 +30,10 @@ pub(super) struct Service {
     pub(super) guarded: Option<u64>,
     /// When what was started last turns unhealthy, if it does.
     pub(super) sick_at: Option<u64>,
-    /// Ways back that failed in a row.
+    /// Ways back that failed in a row, as far as the record can tell.
     pub(super) stuck: u32,
+    /// It served since, which no record says yet.
+    pub(super) freed: bool,
     /// The rollout for which it was stopped on purpose, until it serves again.
     pub(super) stopped_for: Option<Digest>,
 }

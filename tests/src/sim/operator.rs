@@ -181,11 +181,21 @@ impl World {
         self.rollouts().any(|(id, rollout)| rollout.to.release == release && self.is_stopped(id))
     }
 
-    /// Gives a statement to a host that is up; gossip does the rest.
+    /// Gives a statement to a host that is up, and that holds the rollout it is about: others refuse
+    /// it. Gossip does the rest.
     pub(super) fn hand_in(&mut self, word: Word) {
+        let about = match &word {
+            Word::Directive(directive) => Some(directive.rollout),
+            _ => None,
+        };
+        let needed = self.held_rollouts().find(|(_, id, _)| Some(*id) == about);
+        let bits = needed.map_or(0, |(bit, ..)| 1 << bit);
+        let takes = |host: &usize| self.nodes[*host].holds & bits == bits;
+        let is_up = |host: &usize| self.nodes[*host].machine.is_some();
         let start = self.rng.place(self.nodes.len());
-        let order = (start..self.nodes.len()).chain(0..start);
-        let host = { order }.find(|host| self.nodes[*host].machine.is_some()).unwrap_or(start);
+        let order = || (start..self.nodes.len()).chain(0..start).filter(takes);
+        // If all of those are down, the first to come back has it.
+        let host = order().find(is_up).or_else(|| order().next()).unwrap_or(start);
         let bit = self.words.len();
         self.say(host, word);
         self.give(host, Given::Word { bit });

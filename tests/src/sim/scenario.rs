@@ -271,7 +271,11 @@ impl Scenario {
                 _ => Deed::RollBack,
             };
             deeds.push((at, deed));
+            if deed == Deed::RollBack && rng.permille(500) {
+                deeds.push((at + rng.between(5, 60), Deed::Abort));
+            }
         }
+        deeds.sort_by_key(|(at, _)| *at);
         let drawn = Self::drawn(seed, hosts);
         deeds.push((drawn.heals_s + 600, Deed::GiveUp));
         let most = Some(Share::Percent(60.0));
@@ -285,6 +289,8 @@ impl Scenario {
             deeds,
             expires_s: None,
             liars: Vec::new(),
+            // Ways back that fail are what newer rollouts find under way.
+            host_faults: if rng.permille(500) { rng.between(100, 500) } else { drawn.host_faults },
             ..drawn
         }
     }

@@ -167,10 +167,12 @@ impl World {
         match answer {
             // What serves again is trusted; what is still to go is not.
             Input::Reverted { .. } | Input::ActivationFailed { reverted: true, .. } => {
-                (service.journal, service.stuck) = (None, 0);
+                (service.journal, service.freed) = (None, true);
             }
-            Input::RevertFailed { .. } | Input::ActivationFailed { .. } => service.stuck += 1,
-            _ => service.stuck = 0,
+            Input::RevertFailed { .. } | Input::ActivationFailed { .. } => {
+                (service.stuck, service.freed) = (service.stuck + 1, false);
+            }
+            _ => service.freed = true,
         }
         self.check_current(host);
         if let Input::Activated { .. } = answer {

@@ -164,8 +164,8 @@ impl Host {
         let may_revert = course.revert_failures == 0
             || (course.revert_failures < REVERT_FAILURES_MAX
                 && self.view.revert_at.is_none_or(|at| now.boot_ms >= at));
-        if self.must_leave_prior() && may_revert {
-            self.go_back(Cause::Fleet, "the release before was stopped");
+        if may_revert && let Some(prior) = self.prior_to_leave() {
+            self.begin_back(prior, Cause::Fleet, "the release before was stopped");
             return true;
         }
         if course.is_to_go_back() && runs_to {
@@ -191,11 +191,15 @@ impl Host {
         }
     }
 
-    /// What runs was brought by a rollout that halted since, and the newest does not want it.
-    fn must_leave_prior(&self) -> bool {
-        let (Some(prior), Some(course)) = (&self.prior, &self.course) else { return false };
-        let stays = [Some(course.to), course.from].contains(&self.running);
-        prior.bad && self.running == Some(prior.to) && !stays
+    /// The older rollout whose release must go before the newest rollout has done anything here: it
+    /// was stopped and the newest does not want what it brought, or its way back failed and nothing
+    /// serves.
+    fn prior_to_leave(&self) -> Option<Digest> {
+        let (Some(prior), Some(course)) = (&self.prior, &self.course) else { return None };
+        let unwanted = ![Some(course.to), course.from].contains(&self.running);
+        let down = self.serving().is_none() && course.state != State::RevertFailed;
+        let brought = prior.bad && self.running == Some(prior.to);
+        (brought && (unwanted || down)).then_some(prior.rollout)
     }
 
     /// What runs and serves: after a way back that failed, something runs that does not.
@@ -391,14 +395,19 @@ impl Host {
     /// Goes back to the newest rollout's `from` (R12).
     pub(super) fn go_back(&mut self, cause: Cause, note: &str) {
         let Some(course) = &self.course else { return };
-        let (own, from) = (course.id, course.from);
         // A way back from what an older rollout brought is none of the newest rollout's receipts.
         let rollout = match &self.prior {
             Some(prior) if self.running == Some(prior.to) && self.running != Some(course.to) => {
                 prior.rollout
             }
-            _ => own,
+            _ => course.id,
         };
+        self.begin_back(rollout, cause, note);
+    }
+
+    /// Goes back to the newest rollout's `from`, in the name of the rollout whose release must go.
+    fn begin_back(&mut self, rollout: Digest, cause: Cause, note: &str) {
+        let from = self.course.as_ref().and_then(|course| course.from);
         self.watch = None;
         self.begin(StepKind::Revert, rollout, None, from);
         if let Some(step) = &mut self.step {
@@ -422,8 +431,10 @@ impl Host {
             .course
             .as_ref()
             .is_some_and(|course| course.is_stopped() && course.state == State::Activating);
-        let starts = |step: &Step| step.kind == StepKind::Activate;
-        if stopped && self.step.as_ref().is_some_and(starts) {
+        let begun = self.step.as_ref().filter(|step| step.kind == StepKind::Activate);
+        if stopped && let Some(begun) = begun {
+            // How far it came nobody knows: it is what must go.
+            self.running = begun.to;
             self.go_back(Cause::Fleet, "stopped while it was restarting");
         }
         let (Some(watch), None) = (self.watch, &self.step) else { return };

@@ -276,6 +276,7 @@ impl Host {
         let Some(release) = step.to else { return true };
         self.running = Some(release);
         self.watch = Some(Watch { attempt, rollout: step.rollout, release, from: step.from });
+        self.end_row_of_failures();
         if let Some(course) = self.own(&step)
             && course.state == State::Activating
         {
@@ -295,9 +296,10 @@ impl Host {
     ) -> bool {
         let Some(step) = self.end_step(attempt, StepKind::Activate) else { return false };
         self.watch = None;
-        self.running = if reverted { step.from } else { step.to };
+        (self.running, self.proven) =
+            if reverted { (step.from, step.from) } else { (step.to, None) };
         if reverted {
-            self.proven = step.from;
+            self.end_row_of_failures();
         }
         self.blame_prior(step.rollout);
         if let Some(course) = self.own(&step) {
@@ -339,9 +341,7 @@ impl Host {
     fn take_reverted(&mut self, attempt: u64) -> bool {
         let Some(step) = self.end_step(attempt, StepKind::Revert) else { return false };
         (self.running, self.proven, self.watch) = (step.to, step.to, None);
-        if let Some(course) = &mut self.course {
-            course.revert_failures = 0;
-        }
+        self.end_row_of_failures();
         if let Some(course) = self.own(&step) {
             course.stand(State::Reverted, step.cause, &step.note);
         }
@@ -350,12 +350,21 @@ impl Host {
 
     fn take_revert_failed(&mut self, now: Now, attempt: u64, note: &str) -> bool {
         let Some(step) = self.end_step(attempt, StepKind::Revert) else { return false };
+        // What ran was stopped for it: whatever it had proven before, it serves no more.
+        self.proven = None;
         if let Some(course) = self.own(&step) {
             course.stand(State::RevertFailed, step.cause, note);
         }
         self.blame_prior(step.rollout);
         self.plan_retry(now, true);
         true
+    }
+
+    /// Something serves again: ways back that fail are counted anew.
+    fn end_row_of_failures(&mut self) {
+        if let Some(course) = &mut self.course {
+            course.revert_failures = 0;
+        }
     }
 
     /// What an older rollout brought fails here: it must go.

@@ -508,10 +508,86 @@ fn r16_what_does_not_serve_is_not_taken_over() {
     bench.give(Input::ActivationFailed { attempt, reverted: false, cause, note });
     assert_eq!(bench.host.running(), Some(release("b")));
     let again = Rollout { rules: RULES + 1, to: rollout(&one_wave()).to, ..next("a") };
-    assert_eq!(bench.follow(&again).asked(), ["fetch b"], "it is not started again");
+    let asked = ["fetch b", "revert to a"];
+    assert_eq!(bench.follow(&again).asked(), asked, "not started, and nothing else serves");
+    let attempt = bench.attempt();
+    bench.give(Input::RevertFailed { attempt, note: "the disk is full".into() });
     assert_eq!(bench.stage().asked(), ["fetch a"], "the way back is there before it starts");
     bench.give(Input::Fetched { release: release("a") });
     assert_eq!(bench.state().0, State::Staged);
+}
+
+/// R12: a release that was proven here and could not be left does not serve any more.
+#[test]
+fn r12_a_failed_way_back_is_gone_on_with_under_a_newer_rollout() {
+    let back_failed = || {
+        let mut bench = bench(0);
+        activated(&mut bench);
+        bench.pass(60_000);
+        assert_eq!(bench.state().0, State::Committed);
+        assert_eq!(bench.certify(1, Claim::Halt).asked(), ["revert to a"]);
+        let attempt = bench.attempt();
+        bench.give(Input::RevertFailed { attempt, note: "the disk is full".into() });
+        bench
+    };
+    // Nothing is taken over, and the newer rollout keeps nobody down: it has not begun here.
+    for newer in [next("a"), Rollout { retry: true, to: rollout(&one_wave()).to, ..next("a") }] {
+        let mut bench = back_failed();
+        bench.follow(&Rollout { rules: RULES + 1, ..newer });
+        assert!(bench.asked().contains(&"revert to a".to_owned()), "{:?}", bench.asked());
+        let attempt = bench.attempt();
+        bench.give(Input::Reverted { attempt });
+        assert_eq!(bench.host.steady(), Some(release("a")));
+        assert_eq!(bench.state(), (State::Fetching, None), "no failure of the newer rollout");
+    }
+    // Nor does one that is stopped before it began.
+    let mut stopped = back_failed();
+    stopped.follow(&Rollout { rules: RULES + 1, ..next("a") }).certify(2, Claim::Halt);
+    let attempt = stopped.attempt();
+    stopped.give(Input::RevertFailed { attempt, note: "the disk is full".into() });
+    assert_eq!(stopped.state(), (State::Reverted, Some(Cause::Fleet)), "never started");
+    assert_eq!(stopped.pass(60_000).asked(), ["revert to a"], "again");
+}
+
+/// R18: three ways back in a row may fail; whatever serves in between begins a new row.
+#[test]
+fn r18_failed_ways_back_are_counted_anew_once_something_serves() {
+    let mut bench = bench(0);
+    bench.follow(&rollout(&one_wave())).stage();
+    let (attempt, note) = (bench.attempt(), "the disk is full".to_owned());
+    bench.give(Input::ActivationFailed { attempt, reverted: false, cause: Cause::Host, note });
+    assert_eq!(bench.follow(&next("a")).asked(), ["fetch c", "revert to a"]);
+    let fail = |bench: &mut Bench| {
+        let attempt = bench.attempt();
+        bench.give(Input::RevertFailed { attempt, note: "503".into() });
+    };
+    fail(&mut bench);
+    bench.give(Input::Fetched { release: release("c") });
+    assert_eq!(bench.give(Input::Fetched { release: release("a") }).asked(), ["activate c or a"]);
+    let attempt = bench.attempt();
+    bench.give(Input::Activated { attempt }).pass(60_000);
+    assert_eq!(bench.state().0, State::Committed);
+    assert_eq!(bench.certify(2, Claim::Halt).asked(), ["revert to a"]);
+    for _ in 0..2 {
+        fail(&mut bench);
+        assert_eq!(bench.pass(600_000).asked(), ["revert to a"]);
+    }
+    fail(&mut bench);
+    assert!(bench.pass(600_000).asked().is_empty(), "a person is needed");
+}
+
+/// R12: how far an activation came that a stop found under way, nobody knows after a restart.
+#[test]
+fn r12_an_activation_cut_off_by_a_stop_must_go_whatever_comes_next() {
+    let mut bench = bench(0);
+    bench.follow(&rollout(&one_wave())).stage();
+    bench.certify(1, Claim::Halt);
+    assert_eq!(bench.restart(false).asked(), ["revert to a"]);
+    bench.follow(&Rollout { rules: RULES + 1, ..next("a") });
+    let attempt = bench.attempt();
+    bench.give(Input::RevertFailed { attempt, note: "503".into() });
+    assert_eq!(bench.host.steady(), None);
+    assert_eq!(bench.pass(60_000).asked(), ["revert to a"], "until something serves");
 }
 
 /// R12: the rollout that brought what runs is remembered over any number of newer ones.
