@@ -315,27 +315,6 @@ impl fmt::Display for Note {
 }
 
 impl Plan {
-    /// Each wave in a line: `wave 2: 3 hosts (5 of 20), bake 60 s, at most 1 failed, 1 unreachable`.
-    pub fn lines(&self) -> Vec<String> {
-        let mut before = 0;
-        let mut lines = Vec::new();
-        for (index, wave) in self.waves.iter().enumerate() {
-            let own = wave.hosts - before;
-            before = wave.hosts;
-            lines.push(format!(
-                "wave {}: {own} host{} ({} of {}), bake {} s, at most {} failed, {} unreachable",
-                index + 1,
-                if own == 1 { "" } else { "s" },
-                wave.hosts,
-                self.cohort.len(),
-                wave.wait_s,
-                wave.failed_max,
-                wave.unreachable_max
-            ));
-        }
-        lines
-    }
-
     /// The hosts of a wave, 0 first; none beyond the last.
     pub fn hosts_in(&self, wave: usize) -> &[CohortHost] {
         let end =

@@ -15,8 +15,11 @@ use proto::dsse::Envelope;
 use proto::id::ParseIdError;
 use proto::key::Signature;
 use proto::receipt::SignedReceipt;
-use proto::record::{HostRecord, ProgressRecord, RootRecord, ScopeRecord, from_text, to_text};
-use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Role, Share};
+use proto::record::{
+    HostRecord, ProgressRecord, RootRecord, ScopeRecord, Shelf, ShelfRecord, TallyRecord,
+    from_text, to_text,
+};
+use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Role, Share, Window};
 use proto::trust::{Chain, verify};
 use proto::wire::{
     ControlReply, ControlRequest, Found, Have, JoinReply, JoinRequest, SwarmRequest,
@@ -150,19 +153,36 @@ pub fn certificate(bytes: &[u8]) {
     }
 }
 
-/// A gossiped value.
+/// A gossiped value, or the list that one names.
 pub fn record(bytes: &[u8]) {
-    fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(text: &str) {
-        if let Some(record) = from_text::<T>(text) {
-            let again = serde_json::from_str::<T>(&to_text(&record)).ok();
-            assert_eq!(again, Some(record));
+    records_read(bytes);
+}
+
+/// As how many kinds of records, and of the lists they name, the bytes are read.
+pub fn records_read(bytes: &[u8]) -> usize {
+    fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(text: &str) -> bool {
+        let record = from_text::<T>(text);
+        if let Some(record) = &record {
+            let again = serde_json::from_str::<T>(&to_text(record)).ok();
+            assert_eq!(again.as_ref(), Some(record));
         }
+        record.is_some()
     }
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    reads_back::<HostRecord>(text);
-    reads_back::<RootRecord>(text);
-    reads_back::<ScopeRecord>(text);
-    reads_back::<ProgressRecord>(text);
+    let shelf = Shelf::parse(bytes);
+    if let Some(shelf) = &shelf {
+        assert_eq!(Shelf::parse(&shelf.to_bytes()).as_ref(), Some(shelf));
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return 0 };
+    let read = [
+        reads_back::<HostRecord>(text),
+        reads_back::<RootRecord>(text),
+        reads_back::<ScopeRecord>(text),
+        reads_back::<ShelfRecord>(text),
+        reads_back::<TallyRecord>(text),
+        reads_back::<ProgressRecord>(text),
+        shelf.is_some(),
+    ];
+    read.into_iter().filter(|read| *read).count()
 }
 
 /// Ids, names and shares as people write them.
@@ -193,4 +213,5 @@ pub fn text(bytes: &[u8]) {
     plain::<Version>(text);
     plain::<Role>(text);
     plain::<Share>(text);
+    plain::<Window>(text);
 }

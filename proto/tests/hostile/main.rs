@@ -7,11 +7,11 @@ mod entries;
 
 use std::path::PathBuf;
 
-use entries::{CHAIN, ENTRIES, NOW, statements};
+use entries::{CHAIN, ENTRIES, NOW, records_read, statements};
 use proptest::prelude::*;
 use proto::Digest;
 use proto::dsse::Envelope;
-use proto::statement::{ENVELOPE_BYTES_MAX, Share};
+use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Share, Statement};
 use proto::trust::verify;
 
 /// Mutated samples per entry.
@@ -113,6 +113,15 @@ fn samples_are_read() {
     }
     for sample in corpus("certificate") {
         assert!(proto::certificate::Certificate::parse(&sample).is_ok());
+    }
+    for sample in corpus("record") {
+        assert_eq!(records_read(&sample), 1, "{}", String::from_utf8_lossy(&sample));
+    }
+    for sample in corpus("payload") {
+        let kind = Kind::ALL[usize::from(sample[0])];
+        let envelope = Envelope::new(kind.payload_type(), sample[1..].to_vec());
+        let text = String::from_utf8_lossy(&sample[1..]);
+        assert!(Statement::parse(&envelope).is_ok(), "{text}");
     }
 }
 

@@ -122,28 +122,12 @@ impl Bakes {
 
 #[cfg(test)]
 mod tests {
-    use proto::receipt::Cause;
-
     use super::*;
-    use crate::render::sample::{rollout, standing};
-
-    fn four() -> RolloutReport {
-        let mut failed = standing(1, 1, Some(State::Reverted));
-        failed.cause = Some(Cause::Release);
-        failed.note = "healthz answered 500 three times".to_owned();
-        let hosts = vec![
-            standing(0, 0, Some(State::Committed)),
-            failed,
-            standing(2, 1, Some(State::Baking)),
-            standing(3, 1, None),
-            standing(4, 2, None),
-        ];
-        rollout(RolloutPhase::Running, hosts)
-    }
+    use crate::render::sample::{standing, under_way};
 
     #[test]
     fn picture_of_a_rollout() {
-        let report = four();
+        let report = under_way(5);
         let expected = format!(
             "\
 web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
@@ -159,7 +143,7 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
 
     #[test]
     fn a_host_that_says_what_keeps_it_is_in_the_picture() {
-        let mut report = four();
+        let mut report = under_way(5);
         report.hosts[3].state = Some(State::Fetching);
         report.hosts[3].note = "no space left on device".to_owned();
         let text = picture(&report, None);
@@ -168,7 +152,7 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
 
     #[test]
     fn a_large_wave_fits_the_screen_and_hides_nothing() {
-        let mut report = four();
+        let mut report = under_way(5);
         let wave = &mut report.waves[1];
         wave.hosts = 10_000;
         (wave.committed, wave.waiting, wave.baking, wave.failed) = (9_000, 990, 0, 10);
@@ -183,7 +167,7 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
 
     #[test]
     fn a_bake_is_known_to_whoever_saw_it_begin() {
-        let mut report = four();
+        let mut report = under_way(5);
         let before = |report: &RolloutReport| {
             let mut before = report.clone();
             before.hosts[2].state = Some(State::Activating);

@@ -201,26 +201,11 @@ mod tests {
     use proto::report::RolloutPhase;
 
     use super::*;
-    use crate::render::sample::{rollout, standing};
-
-    fn four() -> RolloutReport {
-        let mut failed = standing(1, 1, Some(State::Reverted));
-        failed.cause = Some(Cause::Release);
-        failed.note = "healthz answered 500 three times".to_owned();
-        rollout(
-            RolloutPhase::Running,
-            vec![
-                standing(0, 0, Some(State::Committed)),
-                failed,
-                standing(2, 1, Some(State::Baking)),
-                standing(3, 1, None),
-            ],
-        )
-    }
+    use crate::render::sample::under_way;
 
     #[test]
     fn explain_carries_every_number() {
-        let report = four();
+        let report = under_way(4);
         let expected = format!(
             "\
 web 1.2.0 -> 1.3.0 in production
@@ -247,7 +232,7 @@ dddddddddddd  n4    2     not heard  -        0/8     yes
 
     #[test]
     fn each_change_is_a_line() {
-        let before = four();
+        let before = under_way(4);
         let mut after = before.clone();
         assert_eq!(changes(Some(&before), &after), Vec::<String>::new());
 
@@ -274,7 +259,7 @@ dddddddddddd  n4    2     not heard  -        0/8     yes
 
     #[test]
     fn a_host_that_says_what_keeps_it_is_named_when_its_turn_comes() {
-        let mut before = four();
+        let mut before = under_way(4);
         before.hosts[3].state = Some(State::Fetching);
         before.waves[1].open = false;
         let mut after = before.clone();
@@ -290,7 +275,7 @@ dddddddddddd  n4    2     not heard  -        0/8     yes
 
     #[test]
     fn the_first_look_says_where_everything_stands() {
-        let report = four();
+        let report = under_way(4);
         assert_eq!(
             changes(None, &report),
             [

@@ -45,6 +45,21 @@ pub(crate) fn standing(index: usize, wave: u32, state: Option<State>) -> Standin
     }
 }
 
+/// [`rollout`] in its second wave, on which one host has failed: the first `hosts`, 5 at most.
+pub(crate) fn under_way(hosts: usize) -> RolloutReport {
+    let mut failed = standing(1, 1, Some(State::Reverted));
+    failed.cause = Some(Cause::Release);
+    failed.note = "healthz answered 500 three times".to_owned();
+    let all = vec![
+        standing(0, 0, Some(State::Committed)),
+        failed,
+        standing(2, 1, Some(State::Baking)),
+        standing(3, 1, None),
+        standing(4, 2, None),
+    ];
+    rollout(RolloutPhase::Running, all.into_iter().take(hosts).collect())
+}
+
 /// A rollout of `web` 1.2.0 -> 1.3.0 with the waves of `hosts` counted from them.
 pub(crate) fn rollout(phase: RolloutPhase, hosts: Vec<StandingReport>) -> RolloutReport {
     let waves = hosts.iter().map(|host| host.wave + 1).max().unwrap_or(0);
