@@ -429,7 +429,8 @@ fn in_flight(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
 
 /// Whether the host with this rank must wait for hosts before it that catch up with a complete
 /// rollout, too: at most max(1, 2 %) of the cohort do at once, of those that are heard. Who is silent
-/// or has come to rest holds no place, so the lane comes to an end, and the number is no promise.
+/// or has come to rest holds no place, so the lane comes to an end, and the number is no promise. Who
+/// was skipped catches up as well; one that says for ever that it does is to be removed.
 fn lane(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
     let at_once = (facts.rollout.cohort.len() / 50).max(1);
     let rests = |standing: Standing| standing.0 == State::Committed || standing.0.is_failed();
@@ -449,11 +450,26 @@ fn lane(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
 /// failed to go back, was skipped, or is silent, since a bad release must not be kept by a host that
 /// is gone; and once it was waited for too long: `given_up`.
 pub fn back(facts: &Facts<'_>, rank: usize, given_up: &dyn Fn(usize) -> bool) -> Vec<usize> {
+    behind(facts, rank, given_up, State::is_failed)
+}
+
+/// As [`back`], for hosts that still serve what an older rollout brought, and must not: those that do
+/// stay pending in this one until they are back.
+pub fn leave(facts: &Facts<'_>, rank: usize, given_up: &dyn Fn(usize) -> bool) -> Vec<usize> {
+    behind(facts, rank, given_up, |state| state != State::Pending)
+}
+
+fn behind(
+    facts: &Facts<'_>,
+    rank: usize,
+    given_up: &dyn Fn(usize) -> bool,
+    shows: impl Fn(State) -> bool,
+) -> Vec<usize> {
     let rollout = facts.rollout;
     let Some(CohortHost { zone, .. }) = rollout.cohort.get(rank) else { return Vec::new() };
     let is_back = |rank: usize| {
         let Sight { standing, heard } = (facts.seen)(rank);
-        standing.is_some_and(|(state, _)| state.is_failed()) || heard == Heard::Silent
+        standing.is_some_and(|(state, _)| shows(state)) || heard == Heard::Silent
     };
     (rank + 1..rollout.cohort.len())
         .rev()

@@ -26,13 +26,14 @@
 //! | pending | committed | `to` runs here already, proven |
 //! | pending | reverted | halt, abort: it never started, or `to` ran here already |
 //! | pending | revert-failed | the same, and the way back failed |
+//! | fetching | pending | an older rollout was stopped, whose release still serves |
 //! | fetching | fetching | the fetch failed; again, slower |
 //! | fetching | staged | both releases are on this disk |
 //! | fetching | baking | an older rollout's step brought `to`, not proven |
 //! | fetching | committed | an older rollout's step brought `to`, proven |
 //! | fetching | reverted | halt, abort: it never started, or `to` ran here already |
 //! | fetching | revert-failed | the same, and the way back failed |
-//! | staged | pending | an older rollout's step took the way back away |
+//! | staged | pending | an older rollout's step took the way back away, or it was stopped |
 //! | staged | activating | gate open, slot free |
 //! | staged | baking | an older rollout's step brought `to`, not proven |
 //! | staged | committed | an older rollout's step brought `to`, proven |
@@ -75,8 +76,10 @@
 //! **The way back** goes in the reverse order of the cohort, `max_unavailable` of a zone at a time
 //! ([`gate::back`](crate::gate::back)). A host that waits for its turn serves what it serves and commits
 //! nothing; a failure of its own takes it back at once. A host that never ran `to` says so, as
-//! reverted with the fleet, since the others count on it. The order ends with its rollout: what an
-//! older rollout brought, and the newest does not want, goes at once where that rollout is stopped.
+//! reverted with the fleet, since the others count on it. Where an older rollout was stopped, and
+//! the newest does not want what it brought, hosts that still serve that go first, in the same way, by
+//! the newest one's order ([`gate::leave`](crate::gate::leave)): they stay pending in it until then.
+//! One that learns of the stop late, or stands in no cohort, is not waited for.
 //!
 //! **The penalty box.** A stop that a host sees boxes the release there, whether or not it ran: without
 //! a retry no later rollout starts it. A failure of its own keeps it out for the rest of the rollout.

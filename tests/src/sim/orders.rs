@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use proto::certificate::Claim;
-use proto::receipt::State;
+use proto::receipt::{Receipt, State};
 use proto::statement::{Action, Direction, Directive, Freeze, Revocation, Rollout};
 use proto::{Digest, UnixTime};
 use rollout::host::{Host, Input};
@@ -158,14 +158,20 @@ impl World {
         }
     }
 
-    /// A rolling rollout: in truth so many hosts are between their start and their end at most.
+    /// A rolling rollout: in truth so many hosts are between their start and their end at most. One
+    /// that was skipped, and may not know, is beside them.
     fn check_in_flight(&self, host: usize, id: Digest, rollout: &Rollout, max: usize, place: &str) {
+        if self.is_excused_by_any(id, host) {
+            return;
+        }
         let under_way = |rank: &usize| {
             let other = self.numbers[&rollout.cohort[*rank].id];
-            let last = self.nodes[other].signed.iter().rfind(|receipt| receipt.rollout == id);
-            let started =
-                last.is_some_and(|last| matches!(last.state, State::Activating | State::Baking));
+            let said = || self.nodes[other].signed.iter().filter(|receipt| receipt.rollout == id);
+            let is = |receipt: &Receipt| matches!(receipt.state, State::Activating | State::Baking);
+            // One that bakes what an older rollout started has not started anything in this one.
+            let started = said().any(|receipt| receipt.state == State::Activating);
             other != host
+                && said().next_back().is_some_and(is)
                 && started
                 && self.nodes[other].lie.is_none()
                 && !self.is_excused_by_any(id, other)
@@ -185,8 +191,9 @@ impl World {
         let Some(machine) = &node.machine else { return };
         let Some(id) = machine.rollout() else { return };
         let rollout = self.rollout(id);
-        let to = Some(rollout.to.release);
-        let well = node.service.up && node.service.current == to && !self.checks.is_sick(host);
+        let left = node.service.current;
+        let from = rollout.from.as_ref().map(|from| from.release);
+        let well = node.service.up && left != from && !self.checks.is_sick(host);
         let Some(rank) = rollout.rank_of(&node.id) else { return };
         // What a crash cut off, or what could not go back, is not known to serve; in the lane hosts start again and again.
         let unproven = matches!(machine.state(), Some(State::Activating | State::RevertFailed));
@@ -199,10 +206,13 @@ impl World {
             let heard_ms = node.boot_ms(self.now).saturating_sub(node.heard[*other].at_ms);
             let last = self.nodes[*other].signed.iter().rfind(|receipt| receipt.rollout == id);
             let failed = last.is_some_and(|last| last.state == State::RevertFailed);
+            // Who learned late that what an older rollout brought must go is not waited for.
+            let late = left != Some(rollout.to.release) && self.was_further(*other, id);
             self.checks.goes_back(*other, id)
                 && !others.up
-                && others.current == to
+                && others.current == left
                 && !failed
+                && !late
                 && heard_ms <= SILENCE_MS
                 && !self.is_excused_by_any(id, *other)
         };
@@ -211,5 +221,11 @@ impl World {
         let (place, max) = (self.place(), rollout.max_unavailable as usize);
         assert!(stopped < max, "{place} host {host} goes back and {stopped} of zone {zone} do");
         self.checks.went_back(host, id);
+    }
+
+    /// Whether a host has once said that it was no more pending in a rollout.
+    fn was_further(&self, host: usize, id: Digest) -> bool {
+        let own = self.nodes[host].signed.iter().filter(|receipt| receipt.rollout == id);
+        { own }.any(|receipt| receipt.state != State::Pending)
     }
 }

@@ -400,6 +400,8 @@ fn deeds(rng: &mut Rng, heals_s: u64, expires: bool, liars: &[(usize, Lie)]) -> 
     }
     // One host that lies holds a rollout up for as long as people let it.
     deeds.extend(liars.iter().map(|(host, _)| (heals_s + 300, Deed::Skip(*host))));
+    // Then those that catch up wait for it, until it is gone.
+    deeds.extend(liars.iter().map(|(host, _)| (heals_s + 900, Deed::Remove(*host))));
     // So does one that could not go back.
     deeds.push((heals_s + 600, Deed::GiveUp));
     deeds.sort_by_key(|(at, _)| *at);

@@ -175,7 +175,7 @@ impl Course {
         matches!(self.state, State::Committed | State::Reverted | State::RevertFailed)
     }
 
-    /// Whether steps of other hosts, or their silence, may let this one move or end the rollout.
+    /// Whether what others do in it may let this host move, or end it.
     pub(super) fn cares_for_others(&self) -> bool {
         match self.is_stopped() {
             true => self.is_to_go_back(),

@@ -18,6 +18,9 @@ pub(super) const LANE_MS_MAX: u64 = 30_000;
 const ATTEMPTS_MAX: u32 = 4;
 /// Failed ways back in a row before a person is needed.
 const REVERT_FAILURES_MAX: u32 = 3;
+/// The hosts that one waits for to go back: [`gate::back`], [`gate::leave`].
+type Order = fn(&Facts<'_>, usize, &dyn Fn(usize) -> bool) -> Vec<usize>;
+
 impl Host {
     /// Counts the time since the last input: what the host held, and what it baked (R8).
     pub(super) fn account(&mut self, now: Now) {
@@ -59,9 +62,14 @@ impl Host {
         self.judge_completion(now);
         self.certify(now, out);
         self.ask_step(now, out);
-        if self.course.as_ref().is_some_and(Course::cares_for_others) {
+        if self.cares_for_others() {
             self.view.look_at = Some(now.boot_ms + LOOK_MS_MAX);
         }
+    }
+
+    /// Whether steps of other hosts, or their silence, may let this one move or end the rollout.
+    pub(super) fn cares_for_others(&self) -> bool {
+        self.course.as_ref().is_some_and(Course::cares_for_others) || self.is_leaving()
     }
 
     /// Puts the effects in order: a commit, the record, the receipt, the rest.
@@ -119,11 +127,11 @@ impl Host {
 
     /// Asks for what is missing; whether nothing is missing any more.
     fn fetch(&mut self, now: Now, out: &mut Vec<Effect>) -> bool {
-        let serving = self.serving();
+        let (serving, leaving) = (self.serving(), self.is_leaving());
         let Some(course) = &mut self.course else { return false };
         let first = matches!(course.state, State::Pending | State::Fetching);
         let late = course.rank.is_none() && !course.complete;
-        if !first || course.is_stopped() || late {
+        if !first || course.is_stopped() || late || leaving {
             self.view.fetch_at = None;
             return false;
         }
@@ -164,10 +172,14 @@ impl Host {
         let may_revert = course.revert_failures == 0
             || (course.revert_failures < REVERT_FAILURES_MAX
                 && self.view.revert_at.is_none_or(|at| now.boot_ms >= at));
-        if may_revert && let Some(prior) = self.prior_to_leave() {
-            self.begin_back(prior, Cause::Fleet, "the release before was stopped");
-            return true;
+        if let Some(prior) = self.prior_to_leave() {
+            let leaving = self.is_leaving();
+            let moved = self.leave_prior(now, prior, may_revert);
+            if moved || leaving {
+                return moved;
+            }
         }
+        let Some(course) = &self.course else { return false };
         if course.is_to_go_back() && runs_to {
             return self.go_back_in_turn(now);
         }
@@ -195,11 +207,46 @@ impl Host {
     /// was stopped and the newest does not want what it brought, or its way back failed and nothing
     /// serves.
     fn prior_to_leave(&self) -> Option<Digest> {
-        let (Some(prior), Some(course)) = (&self.prior, &self.course) else { return None };
-        let unwanted = ![Some(course.to), course.from].contains(&self.running);
+        let course = self.course.as_ref()?;
         let down = self.serving().is_none() && course.state != State::RevertFailed;
-        let brought = prior.bad && self.running == Some(prior.to);
-        (brought && (unwanted || down)).then_some(prior.rollout)
+        let bad = self.bad_prior()?;
+        (down || self.is_unwanted(course)).then_some(bad)
+    }
+
+    /// The older rollout that brought what runs, where that was stopped or failed here.
+    fn bad_prior(&self) -> Option<Digest> {
+        let prior = self.prior.as_ref()?;
+        (prior.bad && self.running == Some(prior.to)).then_some(prior.rollout)
+    }
+
+    /// Whether the newest rollout has no use for what runs.
+    fn is_unwanted(&self, course: &Course) -> bool {
+        ![Some(course.to), course.from].contains(&self.running)
+    }
+
+    /// Whether what serves was stopped with an older rollout, or is just being left for that. Until
+    /// then the host stays pending, which the others go by.
+    pub(super) fn is_leaving(&self) -> bool {
+        let Some(course) = &self.course else { return false };
+        let serves = self.step.is_some() || self.serving().is_some();
+        self.bad_prior().is_some() && self.is_unwanted(course) && serves && course.is_waiting()
+    }
+
+    /// Leaves what an older rollout brought: in turn (R15), or at once where nothing serves. Whether
+    /// that led to anything.
+    fn leave_prior(&mut self, now: Now, prior: Digest, may_revert: bool) -> bool {
+        let leaving = self.is_leaving();
+        if let Some(course) = self.course.as_mut().filter(|_| leaving)
+            && course.state != State::Pending
+        {
+            course.stand(State::Pending, None, "");
+            return true;
+        }
+        let goes = may_revert && (!leaving || self.is_turn_to_go_back(now, gate::leave));
+        if goes {
+            self.begin_back(prior, Cause::Fleet, "the release before was stopped");
+        }
+        goes
     }
 
     /// What runs and serves: after a way back that failed, something runs that does not.
@@ -359,14 +406,15 @@ impl Host {
     fn go_back_in_turn(&mut self, now: Now) -> bool {
         let Some(course) = &self.course else { return false };
         let why = if course.halted { "the rollout halted" } else { "the rollout was aborted" };
-        let turn = self.is_turn_to_go_back(now);
+        let turn = self.is_turn_to_go_back(now, gate::back);
         if turn {
             self.go_back(Cause::Fleet, why);
         }
         turn
     }
 
-    fn is_turn_to_go_back(&mut self, now: Now) -> bool {
+    /// Whether so few hosts are before this one in an order that stops it.
+    fn is_turn_to_go_back(&mut self, now: Now, order: Order) -> bool {
         let Some(course) = &self.course else { return false };
         // Hosts outside the cohort stand in no order.
         let Some(rank) = course.rank else { return true };
@@ -379,7 +427,7 @@ impl Host {
             since_ms.map_or(0, |since_ms| now.boot_ms.saturating_sub(*since_ms))
         };
         let given_up = |rank| waited_ms(rank) > BACK_MS_MAX;
-        let before = self.by_facts(now, plan, course, |facts| gate::back(facts, rank, &given_up));
+        let before = self.by_facts(now, plan, course, |facts| order(facts, rank, &given_up));
         let max_unavailable = plan.max_unavailable as usize;
         let unsettled = before.len();
         for higher in before {

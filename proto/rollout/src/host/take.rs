@@ -223,7 +223,7 @@ impl Host {
             self.view.failure_is_new = true;
             return true;
         }
-        if before != Some(standing) && self.course.as_ref().is_some_and(Course::cares_for_others) {
+        if before != Some(standing) && self.cares_for_others() {
             self.view.look_soon(now.boot_ms, LOOK_MS_MIN);
         }
         false
