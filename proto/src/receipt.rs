@@ -196,9 +196,11 @@ impl SignedReceipt {
         let receipt: Receipt = serde_json::from_str(&self.payload)
             .map_err(|error| ReceiptError::Malformed(error.to_string()))?;
         // It is shown on people's terminals, so what the host wrote must be what `note` makes.
-        match receipt.note.len() <= NOTE_BYTES_MAX && receipt.note.chars().all(is_plain) {
-            true => Ok(receipt),
-            false => Err(ReceiptError::Malformed("the note is not plain".to_owned())),
+        let plain = receipt.note.len() <= NOTE_BYTES_MAX && receipt.note.chars().all(is_plain);
+        match (plain, receipt.sequence) {
+            (false, _) => Err(ReceiptError::Malformed("the note is not plain".to_owned())),
+            (true, 0) => Err(ReceiptError::Malformed("sequence 0: the first is 1".to_owned())),
+            (true, _) => Ok(receipt),
         }
     }
 }

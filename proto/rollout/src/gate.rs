@@ -25,6 +25,7 @@
 
 mod text;
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use proto::UnixTime;
@@ -63,11 +64,8 @@ pub enum Heard {
 }
 
 /// The directive in force, as far as gates care.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Order {
-    // The order of the fields is that of precedence: highest sequence, then the stronger action.
     pub sequence: u64,
     pub action: Action,
     /// The wave a promote opens, 0 first.
@@ -75,6 +73,12 @@ pub struct Order {
 }
 
 impl Order {
+    /// What is greater is in force, as with [`proto::trust::Chain::directive`]: the highest sequence,
+    /// then the stronger action; of two promotes the one that opens less.
+    pub fn strength(self) -> (u64, Action, Reverse<Option<u32>>) {
+        (self.sequence, self.action, Reverse(self.wave))
+    }
+
     /// Whether it opens this wave, over whatever is not known of the ones before it (R6).
     pub fn opens(self, wave: usize) -> bool {
         self.action == Action::Promote && self.wave.is_some_and(|upto| wave <= upto as usize)

@@ -47,6 +47,9 @@ pub const THRESHOLD_MAX: u8 = 8;
 pub const REASON_BYTES_MAX: usize = 500;
 /// Highest epoch and sequence: every JSON reader has such numbers exactly.
 pub const COUNTER_MAX: u64 = 1 << 53;
+/// Highest sequence of a directive that the coordinator alone signs: a stolen key must not pause with
+/// a number that no resume can exceed (R3).
+pub const COORDINATOR_SEQUENCE_MAX: u64 = 1 << 52;
 /// The rules of this version (R20): it follows rollouts that sign this number.
 pub const RULES: u32 = 1;
 

@@ -119,8 +119,8 @@ impl Chain {
                 }
                 next
             }
-            // Members of the fleet are the network's to remember; only the time counts here.
-            Statement::Host(host) => self.raise_floor(host.issued),
+            // Members of the fleet are the network's to remember.
+            Statement::Host(_) => false,
             Statement::Release(release) => self.learn_release(id, release),
             Statement::Rollout(rollout) => self.learn_rollout(id, rollout),
             Statement::Directive(directive) => self.learn_directive(id, directive),
@@ -139,7 +139,6 @@ impl Chain {
         }
         self.versions.insert(version, id);
         self.releases.insert(id, release.clone());
-        self.raise_floor(release.created);
         true
     }
 
@@ -148,7 +147,7 @@ impl Chain {
             return false;
         }
         self.rollouts.insert(id, rollout.clone());
-        self.raise_floor(rollout.created);
+        self.floor = self.floor.max(rollout.created);
         let alone = Head { epoch: rollout.epoch, rollout: id, conflict: None };
         let head = self.heads.entry(rollout.scope()).or_insert(alone);
         if rollout.epoch > head.epoch {
@@ -195,12 +194,6 @@ impl Chain {
         }
         // As with directives, it does not raise the floor.
         stronger
-    }
-
-    fn raise_floor(&mut self, to: UnixTime) -> bool {
-        let raised = to > self.floor;
-        self.floor = self.floor.max(to);
-        raised
     }
 
     /// The newest root.
@@ -368,9 +361,9 @@ impl Chain {
         history
     }
 
-    /// The newest time in any effective host, release or rollout statement: it is at least that
-    /// late, whatever a clock says (R8). Nothing made more than a day after it and after the clock
-    /// is taken, so one statement raises it by a day at most.
+    /// The newest time in any effective rollout statement: it is at least that late, whatever a clock
+    /// says (R8). Of what people sign, that is: the coordinator's key alone makes as many hosts as it
+    /// likes, each a day later than the one before, and with time go freezes and expiries.
     pub fn now_floor(&self) -> UnixTime {
         self.floor
     }

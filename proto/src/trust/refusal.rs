@@ -3,7 +3,9 @@
 
 use crate::dsse::EnvelopeError;
 use crate::id::{Digest, Env, FleetId, HostId, KeyId, Name, Scope, Service, Version};
-use crate::statement::{Action, COORDINATOR_FREEZE_S_MAX, Kind, StatementError, UnixTime};
+use crate::statement::{
+    Action, COORDINATOR_FREEZE_S_MAX, COORDINATOR_SEQUENCE_MAX, Kind, StatementError, UnixTime,
+};
 
 /// Why [`verify`](super::verify) took a statement for nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -112,4 +114,8 @@ pub enum Refusal {
         "the coordinator alone may freeze for {COORDINATOR_FREEZE_S_MAX} s at most, and lift nothing"
     )]
     CoordinatorFreeze,
+    #[error(
+        "sequence {got}: the coordinator alone may use 1 to {COORDINATOR_SEQUENCE_MAX}, so that people can always go past it"
+    )]
+    CoordinatorSequence { got: u64 },
 }

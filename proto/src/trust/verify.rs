@@ -5,8 +5,8 @@ use super::signers::{Author, Opened, Signers, standing};
 use super::{Chain, FUTURE_S_MAX, Refusal, Standing, Verified, rollout};
 use crate::id::Digest;
 use crate::statement::{
-    Action, COORDINATOR_FREEZE_S_MAX, Directive, Freeze, Release, Revocation, Role, Root,
-    Statement, UnixTime,
+    Action, COORDINATOR_FREEZE_S_MAX, COORDINATOR_SEQUENCE_MAX, Directive, Freeze, Release,
+    Revocation, Role, Root, Statement, UnixTime,
 };
 
 /// Judges an envelope by the newest root. `now` is the member's wall clock; see
@@ -199,6 +199,9 @@ fn judge_directive(
     let signers = known.among(&roles)?;
     opened.keep(&[&signers]);
     let by = signers.author(&directive.author, &roles[..2], careful)?;
+    if by == Author::Coordinator && directive.sequence > COORDINATOR_SEQUENCE_MAX {
+        return Err(Refusal::CoordinatorSequence { got: directive.sequence });
+    }
     if let Some(wave) = directive.wave
         && wave as usize >= rollout.waves.len()
     {

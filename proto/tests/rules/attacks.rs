@@ -107,12 +107,43 @@ fn r7_freeze_attack_what_is_old_expires() {
 #[test]
 fn r8_a_clock_that_is_behind_does_not_lift_an_expiry() {
     let first = rollout();
-    let mut chain = chain_with(&root(), &[&first]);
-    let id = first.envelope().id();
-    let later = proto::statement::Host { issued: NOW.plus_s(3_700), ..host(HOSTS) };
-    take(&mut chain, &signed(&later, &[HOST_CA])).unwrap();
+    let later = proto::statement::Rollout {
+        created: NOW.plus_s(3_700),
+        expires: NOW.plus_s(3_700),
+        ..next(&first, "2")
+    };
+    let chain = chain_with(&root(), &[&first, &later]);
     assert_eq!(chain.now_floor(), NOW.plus_s(3_700));
-    assert_eq!(chain.may_start(UnixTime(0), &id), Err(WhyNot::Expired));
+    assert_eq!(chain.may_start(UnixTime(0), &later.envelope().id()), Err(WhyNot::Expired));
+}
+
+/// R3: the coordinator makes hosts by itself, each as late as is taken: no freeze ends by that.
+#[test]
+fn r3_the_coordinator_does_not_move_the_time() {
+    let mut chain = chain_with(&root(), &[&rollout()]);
+    for _ in 0..3 {
+        let issued = chain.now_floor().plus_s(86_400);
+        let late = proto::statement::Host { issued, ..host(HOSTS) };
+        take(&mut chain, &signed(&late, &[HOST_CA])).unwrap();
+    }
+    assert_eq!(chain.now_floor(), NOW);
+}
+
+/// R3: nor does it pause for ever.
+#[test]
+fn r3_people_can_always_go_past_the_coordinator() {
+    let first = rollout();
+    let mut chain = chain_with(&root(), &[&first]);
+    let highest = proto::statement::COORDINATOR_SEQUENCE_MAX;
+    let pause =
+        |sequence| signed(&directive(&first, sequence, Action::Pause, COORDINATOR), &[COORDINATOR]);
+    let resume = signed(&directive(&first, highest + 1, Action::Resume, ANNA), &[ANNA]);
+    check_rows(&[
+        ("the highest", outcome(&chain, &pause(highest)), "effective"),
+        ("one more", outcome(&chain, &pause(highest + 1)), "people can always go past it"),
+    ]);
+    take(&mut chain, &pause(highest)).unwrap();
+    assert_eq!(outcome(&chain, &resume), "effective");
 }
 
 #[test]

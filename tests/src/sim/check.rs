@@ -1,6 +1,7 @@
 //! The promises, computed anew from what each host was told and did. Nothing here asks the code
 //! under test whether it was right.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ pub(super) struct Checks {
 struct Seen {
     /// When it first held each rollout, in simulated time.
     took: BTreeMap<Digest, u64>,
-    orders: BTreeMap<Digest, (u64, Action, Option<u32>)>,
+    orders: BTreeMap<Digest, (u64, Action, Reverse<Option<u32>>)>,
     epoch: u64,
     halted: BTreeSet<Digest>,
     /// What it had concluded before a restart: the receipts may be lost.
@@ -66,7 +67,8 @@ impl Checks {
     }
 
     pub(super) fn obeys(&mut self, host: usize, directive: &Directive) {
-        let order = (directive.sequence, directive.action, directive.wave);
+        // Of two promotes the one that opens less.
+        let order = (directive.sequence, directive.action, Reverse(directive.wave));
         let held = self.hosts[host].orders.entry(directive.rollout).or_insert(order);
         if held.1 != Action::Abort && (order > *held || order.1 == Action::Abort) {
             *held = order;
@@ -325,7 +327,7 @@ impl World {
         let wave = rollout.wave_of(rank);
         let promoted = matches!(
             self.checks.hosts[host].orders.get(&id),
-            Some((_, Action::Promote, Some(upto))) if wave <= *upto as usize
+            Some((_, Action::Promote, Reverse(Some(upto)))) if wave <= *upto as usize
         );
         let mut all = Told::default();
         for earlier in 0..wave {

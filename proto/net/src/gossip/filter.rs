@@ -14,6 +14,7 @@
 //! anyone could otherwise fill everybody's memory with incarnations that never were. How many a host
 //! may start is bounded too.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -70,6 +71,8 @@ pub(super) struct Filter {
     lives: BTreeMap<Incarnation, Life>,
     restarts: Quotas<HostId>,
     calendar: Calendar,
+    /// The time by the others' clocks, once it is asked for while a message is judged.
+    others_ms: OnceCell<u64>,
 }
 
 /// An incarnation whose host signed something in it.
@@ -94,6 +97,7 @@ impl Filter {
             lives: BTreeMap::new(),
             restarts: Quotas::new(RESTARTS, RESTARTED_MAX),
             calendar: Calendar::default(),
+            others_ms: OnceCell::new(),
         }
     }
 
@@ -115,6 +119,7 @@ impl Filter {
         unix_ms: u64,
         now: Instant,
     ) -> Result<Passed, Violation> {
+        self.others_ms.take();
         let mut passed = Passed::default();
         let message = match decode(bytes)? {
             Message::Syn { fleet, digest } => {
@@ -161,20 +166,18 @@ impl Filter {
         now: Instant,
         passed: &mut Passed,
     ) -> Result<Vec<News>, Violation> {
-        let mut kept = Vec::with_capacity(delta.len());
+        let named = delta.len();
+        let mut kept = Vec::with_capacity(named);
         for news in delta {
-            let Some(key) = self.knows(&news.who, passed) else {
-                passed.left_out += 1;
-                continue;
-            };
+            let Some(key) = self.knows(&news.who, passed) else { continue };
             for written in &news.values {
                 self.verify(&key, &news.who, written)?;
             }
-            match self.counts(&news, unix_ms, now, passed) {
-                true => kept.push(news),
-                false => passed.left_out += 1,
-            }
+            kept.push(news);
         }
+        // Only now: what all of them say of the time may be needed for each.
+        kept.retain(|news| self.counts(news, unix_ms, now, passed));
+        passed.left_out += named - kept.len();
         Ok(kept)
     }
 
@@ -205,8 +208,9 @@ impl Filter {
 
     /// Whether it holds by this member's clock, or else by those of the others.
     fn at_some_time(&self, unix_ms: u64, holds: impl Fn(u64) -> bool) -> bool {
-        // The others are asked last: they are many, and a clock is seldom wrong.
-        holds(unix_ms) || holds(self.calendar.at_least_ms(&self.directory, &self.me.host))
+        // The others are asked last and once: they are many, and a clock is seldom wrong.
+        let ask = || self.calendar.at_least_ms(&self.directory, &self.me.host);
+        holds(unix_ms) || holds(*self.others_ms.get_or_init(ask))
     }
 
     fn verify(

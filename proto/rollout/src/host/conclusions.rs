@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use proto::certificate::{self, Claim};
+use proto::statement::Direction;
 
 use super::take::share_of;
 use super::{Effect, Host};
@@ -33,7 +34,11 @@ impl Host {
 
     /// A rollout that was stopped puts its release into the penalty box, whether or not it ran here.
     pub(super) fn box_what_was_stopped(&mut self) {
-        if let Some(course) = self.course.as_ref().filter(|course| course.is_stopped()) {
+        let Some(course) = self.course.as_ref().filter(|course| course.is_stopped()) else {
+            return;
+        };
+        // What a way back leads to is not bad for that the way was stopped.
+        if course.direction == Direction::Forward {
             self.put_in_box(course.to);
         }
     }

@@ -61,9 +61,16 @@ pub(super) struct Course {
 pub(super) struct Prior {
     pub(super) rollout: Digest,
     pub(super) to: Digest,
+    #[serde(default = "forward")]
+    pub(super) direction: Direction,
     pub(super) on_failure: OnFailure,
     /// It halted, was aborted, or failed here: what it brought must go.
     pub(super) bad: bool,
+}
+
+/// Of records that do not say.
+const fn forward() -> Direction {
+    Direction::Forward
 }
 
 /// A release that is watched.
@@ -241,7 +248,8 @@ impl Course {
 
     /// Takes the directive, unless one that is stronger is in force. Whether anything changed.
     pub(super) fn obey(&mut self, order: Order) -> bool {
-        let newer = !self.is_aborted() && self.order.is_none_or(|held| order > held);
+        let stronger = |held: Order| order.strength() > held.strength();
+        let newer = !self.is_aborted() && self.order.is_none_or(stronger);
         let abort = order.action == Action::Abort && !self.is_aborted();
         if newer || abort {
             self.order = Some(order);

@@ -112,14 +112,16 @@ impl Host {
         let Some(course) = self.course.as_ref().filter(|course| course.rank.is_some()) else {
             return false;
         };
-        let stuck = |hold: &Hold| hold.is_own() || matches!(hold, Hold::Slots { .. });
-        let kept_back = matches!(&self.view.why, Some(Gate::Hold(hold)) if stuck(hold));
+        let stuck =
+            |hold: &Hold| hold.is_own() || matches!(hold, Hold::Slots { .. } | Hold::Frozen { .. });
+        let held = matches!(&self.view.why, Some(Gate::Hold(hold)) if stuck(hold));
+        let kept_back = held || self.view.fetch_failures > 0;
         if course.is_stopped() {
             course.is_to_go_back()
         } else if course.complete {
             !course.is_at_rest() && !kept_back
         } else {
-            now.unix < course.expires
+            now.unix < course.expires || course.direction == Direction::Rollback
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proto::certificate::{self, Claim};
 use proto::receipt::{Cause, Receipt, State};
-use proto::statement::{Action, Directive, OnFailure, Rollout};
+use proto::statement::{Action, Direction, Directive, OnFailure, Rollout};
 use proto::{Digest, HostId, UnixTime};
 
 use super::course::{Course, Prior, Step, StepKind, Watch};
@@ -95,12 +95,13 @@ impl Host {
         if let Some(old) = &self.course
             && brought == Some(old.to)
         {
-            let (bad, on_failure) = (old.must_go(), old.on_failure);
+            let (bad, direction, on_failure) = (old.must_go(), old.direction, old.on_failure);
             match &mut self.prior {
                 // It was a rollout before that one which brought it, or is about to.
                 Some(prior) if Some(prior.to) == brought && old.is_waiting() => prior.bad |= bad,
                 prior => {
-                    *prior = Some(Prior { rollout: old.id, to: old.to, on_failure, bad });
+                    let (rollout, to) = (old.id, old.to);
+                    *prior = Some(Prior { rollout, to, direction, on_failure, bad });
                 }
             }
         }
@@ -189,8 +190,8 @@ impl Host {
         let news = prior.on_failure == OnFailure::Rollback && !prior.bad;
         prior.bad |= news;
         self.view.changed |= news;
-        let release = prior.to;
-        self.put_in_box(release) || news
+        let (release, forward) = (prior.to, prior.direction == Direction::Forward);
+        forward && self.put_in_box(release) || news
     }
 
     /// Remembers that a rollout to this release was stopped (R17). Whether that is news.

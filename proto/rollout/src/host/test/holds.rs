@@ -226,6 +226,34 @@ fn r7_the_cohort_catches_up_one_after_the_other() {
     assert_eq!(next.direct(2, Action::Resume, None).asked(), ["activate b or a"]);
 }
 
+/// Nor for one that is held for a while, or whose disk is full.
+#[test]
+fn r7_nobody_waits_in_the_lane_for_a_host_that_cannot_take_its_turn() {
+    let published = |bench: &mut Bench| {
+        bench.pass(120_000);
+        bench.done.iter().filter(|effect| matches!(effect, Effect::Publish(_))).count()
+    };
+    let mut held = held(Input::Frozen { until: Some(UnixTime(900)) });
+    held.certify(1, Claim::Complete);
+    assert_eq!(published(&mut held), 0);
+
+    let mut full = new_bench();
+    full.follow(&rollout(&one_wave())).certify(1, Claim::Complete);
+    assert!(published(&mut full) > 2, "it fetches");
+    let note = "no space left on device".to_owned();
+    full.give(Input::FetchFailed { release: release("b"), note });
+    let fail = |full: &mut Bench| {
+        let asked = full.asked().contains(&"fetch b".to_owned());
+        let note = "no space left on device".to_owned();
+        asked.then(|| full.give(Input::FetchFailed { release: release("b"), note }));
+    };
+    for _ in 0..8 {
+        full.pass(60_000);
+        fail(&mut full);
+    }
+    assert_eq!(published(&mut full), 0, "it tries on");
+}
+
 /// Who cannot take its turn in the lane falls silent, so that nobody waits for it.
 #[test]
 fn r7_nobody_waits_in_the_lane_for_a_host_that_cannot_start() {
@@ -310,4 +338,34 @@ fn r17_one_certificate_of_a_wave_is_enough() {
     let attempt = last.attempt();
     last.give(Input::Activated { attempt });
     assert_eq!(last.pass(1_000).asked(), ["certify Complete"]);
+}
+
+// --- orders ---
+
+/// R6: of two promotes of one sequence the one that opens less is in force, here as in the chain.
+#[test]
+fn r6_of_two_promotes_the_one_that_opens_less_is_in_force() {
+    let waves = [wave(1, 60, 0, 0), wave(2, 60, 0, 0), wave(3, 60, 0, 0)];
+    for order in [[2, 1], [1, 2]] {
+        let mut bench = bench(2);
+        bench.follow(&rollout(&waves)).stage();
+        let mut asked = Vec::new();
+        for wave in order {
+            asked.extend(bench.direct(5, Action::Promote, Some(wave)).asked());
+        }
+        // Whoever heard the wider one first has started by it; from then on the narrower counts.
+        let held = bench.host.course.as_ref().unwrap().order.unwrap();
+        assert_eq!(held.wave, Some(1), "{asked:?}");
+    }
+}
+
+/// An operator's rollback does not expire, and whoever takes part in it goes on being heard.
+#[test]
+fn r16_hosts_are_heard_in_a_rollback_that_is_past_its_expiry() {
+    let waves = [wave(1, 0, 0, 0), wave(2, 0, 0, 0)];
+    let back = Rollout { direction: Direction::Rollback, expires: UnixTime(0), ..rollout(&waves) };
+    let mut bench = bench(1);
+    bench.follow(&back).stage().pass(120_000);
+    let published = bench.done.iter().filter(|effect| matches!(effect, Effect::Publish(_))).count();
+    assert!(published > 2, "{published}");
 }
