@@ -158,6 +158,10 @@ pub struct TallyRecord {
     /// Upper bounds of all buckets but the last, in milliseconds, rising; each at most
     /// [`BOUND_MS_MAX`].
     pub bounds_ms: Vec<u64>,
+    /// How long it counted, in milliseconds: a whole window, or less if that has just begun. 0: not
+    /// told.
+    #[serde(default)]
+    pub over_ms: u32,
 }
 
 /// Highest count in a [`TallyRecord`].

@@ -201,6 +201,52 @@ pub struct WaveReport {
     pub wait_s: u32,
     pub failed_max: u32,
     pub unreachable_max: u32,
+    /// What the gate of the next wave makes of the requests of all hosts up to this one's, pooled
+    /// (R24). None: requests are not counted in this rollout, or no gate comes after it.
+    pub pooled: Option<VerdictReport>,
+}
+
+/// Whether the new release is worse by its requests (R24): the very value that was decided by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerdictReport {
+    pub finding: Finding,
+    /// In words, with all its numbers.
+    pub text: String,
+    /// None: there was too little to compare.
+    pub compared: Option<ComparedReport>,
+}
+
+/// What a verdict lets happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finding {
+    /// Not worse, or too quiet to tell: it goes on.
+    Good,
+    /// Inconclusive: it waits.
+    Doubt,
+    Worse,
+}
+
+/// Two shares of bad answers, one held against the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComparedReport {
+    /// What is slower than this is bad; none: errors are.
+    pub slower_than_ms: Option<u64>,
+    /// Of the hosts on the new release.
+    pub new: CountedReport,
+    /// Of the hosts on the old one; none: nobody to compare with.
+    pub control: Option<CountedReport>,
+    /// What may lie between the two shares, or be the whole of the new one, in millionths.
+    pub above_ppm: u32,
+    /// How far it lies above that, in thousandths of a standard deviation.
+    pub z_milli: i64,
+}
+
+/// Bad answers of so many requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountedReport {
+    pub bad: u64,
+    pub requests: u64,
 }
 
 /// A host of the cohort.
@@ -218,6 +264,9 @@ pub struct StandingReport {
     /// Verified pieces of the artifact it has said it holds, and pieces in all.
     pub pieces: u32,
     pub of: u32,
+    /// What it says it counted over the last window, on whichever of the two releases it serves; bad
+    /// are errors. None: it does not count.
+    pub counted: Option<CountedReport>,
     /// Heard of lately.
     pub alive: bool,
 }

@@ -6,17 +6,16 @@
 //! The others hear of it every [`TELL_EVERY`], and at once when the share of errors moves: an outage
 //! that all hosts share must be seen as such before one of them blames its new release for it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use net::{Gossip, Member};
-use proto::record::{SLOTS, TallyRecord, from_text, tally_key, to_text};
+use proto::record::{TallyRecord, tally_key, to_text};
 use proto::statement::{Limits, Rollout};
 use proto::{Digest, HostId, Service};
 use rollout::host::Input;
-use rollout::verdict::{HOST_Z, Tally, Verdict, judge};
+use rollout::verdict::{Streak, Tallies, Tally};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -32,12 +31,6 @@ const READ_EVERY: Duration = Duration::from_secs(1);
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// A share of errors that moved so far, in millionths, is told at once.
 const TELL_AT_ONCE_PPM: u64 = 5_000;
-/// Looks in a row that must find a release worse before it goes: so long it takes the others to be
-/// heard.
-const FAILS_MIN: u32 = 3;
-/// Longest time that an outage of old and new is waited for, before the new one goes.
-const SHARED_MAX: Duration = Duration::from_secs(300);
-
 /// What serves on this host.
 #[derive(Debug, Clone)]
 pub(super) struct Serving {
@@ -100,21 +93,11 @@ struct Counted {
     read: Instant,
 }
 
-/// The comparison of one bake.
-struct Judging {
-    attempt: u64,
-    /// The hosts of its cohort but this one.
-    others: BTreeSet<HostId>,
-    looks: Looks,
-    /// It was found worse, and said so.
-    ended: bool,
-}
-
 impl Counter {
     async fn run(self, told: watch::Receiver<Option<Serving>>) {
         let mut pages = interval(READ_EVERY);
         pages.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut counted, mut judging): (Option<Counted>, Option<Judging>) = (None, None);
+        let (mut counted, mut streak): (Option<Counted>, Option<(u64, Streak)>) = (None, None);
         let mut said: Option<(Instant, TallyRecord)> = None;
         while told.has_changed().is_ok() {
             pages.tick().await;
@@ -130,7 +113,9 @@ impl Counter {
             self.tell(counted, &tally, &mut said);
             let Some(bake) = serving.bake.filter(Bake::is_warm) else { continue };
             if let Some(limits) = &bake.rollout.limits {
-                self.judge(&bake, limits, &tally, &mut judging).await;
+                let held = streak.take().filter(|(attempt, _)| *attempt == bake.attempt);
+                let (_, streak) = streak.insert(held.unwrap_or((bake.attempt, Streak::default())));
+                self.judge(&bake, limits, tally, streak).await;
             }
         }
     }
@@ -170,44 +155,17 @@ impl Counter {
         *said = Some((Instant::now(), record));
     }
 
-    async fn judge(
-        &self,
-        bake: &Bake,
-        limits: &Limits,
-        tally: &Tally,
-        judging: &mut Option<Judging>,
-    ) {
+    async fn judge(&self, bake: &Bake, limits: &Limits, tally: Tally, streak: &mut Streak) {
         let attempt = bake.attempt;
-        let held = judging.take().filter(|judging| judging.attempt == attempt);
-        let judging = judging.insert(held.unwrap_or_else(|| Judging {
-            attempt,
-            others: self.others(&bake.rollout),
-            looks: Looks::default(),
-            ended: false,
-        }));
-        if judging.ended {
-            return;
-        }
         let rank = bake.rollout.rank_of(&self.me);
         // A host outside the cohort is held to what the canaries were.
         let wave = rank.map_or(0, |rank| bake.rollout.wave_of(rank));
         let errors_ppm = limits.errors_ppm.get(wave).copied().unwrap_or(0);
         let members = self.gossip.members().borrow().clone();
-        let control =
-            control(&members, &judging.others, bake.rollout.from.as_ref().map(|from| from.release));
-        let verdict = judge(tally, &control, limits, errors_ppm, HOST_Z);
+        let control = tallies(&members).control(&bake.rollout);
+        let verdict = streak.look(tally, &control, limits, errors_ppm);
         debug!(service = %self.service, attempt, %verdict, "compared");
-        judging.ended = judging.looks.take(Instant::now(), &verdict);
-        let input = match judging.ended {
-            true => Input::Unhealthy { attempt, note: verdict.to_string() },
-            false => Input::Verdict { attempt, verdict },
-        };
-        answer(&self.answers, &self.service, input).await;
-    }
-
-    fn others(&self, rollout: &Rollout) -> BTreeSet<HostId> {
-        let ids = rollout.cohort.iter().map(|host| host.id.clone());
-        ids.filter(|id| *id != self.me).collect()
+        answer(&self.answers, &self.service, Input::Verdict { attempt, verdict }).await;
     }
 }
 
@@ -235,76 +193,15 @@ fn is_due(at: Instant, said: &TallyRecord, record: &TallyRecord) -> bool {
         || share_ppm(said).abs_diff(share_ppm(record)) >= TELL_AT_ONCE_PPM
 }
 
-/// What those of `others` that are there count on the release `from`.
-fn control(members: &[Member], others: &BTreeSet<HostId>, from: Option<Digest>) -> Vec<Tally> {
-    let counts = |member: &&Member| member.alive && others.contains(&member.host);
-    let tallies = members.iter().filter(counts).filter_map(|member| {
-        (0..SLOTS)
-            .filter_map(|slot| from_text::<TallyRecord>(member.values.get(&tally_key(slot))?))
-            .find(|record| Some(record.release) == from)
-    });
-    tallies.map(Tally::of).collect()
-}
-
-/// The verdicts on one bake so far.
-#[derive(Debug, Default)]
-struct Looks {
-    fails: u32,
-    shared_since: Option<Instant>,
-}
-
-impl Looks {
-    /// Takes one more; whether the release must go.
-    fn take(&mut self, at: Instant, verdict: &Verdict) -> bool {
-        self.fails = match verdict {
-            Verdict::Fail(_) => self.fails + 1,
-            _ => 0,
-        };
-        let since = match verdict {
-            Verdict::Shared { .. } => Some(*self.shared_since.get_or_insert(at)),
-            _ => None,
-        };
-        self.shared_since = since;
-        self.fails >= FAILS_MIN || since.is_some_and(|since| at - since >= SHARED_MAX)
-    }
+/// What the members that are there count.
+pub(super) fn tallies(members: &[Member]) -> Tallies {
+    let live = members.iter().filter(|member| member.alive);
+    Tallies::read(live.map(|member| (&member.host, &member.values)))
 }
 
 #[cfg(test)]
 mod tests {
-    use rollout::verdict::{Comparison, Counted, Signal};
-
     use super::*;
-
-    const COMPARISON: Comparison = Comparison {
-        signal: Signal::Errors,
-        new: Counted { bad: 50, of: 1_000 },
-        control: None,
-        above_ppm: 10_000,
-        z_milli: 5_000,
-    };
-    const FAIL: Verdict = Verdict::Fail(COMPARISON);
-    const SHARED: Verdict = Verdict::Shared { comparison: COMPARISON, hosts: 3, of: 4 };
-
-    #[test]
-    fn r24_a_release_goes_once_it_is_found_worse_several_times_in_a_row() {
-        let (mut looks, now) = (Looks::default(), Instant::now());
-        let found = [FAIL, FAIL, Verdict::Pass(COMPARISON), FAIL, FAIL, SHARED, FAIL, FAIL, FAIL];
-        let goes = found.map(|verdict| looks.take(now, &verdict));
-        assert_eq!(goes, [false, false, false, false, false, false, false, false, true]);
-    }
-
-    #[test]
-    fn r24_a_shared_outage_is_waited_for_five_minutes() {
-        let (mut looks, start) = (Looks::default(), Instant::now());
-        let mut at = |seconds, verdict| looks.take(start + Duration::from_secs(seconds), &verdict);
-        assert!(!at(0, SHARED));
-        assert!(!at(299, SHARED));
-        // It ended between: another one is waited for anew.
-        assert!(!at(300, Verdict::Pass(COMPARISON)));
-        assert!(!at(301, SHARED));
-        assert!(!at(600, SHARED));
-        assert!(at(601, SHARED));
-    }
 
     fn record(release: &str, requests: u64, errors: u64) -> TallyRecord {
         let tally = Tally { requests, errors, ..Tally::default() };
@@ -324,21 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn r24_the_control_is_who_is_there_and_serves_the_old_release() {
-        let [a, b, c, d, e] = ["a", "b", "c", "d", "e"].map(|letter| letter.repeat(12));
-        let members = [
-            member(&a, true, Some(record("old", 1, 0))),
-            member(&b, true, Some(record("new", 2, 0))),
-            member(&c, false, Some(record("old", 4, 0))),
-            member(&d, true, None),
-            member(&e, true, Some(record("old", 8, 0))),
-        ];
-        let others = [&a, &b, &c, &d].map(|id| id.parse().unwrap()).into_iter().collect();
-        let requests = |from| -> Vec<u64> {
-            control(&members, &others, from).iter().map(|tally| tally.requests).collect()
-        };
-        assert_eq!(requests(Some(Digest::of(b"old"))), [1]);
-        assert_eq!(requests(None), [0; 0]);
+    fn r24_who_is_gone_counts_no_more() {
+        let [a, b] = ["a", "b"].map(|letter| letter.repeat(12));
+        let said = || Some(record("old", 1, 0));
+        let read = tallies(&[member(&a, true, said()), member(&b, false, said())]);
+        let count = |id: &str| read.of(&id.parse().unwrap(), Digest::of(b"old"));
+        assert_eq!((count(&a).map(|tally| tally.requests), count(&b)), (Some(1), None));
     }
 
     #[test]

@@ -146,10 +146,11 @@ impl Driver {
     }
 
     async fn tick(&mut self) {
+        let members = self.context.gossip.members().borrow().clone();
         for scope in self.scopes.values_mut() {
+            scope.compare(&members).await;
             scope.take(Input::Tick).await;
         }
-        let members = self.context.gossip.members().borrow().clone();
         self.read_peers(&members).await;
     }
 

@@ -17,12 +17,13 @@ use proto::{Digest, HostId, Scope};
 use rollout::Now;
 use rollout::host::{Effect, Host, Input};
 use rollout::receipts::Receipts;
+use rollout::verdict::pooled;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::counting::{Bake, Counter, Counting, Serving};
+use super::counting::{Bake, Counter, Counting, Serving, tallies};
 use super::steps::Steps;
 use super::waiting::Waiting;
 use super::{Answer, Context, records};
@@ -225,6 +226,19 @@ impl Running {
         }
         for receipt in news {
             self.take(Input::Receipt(receipt)).await;
+        }
+        self.compare(members).await;
+    }
+
+    /// Compares the hosts of the waves before this one's with the control, where its gate waits for
+    /// that (R24).
+    pub(super) async fn compare(&mut self, members: &[Member]) {
+        let (Some(wave), Some(receipts)) = (self.host.awaits_pool(), &self.receipts) else {
+            return;
+        };
+        let rollout = receipts.id();
+        if let Some(verdict) = pooled(receipts.rollout(), wave, &tallies(members)) {
+            self.take(Input::Pooled { rollout, verdict }).await;
         }
     }
 

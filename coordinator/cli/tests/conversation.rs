@@ -237,6 +237,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         note: String::new(),
         pieces: 0,
         of: 8,
+        counted: None,
         alive: true,
     };
     let wave = |index: usize| WaveReport {
@@ -253,6 +254,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         wait_s: 60,
         failed_max: 0,
         unreachable_max: 0,
+        pooled: None,
     };
     RolloutReport {
         id: rollout.0,

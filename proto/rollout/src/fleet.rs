@@ -11,8 +11,8 @@ mod outlook;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use proto::certificate::{Certificate, Claim};
-use proto::receipt::SignedReceipt;
+use proto::certificate::{self, Certificate, Claim};
+use proto::receipt::{Receipt, SignedReceipt};
 use proto::record;
 use proto::statement::{Action, Rollout};
 use proto::trust::Chain;
@@ -22,8 +22,12 @@ use proto::{Digest, HostId, UnixTime};
 pub use answer::refused;
 pub use outlook::{Outlook, Pending};
 
+use crate::gate::Heard;
 use crate::receipts::Receipts;
+use crate::verdict::{self, Conclusion, Looks, Tallies};
 
+/// How often requests are compared, in milliseconds.
+const COMPARE_EVERY_MS: u64 = 1_000;
 /// Rollouts that were replaced and whose receipts are still kept, the newest.
 const REPLACED_MAX: usize = 32;
 
@@ -50,6 +54,8 @@ pub struct Observer {
     proven: BTreeMap<(Digest, Claim), UnixTime>,
     /// The receipt of each slot as last read, so that gossip that repeats itself costs nothing.
     read: BTreeMap<(HostId, usize), String>,
+    /// When requests were last compared.
+    compared_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone)]
@@ -59,6 +65,32 @@ struct Followed {
     held_ms: u64,
     /// When that was last counted.
     counted_ms: u64,
+    /// The pooled verdicts by wave, but for the last one: none where requests are not counted (R24).
+    pooled: Vec<Looks>,
+}
+
+impl Followed {
+    fn compare(&mut self, now_ms: u64, tallies: &Tallies, excused: &BTreeSet<HostId>) {
+        let rollout = self.receipts.rollout();
+        self.pooled.resize(rollout.waves.len() - 1, Looks::default());
+        for (wave, looks) in self.pooled.iter_mut().enumerate() {
+            let Some(verdict) = verdict::pooled(rollout, wave, tallies) else { continue };
+            let mut before = rollout.cohort[..rollout.ranks_in(wave).end].iter();
+            let due = before.all(|host| {
+                let last = self.receipts.latest(&host.id);
+                let ended = |last: &Receipt| certificate::has_ended((last.state, last.cause));
+                last.is_some_and(ended)
+                    || self.receipts.heard(&host.id, now_ms) == Heard::Silent
+                    || excused.contains(&host.id)
+            });
+            looks.take(now_ms, verdict, due);
+        }
+    }
+
+    /// What the requests of the hosts of waves up to one come to.
+    fn pooled(&self, wave: usize) -> Conclusion {
+        self.pooled.get(wave).map_or(Conclusion::Doubt(None), |looks| looks.conclusion(1))
+    }
 }
 
 impl Observer {
@@ -74,6 +106,33 @@ impl Observer {
             }
         }
         self.read.retain(|(host, _), _| members.contains_key(host));
+        self.compare(now_ms, chain, members);
+    }
+
+    /// Looks at the requests of the rollouts that go on, as the hosts before their gates do.
+    fn compare(&mut self, now_ms: u64, chain: &Chain, members: &BTreeMap<HostId, Seen>) {
+        if self.compared_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) < COMPARE_EVERY_MS) {
+            return;
+        }
+        self.compared_ms = Some(now_ms);
+        let live = || members.iter().filter(|(_, seen)| seen.alive);
+        // Read only where there is anything to compare.
+        let mut tallies = None;
+        for (id, followed) in &mut self.followed {
+            let claims = self.claims.get(id);
+            let ended = claims.is_some_and(|claims| {
+                claims.contains(&Claim::Halt) || claims.contains(&Claim::Complete)
+            });
+            let rollout = followed.receipts.rollout().clone();
+            let head = chain.head(&rollout.scope()).is_some_and(|head| head.rollout == *id);
+            if rollout.limits.is_none() || ended || !head {
+                continue;
+            }
+            let tallies = tallies
+                .get_or_insert_with(|| Tallies::read(live().map(|(id, seen)| (id, &seen.values))));
+            let excused: BTreeSet<_> = chain.excuses(id).into_values().collect();
+            followed.compare(now_ms, tallies, &excused);
+        }
     }
 
     /// Takes in a verified certificate of a rollout that `chain` holds.
@@ -113,7 +172,7 @@ impl Observer {
             // What was read before this rollout was known is read again.
             self.read.clear();
             let receipts = Receipts::new(id, Arc::new(rollout.clone()), now_ms);
-            Followed { receipts, held_ms: 0, counted_ms: now_ms }
+            Followed { receipts, held_ms: 0, counted_ms: now_ms, pooled: Vec::new() }
         })
     }
 

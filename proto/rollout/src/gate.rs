@@ -16,12 +16,33 @@
 //! | was this host skipped | yes | no |
 //! | is the release in this host's penalty box | no | no |
 //! | is this host's clock wrong, may there be news that it has not heard | no | yes |
+//! | do the requests of the waves before it, pooled, show that the release is worse (R24) | no | no |
 //! | is the wave open: first, promoted, or earned by the waves before it | yes | no |
 //! | are too many hosts before it under way: rolling, or in the lane | yes | yes |
 //! | are too many hosts of its zone stopped | yes | yes |
 //!
 //! A promote opens a wave and answers nothing else: it stands in the row of the waves (and passes over
 //! hosts of a rolling rollout that are not heard). Ways back ask none of this: only [`back`].
+//!
+//! A wave is earned once the hosts of the waves before it are heard, done and proven, the rollout was
+//! held for long enough, and, where requests are counted, those of all hosts that run the new release
+//! are not worse than those of the hosts on the old one:
+//!
+//! | pooled requests ([`crate::verdict::pooled`]) | the next wave | a promote |
+//! |---|---|---|
+//! | not counted in this rollout: no metrics, an operator's rollback | opens | opens |
+//! | not worse; no control (a first deployment) and within the absolute limit | opens | opens |
+//! | quiet: too few on either side, or nobody says what it counts | opens by checks alone | opens |
+//! | not compared yet | holds: the next look is seconds away | opens |
+//! | shared outage, or too few where the old release has traffic | holds for [`DOUBT_MS_MAX`] at most | opens |
+//! | worse | holds until a comparison passes, an abort, or the rollout's expiry | holds |
+//!
+//! Worse holds and does not halt: a halt is proven by signed receipts of failures (R17), counts are
+//! what each host says of itself, and one that lies may weigh as three. Who is worse on its own has
+//! gone back by itself and counts as failed. Behind the last wave there is no gate: what binds the
+//! completion is the bake of each host.
+//!
+//! [`DOUBT_MS_MAX`]: crate::verdict::DOUBT_MS_MAX
 
 mod text;
 
@@ -33,7 +54,7 @@ use proto::certificate::{self, Halted, Standing};
 use proto::receipt::State;
 use proto::statement::{Action, CohortHost, Direction, RULES, Rollout};
 
-use crate::verdict::Verdict;
+use crate::verdict::{Conclusion, Verdict};
 
 /// Furthest a host's wall clock may be from the others' median, in seconds, for it to start anything
 /// (R8).
@@ -106,6 +127,9 @@ pub struct Facts<'a> {
     pub unix: UnixTime,
     /// The first second in which the freezes in force let something new start; none: no freeze.
     pub frozen_until: Option<UnixTime>,
+    /// What the requests of all hosts of the waves up to one come to, against the old release; asked
+    /// only where they are counted.
+    pub pooled: &'a dyn Fn(usize) -> Conclusion,
 }
 
 /// What a host knows of itself, beside the rollout.
@@ -201,6 +225,10 @@ pub enum Hold {
         held_s: u64,
         needed_s: u64,
     },
+    /// The requests of all hosts of the waves before it show that the release is worse (R24).
+    Worse(Verdict),
+    /// They do not show whether it is. None: they were not compared yet.
+    Unclear(Option<Verdict>),
     /// Too many hosts before this one have not come to their end: a rolling rollout.
     InFlight {
         under_way: usize,
@@ -352,7 +380,10 @@ fn decide_unclosed(facts: &Facts<'_>, wave: usize) -> Gate {
     match wave.checked_sub(1) {
         _ if facts.complete => Gate::Open(Open::Complete),
         None => Gate::Open(Open::First),
-        Some(_) if is_promoted(facts, wave) => Gate::Open(Open::Promoted),
+        Some(before) if is_promoted(facts, wave) => match pooled(facts, before) {
+            Some(Conclusion::Worse(verdict)) => Gate::Hold(Hold::Worse(verdict)),
+            _ => Gate::Open(Open::Promoted),
+        },
         Some(before) => decide_after(facts, before),
     }
 }
@@ -378,9 +409,19 @@ fn decide_after(facts: &Facts<'_>, wave: usize) -> Gate {
     } else if held_s < needed_s {
         Hold::TooSoon { held_s, needed_s }
     } else {
-        return Gate::Open(Open::Earned(count));
+        match pooled(facts, wave) {
+            None | Some(Conclusion::Good(_)) => return Gate::Open(Open::Earned(count)),
+            Some(Conclusion::Worse(verdict)) => Hold::Worse(verdict),
+            Some(Conclusion::Doubt(verdict)) => Hold::Unclear(verdict),
+        }
     };
     Gate::Hold(hold)
+}
+
+/// What the requests of the hosts of waves up to `wave` come to; none: they are not counted.
+pub fn pooled(facts: &Facts<'_>, wave: usize) -> Option<Conclusion> {
+    let forward = facts.rollout.direction == Direction::Forward;
+    (forward && facts.rollout.limits.is_some()).then(|| (facts.pooled)(wave))
 }
 
 // --- one host's turn in an open wave ---

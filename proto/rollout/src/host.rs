@@ -57,6 +57,7 @@
 //! | staged | the rollout's expiry | nothing new starts; reverts and the lane are not concerned |
 //! | activating | [`STEP_MS_MAX`] without an answer | goes back, cause host |
 //! | baking | the wave's wait, on the host's own clock, stopped by pause | commits |
+//! | baked, in doubt | [`DOUBT_MS_MAX`](crate::verdict::DOUBT_MS_MAX) | goes back, unless the few requests that came are well |
 //! | stopped, not its turn | those behind it are back, silent for 90 s, or had [`BACK_MS_MAX`] | goes back |
 //! | going back | [`STEP_MS_MAX`] without an answer | counts as failed; again, at most 3 times |
 //! | committed, reverted | a halt or abort (rollback), a newer rollout | goes back; starts at the top |
@@ -84,10 +85,11 @@
 //! **The penalty box.** A stop that a host sees boxes the release there, whether or not it ran: without
 //! a retry no later rollout starts it. A failure of its own keeps it out for the rest of the rollout.
 //!
-//! **Doubt.** Where requests are counted (R24), a release that has baked is committed only once the
-//! caller has compared them since this process started, and not while too few reach it or an outage is
-//! shared ([`Verdict::holds`]). A promote of a later wave passes over that, and so does the end of the
-//! rollout. One that is worse comes as [`Input::Unhealthy`].
+//! **Verdicts.** Where requests are counted (R24), a release that is worse look after look goes back,
+//! as by a failed check. One that has baked is committed only once the caller has compared its requests
+//! since this process started, and not while too few reach it or an outage is shared: for so long as
+//! [`Looks`](crate::verdict::Looks) has it, then it goes back or is committed all the same. A promote of
+//! a later wave passes over that doubt, and so does the end of the rollout.
 //!
 //! **Record.** [`Host`] without its view of others is the record on disk: small, and enough to finish
 //! a bake or a way back without the network. Elapsed times are kept as amounts, never as instants.
@@ -107,7 +109,7 @@ use std::sync::Arc;
 
 use proto::certificate::Claim;
 use proto::receipt::{Cause, Receipt, State};
-use proto::statement::{Directive, Rollout};
+use proto::statement::{Direction, Directive, Rollout};
 use proto::{Digest, HostId, Scope, UnixTime};
 use serde::{Deserialize, Serialize};
 
@@ -194,9 +196,15 @@ pub enum Input {
         note: String,
     },
     /// Whether the release of this attempt, which bakes, is worse than the one before by the requests
-    /// that were counted after its warmup (R24). One that failed comes as [`Self::Unhealthy`].
+    /// that were counted after its warmup (R24). Said look after look, about a second apart.
     Verdict {
         attempt: u64,
+        verdict: Verdict,
+    },
+    /// Whether the hosts of the waves before this one's, all together, are worse on `to` than the
+    /// control (R24). Said again and again while [`Host::awaits_pool`].
+    Pooled {
+        rollout: Digest,
         verdict: Verdict,
     },
     /// What [`Effect::Revert`] asked for serves again (or nothing does, where that was asked).
@@ -382,6 +390,15 @@ impl Host {
         let course = self.course.as_ref().filter(|course| course.state == State::Baking)?;
         let watch = self.watch.filter(|watch| watch.rollout == course.id)?;
         self.step.is_none().then_some((watch.attempt, course.baked_ms))
+    }
+
+    /// The wave whose hosts, with those of the waves before it, are to be compared with the control for
+    /// this host's gate; none: it does not wait for that.
+    pub fn awaits_pool(&self) -> Option<usize> {
+        let (plan, course) = (self.view.plan.as_ref()?, self.course.as_ref()?);
+        let counts = plan.limits.is_some() && plan.direction == Direction::Forward;
+        let waits = counts && course.state == State::Staged && !course.complete;
+        course.rank.filter(|_| waits).and_then(|rank| plan.wave_of(rank).checked_sub(1))
     }
 
     /// Why it went back, if it did.

@@ -4,13 +4,17 @@
 use std::collections::BTreeSet;
 
 use proto::receipt::{Receipt, State};
-use proto::report::{RolloutPhase, RolloutReport, StandingReport, WaveReport};
+use proto::report::{
+    ComparedReport, CountedReport, Finding, RolloutPhase, RolloutReport, StandingReport,
+    VerdictReport, WaveReport,
+};
 use proto::statement::{Action, Rollout};
 use proto::{HostId, Name, UnixTime};
 
 use crate::Now;
 use crate::gate::{self, Facts, Gate, Heard, Hold, Order, Sight};
 use crate::receipts::Receipts;
+use crate::verdict::{Conclusion, Counted, Signal};
 
 /// What a member sees of a rollout.
 #[derive(Clone, Copy)]
@@ -39,6 +43,8 @@ pub struct View<'a> {
     /// Whose key made it.
     pub author: &'a Name,
     pub facts_of: &'a dyn Fn(&HostId) -> HostFacts,
+    /// What the requests of all hosts of the waves up to one come to (R24).
+    pub pooled: &'a dyn Fn(usize) -> Conclusion,
 }
 
 /// What a member knows of a host beside its receipt.
@@ -50,6 +56,8 @@ pub struct HostFacts {
     /// Verified pieces of the artifact it has said it holds, and pieces in all; 0 of 0: nothing said.
     pub pieces: u32,
     pub of: u32,
+    /// Errors of the requests it says it counted over the last window; none: it does not count.
+    pub counted: Option<Counted>,
 }
 
 /// The report on a rollout, as the member that has this view sees it.
@@ -144,7 +152,7 @@ fn next_turn(facts: &Facts<'_>) -> Option<Hold> {
 fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {
     let rollout = facts.rollout;
     let ranks = rollout.ranks_in(wave);
-    let budget = rollout.waves[wave];
+    let (budget, gated) = (rollout.waves[wave], wave + 1 < rollout.waves.len());
     // Once a host of a wave has started, the wave was open, whatever has been heard since.
     let started =
         |rank| (facts.seen)(rank).standing.is_some_and(|(state, _)| state >= State::Activating);
@@ -175,7 +183,33 @@ fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {
         wait_s: gate::bake_s(rollout, wave),
         failed_max: budget.failed_max,
         unreachable_max: budget.unreachable_max,
+        pooled: gate::pooled(facts, wave).filter(|_| gated && open).and_then(verdict_report),
     }
+}
+
+/// None: nothing was compared yet.
+fn verdict_report(conclusion: Conclusion) -> Option<VerdictReport> {
+    let verdict = conclusion.verdict()?;
+    let finding = match conclusion {
+        Conclusion::Good(_) => Finding::Good,
+        Conclusion::Doubt(_) => Finding::Doubt,
+        Conclusion::Worse(_) => Finding::Worse,
+    };
+    let compared = verdict.comparison().map(|comparison| ComparedReport {
+        slower_than_ms: match comparison.signal {
+            Signal::Errors => None,
+            Signal::SlowerThan { ms } => Some(ms),
+        },
+        new: counted_report(comparison.new),
+        control: comparison.control.map(counted_report),
+        above_ppm: comparison.above_ppm,
+        z_milli: comparison.z_milli,
+    });
+    Some(VerdictReport { finding, text: verdict.to_string(), compared })
+}
+
+const fn counted_report(counted: Counted) -> CountedReport {
+    CountedReport { bad: counted.bad, requests: counted.of }
 }
 
 // --- impl View ---
@@ -201,6 +235,7 @@ impl<'a> View<'a> {
             conflict: self.conflict,
             unix: self.now.unix,
             frozen_until: self.frozen_until,
+            pooled: self.pooled,
         }
     }
 
@@ -231,7 +266,7 @@ impl<'a> View<'a> {
     fn hosts(&self) -> Vec<StandingReport> {
         let rollout = self.receipts.rollout();
         let standing = |(rank, member): (usize, &proto::statement::CohortHost)| {
-            let HostFacts { name, alive, pieces, of } = (self.facts_of)(&member.id);
+            let HostFacts { name, alive, pieces, of, counted } = (self.facts_of)(&member.id);
             let receipt: Option<&Receipt> = self.receipts.latest(&member.id);
             StandingReport {
                 host: member.id.clone(),
@@ -243,6 +278,7 @@ impl<'a> View<'a> {
                 note: receipt.map(|receipt| receipt.note.clone()).unwrap_or_default(),
                 pieces,
                 of,
+                counted: counted.map(counted_report),
                 alive,
             }
         };

@@ -2,14 +2,20 @@
 //! out; pure, so that a host acts by the very value that people are shown.
 //!
 //! New and old are compared over the same time, never with the past: what an outage does to both is no
-//! fault of either. The control is the hosts of the cohort that still serve the old release.
+//! fault of either. The control is the hosts of the cohort that still serve the old release. A host
+//! compares itself while it bakes; the gate of a wave ([`crate::gate`]) compares all hosts of the waves
+//! before it ([`pooled`]).
 //!
 //! | new | control | verdict |
 //! |---|---|---|
 //! | enough requests | enough requests | the test below, of errors, then of slow answers |
-//! | enough | too few | against an absolute limit ([`ALONE_PPM_MIN`] at least) |
-//! | too few | just as few | pass on checks alone, saying so: the service is quiet |
+//! | enough | too few, or nobody: a first deployment, a last wave | against an absolute limit ([`ALONE_PPM_MIN`] at least) |
+//! | too few | just as few on each host, or nobody counts | pass on checks alone, saying so: the service is quiet |
 //! | too few | enough | inconclusive: traffic does not reach the new release |
+//! | worse | half as bad, on 3 hosts and on half of them | inconclusive: an outage that is shared |
+//!
+//! What becomes of a verdict, and for how long the inconclusive ones are waited with, is told in
+//! [`Looks`].
 //!
 //! The test asks whether the share of bad answers of the new release lies above that of the old one by
 //! more than the threshold, one-sided, by the difference of two proportions with one success and one
@@ -17,12 +23,21 @@
 //! the plain Wald statistic a control without any error would have no variance, and one failed request
 //! would prove everything. Slow is what lies above the bucket of the control's 99th percentile times
 //! the ratio that is allowed.
+//!
+//! An outage takes time to be heard of, and shows less in a long window than in one that has just
+//! begun. So it is shared if the control's bad answers, had they all come in as short a time as the new
+//! release was counted for, are half as bad as those of the new one were a few looks ago.
 
-use std::fmt;
+mod looks;
+mod tallies;
+mod text;
 
 use proto::Digest;
 use proto::record::{BOUND_MS_MAX, BUCKETS_MAX, TALLY_COUNT_MAX, TallyRecord};
 use proto::statement::Limits;
+
+pub use looks::{Conclusion, DOUBT_MS_MAX, FAILS_MIN, Looks, Streak};
+pub use tallies::{Tallies, pooled};
 
 /// How sure a host must be before it takes a release back, in standard deviations: one look in a
 /// thousand at equal releases.
@@ -48,6 +63,8 @@ pub struct Tally {
     pub latency: Vec<u64>,
     /// Upper bounds of all buckets but the last, in milliseconds, rising.
     pub bounds_ms: Vec<u64>,
+    /// How long it counted, in milliseconds; 0: not told.
+    pub over_ms: u32,
 }
 
 impl Tally {
@@ -63,17 +80,32 @@ impl Tally {
             errors: count(&self.errors),
             bounds_ms: if fits { self.bounds_ms.clone() } else { Vec::new() },
             latency,
+            over_ms: self.over_ms,
         }
     }
 
     /// What a member says, whoever it is: no number is beyond what may be said.
     pub fn of(record: TallyRecord) -> Self {
-        let TallyRecord { release: _, requests, errors, mut latency, bounds_ms } = record;
+        let TallyRecord { release: _, requests, errors, mut latency, bounds_ms, over_ms } = record;
         let requests = requests.min(TALLY_COUNT_MAX);
         for count in &mut latency {
             *count = (*count).min(TALLY_COUNT_MAX);
         }
-        Self { requests, errors: errors.min(requests), latency, bounds_ms }
+        Self { requests, errors: errors.min(requests), latency, bounds_ms, over_ms }
+    }
+
+    /// What is bad by this signal.
+    pub(crate) fn bad(&self, signal: Signal) -> Counted {
+        match signal {
+            Signal::Errors => Counted { bad: self.errors.min(self.requests), of: self.requests },
+            Signal::SlowerThan { ms } => {
+                let first_slow = self.bounds_ms.partition_point(|bound| *bound <= ms);
+                Counted {
+                    bad: self.latency.iter().skip(first_slow).sum(),
+                    of: self.latency.iter().sum(),
+                }
+            }
+        }
     }
 }
 
@@ -118,10 +150,12 @@ pub enum Verdict {
         needed: u64,
     },
     Fail(Comparison),
-    /// The old release has traffic and the new one has not enough of it.
+    /// The old release has traffic and the new one has not enough of it. `worse`: what little there is
+    /// fails the test, or there is none at all.
     Starved {
         new: u64,
         needed: u64,
+        worse: bool,
     },
     /// The old release fails just so, on so many hosts of the control.
     Shared {
@@ -132,44 +166,71 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether the next wave must wait for another one.
+    /// What was compared; none: there was too little.
+    pub const fn comparison(self) -> Option<Comparison> {
+        match self {
+            Self::Pass(comparison) | Self::Fail(comparison) | Self::Shared { comparison, .. } => {
+                Some(comparison)
+            }
+            Self::Quiet { .. } | Self::Starved { .. } => None,
+        }
+    }
+
+    /// Whether another one must be waited for.
     pub const fn holds(self) -> bool {
         matches!(self, Self::Fail(_) | Self::Starved { .. } | Self::Shared { .. })
     }
 }
 
-/// Judges a release by what hosts counted on it and on the one before, `sure` standard deviations
-/// sure. `errors_ppm`: the share of errors that may lie above the control's, in millionths.
-pub fn judge(
-    new: &Tally,
-    control: &[Tally],
-    limits: &Limits,
-    errors_ppm: u32,
-    sure: f64,
-) -> Verdict {
-    let pooled = pool(control);
+/// What is compared with what.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// Of the hosts that run the new release.
+    pub new: &'a [Tally],
+    /// The same a few looks ago, where it was worse then already: what is told of an outage is as old.
+    pub earlier: Option<&'a Tally>,
+    /// Of those that run the old one.
+    pub control: &'a [Tally],
+    pub limits: &'a Limits,
+    /// The share of errors that may lie above the control's, in millionths.
+    pub errors_ppm: u32,
+    /// How sure to be, in standard deviations.
+    pub sure: f64,
+}
+
+/// Judges a release by what hosts counted on it and on the one before.
+pub fn judge(case: &Case<'_>) -> Verdict {
+    let Case { control, limits, .. } = case;
+    let (new, old) = (pool(case.new), pool(control));
     let needed = u64::from(limits.requests_min);
+    let worst = worst(case, &new, &old);
+    let fails = worst.z_milli > milli(case.sure);
     if new.requests < needed {
-        let quiet = median(control.iter().map(|tally| tally.requests)) < needed;
-        return match quiet {
+        // As many hosts of the control would have had so many.
+        let hosts = case.new.len().max(1) as u64;
+        let expected = median(control.iter().map(|tally| tally.requests)).saturating_mul(hosts);
+        let worse = fails || new.requests == 0;
+        return match expected < needed {
             true => Verdict::Quiet { new: new.requests, needed },
-            false => Verdict::Starved { new: new.requests, needed },
+            false => Verdict::Starved { new: new.requests, needed, worse },
         };
     }
-    let control_counts = pooled.requests >= needed;
-    let errors = compare_errors(new, control_counts.then_some(&pooled), errors_ppm);
-    let slow = limits.p99_ratio_percent.filter(|_| control_counts);
-    let slow = slow.and_then(|ratio| compare_latency(new, &pooled, ratio));
-    let limit_milli = milli(sure);
-    let worst = [Some(errors), slow].into_iter().flatten().max_by_key(|found| found.z_milli);
-    let worst = worst.unwrap_or(errors);
-    if worst.z_milli <= limit_milli {
+    if !fails {
         return Verdict::Pass(worst);
     }
-    match shared(&worst, control) {
+    match shared(worst.signal, case.earlier.unwrap_or(&new), control) {
         Some((hosts, of)) => Verdict::Shared { comparison: worst, hosts, of },
         None => Verdict::Fail(worst),
     }
+}
+
+/// The comparison that speaks most against the new release.
+fn worst(case: &Case<'_>, new: &Tally, old: &Tally) -> Comparison {
+    let control_counts = old.requests >= u64::from(case.limits.requests_min);
+    let errors = compare_errors(new, control_counts.then_some(old), case.errors_ppm);
+    let slow = case.limits.p99_ratio_percent.filter(|_| control_counts);
+    let slow = slow.and_then(|ratio| compare_latency(new, old, ratio));
+    slow.filter(|slow| slow.z_milli > errors.z_milli).unwrap_or(errors)
 }
 
 /// What several hosts counted, none of them for more than three times the median.
@@ -180,6 +241,7 @@ pub fn pool(tallies: &[Tally]) -> Tally {
     let bounds = busy.clone().find(|tally| !tally.latency.is_empty()).map(|one| &one.bounds_ms);
     let mut pooled = Tally { bounds_ms: bounds.cloned().unwrap_or_default(), ..Tally::default() };
     for tally in busy {
+        pooled.over_ms = pooled.over_ms.max(tally.over_ms);
         let weigh = |count: u64| weigh(count, tally.requests, cap);
         pooled.requests = pooled.requests.saturating_add(weigh(tally.requests));
         pooled.errors = pooled.errors.saturating_add(weigh(tally.errors.min(tally.requests)));
@@ -211,8 +273,7 @@ fn median(values: impl Iterator<Item = u64>) -> u64 {
 }
 
 fn compare_errors(new: &Tally, control: Option<&Tally>, errors_ppm: u32) -> Comparison {
-    let counted =
-        |tally: &Tally| Counted { bad: tally.errors.min(tally.requests), of: tally.requests };
+    let counted = |tally: &Tally| tally.bad(Signal::Errors);
     let above_ppm = if control.is_some() { errors_ppm } else { errors_ppm.max(ALONE_PPM_MIN) };
     compare(Signal::Errors, counted(new), control.map(counted), above_ppm)
 }
@@ -228,15 +289,10 @@ fn compare_latency(new: &Tally, control: &Tally, ratio_percent: u32) -> Option<C
     let p99_ms = *control.bounds_ms.get(bucket)?;
     let allowed_ms = p99_ms.saturating_mul(u64::from(ratio_percent)) / 100;
     let first_slow = control.bounds_ms.partition_point(|bound| *bound < allowed_ms) + 1;
-    let ms = *control.bounds_ms.get(first_slow - 1)?;
-    let counted = |latency: &[u64]| Counted {
-        bad: latency.iter().skip(first_slow).sum(),
-        of: latency.iter().sum(),
-    };
+    let signal = Signal::SlowerThan { ms: *control.bounds_ms.get(first_slow - 1)? };
     // The old release has one in a hundred above its 99th percentile by definition.
     let above_ppm = 10_000;
-    let (new, control) = (counted(&new.latency), counted(&control.latency));
-    Some(compare(Signal::SlowerThan { ms }, new, Some(control), above_ppm))
+    Some(compare(signal, new.bad(signal), Some(control.bad(signal)), above_ppm))
 }
 
 /// The first bucket up to which 99 of 100 requests are.
@@ -271,73 +327,27 @@ fn milli(z: f64) -> i64 {
     (z * 1_000.0).round() as i64
 }
 
-/// How many hosts of the control show the same, of those with traffic, if they are enough.
-fn shared(found: &Comparison, control: &[Tally]) -> Option<(usize, usize)> {
-    let bad = |tally: &&Tally| match found.signal {
-        Signal::Errors => is_half_as_bad(tally.errors, tally.requests, found.new),
-        Signal::SlowerThan { ms } => {
-            let first_slow = tally.bounds_ms.partition_point(|bound| *bound <= ms);
-            let slow = tally.latency.iter().skip(first_slow).sum();
-            is_half_as_bad(slow, tally.latency.iter().sum(), found.new)
-        }
-    };
+/// How many hosts of the control show the same as the new release `then`, of those with traffic, if
+/// they are enough.
+fn shared(signal: Signal, then: &Tally, control: &[Tally]) -> Option<(usize, usize)> {
     let busy = control.iter().filter(|tally| tally.requests > 0);
-    let (hosts, of) = (busy.clone().filter(bad).count(), busy.count());
+    let shows = |tally: &&Tally| shows_half(signal, then, tally);
+    let (hosts, of) = (busy.clone().filter(shows).count(), busy.count());
     (hosts >= SHARED_MIN && 2 * hosts >= of).then_some((hosts, of))
 }
 
-fn is_half_as_bad(bad: u64, of: u64, new: Counted) -> bool {
-    of > 0 && 2 * u128::from(bad) * u128::from(new.of) >= u128::from(new.bad) * u128::from(of)
-}
-
-// --- text ---
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Pass(comparison) => write!(f, "not worse: {comparison}"),
-            Self::Quiet { new, needed } => write!(
-                f,
-                "too quiet to compare ({new} of {needed} requests, and no more on the old release): \
-                 health checks alone count"
-            ),
-            Self::Fail(comparison) => write!(f, "worse: {comparison}"),
-            Self::Starved { new, needed } => write!(
-                f,
-                "inconclusive: {new} of {needed} requests reached the new release, and the old one \
-                 has traffic"
-            ),
-            Self::Shared { comparison, hosts, of } => write!(
-                f,
-                "inconclusive: shared by {hosts} of {of} hosts on the old release: {comparison}"
-            ),
-        }
-    }
-}
-
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { signal, new, control, above_ppm, z_milli } = self;
-        match signal {
-            Signal::Errors => write!(f, "errors {new}")?,
-            Signal::SlowerThan { ms } => write!(f, "answers over {ms} ms {new}")?,
-        }
-        let above = f64::from(*above_ppm) / 1e4;
-        match control {
-            Some(control) => write!(f, ", old release {control}, at most {above} % above it")?,
-            None => write!(f, ", nobody to compare with, at most {above} %")?,
-        }
-        let (sign, z_milli) = (if *z_milli < 0 { "-" } else { "" }, z_milli.unsigned_abs());
-        write!(f, " (z {sign}{}.{})", z_milli / 1_000, z_milli % 1_000 / 100)
-    }
-}
-
-impl fmt::Display for Counted {
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let percent = 100.0 * self.bad as f64 / (self.of.max(1)) as f64;
-        write!(f, "{percent:.2} % of {}", self.of)
-    }
+/// Whether the bad answers of a host of the control are half as many as those of the new release, had
+/// they all come within as short a time.
+fn shows_half(signal: Signal, then: &Tally, tally: &Tally) -> bool {
+    let (new, old) = (then.bad(signal), tally.bad(signal));
+    // Of a time that was not told nothing is known: it is taken for as long.
+    let (within_ms, over_ms) = match (then.over_ms, tally.over_ms) {
+        (0, _) | (_, 0) => (1, 1),
+        (then_ms, over_ms) => (then_ms.min(over_ms), over_ms),
+    };
+    let wide = |count: u64| u128::from(count);
+    let (within, over) = (u128::from(within_ms), u128::from(over_ms));
+    old.of > 0 && 2 * wide(old.bad) * wide(new.of) * over >= wide(new.bad) * wide(old.of) * within
 }
 
 #[cfg(test)]

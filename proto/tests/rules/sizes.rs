@@ -49,6 +49,7 @@ fn r11_the_longest_records_fit() {
         errors: TALLY_COUNT_MAX,
         latency: vec![TALLY_COUNT_MAX; BUCKETS_MAX],
         bounds_ms: vec![BOUND_MS_MAX; BUCKETS_MAX - 1],
+        over_ms: u32::MAX,
     };
     for (record, text) in [
         ("scope", to_text(&scope)),

@@ -18,6 +18,7 @@ pub struct Reading {
 /// What was counted between two readings.
 #[derive(Debug, Clone)]
 struct Step {
+    from: Instant,
     at: Instant,
     requests: f64,
     errors: f64,
@@ -29,7 +30,7 @@ struct Step {
 #[derive(Debug)]
 pub struct Window {
     length: Duration,
-    last: Option<Reading>,
+    last: Option<(Instant, Reading)>,
     steps: VecDeque<Step>,
 }
 
@@ -43,9 +44,11 @@ impl Window {
 
     /// Takes a reading. The first one, and one with other buckets, only says where counting starts.
     pub fn take(&mut self, at: Instant, reading: Reading) {
-        if let Some(last) = self.last.as_ref().filter(|last| same_buckets(last, &reading)) {
+        let last = self.last.as_ref().filter(|(_, last)| same_buckets(last, &reading));
+        if let Some((from, last)) = last {
             let latency = per_bucket(&reading.buckets).zip(per_bucket(&last.buckets));
             let step = Step {
+                from: *from,
                 at,
                 requests: risen(last.requests, reading.requests),
                 errors: risen(last.errors, reading.errors),
@@ -53,7 +56,7 @@ impl Window {
             };
             self.steps.push_back(step);
         }
-        self.last = Some(reading);
+        self.last = Some((at, reading));
         while self.steps.len() > STEPS_MAX
             || self.steps.front().is_some_and(|step| at - step.at >= self.length)
         {
@@ -69,17 +72,18 @@ impl Window {
 
     /// What was counted over the window that ends with the last reading; none before there are two.
     pub fn tally(&self) -> Option<Tally> {
-        let newest = self.steps.back()?;
+        let (newest, oldest) = (self.steps.back()?, self.steps.front()?);
         let sum = |of: fn(&Step) -> f64| whole(self.steps.iter().map(of).sum());
         let requests = sum(|step| step.requests);
         let buckets = newest.latency.len();
         let bucket = |index| self.steps.iter().filter_map(move |step| step.latency.get(index));
-        let bounds = self.last.iter().flat_map(|last| &last.buckets).map(|(bound, _)| *bound);
+        let bounds = self.last.iter().flat_map(|(_, last)| &last.buckets).map(|(bound, _)| *bound);
         Some(Tally {
             requests,
             errors: sum(|step| step.errors).min(requests),
             latency: (0..buckets).map(|index| whole(bucket(index).sum())).collect(),
             bounds_ms: bounds.take(buckets.saturating_sub(1)).map(|s| whole(s * 1_000.0)).collect(),
+            over_ms: u32::try_from((newest.at - oldest.from).as_millis()).unwrap_or(u32::MAX),
         })
     }
 }
@@ -129,8 +133,10 @@ mod tests {
         window.take(at(10), reading(1_100.0, 11.0));
         window.take(at(20), reading(1_150.0, 31.0));
         assert_eq!(counted(&window), Some((150, 21)));
+        assert_eq!(window.tally().map(|tally| tally.over_ms), Some(20_000));
         window.take(at(45), reading(1_160.0, 31.0));
         assert_eq!(counted(&window), Some((60, 20)), "the step at 10 s is over");
+        assert_eq!(window.tally().map(|tally| tally.over_ms), Some(35_000), "from 10 s on");
         window.take(at(80), reading(1_160.0, 31.0));
         assert_eq!(counted(&window), Some((0, 0)));
     }

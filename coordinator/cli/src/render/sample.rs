@@ -41,6 +41,7 @@ pub(crate) fn standing(index: usize, wave: u32, state: Option<State>) -> Standin
         note: String::new(),
         pieces: if staged { 8 } else { 0 },
         of: 8,
+        counted: None,
         alive: true,
     }
 }
@@ -84,6 +85,7 @@ pub(crate) fn rollout(phase: RolloutPhase, hosts: Vec<StandingReport>) -> Rollou
             wait_s: 300,
             failed_max: wave,
             unreachable_max: wave,
+            pooled: None,
         }
     };
     RolloutReport {

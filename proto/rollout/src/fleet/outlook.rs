@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, SignedReceipt, State};
-use proto::record::{self, HostRecord, ProgressRecord};
+use proto::record::{self, HostRecord, ProgressRecord, TallyRecord};
 use proto::report::{
     Fitness, FleetReport, FreezeReport, HostReport, RemovalReport, RolloutPhase, RolloutReport,
     ServiceReport, SkipReport,
@@ -19,6 +19,7 @@ use crate::Now;
 use crate::gate::Order;
 use crate::receipts::Receipts;
 use crate::report::{self, HostFacts, View};
+use crate::verdict::{Conclusion, Counted, Signal, Tally};
 
 /// Rollouts of a scope that its history tells of at most.
 const HISTORY_MAX: usize = 1_000;
@@ -90,7 +91,12 @@ impl Outlook<'_> {
         let excused = self.chain.excuses(id).into_values().collect();
         let frozen = self.chain.freeze(&rollout.env, None);
         let names: BTreeMap<_, _> = self.hosts.iter().map(|host| (&host.id, &host.name)).collect();
-        let facts_of = |host: &HostId| self.host_facts(host, names.get(host).copied(), artifact);
+        let facts_of = |host: &HostId| {
+            let name = names.get(host).copied();
+            self.host_facts(host, name, artifact, rollout)
+        };
+        let pooled =
+            |wave| followed.map_or(Conclusion::Doubt(None), |followed| followed.pooled(wave));
         let mut report = report::rollout_report(&View {
             receipts,
             now: self.now,
@@ -105,6 +111,7 @@ impl Outlook<'_> {
             superseded: head.is_some_and(|head| head.epoch > rollout.epoch),
             author: &author,
             facts_of: &facts_of,
+            pooled: &pooled,
         });
         report.ended = self.ended(id, rollout, report.phase);
         if matches!(report.phase, RolloutPhase::Paused | RolloutPhase::Aborted) {
@@ -390,7 +397,13 @@ impl Outlook<'_> {
         newest.into_iter().map(service_report).collect()
     }
 
-    fn host_facts(&self, id: &HostId, name: Option<&Name>, artifact: Option<Digest>) -> HostFacts {
+    fn host_facts(
+        &self,
+        id: &HostId,
+        name: Option<&Name>,
+        artifact: Option<Digest>,
+        rollout: &Rollout,
+    ) -> HostFacts {
         let seen = self.members.get(id);
         let slots = (0..record::SLOTS).map(record::progress_key);
         let records = slots.filter_map(|key| seen?.values.get(&key));
@@ -401,8 +414,20 @@ impl Outlook<'_> {
             alive: seen.is_some_and(|seen| seen.alive),
             pieces: held.as_ref().map_or(0, |held| held.pieces),
             of: held.as_ref().map_or(0, |held| held.of),
+            counted: rollout.limits.as_ref().and_then(|_| counted(seen?, rollout)),
         }
     }
+}
+
+/// Errors of what a member says it counted on either side of a rollout.
+fn counted(seen: &Seen, rollout: &Rollout) -> Option<Counted> {
+    let serves = |tally: &TallyRecord| {
+        let from = rollout.from.as_ref().map(|from| from.release);
+        tally.release == rollout.to.release || Some(tally.release) == from
+    };
+    let texts = (0..record::SLOTS).filter_map(|slot| seen.values.get(&record::tally_key(slot)));
+    let tally = { texts }.filter_map(|text| record::from_text(text)).find(serves)?;
+    Some(Tally::of(tally).bad(Signal::Errors))
 }
 
 /// What a host in that state serves; none: nothing, or it is between two releases.

@@ -1,6 +1,7 @@
 //! R14, R15, R16: the gate by table.
 
 mod own;
+mod pooled;
 mod small;
 mod turns;
 
@@ -47,6 +48,7 @@ struct Case {
     frozen: bool,
     /// By rank.
     excused: Vec<usize>,
+    pooled: Conclusion,
 }
 
 fn case(waves: &[Wave], letters: &str) -> Case {
@@ -61,7 +63,20 @@ fn case(waves: &[Wave], letters: &str) -> Case {
     }
     let (order, halted, complete, conflict, expired) = (None, false, false, false, false);
     let (rollout, held_ms, frozen) = (rollout(waves), 3_600_000, false);
-    Case { rollout, seen, held_ms, order, halted, complete, conflict, expired, frozen, excused }
+    let pooled = Conclusion::Doubt(None);
+    Case {
+        rollout,
+        seen,
+        held_ms,
+        order,
+        halted,
+        complete,
+        conflict,
+        expired,
+        frozen,
+        excused,
+        pooled,
+    }
 }
 
 impl Case {
@@ -78,6 +93,7 @@ impl Case {
             conflict: self.conflict,
             unix: if self.expired { self.rollout.expires } else { UnixTime(0) },
             frozen_until: self.frozen.then_some(UnixTime(u64::MAX)),
+            pooled: &|_| self.pooled,
         })
     }
 

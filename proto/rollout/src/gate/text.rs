@@ -6,6 +6,7 @@ use proto::certificate::Halted;
 use proto::statement::RULES;
 
 use super::{Count, Gate, Hold, Open};
+use crate::verdict::{DOUBT_MS_MAX, Verdict};
 
 impl fmt::Display for Gate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +86,8 @@ impl fmt::Display for Hold {
             Self::TooSoon { held_s, needed_s } => {
                 write!(f, "waiting: the rollout is held here for {held_s} of {needed_s} s")
             }
+            Self::Worse(verdict) => worse(f, verdict),
+            Self::Unclear(verdict) => unclear(f, verdict.as_ref()),
             Self::InFlight { under_way, in_flight_max } => write!(
                 f,
                 "waiting for its turn: {under_way} hosts before it have not come to their end, at \
@@ -99,11 +102,7 @@ impl fmt::Display for Hold {
                 "waiting for its turn to catch up: {before} hosts before it do, at most {at_once} \
                  may at once"
             ),
-            Self::Slots { unsettled, max_unavailable } => write!(
-                f,
-                "waiting for its turn: {unsettled} hosts before it in its zone are not settled, \
-                 at most {max_unavailable} may be stopped at once"
-            ),
+            Self::Slots { unsettled, max_unavailable } => slots(f, *unsettled, *max_unavailable),
             Self::Inconclusive(None) => f.write_str("baked: its requests are not compared yet"),
             Self::Inconclusive(Some(verdict)) => write!(f, "baked, but {verdict}"),
             Self::Back { unsettled, max_unavailable } => write!(
@@ -120,6 +119,34 @@ fn clock_off(f: &mut fmt::Formatter<'_>, ahead_s: i64) -> fmt::Result {
     let word = if ahead_s > 0 { "ahead of" } else { "behind" };
     let off_s = ahead_s.unsigned_abs();
     write!(f, "held: its clock is {off_s} s {word} the other hosts': set it right")
+}
+
+fn slots(f: &mut fmt::Formatter<'_>, unsettled: usize, max_unavailable: usize) -> fmt::Result {
+    write!(
+        f,
+        "waiting for its turn: {unsettled} hosts before it in its zone are not settled, at most \
+         {max_unavailable} may be stopped at once"
+    )
+}
+
+fn worse(f: &mut fmt::Formatter<'_>, verdict: &Verdict) -> fmt::Result {
+    write!(
+        f,
+        "held: over all hosts that run it, {verdict}; nothing new starts until a comparison passes, \
+         `swell abort` takes it back"
+    )
+}
+
+fn unclear(f: &mut fmt::Formatter<'_>, verdict: Option<&Verdict>) -> fmt::Result {
+    let Some(verdict) = verdict else {
+        return f.write_str("held: the requests of the hosts before it are not compared yet");
+    };
+    let most_min = DOUBT_MS_MAX / 60_000;
+    write!(
+        f,
+        "held: over all hosts that run it, {verdict}; it is waited for {most_min} min at most, `swell \
+         promote` passes over it"
+    )
 }
 
 fn not_heard(

@@ -68,7 +68,7 @@ impl Host {
 
     /// Whether nobody with these ranks is waited for any more: a host that can be heard and has not
     /// ended is, whatever the budget says, unless it is excused.
-    fn is_waited_out(&self, now: Now, ranks: Range<usize>) -> bool {
+    pub(super) fn is_waited_out(&self, now: Now, ranks: Range<usize>) -> bool {
         let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return false };
         { ranks }.all(|rank| {
             let Sight { standing, heard } = self.sight(now.boot_ms, rank);

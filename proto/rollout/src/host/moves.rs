@@ -8,6 +8,7 @@ use proto::statement::{Direction, Rollout};
 use super::course::{Course, Step, StepKind};
 use super::{BACK_MS_MAX, Effect, FETCH_MS_MAX, Host, STEP_MS_MAX};
 use crate::gate::{self, Facts, Gate, Hold, Open, Own};
+use crate::verdict::{Conclusion, FAILS_MIN};
 use crate::{Now, RESIGN_MS, UNHEARD_MS_MAX};
 
 /// Longest pause between two looks at the gates, in milliseconds: silence makes no noise.
@@ -337,6 +338,7 @@ impl Host {
             conflict: self.conflict == course.epoch,
             unix: now.unix,
             frozen_until: self.frozen_until,
+            pooled: &|_| self.view.pooled.conclusion(1),
         })
     }
 
@@ -383,17 +385,24 @@ impl Host {
         if plan.limits.is_none() || plan.direction == Direction::Rollback || passed {
             return None;
         }
-        let attempt = self.watch.map(|watch| watch.attempt);
-        let verdict = self.view.verdict.filter(|(judged, _)| Some(*judged) == attempt);
-        match verdict {
-            Some((_, verdict)) if !verdict.holds() => None,
-            verdict => Some(Hold::Inconclusive(verdict.map(|(_, verdict)| verdict))),
+        match self.conclusion() {
+            Conclusion::Good(_) => None,
+            doubt => Some(Hold::Inconclusive(doubt.verdict())),
         }
     }
 
+    /// What the verdicts on what is watched come to.
+    pub(super) fn conclusion(&self) -> Conclusion {
+        let attempt = self.watch.map(|watch| watch.attempt);
+        let looks = self.view.looks.as_ref().filter(|(judged, _)| Some(*judged) == attempt);
+        looks.map_or(Conclusion::Doubt(None), |(_, looks)| looks.conclusion(FAILS_MIN))
+    }
+
     fn commit(&mut self, out: &mut Vec<Effect>) -> bool {
+        // What it was committed by is told: with its numbers, where requests were compared.
+        let note = self.conclusion().verdict().map(|verdict| verdict.to_string());
         let Some(course) = &mut self.course else { return false };
-        course.stand(State::Committed, None, "");
+        course.stand(State::Committed, None, &note.unwrap_or_default());
         (self.proven, self.prior) = (Some(course.to), None);
         if let Some(watch) = self.watch.take() {
             out.push(Effect::Commit { attempt: watch.attempt });

@@ -1,6 +1,7 @@
 //! What each input changes in the record. Decides nothing and does nothing: that is `moves`.
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use proto::certificate::{self, Claim};
@@ -13,7 +14,7 @@ use super::view::View;
 use super::{Host, Input, Peers};
 use crate::Now;
 use crate::gate::Order;
-use crate::verdict::Verdict;
+use crate::verdict::{Conclusion, FAILS_MIN, Looks, Verdict};
 
 /// Shortest pause between two looks at the gates, in milliseconds: receipts come in bursts.
 const LOOK_MS_MIN: u64 = 250;
@@ -53,7 +54,8 @@ impl Host {
                 self.take_activation_failed(now, attempt, reverted, cause, &note)
             }
             Input::Unhealthy { attempt, note } => self.take_unhealthy(attempt, &note),
-            Input::Verdict { attempt, verdict } => self.take_verdict(attempt, verdict),
+            Input::Verdict { attempt, verdict } => self.take_verdict(now, attempt, verdict),
+            Input::Pooled { rollout, verdict } => self.take_pooled(now, rollout, verdict),
             Input::Reverted { attempt } => self.take_reverted(attempt),
             Input::RevertFailed { attempt, note } => self.take_revert_failed(now, attempt, &note),
             Input::Tick => false,
@@ -330,13 +332,35 @@ impl Host {
         true
     }
 
-    /// It is looked at once the bake is over, then each time: the numbers are shown.
-    fn take_verdict(&mut self, attempt: u64, verdict: Verdict) -> bool {
-        let watched = self.watch.is_some_and(|watch| watch.attempt == attempt);
-        if watched {
-            self.view.verdict = Some((attempt, verdict));
+    /// It is looked at once the bake is over, then each time: the numbers are shown. One that is worse
+    /// goes at once, in the middle of its bake, too.
+    fn take_verdict(&mut self, now: Now, attempt: u64, verdict: Verdict) -> bool {
+        if self.watch.is_none_or(|watch| watch.attempt != attempt) {
+            return false;
         }
-        watched && self.bake_left_ms() == Some(0)
+        let baked = self.bake_left_ms() == Some(0);
+        let due = baked || matches!(verdict, Verdict::Shared { .. });
+        let held = self.view.looks.take().filter(|(judged, _)| *judged == attempt);
+        let (_, looks) = self.view.looks.insert(held.unwrap_or((attempt, Looks::default())));
+        looks.take(now.boot_ms, verdict, due);
+        match looks.conclusion(FAILS_MIN) {
+            Conclusion::Worse(verdict) => self.take_unhealthy(attempt, &verdict.to_string()),
+            Conclusion::Good(_) | Conclusion::Doubt(_) => baked,
+        }
+    }
+
+    /// The time for doubt runs once those hosts are not waited for any more.
+    fn take_pooled(&mut self, now: Now, rollout: Digest, verdict: Verdict) -> bool {
+        let about = self.course.as_ref().is_some_and(|course| course.id == rollout);
+        let (Some(wave), Some(plan)) = (self.awaits_pool(), &self.view.plan) else { return false };
+        if !about {
+            return false;
+        }
+        let due = self.is_waited_out(now, 0..plan.ranks_in(wave).end);
+        let before = self.view.pooled.conclusion(1);
+        self.view.pooled.take(now.boot_ms, verdict, due);
+        // Only what it comes to is news, not each number.
+        discriminant(&before) != discriminant(&self.view.pooled.conclusion(1))
     }
 
     fn take_reverted(&mut self, attempt: u64) -> bool {

@@ -11,7 +11,7 @@ use proto::statement::Rollout;
 use super::Peers;
 use crate::UNHEARD_MS_MAX;
 use crate::gate::{Gate, Heard, Sight};
-use crate::verdict::Verdict;
+use crate::verdict::Looks;
 
 /// The receipts of the cohort by rank, and when to wake up. All times in boot milliseconds.
 #[derive(Debug, Clone, Default)]
@@ -35,8 +35,10 @@ pub(super) struct View {
     /// What the last receipt said.
     pub(super) published: Option<(State, Option<Cause>, u32, String)>,
     pub(super) why: Option<Gate>,
-    /// The last verdict on the release of this attempt.
-    pub(super) verdict: Option<(u64, Verdict)>,
+    /// The verdicts on the release of this attempt.
+    pub(super) looks: Option<(u64, Looks)>,
+    /// The verdicts on the hosts of the waves before this host's own.
+    pub(super) pooled: Looks,
     pub(super) fetch_failures: u32,
     /// The effect of the step under way was given out since the start.
     pub(super) step_asked: bool,

@@ -27,7 +27,7 @@ fn receipts(rollout: Rollout, states: &[State]) -> Receipts {
 static NOBODY: BTreeSet<HostId> = BTreeSet::new();
 
 fn facts_of(_: &HostId) -> HostFacts {
-    HostFacts { name: "host".parse().unwrap(), alive: true, pieces: 0, of: 0 }
+    HostFacts { name: "host".parse().unwrap(), alive: true, pieces: 0, of: 0, counted: None }
 }
 
 /// A view of someone who has held the rollout for long.
@@ -46,6 +46,7 @@ fn view<'a>(receipts: &'a Receipts, author: &'a Name) -> View<'a> {
         superseded: false,
         author,
         facts_of: &facts_of,
+        pooled: &|_| Conclusion::Doubt(None),
     }
 }
 

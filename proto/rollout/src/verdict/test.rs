@@ -4,6 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod looks;
+mod pools;
+
 const LIMITS: Limits =
     Limits { errors_ppm: Vec::new(), requests_min: 100, warmup_s: 0, p99_ratio_percent: None };
 
@@ -17,7 +20,12 @@ fn fleet(errors: u64, requests: u64, hosts: usize) -> Vec<Tally> {
 
 /// What an error threshold of so many millionths comes to.
 fn errors(new: &Tally, control: &[Tally], errors_ppm: u32) -> Verdict {
-    judge(new, control, &LIMITS, errors_ppm, HOST_Z)
+    look(new, control, &LIMITS, errors_ppm)
+}
+
+fn look(new: &Tally, control: &[Tally], limits: &Limits, errors_ppm: u32) -> Verdict {
+    let (new, earlier, sure) = (std::slice::from_ref(new), None, HOST_Z);
+    judge(&Case { new, earlier, control, limits, errors_ppm, sure })
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -102,7 +110,8 @@ const BOUNDS_MS: [u64; 4] = [10, 50, 100, 500];
 
 fn timed(latency: [u64; 5]) -> Tally {
     let requests = latency.iter().sum();
-    Tally { requests, errors: 0, latency: latency.to_vec(), bounds_ms: BOUNDS_MS.to_vec() }
+    let bounds_ms = BOUNDS_MS.to_vec();
+    Tally { requests, latency: latency.to_vec(), bounds_ms, ..Tally::default() }
 }
 
 #[test]
@@ -118,13 +127,13 @@ fn r24_slow_is_above_the_old_p99_times_the_ratio() {
         ("a few", [985, 0, 0, 15, 0], "pass"),
     ];
     for (name, latency, expected) in rows {
-        let verdict = judge(&timed(latency), &control, &limits, 0, HOST_Z);
+        let verdict = look(&timed(latency), &control, &limits, 0);
         assert_eq!(word(verdict), expected, "{name}: {verdict}");
     }
     let other = Tally { bounds_ms: vec![1, 2, 3, 4], ..timed([0, 0, 0, 0, 1_000]) };
-    assert_eq!(word(judge(&other, &control, &limits, 0, HOST_Z)), "pass", "other buckets");
+    assert_eq!(word(look(&other, &control, &limits, 0)), "pass", "other buckets");
     let unbounded = vec![timed([0, 0, 0, 0, 1_000]); 5];
-    assert_eq!(word(judge(&timed([0, 0, 0, 0, 1_000]), &unbounded, &limits, 0, HOST_Z)), "pass");
+    assert_eq!(word(look(&timed([0, 0, 0, 0, 1_000]), &unbounded, &limits, 0)), "pass");
 }
 
 #[test]
@@ -175,6 +184,7 @@ fn r24_what_a_member_says_counts_for_no_more_than_may_be_said() {
         errors: u64::MAX,
         latency: vec![u64::MAX; 3],
         bounds_ms: vec![1, 2],
+        over_ms: 30_000,
     };
     let tally = Tally::of(lie);
     assert_eq!((tally.requests, tally.errors), (TALLY_COUNT_MAX, TALLY_COUNT_MAX));
@@ -189,6 +199,7 @@ fn r24_latencies_that_do_not_fit_are_left_out_of_a_record() {
         errors: 1,
         latency: vec![1; buckets],
         bounds_ms: vec![bound_ms; buckets - 1],
+        over_ms: 1_000,
     };
     let said = |tally: Tally| tally.to_record(Digest::of(b"release"));
     assert_eq!(said(tally(BUCKETS_MAX, BOUND_MS_MAX)).latency.len(), BUCKETS_MAX);
@@ -202,9 +213,9 @@ fn r24_latencies_that_do_not_fit_are_left_out_of_a_record() {
 fn r24_no_host_outweighs_the_others_by_its_latencies() {
     let tally = |latency: [u64; 2]| Tally {
         requests: 100,
-        errors: 0,
         latency: latency.to_vec(),
         bounds_ms: vec![10],
+        ..Tally::default()
     };
     let pooled = pool(&[tally([100, 0]), tally([100, 0]), tally([0, 1_000_000])]);
     assert_eq!(pooled.latency, [200, 300]);

@@ -51,6 +51,7 @@ fn run(rollout: &Rollout) -> (usize, usize, usize) {
             conflict: false,
             unix: UnixTime(0),
             frozen_until: None,
+            pooled: &|_| Conclusion::Doubt(None),
         };
         if states.iter().all(|state| *state == State::Committed) {
             return (second, under_way_max, down_max);

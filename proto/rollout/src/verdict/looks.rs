@@ -1,0 +1,118 @@
+//! From one look to many: what verdicts come to, and when doubt ends (R18).
+
+use std::collections::VecDeque;
+
+use proto::statement::Limits;
+
+use super::{Case, HOST_Z, Tally, Verdict, judge};
+
+/// Looks in a row that must find a release worse on a host before it goes back: so long it takes what
+/// the others count to be heard.
+pub const FAILS_MIN: usize = 3;
+/// Longest time in a row that is waited for an inconclusive verdict to become another one, in
+/// milliseconds.
+pub const DOUBT_MS_MAX: u64 = 300_000;
+
+/// What the verdicts so far come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conclusion {
+    /// Nothing speaks against the release.
+    Good(Verdict),
+    /// Wait. None: nothing was compared yet.
+    Doubt(Option<Verdict>),
+    Worse(Verdict),
+}
+
+impl Conclusion {
+    /// What it rests on.
+    pub const fn verdict(self) -> Option<Verdict> {
+        match self {
+            Self::Good(verdict) | Self::Worse(verdict) => Some(verdict),
+            Self::Doubt(verdict) => verdict,
+        }
+    }
+}
+
+/// The verdicts on one release, look after look.
+///
+/// | verdict | comes to | at the latest after [`DOUBT_MS_MAX`] |
+/// |---|---|---|
+/// | not worse, or quiet | good | |
+/// | worse | worse, once it was so often enough in a row | worse |
+/// | shared | doubt | worse: of an outage that lasts it has the larger part |
+/// | starved | doubt | good if what little came passes the test; worse if it does not, or nothing came |
+///
+/// Nothing compared is no comparison passed: what was found worse stays so while too few requests come
+/// to tell, however quiet the service gets. The time runs while nothing else is waited for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Looks {
+    held: Option<Verdict>,
+    /// How often it was worse, without anything better between.
+    fails: usize,
+    doubt_since_ms: Option<u64>,
+    overdue: bool,
+}
+
+impl Looks {
+    /// Takes one more, made at `now_ms`. `due`: nothing but the verdict is waited for.
+    pub fn take(&mut self, now_ms: u64, verdict: Verdict, due: bool) {
+        match verdict {
+            Verdict::Quiet { .. } | Verdict::Starved { .. } if self.fails > 0 => {}
+            _ => {
+                let fails = matches!(verdict, Verdict::Fail(_));
+                self.fails = if fails { self.fails.saturating_add(1) } else { 0 };
+                self.held = Some(verdict);
+            }
+        }
+        let waits = due && self.held.is_some_and(Verdict::holds);
+        self.doubt_since_ms = waits.then(|| self.doubt_since_ms.unwrap_or(now_ms));
+        let waited_ms = self.doubt_since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+        self.overdue = waited_ms >= DOUBT_MS_MAX;
+    }
+
+    /// What they come to, where `fails_min` looks in a row make it worse.
+    pub fn conclusion(&self, fails_min: usize) -> Conclusion {
+        match self.held {
+            Some(verdict @ (Verdict::Pass(_) | Verdict::Quiet { .. })) => Conclusion::Good(verdict),
+            Some(verdict @ Verdict::Fail(_)) if self.fails >= fails_min => {
+                Conclusion::Worse(verdict)
+            }
+            Some(verdict @ Verdict::Starved { worse: false, .. }) if self.overdue => {
+                Conclusion::Good(verdict)
+            }
+            Some(verdict) if self.overdue => Conclusion::Worse(verdict),
+            verdict => Conclusion::Doubt(verdict),
+        }
+    }
+}
+
+/// What a host counts on its own new release, look after look, against the control.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Streak {
+    /// The last looks in a row that found it worse; fewer than [`FAILS_MIN`].
+    worse: VecDeque<Tally>,
+}
+
+impl Streak {
+    /// One look more. `errors_ppm`: the share of errors that may lie above the control's.
+    pub fn look(
+        &mut self,
+        new: Tally,
+        control: &[Tally],
+        limits: &Limits,
+        errors_ppm: u32,
+    ) -> Verdict {
+        let (one, earlier, sure) = (std::slice::from_ref(&new), self.worse.front(), HOST_Z);
+        let verdict = judge(&Case { new: one, earlier, control, limits, errors_ppm, sure });
+        match verdict {
+            Verdict::Fail(_) | Verdict::Shared { .. } => {
+                self.worse.push_back(new);
+                if self.worse.len() >= FAILS_MIN {
+                    self.worse.pop_front();
+                }
+            }
+            _ => self.worse.clear(),
+        }
+        verdict
+    }
+}

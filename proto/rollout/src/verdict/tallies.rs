@@ -1,0 +1,55 @@
+//! What all members say they counted, and the hosts of some waves against the rest.
+
+use std::collections::BTreeMap;
+
+use proto::record::{SLOTS, TallyRecord, from_text, tally_key};
+use proto::statement::{Direction, Rollout};
+use proto::{Digest, HostId};
+
+use super::{Case, POOL_Z, Tally, Verdict, judge};
+
+/// The counts of members, by what they said last.
+#[derive(Debug, Clone, Default)]
+pub struct Tallies(BTreeMap<HostId, Vec<TallyRecord>>);
+
+impl Tallies {
+    /// Reads them off the gossip values of the members that are there.
+    pub fn read<'a>(
+        live: impl Iterator<Item = (&'a HostId, &'a BTreeMap<String, String>)>,
+    ) -> Self {
+        let records = |values: &BTreeMap<String, String>| {
+            let texts = (0..SLOTS).filter_map(|slot| values.get(&tally_key(slot)));
+            texts.filter_map(|text| from_text(text)).collect()
+        };
+        Self(live.map(|(host, values)| (host.clone(), records(values))).collect())
+    }
+
+    /// What a host counts on a release; none: it serves another one, or does not count.
+    pub fn of(&self, host: &HostId, release: Digest) -> Option<Tally> {
+        let records = self.0.get(host)?.iter();
+        let record = { records }.find(|record| record.release == release)?;
+        Some(Tally::of(record.clone()))
+    }
+
+    /// What the hosts of a rollout's cohort count on its `from`.
+    pub fn control(&self, rollout: &Rollout) -> Vec<Tally> {
+        let Some(from) = &rollout.from else { return Vec::new() };
+        rollout.cohort.iter().filter_map(|host| self.of(&host.id, from.release)).collect()
+    }
+}
+
+/// All hosts of the waves up to `wave` that serve the new release against all that serve the old one:
+/// what the gate of the next wave is asked. None: requests are not counted in this rollout.
+pub fn pooled(rollout: &Rollout, wave: usize, tallies: &Tallies) -> Option<Verdict> {
+    let limits = rollout.limits.as_ref()?;
+    if rollout.direction == Direction::Rollback {
+        return None;
+    }
+    let hosts = &rollout.cohort[..rollout.ranks_in(wave).end];
+    let to = rollout.to.release;
+    let new: Vec<_> = hosts.iter().filter_map(|host| tallies.of(&host.id, to)).collect();
+    let control = tallies.control(rollout);
+    let errors_ppm = limits.errors_ppm.get(wave).copied().unwrap_or(0);
+    let (earlier, sure) = (None, POOL_Z);
+    Some(judge(&Case { new: &new, earlier, control: &control, limits, errors_ppm, sure }))
+}

@@ -1,0 +1,122 @@
+//! R24, R18: look after look.
+
+use super::*;
+
+const COMPARISON: Comparison = Comparison {
+    signal: Signal::Errors,
+    new: Counted { bad: 50, of: 1_000 },
+    control: None,
+    above_ppm: 10_000,
+    z_milli: 5_000,
+};
+const PASS: Verdict = Verdict::Pass(COMPARISON);
+const FAIL: Verdict = Verdict::Fail(COMPARISON);
+const SHARED: Verdict = Verdict::Shared { comparison: COMPARISON, hosts: 3, of: 4 };
+const QUIET: Verdict = Verdict::Quiet { new: 3, needed: 100 };
+const FEW: Verdict = Verdict::Starved { new: 3, needed: 100, worse: false };
+const NONE: Verdict = Verdict::Starved { new: 0, needed: 100, worse: true };
+
+fn word(conclusion: Conclusion) -> &'static str {
+    match conclusion {
+        Conclusion::Good(_) => "good",
+        Conclusion::Doubt(_) => "doubt",
+        Conclusion::Worse(_) => "worse",
+    }
+}
+
+/// What verdicts, a second apart, come to on a host.
+fn after(verdicts: &[Verdict], fails_min: usize) -> &'static str {
+    let mut looks = Looks::default();
+    for (second, verdict) in (0..).zip(verdicts) {
+        looks.take(second * 1_000, *verdict, true);
+    }
+    word(looks.conclusion(fails_min))
+}
+
+#[test]
+fn r24_a_release_is_worse_once_it_was_found_so_several_times_in_a_row() {
+    let rows: [(&[Verdict], &str); 10] = [
+        (&[], "doubt"),
+        (&[PASS], "good"),
+        (&[QUIET], "good"),
+        (&[FAIL, FAIL], "doubt"),
+        (&[FAIL, FAIL, FAIL], "worse"),
+        (&[FAIL, FAIL, PASS, FAIL, FAIL], "doubt"),
+        (&[FAIL, FAIL, SHARED, FAIL, FAIL], "doubt"),
+        (&[FAIL, FAIL, FAIL, PASS], "good"),
+        // Nothing compared is no comparison passed.
+        (&[FAIL, FAIL, QUIET, FEW, FAIL], "worse"),
+        (&[FAIL, FAIL, FAIL, QUIET], "worse"),
+    ];
+    for (verdicts, expected) in rows {
+        assert_eq!(after(verdicts, FAILS_MIN), expected, "{verdicts:?}");
+    }
+    assert_eq!(after(&[FAIL], 1), "worse", "the pool holds at once");
+    assert_eq!(after(&[FAIL, QUIET, QUIET], 1), "worse", "a service that sleeps is no better");
+    assert_eq!(after(&[FAIL, PASS], 1), "good");
+}
+
+#[test]
+fn r18_doubt_ends_after_five_minutes() {
+    for (verdict, expected) in [(SHARED, "worse"), (FEW, "good"), (NONE, "worse")] {
+        let mut looks = Looks::default();
+        let mut at = |seconds: u64, verdict, due| {
+            looks.take(seconds * 1_000, verdict, due);
+            word(looks.conclusion(FAILS_MIN))
+        };
+        // While something else is waited for, it may take its time.
+        assert_eq!(at(0, verdict, false), "doubt");
+        assert_eq!(at(600, verdict, true), "doubt");
+        assert_eq!(at(899, verdict, true), "doubt");
+        // It ended between: another one is waited for anew.
+        assert_eq!(at(899, PASS, true), "good");
+        assert_eq!(at(901, verdict, true), "doubt");
+        assert_eq!(at(1_200, verdict, true), "doubt");
+        assert_eq!(at(1_201, verdict, true), expected, "{verdict}");
+    }
+}
+
+/// So many a second, of which all fail from second 0 on, as counted in the window that ends at
+/// `second` and began at `since`.
+fn outage(second: i64, since: i64) -> Tally {
+    let since = since.max(second - 30);
+    let requests = 100 * (second - since).unsigned_abs();
+    let errors = 100 * (second - since.max(0)).max(0).unsigned_abs();
+    let over_ms = u32::try_from((second - since) * 1_000).unwrap();
+    Tally { requests, errors, over_ms, ..Tally::default() }
+}
+
+/// An outage that old and new share is heard of seconds after it began, and shows less in the long
+/// windows of the control than in one that has just begun: it is blamed on nobody all the same.
+#[test]
+fn r24_a_shared_outage_is_not_blamed_on_a_window_that_has_just_begun() {
+    let limits = Limits { requests_min: 100, ..LIMITS };
+    for begins in [-30, -10, -1, 0, 1, 5, 20] {
+        for late in [1, 2] {
+            let (mut streak, mut looks) = (Streak::default(), Looks::default());
+            for second in begins.max(0) + 1..30 {
+                let control = vec![outage(second - late, -60); 5];
+                let verdict = streak.look(outage(second, begins), &control, &limits, 10_000);
+                looks.take(second.unsigned_abs() * 1_000, verdict, false);
+                let came = looks.conclusion(FAILS_MIN);
+                assert_ne!(word(came), "worse", "window {begins}, told {late} s late, at {second}");
+            }
+        }
+    }
+}
+
+/// The excuse is none for a release that fails alone, whatever the window: it goes at the third look.
+#[test]
+fn r24_a_release_that_fails_alone_goes_at_the_third_look() {
+    for begins in [-30, -1, 0] {
+        let (mut streak, mut looks) = (Streak::default(), Looks::default());
+        for second in 1..=3 {
+            // One of the others has an outage, too, and all have an error now and then.
+            let mut control = vec![Tally { errors: 6, ..outage(second - 60, -90) }; 4];
+            control.push(outage(second, -60));
+            let verdict = streak.look(outage(second, begins), &control, &LIMITS, 10_000);
+            looks.take(second.unsigned_abs() * 1_000, verdict, false);
+        }
+        assert_eq!(word(looks.conclusion(FAILS_MIN)), "worse", "window {begins}");
+    }
+}
