@@ -1,8 +1,10 @@
 //! What a service counts of its own requests, read off its Prometheus page (the soft signals of R24).
 //!
-//! A page is asked for once a second, like a health check; one that does not come, is too long or
-//! misses the counters says nothing, and after a while there is no count any more. Nothing is failed by
-//! that: which verdict an uncounted service can get is the core's to say.
+//! A page is asked for once a second, like a health check; one that does not come, is too long, breaks
+//! off or misses the counters says nothing, and after a while there is no count any more. Nothing is
+//! failed by that: which verdict an uncounted service can get is the core's to say. A page that was cut
+//! off must not be taken for a whole one: errors that are missing once and there again would count as
+//! new ones. So its last line must end, as the format asks.
 
 mod exposition;
 mod window;
@@ -69,9 +71,11 @@ impl Page {
     }
 
     /// What it says now; none: it does not come, not in time, not whole, or without the counters.
+    /// Bytes that are no text, in somebody's label say, spoil no other line.
     pub async fn read(&self) -> Option<Reading> {
         let page = tokio::time::timeout(PAGE_TIMEOUT, get(&self.uri, PAGE_BYTES_MAX)).await;
-        self.counters.read(std::str::from_utf8(&page.ok()?.ok()?).ok()?)
+        let page = page.ok()?.ok().filter(|page| page.ends_with(b"\n"))?;
+        self.counters.read(&String::from_utf8_lossy(&page))
     }
 }
 
@@ -86,3 +90,6 @@ impl Counters {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
