@@ -47,7 +47,7 @@ pub(crate) enum WatchError {
     #[error("gave up on rollout {rollout} after {after_s} s: it is held: {why}")]
     Held { rollout: Digest, after_s: u64, why: String },
     #[error("gave up on rollout {rollout} after {after_s} s: {why}")]
-    Late { rollout: Digest, after_s: u64, why: String, kept: Vec<String> },
+    Late { rollout: Digest, after_s: u64, why: String, kept: Vec<String>, worse: bool },
     #[error("rollout {rollout} ends without {}, not heard for {} s", hosts.join(", "), UNHEARD_MAX.as_secs())]
     Unheard { rollout: Digest, hosts: Vec<String> },
     #[error("nobody answers any more: tried the coordinator and {tried} host(s) for {} s", SILENCE_MAX.as_secs())]
@@ -74,6 +74,9 @@ impl Advise for WatchError {
                     "swell approve {rollout}, or swell resume {rollout}, or swell abort {rollout}"
                 )
             }
+            Self::Late { rollout, worse: true, .. } => format!(
+                "swell abort {rollout}, and it is taken back; the numbers: swell explain {rollout}"
+            ),
             Self::Late { rollout, kept, .. } => look(rollout, kept),
             Self::Unheard { rollout, .. } => look(rollout, &[]),
             Self::Silence { rollout, .. } => {
@@ -192,7 +195,10 @@ fn given_up(report: &RolloutReport, outcome: Outcome, after: Duration) -> WatchE
     let (rollout, after_s, why) = (report.id, after.as_secs(), render::plain(&report.why));
     match outcome {
         Outcome::Held => WatchError::Held { rollout, after_s, why },
-        _ => WatchError::Late { rollout, after_s, why, kept: render::rollout::kept(report) },
+        _ => {
+            let (kept, worse) = (render::rollout::kept(report), render::rollout::is_worse(report));
+            WatchError::Late { rollout, after_s, why, kept, worse }
+        }
     }
 }
 

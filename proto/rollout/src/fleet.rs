@@ -89,7 +89,7 @@ impl Followed {
 
     /// What the requests of the hosts of waves up to one come to.
     fn pooled(&self, wave: usize) -> Conclusion {
-        self.pooled.get(wave).map_or(Conclusion::Doubt(None), |looks| looks.conclusion(1))
+        self.pooled.get(wave).map_or(Conclusion::Doubt(None), Looks::conclusion)
     }
 }
 

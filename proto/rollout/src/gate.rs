@@ -35,7 +35,7 @@
 //! | quiet: too few on either side, or nobody says what it counts | opens by checks alone | opens |
 //! | not compared yet | holds: the next look is seconds away | opens |
 //! | shared outage, or too few where the old release has traffic | holds for [`DOUBT_MS_MAX`] at most | opens |
-//! | worse | holds until a comparison passes, an abort, or the rollout's expiry | holds |
+//! | worse | holds until an abort or the rollout's expiry, or all comparisons of [`DOUBT_MS_MAX`] pass | holds |
 //!
 //! Worse holds and does not halt: a halt is proven by signed receipts of failures (R17), counts are
 //! what each host says of itself, and one that lies may weigh as three. Who is worse on its own has

@@ -416,6 +416,11 @@ impl Host {
         self.course.as_ref().is_some_and(|course| course.halted)
     }
 
+    /// Whether the newest rollout is known to be aborted.
+    pub fn is_aborted(&self) -> bool {
+        self.course.as_ref().is_some_and(Course::is_aborted)
+    }
+
     /// Whether the newest rollout is known to be complete.
     pub fn is_complete(&self) -> bool {
         self.course.as_ref().is_some_and(|course| course.complete)

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use proto::receipt::{Cause, State};
-use proto::report::{RolloutReport, StandingReport, WaveReport};
+use proto::report::{
+    CountedReport, Finding, RolloutPhase, RolloutReport, StandingReport, WaveReport,
+};
 
 use super::fleet::phase;
 use super::{change, direction, plain, table, yes};
@@ -65,10 +67,33 @@ pub(crate) fn explain(report: &RolloutReport) -> String {
         "BAKE",
     ];
     text.push_str(&table(header, &waves));
+    text.push_str(&verdicts(report));
     let hosts: Vec<_> = report.hosts.iter().map(host_row).collect();
     let header = ["HOST", "NAME", "WAVE", "STATE", "CAUSE", "PIECES", "ALIVE", "NOTE"];
     text.push('\n');
     text.push_str(&table(header, &hosts));
+    text
+}
+
+/// What requests say, where they are counted: of the waves before each gate, and what each host counts.
+fn verdicts(report: &RolloutReport) -> String {
+    let mut text = String::new();
+    let pooled = report.waves.iter().enumerate();
+    for (index, verdict) in pooled.filter_map(|(index, wave)| Some((index, wave.pooled.as_ref()?)))
+    {
+        let line = format!("requests up to wave {}: {}", index + 1, plain(&verdict.text));
+        text.push_str(&format!("\n{line}\n"));
+    }
+    let row = |host: &StandingReport| {
+        let CountedReport { bad, requests } = host.counted?;
+        let percent = format!("{:.2} %", 100.0 * bad as f64 / requests.max(1) as f64);
+        Some([host.name.to_string(), requests.to_string(), bad.to_string(), percent])
+    };
+    let rows: Vec<_> = report.hosts.iter().filter_map(row).collect();
+    if !rows.is_empty() {
+        text.push('\n');
+        text.push_str(&table(["COUNTED ON", "REQUESTS", "ERRORS", "SHARE"], &rows));
+    }
     text
 }
 
@@ -143,6 +168,12 @@ pub(crate) fn stuck(report: &RolloutReport) -> Vec<String> {
     stuck.take(5).map(|host| host.name.to_string()).collect()
 }
 
+/// Whether the next wave is held because all hosts together are worse on the new release.
+pub(crate) fn is_worse(report: &RolloutReport) -> bool {
+    let pooled = report.waves.iter().filter_map(|wave| wave.pooled.as_ref());
+    report.phase == RolloutPhase::Running && { pooled }.any(|one| one.finding == Finding::Worse)
+}
+
 /// `reverted (release): healthz answered 500 three times`.
 pub(super) fn standing(host: &StandingReport) -> String {
     let mut text = state(host.state).to_owned();
@@ -198,7 +229,7 @@ fn words(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::report::RolloutPhase;
+    use proto::report::{ComparedReport, VerdictReport};
 
     use super::*;
     use crate::render::sample::under_way;
@@ -228,6 +259,47 @@ dddddddddddd  n4    2     not heard  -        0/8     yes
             report.id
         );
         assert_eq!(explain(&report), expected);
+    }
+
+    /// R24: the very value that the gate decided by, and what it came from.
+    #[test]
+    fn explain_shows_what_requests_say() {
+        let mut report = under_way(4);
+        let counted = |bad, requests| CountedReport { bad, requests };
+        let text = "worse: errors 3.00 % of 1200, old release 0.20 % of 10000, at most 1 % above it \
+                    (z 3.7)";
+        report.waves[0].pooled = Some(VerdictReport {
+            finding: Finding::Worse,
+            text: text.to_owned(),
+            compared: Some(ComparedReport {
+                slower_than_ms: None,
+                new: counted(36, 1_200),
+                control: Some(counted(20, 10_000)),
+                above_ppm: 10_000,
+                z_milli: 3_700,
+            }),
+        });
+        report.hosts[0].counted = Some(counted(36, 1_200));
+        report.hosts[3].counted = Some(counted(0, 0));
+        let expected = format!(
+            "
+requests up to wave 1: {text}
+
+COUNTED ON  REQUESTS  ERRORS  SHARE
+n1          1200      36      3.00 %
+n4          0         0       0.00 %
+"
+        );
+        let shown = explain(&report);
+        assert!(shown.contains(&expected), "{shown}");
+        assert!(is_worse(&report) && !is_worse(&under_way(4)));
+        let json = serde_json::to_value(&report).unwrap();
+        let pooled = &json["waves"][0]["pooled"];
+        assert_eq!(
+            (&pooled["finding"], &pooled["compared"]["new"]["bad"]),
+            (&"worse".into(), &36.into())
+        );
+        assert_eq!(json["hosts"][0]["counted"]["requests"], 1_200);
     }
 
     #[test]

@@ -130,10 +130,11 @@ fn slots(f: &mut fmt::Formatter<'_>, unsettled: usize, max_unavailable: usize) -
 }
 
 fn worse(f: &mut fmt::Formatter<'_>, verdict: &Verdict) -> fmt::Result {
+    let again_min = DOUBT_MS_MAX / 60_000;
     write!(
         f,
-        "held: over all hosts that run it, {verdict}; nothing new starts until a comparison passes, \
-         `swell abort` takes it back"
+        "held: over all hosts that run it, {verdict}; nothing new starts until all comparisons of \
+         {again_min} min pass, `swell abort` takes it back"
     )
 }
 

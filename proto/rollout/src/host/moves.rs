@@ -8,7 +8,7 @@ use proto::statement::{Direction, Rollout};
 use super::course::{Course, Step, StepKind};
 use super::{BACK_MS_MAX, Effect, FETCH_MS_MAX, Host, STEP_MS_MAX};
 use crate::gate::{self, Facts, Gate, Hold, Open, Own};
-use crate::verdict::{Conclusion, FAILS_MIN};
+use crate::verdict::Conclusion;
 use crate::{Now, RESIGN_MS, UNHEARD_MS_MAX};
 
 /// Longest pause between two looks at the gates, in milliseconds: silence makes no noise.
@@ -338,7 +338,7 @@ impl Host {
             conflict: self.conflict == course.epoch,
             unix: now.unix,
             frozen_until: self.frozen_until,
-            pooled: &|_| self.view.pooled.conclusion(1),
+            pooled: &|_| self.view.pooled.conclusion(),
         })
     }
 
@@ -395,7 +395,7 @@ impl Host {
     pub(super) fn conclusion(&self) -> Conclusion {
         let attempt = self.watch.map(|watch| watch.attempt);
         let looks = self.view.looks.as_ref().filter(|(judged, _)| Some(*judged) == attempt);
-        looks.map_or(Conclusion::Doubt(None), |(_, looks)| looks.conclusion(FAILS_MIN))
+        looks.map_or(Conclusion::Doubt(None), |(_, looks)| looks.conclusion())
     }
 
     fn commit(&mut self, out: &mut Vec<Effect>) -> bool {

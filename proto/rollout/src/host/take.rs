@@ -341,9 +341,9 @@ impl Host {
         let baked = self.bake_left_ms() == Some(0);
         let due = baked || matches!(verdict, Verdict::Shared { .. });
         let held = self.view.looks.take().filter(|(judged, _)| *judged == attempt);
-        let (_, looks) = self.view.looks.insert(held.unwrap_or((attempt, Looks::default())));
+        let (_, looks) = self.view.looks.insert(held.unwrap_or((attempt, Looks::new(FAILS_MIN))));
         looks.take(now.boot_ms, verdict, due);
-        match looks.conclusion(FAILS_MIN) {
+        match looks.conclusion() {
             Conclusion::Worse(verdict) => self.take_unhealthy(attempt, &verdict.to_string()),
             Conclusion::Good(_) | Conclusion::Doubt(_) => baked,
         }
@@ -357,10 +357,10 @@ impl Host {
             return false;
         }
         let due = self.is_waited_out(now, 0..plan.ranks_in(wave).end);
-        let before = self.view.pooled.conclusion(1);
+        let before = self.view.pooled.conclusion();
         self.view.pooled.take(now.boot_ms, verdict, due);
         // Only what it comes to is news, not each number.
-        discriminant(&before) != discriminant(&self.view.pooled.conclusion(1))
+        discriminant(&before) != discriminant(&self.view.pooled.conclusion())
     }
 
     fn take_reverted(&mut self, attempt: u64) -> bool {

@@ -42,27 +42,44 @@ impl Conclusion {
 /// | shared | doubt | worse: of an outage that lasts it has the larger part |
 /// | starved | doubt | good if what little came passes the test; worse if it does not, or nothing came |
 ///
-/// Nothing compared is no comparison passed: what was found worse stays so while too few requests come
-/// to tell, however quiet the service gets. The time runs while nothing else is waited for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The time runs while nothing else is waited for. Who looks often enough sees by chance what he waits
+/// for: what was found worse is good again only once all comparisons of as long a time pass. Nothing
+/// compared is no comparison passed, however quiet the service gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looks {
+    /// Looks in a row that make it worse.
+    fails_min: usize,
     held: Option<Verdict>,
     /// How often it was worse, without anything better between.
     fails: usize,
+    /// Since when comparisons pass, after it was found worse.
+    well_since_ms: Option<u64>,
     doubt_since_ms: Option<u64>,
     overdue: bool,
 }
 
 impl Looks {
+    /// None yet, where so many in a row make it worse.
+    pub const fn new(fails_min: usize) -> Self {
+        let (held, fails, overdue) = (None, 0, false);
+        Self { fails_min, held, fails, well_since_ms: None, doubt_since_ms: None, overdue }
+    }
+
     /// Takes one more, made at `now_ms`. `due`: nothing but the verdict is waited for.
     pub fn take(&mut self, now_ms: u64, verdict: Verdict, due: bool) {
-        match verdict {
-            Verdict::Quiet { .. } | Verdict::Starved { .. } if self.fails > 0 => {}
-            _ => {
-                let fails = matches!(verdict, Verdict::Fail(_));
-                self.fails = if fails { self.fails.saturating_add(1) } else { 0 };
-                self.held = Some(verdict);
-            }
+        let passes = matches!(verdict, Verdict::Pass(_));
+        let was_worse = self.fails >= self.fails_min;
+        self.well_since_ms = (was_worse && passes).then(|| self.well_since_ms.unwrap_or(now_ms));
+        let well_ms = self.well_since_ms.map_or(0, |since_ms| now_ms.saturating_sub(since_ms));
+        let stays = match verdict {
+            Verdict::Fail(_) => false,
+            Verdict::Quiet { .. } | Verdict::Starved { .. } => self.fails > 0,
+            Verdict::Pass(_) | Verdict::Shared { .. } => was_worse && well_ms < DOUBT_MS_MAX,
+        };
+        if !stays {
+            let fails = matches!(verdict, Verdict::Fail(_));
+            self.fails = if fails { self.fails.saturating_add(1) } else { 0 };
+            self.held = Some(verdict);
         }
         let waits = due && self.held.is_some_and(Verdict::holds);
         self.doubt_since_ms = waits.then(|| self.doubt_since_ms.unwrap_or(now_ms));
@@ -70,11 +87,11 @@ impl Looks {
         self.overdue = waited_ms >= DOUBT_MS_MAX;
     }
 
-    /// What they come to, where `fails_min` looks in a row make it worse.
-    pub fn conclusion(&self, fails_min: usize) -> Conclusion {
+    /// What they come to.
+    pub fn conclusion(&self) -> Conclusion {
         match self.held {
             Some(verdict @ (Verdict::Pass(_) | Verdict::Quiet { .. })) => Conclusion::Good(verdict),
-            Some(verdict @ Verdict::Fail(_)) if self.fails >= fails_min => {
+            Some(verdict @ Verdict::Fail(_)) if self.fails >= self.fails_min => {
                 Conclusion::Worse(verdict)
             }
             Some(verdict @ Verdict::Starved { worse: false, .. }) if self.overdue => {
@@ -83,6 +100,13 @@ impl Looks {
             Some(verdict) if self.overdue => Conclusion::Worse(verdict),
             verdict => Conclusion::Doubt(verdict),
         }
+    }
+}
+
+impl Default for Looks {
+    /// Of all hosts together: one look is enough, it only holds.
+    fn default() -> Self {
+        Self::new(1)
     }
 }
 

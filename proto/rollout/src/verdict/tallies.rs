@@ -38,6 +38,16 @@ impl Tallies {
     }
 }
 
+impl FromIterator<(HostId, TallyRecord)> for Tallies {
+    fn from_iter<I: IntoIterator<Item = (HostId, TallyRecord)>>(records: I) -> Self {
+        let mut tallies = Self::default();
+        for (host, record) in records {
+            tallies.0.entry(host).or_default().push(record);
+        }
+        tallies
+    }
+}
+
 /// All hosts of the waves up to `wave` that serve the new release against all that serve the old one:
 /// what the gate of the next wave is asked. None: requests are not counted in this rollout.
 pub fn pooled(rollout: &Rollout, wave: usize, tallies: &Tallies) -> Option<Verdict> {

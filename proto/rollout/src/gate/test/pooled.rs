@@ -29,8 +29,8 @@ fn r24_the_policy_on_pooled_requests() {
     let earned = "open: 1 of 1 hosts committed before it";
     let promoted = "open: promoted by an operator";
     let worse = "held: over all hosts that run it, worse: errors 3.00 % of 1200, old release 0.20 % of \
-                 10000, at most 1 % above it (z 3.7); nothing new starts until a comparison passes, \
-                 `swell abort` takes it back";
+                 10000, at most 1 % above it (z 3.7); nothing new starts until all comparisons \
+                 of 5 min pass, `swell abort` takes it back";
     let unclear = "held: over all hosts that run it, inconclusive: 3 of 100 requests reached the new \
                    release, and the old one has traffic; it is waited for 5 min at most, `swell \
                    promote` passes over it";

@@ -204,6 +204,9 @@ fn r24_a_wave_waits_for_the_pooled_verdict_on_the_ones_before_it() {
     assert!(bench.why().starts_with("held: over all hosts that run it, worse: errors 5.08 %"));
     // Too few requests to tell are no sign that it got better.
     assert_eq!(pool(&mut bench, QUIET).asked(), [""; 0]);
+    // Nor is one comparison that passes.
+    assert_eq!(pool(&mut bench, passed()).asked(), [""; 0]);
+    let mut bench = waiting();
     bench.give(Input::Pooled { rollout: rollout_id(1), verdict: passed() });
     assert_eq!(bench.asked(), ["activate b or a"]);
     assert_eq!(bench.host.awaits_pool(), None);
@@ -237,7 +240,7 @@ fn r18_a_wave_waits_for_a_clear_pool_for_five_minutes_at_most() {
             asked
         });
         assert_eq!(starts, expected, "{verdict}");
-        let worse = bench.host.view.pooled.conclusion(1) == Conclusion::Worse(verdict);
+        let worse = bench.host.view.pooled.conclusion() == Conclusion::Worse(verdict);
         assert_eq!(worse, expected.is_none(), "{verdict}: {}", bench.why());
     }
 }

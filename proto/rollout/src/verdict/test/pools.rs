@@ -1,6 +1,5 @@
 //! R24: who is pooled with whom.
 
-use proto::HostId;
 use proto::record::{tally_key, to_text};
 
 use super::*;
@@ -15,13 +14,20 @@ fn plan() -> proto::statement::Rollout {
 
 /// What the hosts with these ranks say: the release, errors, requests.
 fn told(said: &[(usize, &str, u64, u64)]) -> Tallies {
-    let values = |(rank, name, errors, requests): &(usize, &str, u64, u64)| {
-        let record = tally(*errors, *requests).to_record(release(name));
-        (host_id(*rank), [(tally_key(*rank), to_text(&record))].into())
+    let record = |(rank, name, errors, requests): &(usize, &str, u64, u64)| {
+        (host_id(*rank), tally(*errors, *requests).to_record(release(name)))
     };
-    let members: Vec<(HostId, std::collections::BTreeMap<_, _>)> =
-        said.iter().map(values).collect();
-    Tallies::read(members.iter().map(|(host, values)| (host, values)))
+    said.iter().map(record).collect()
+}
+
+#[test]
+fn what_members_say_is_read_off_their_values() {
+    let record = tally(1, 9).to_record(release("a"));
+    let values = [(tally_key(3), to_text(&record)), (tally_key(4), "{".to_owned())].into();
+    let host = host_id(0);
+    let said = Tallies::read([(&host, &values)].into_iter());
+    assert_eq!(said.of(&host, release("a")), Some(tally(1, 9)));
+    assert_eq!((said.of(&host, release("b")), said.of(&host_id(1), release("a"))), (None, None));
 }
 
 fn numbers(verdict: Option<Verdict>) -> Option<(Counted, Option<Counted>)> {
