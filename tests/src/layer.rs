@@ -36,7 +36,8 @@ fn core(case: &Case) -> Taken {
     let hosts = case.hosts.unwrap_or(drawn);
     let scenario = match rng.below(10) {
         0 | 1 => Scenario::hasty(case.seed, hosts),
-        2..=5 => Scenario::ordered(case.seed, hosts),
+        2..=4 => Scenario::ordered(case.seed, hosts),
+        5 | 6 => Scenario::counted(case.seed, hosts),
         _ => Scenario::drawn(case.seed, hosts),
     };
     let outcome = if case.told { sim::replay(&scenario) } else { sim::run(&scenario) };

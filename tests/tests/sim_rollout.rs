@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use fleet_tests::sim::{Between, Cut, Deed, Ending, Outcome, Quality, Scenario, run};
+use fleet_tests::sim::{Between, Cut, Deed, Ending, Load, Outcome, Quality, Scenario, run};
 use proto::statement::{OnFailure, Share};
+use rollout::plan::Stage;
 
 /// Runs scenarios and tells how they ended and how fast that was.
 fn run_all(name: &str, scenarios: impl Iterator<Item = Scenario>) -> Vec<Outcome> {
@@ -162,6 +163,94 @@ fn r9_a_removal_lets_the_others_go_on() {
     assert_eq!((outcomes[0].ever_ran, outcomes[1].ever_ran), (9, 8));
     assert!(outcomes[0].rested_ms > 1_800_000, "{outcomes:?}");
     assert!(outcomes[1].rested_ms < 1_000_000, "{outcomes:?}");
+}
+
+// --- requests (R24) ---
+
+/// A fleet without faults whose requests are counted; given up on after a while.
+fn counted(seed: u64, hosts: usize, load: Load) -> Scenario {
+    let deeds = vec![(900, Deed::GiveUp)];
+    Scenario { load: Some(load), deeds, heals_s: 890, ..Scenario::calm(seed, hosts) }
+}
+
+/// A good release reaches everyone, whether the service is busy, sleeps, or was never there before.
+#[test]
+fn r24_a_good_release_reaches_everyone_by_its_requests() {
+    let scenarios = [1, 3, 20].into_iter().flat_map(|hosts| {
+        [50, 1, 0].into_iter().flat_map(move |rate| {
+            [false, true].map(|first| {
+                let load = Load { rate, ..Load::WELL };
+                Scenario { first, ..counted(1, hosts, load) }
+            })
+        })
+    });
+    for outcome in run_all("counted", scenarios) {
+        assert_eq!(outcome.ending, Ending::Complete, "{outcome:?}");
+    }
+}
+
+/// 5 % more errors, at once: the canaries go back by themselves or hold all others.
+#[test]
+fn r24_a_release_that_is_worse_stops_at_the_canaries() {
+    let load = Load { worse: 50, ..Load::WELL };
+    for outcome in run_all("worse", (0..6).map(|seed| counted(seed, 50, load))) {
+        assert!(matches!(outcome.ending, Ending::Halted | Ending::Aborted), "{outcome:?}");
+        assert!(outcome.ever_ran <= outcome.canaries, "{outcome:?}");
+    }
+}
+
+/// Worse by so little that no host is sure of it alone; all canaries together are, and nobody else
+/// starts, though an operator promotes.
+#[test]
+fn r24_the_pool_holds_what_no_host_can_tell_alone() {
+    let load = Load { rate: 10, worse: 25, ..Load::WELL };
+    let stages = vec![
+        Stage { failed_max: Some(Share::Percent(50.0)), ..Stage::new(20.0, 40) },
+        Stage::new(100.0, 5),
+    ];
+    let scenario = |seed| {
+        let deeds = vec![(120, Deed::Promote(1)), (400, Deed::GiveUp)];
+        Scenario { stages: stages.clone(), deeds, heals_s: 390, ..counted(seed, 100, load) }
+    };
+    for outcome in run_all("pooled", (0..3).map(scenario)) {
+        assert_eq!(outcome.ending, Ending::Aborted, "{outcome:?}");
+        assert_eq!(outcome.ever_ran, outcome.canaries, "{outcome:?}");
+    }
+}
+
+/// Bad only once a third of the fleet runs it: the hosts that do go back, the others never start it.
+#[test]
+fn r24_a_release_that_is_worse_under_load_stops_where_it_is() {
+    let load = Load { worse: 60, above: 100, ..Load::WELL };
+    for outcome in run_all("under load", (0..6).map(|seed| counted(seed, 50, load))) {
+        assert!(matches!(outcome.ending, Ending::Halted | Ending::Aborted), "{outcome:?}");
+        assert!(outcome.ever_ran <= 13, "a quarter: {outcome:?}");
+    }
+}
+
+/// An outage that old and new share halts nothing and is blamed on nobody, whenever it comes: while
+/// hosts are warming up, in a bake, before a gate.
+#[test]
+fn r24_a_shared_outage_is_blamed_on_nobody() {
+    // All of them end before the last wave, behind which nobody is left to compare with.
+    let stages = vec![Stage::new(10.0, 60), Stage::new(30.0, 60), Stage::new(100.0, 5)];
+    let scenarios = (0..24).map(|step| {
+        let outage = Some((3 + 4 * step, 33 + 4 * step, [100, 400, 1_000][step as usize % 3]));
+        let scenario = counted(step, 30, Load { outage, ..Load::WELL });
+        Scenario { stages: stages.clone(), heals_s: 200, ..scenario }
+    });
+    for outcome in run_all("outage", scenarios) {
+        assert_eq!((outcome.ending, outcome.ever_ran), (Ending::Complete, 30), "{outcome:?}");
+    }
+}
+
+/// Everything at once.
+#[test]
+fn r24_promises_hold_where_requests_are_counted() {
+    let hosts = |seed: u64| [3, 9, 20, 50][(seed % 4) as usize];
+    let outcomes = run_all("counted", (0..40).map(|seed| Scenario::counted(seed, hosts(seed))));
+    let ended = |ending| outcomes.iter().filter(|outcome| outcome.ending == ending).count();
+    assert!(ended(Ending::Complete) > 5 && ended(Ending::Halted) > 5, "{outcomes:?}");
 }
 
 /// Determinism: the property every other test here leans on.

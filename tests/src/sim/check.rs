@@ -329,6 +329,9 @@ impl World {
             self.checks.hosts[host].orders.get(&id),
             Some((_, Action::Promote, Reverse(Some(upto)))) if wave <= *upto as usize
         );
+        if wave > 0 && rollout.direction == Direction::Forward {
+            self.check_requests(host, rollout, place);
+        }
         let mut all = Told::default();
         for earlier in 0..wave {
             let mut here = Told::default();

@@ -152,6 +152,11 @@ impl World {
             }
             input => format!("hears {input:?}"),
         });
+        let stopped = machine.is_halted() || machine.is_aborted();
+        let blamed = match input {
+            Input::Verdict { verdict, .. } if !stopped => machine.running().zip(Some(verdict)),
+            _ => None,
+        };
         let mut effects = Vec::new();
         machine.handle(now, input, &mut effects);
         self.inputs += 1;
@@ -161,6 +166,12 @@ impl World {
             self.story.tell(host, self.now, || format!("stands at {stands:?}"));
         }
         let forgot = before.1.is_some() && before.1 == machine.rollout() && !machine.is_halted();
+        if let Some((release, verdict)) = blamed
+            && effects.iter().any(|effect| matches!(effect, Effect::Revert { .. }))
+        {
+            self.check_blame(host, release, verdict);
+            self.checks.sickens(host);
+        }
         for effect in &effects {
             self.story.tell(host, self.now, || format!("does {effect:?}"));
             match effect {

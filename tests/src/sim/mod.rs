@@ -6,7 +6,8 @@
 //! that are slow or cut between halves, in one direction, around a zone. Disks are slow; agents and
 //! machines crash, also between two effects and while a write is not synced; what comes back is the
 //! last record on disk. Releases are good, bad at once, later, on some hosts, in one zone, under load;
-//! outages fail every release of a zone. Some hosts lie.
+//! outages fail every release of a zone. Some services count requests, of which a release may fail
+//! more than the one before, and an outage makes both fail. Some hosts lie.
 //!
 //! `check` holds the promises, computed anew from what each host was told, never by asking the
 //! code under test. One seed is one history: [`Outcome::history`] is equal on every run.
@@ -18,6 +19,7 @@ mod network;
 mod node;
 mod operator;
 mod orders;
+mod requests;
 mod rng;
 mod scenario;
 mod service;
@@ -29,7 +31,7 @@ use story::Story;
 use world::World;
 
 pub use rng::Rng;
-pub use scenario::{Between, Cut, Deed, Lie, Outage, Quality, Scenario};
+pub use scenario::{Between, Cut, Deed, Lie, Load, Outage, Quality, Scenario};
 
 /// How a simulation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -32,7 +32,7 @@ impl World {
         !self.healed && self.rng.permille(self.scenario.lost)
     }
 
-    fn is_cut(&self, from: usize, to: usize) -> bool {
+    pub(super) fn is_cut(&self, from: usize, to: usize) -> bool {
         let now_s = self.now / 1_000;
         let cut = |cut: &Cut| {
             (cut.from_s..cut.until_s).contains(&now_s)

@@ -8,6 +8,7 @@ use rollout::Now;
 use rollout::host::{Effect, Host};
 
 use super::driver::Given;
+use super::requests::Counts;
 use super::scenario::Lie;
 
 /// The wall clock when a simulation starts.
@@ -89,6 +90,7 @@ pub(super) struct Node {
     /// What a liar tells the other half of the fleet instead; else empty.
     pub(super) to_others: Vec<Receipt>,
     pub(super) service: Service,
+    pub(super) counts: Counts,
 }
 
 impl Node {
@@ -110,6 +112,7 @@ impl Node {
     /// Forgets what it heard; what it signed itself it knows.
     pub(super) fn forget(&mut self, own: usize) {
         self.heard.fill(Heard::default());
+        self.counts.forget();
         self.listens_for = None;
         self.knows = 0;
         self.digest = 0;

@@ -10,6 +10,7 @@ use rollout::plan::{self, Candidate, Strategy};
 
 use super::driver::Given;
 use super::node::EPOCH_S;
+use super::requests;
 use super::scenario::{Deed, direction};
 use super::world::{Event, Word, World};
 
@@ -117,6 +118,7 @@ impl World {
         if direction == Direction::Forward && in_flight_max.is_some() {
             plan.waves[0].wait_s = scenario.stages[0].wait_s;
         }
+        let limits = scenario.load.map(|_| requests::limits(plan.waves.len()));
         let target = |release| Target { release, version: "1".parse().expect("a version") };
         // The second rollout and later ones do not expire: somebody must end what has.
         let expires = { scenario.expires_s }.filter(|_| previous.is_none());
@@ -136,7 +138,7 @@ impl World {
             max_unavailable: plan.max_unavailable,
             in_flight_max,
             windows: scenario.windows.clone(),
-            limits: None,
+            limits,
             retry: deed != Deed::Unaware && self.was_stopped(to),
             on_failure: scenario.on_failure,
             approvals: Policy::default().approvals_min,

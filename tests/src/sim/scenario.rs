@@ -51,6 +51,28 @@ pub struct Outage {
     pub zone: usize,
 }
 
+/// What services are asked, and how much of it fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// Requests a second on each host; none: the service sleeps.
+    pub rate: u64,
+    /// Of a thousand requests, on any release.
+    pub errors: u64,
+    /// So many more on the first release of the scenario that is deployed, while more than `above`
+    /// hosts of a thousand run it.
+    pub worse: u64,
+    pub above: u64,
+    /// From and until when (seconds) so many more fail on every release.
+    pub outage: Option<(u64, u64, u64)>,
+}
+
+impl Load {
+    /// What may lie between the shares of errors of two releases, of a thousand.
+    pub const ABOVE_PERMILLE: u32 = 10;
+    /// A busy service and a release that is no worse.
+    pub const WELL: Self = Self { rate: 50, errors: 2, worse: 0, above: 0, outage: None };
+}
+
 /// What a host that holds its own key and keeps no rule says: all of it well-formed and signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lie {
@@ -119,6 +141,8 @@ pub struct Scenario {
     /// Whether the scope ran nothing before.
     pub first: bool,
     pub quality: Quality,
+    /// None: requests are not counted, checks alone decide.
+    pub load: Option<Load>,
     /// When (seconds), and what.
     pub deeds: Vec<(u64, Deed)>,
     /// Messages lost and delivered twice, of a thousand.
@@ -160,6 +184,7 @@ impl Scenario {
             on_failure: OnFailure::Rollback,
             first: false,
             quality: Quality::Good,
+            load: None,
             deeds: Vec::new(),
             lost: 0,
             doubled: 0,
@@ -201,6 +226,7 @@ impl Scenario {
             },
             first: rng.permille(200),
             quality,
+            load: None,
             deeds: deeds(&mut rng, heals_s, expires_s.is_some(), &liars),
             lost: rng.below(400),
             doubled: rng.below(200),
@@ -254,6 +280,25 @@ impl Scenario {
             scenario.windows = windows.iter().map(|text| text.parse().expect("a window")).collect();
         }
         scenario
+    }
+
+    /// Services that count their requests: they sleep or are busy, an outage may make some of all fail,
+    /// and the release may be worse, too, once many hosts run it.
+    pub fn counted(seed: u64, hosts: usize) -> Self {
+        let mut rng = Rng::new(seed ^ 0xc0de);
+        let drawn = Self::drawn(seed, hosts);
+        let outage = rng.permille(500).then(|| {
+            let from_s = rng.below(drawn.heals_s);
+            (from_s, from_s + rng.between(5, 240), rng.between(50, 1_000))
+        });
+        let load = Load {
+            rate: [0, 2, 20, 50][rng.place(4)],
+            errors: rng.below(8),
+            worse: if rng.permille(400) { rng.between(20, 300) } else { 0 },
+            above: rng.below(600),
+            outage,
+        };
+        Self { load: Some(load), ..drawn }
     }
 
     /// Operators who deploy again, abort and roll back while steps of the rollout before are under

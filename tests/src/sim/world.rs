@@ -12,6 +12,7 @@ use rollout::host::{Host, Input, Taken};
 use super::check::Checks;
 use super::driver::Given;
 use super::node::{Heard, Node, Service};
+use super::requests::Counts;
 use super::rng::{Rng, mix};
 use super::scenario::{Deed, Outage, Scenario};
 use super::story::Story;
@@ -74,6 +75,10 @@ pub(super) enum Event {
         incarnation: u32,
     },
     Lie {
+        host: usize,
+    },
+    /// A host reads what its service counts.
+    Count {
         host: usize,
     },
     /// A wall clock jumps.
@@ -172,6 +177,7 @@ fn node(scenario: &Scenario, number: usize, all: usize, rng: &mut Rng) -> Node {
         signed: Vec::new(),
         to_others: Vec::new(),
         service: Service { current, up: current.is_some(), ..Service::default() },
+        counts: Counts::default(),
     }
 }
 
@@ -219,6 +225,9 @@ impl World {
             }
             let at = self.rng.below(1_000);
             self.push(at, Event::Gossip { host });
+            if self.scenario.load.is_some() {
+                self.push(1_000 + at, Event::Count { host });
+            }
         }
         self.begin_first();
         let until = self.scenario.heals_s * 1_000;
@@ -338,6 +347,7 @@ impl World {
             Event::Lie { host } => (12, *host, 0),
             Event::Step { host, by_s } => (13, *host, by_s.cast_unsigned()),
             Event::Outage { zone } => (14, *zone, 0),
+            Event::Count { host } => (15, *host, 0),
             Event::Heal => (9, 0, 0),
             Event::Look => (10, 0, 0),
         };
@@ -379,6 +389,7 @@ impl World {
                 }
             }
             Event::Lie { host } => self.lie(host),
+            Event::Count { host } => self.count_requests(host),
             Event::Step { host, by_s } => self.nodes[host].skew_s += by_s,
             Event::Outage { zone } => self.go_out(zone),
             Event::Heal => {
