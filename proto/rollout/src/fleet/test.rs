@@ -8,9 +8,9 @@ use proto::receipt::{Receipt, State};
 use proto::record::{HostRecord, ProgressRecord, progress_key, receipt_key, to_text};
 use proto::report::{Fitness, HostReport, RolloutPhase};
 use proto::statement::{
-    ArtifactRef, CohortHost, Direction, Directive, Freeze, Health, Host, KeyEntry, OnFailure,
-    Payload, Policy, Release, Revocation, Role, RoleKeys, Root, Run, Source, Target, UnixTime,
-    Wave,
+    ArtifactRef, CohortHost, Direction, Directive, Freeze, Health, Host, KeyEntry, Limits,
+    OnFailure, Payload, Policy, Release, Revocation, Role, RoleKeys, Root, Run, Source, Target,
+    UnixTime, Wave,
 };
 use proto::trust::verify;
 use proto::wire::{ControlReply, RefusedKind, RolloutQuery};
@@ -20,6 +20,7 @@ use super::*;
 use crate::Now;
 
 mod kept;
+mod pooled;
 
 const NOW: UnixTime = UnixTime(1_000_000);
 const HOSTS: u8 = 3;
@@ -87,6 +88,8 @@ struct World {
     members: BTreeMap<HostId, Seen>,
     observer: Observer,
     pending: Vec<Pending>,
+    /// What the requests of the rollouts signed from now on are held against.
+    limits: Option<Limits>,
     now_ms: u64,
 }
 
@@ -102,6 +105,7 @@ impl World {
             members: BTreeMap::new(),
             observer: Observer::default(),
             pending: Vec::new(),
+            limits: None,
             now_ms: 5_000,
         };
         for host in 1..=HOSTS {
@@ -188,7 +192,7 @@ impl World {
             CohortHost { id, key: public(host), zone }
         };
         let wave = |hosts| Wave { hosts, wait_s: 0, failed_max: 0, unreachable_max: 0 };
-        let rollout = Rollout {
+        let mut rollout = Rollout {
             fleet: "test".parse().unwrap(),
             service: scope().service,
             env: scope().env,
@@ -203,7 +207,7 @@ impl World {
             max_unavailable: 1,
             in_flight_max: None,
             windows: Vec::new(),
-            limits: None,
+            limits: self.limits.clone(),
             retry: false,
             on_failure: OnFailure::Rollback,
             approvals: 0,
@@ -213,6 +217,7 @@ impl World {
             reason: "because".to_owned(),
             critical: Vec::new(),
         };
+        rollout.critical = rollout.careful_fields();
         self.learn(rollout.envelope(), &[ADA])
     }
 
