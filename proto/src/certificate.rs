@@ -173,11 +173,16 @@ pub fn proves(
 ///
 /// The one place where the budgets of R14 are counted; gates ask it, too.
 pub fn halted(rollout: &Rollout, seen: &dyn Fn(usize) -> Option<Standing>) -> Option<Halted> {
+    let fails = |rank: &usize| seen(*rank).is_some_and(is_failure);
+    halted_by(rollout, &|wave| rollout.ranks_in(wave).filter(fails).count())
+}
+
+/// The same, by the number of hosts that failed in each wave.
+pub fn halted_by(rollout: &Rollout, failed_in: &dyn Fn(usize) -> usize) -> Option<Halted> {
     let mut failed_before = 0;
     for (wave, budget) in rollout.waves.iter().enumerate() {
-        let own = rollout.ranks_in(wave);
-        let hosts_here = own.len();
-        let failed_here = own.filter(|rank| seen(*rank).is_some_and(is_failure)).count();
+        let hosts_here = rollout.ranks_in(wave).len();
+        let failed_here = failed_in(wave);
         let failed = failed_before + failed_here;
         let failed_max = budget.failed_max as usize;
         if failed > failed_max || 2 * failed_here > hosts_here {
@@ -222,16 +227,19 @@ pub fn is_done(
     seen: &dyn Fn(usize) -> Option<Standing>,
     excused: &dyn Fn(usize) -> bool,
 ) -> bool {
-    let Some(budget) = rollout.waves.get(wave) else { return false };
-    if halted(rollout, seen).is_some() {
-        return false;
-    }
     let ranks = 0..rollout.ranks_in(wave).end;
     let waits = |rank: &usize| !seen(*rank).is_some_and(has_ended) && !excused(*rank);
-    let open = ranks.clone().filter(waits).count();
+    let serves = |rank: &usize| seen(*rank).is_some_and(|(state, _)| state == State::Committed);
+    let (open, serve) = (ranks.clone().filter(waits).count(), { ranks }.filter(serves).count());
+    halted(rollout, seen).is_none() && is_done_by(rollout, wave, open, serve)
+}
+
+/// The same, no budget being used up, by the number of hosts of the waves up to this one that are
+/// `open`, neither ended nor excused, and of those that serve it.
+pub fn is_done_by(rollout: &Rollout, wave: usize, open: usize, serve: usize) -> bool {
+    let budget = rollout.waves.get(wave);
     // At least one host must serve it, whatever the budgets say.
-    let serves = |rank| seen(rank).is_some_and(|(state, _)| state == State::Committed);
-    open <= budget.unreachable_max as usize && { ranks }.any(serves)
+    budget.is_some_and(|budget| open <= budget.unreachable_max as usize) && serve > 0
 }
 
 fn by_rank<'a>(

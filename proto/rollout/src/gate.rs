@@ -21,6 +21,9 @@
 //! | are too many hosts before it under way: rolling, or in the lane | yes | yes |
 //! | are too many hosts of its zone stopped | yes | yes |
 //!
+//! What is counted of the cohort are hosts with a [`Mark`]. A host looks again and again, so it keeps
+//! the numbers up to date ([`Counts`]); who asks once has each host asked.
+//!
 //! A promote opens a wave and answers nothing else: it stands in the row of the waves (and passes over
 //! hosts of a rolling rollout that are not heard). Ways back ask none of this: only [`back`].
 //!
@@ -44,6 +47,7 @@
 //!
 //! [`DOUBT_MS_MAX`]: crate::verdict::DOUBT_MS_MAX
 
+mod tally;
 mod text;
 
 use std::cmp::Reverse;
@@ -51,10 +55,10 @@ use std::ops::Range;
 
 use proto::UnixTime;
 use proto::certificate::{self, Halted, Standing};
-use proto::receipt::State;
-use proto::statement::{Action, CohortHost, Direction, RULES, Rollout};
+use proto::statement::{Action, Direction, RULES, Rollout};
 
 use crate::verdict::{Conclusion, Verdict};
+pub use tally::{Counted, Counts, Mark, Marks, Tally};
 
 /// Furthest a host's wall clock may be from the others' median, in seconds, for it to start anything
 /// (R8).
@@ -114,6 +118,8 @@ pub struct Facts<'a> {
     pub seen: &'a dyn Fn(usize) -> Sight,
     /// Whether nobody waits for the host with a rank: it was skipped, or removed.
     pub excused: &'a dyn Fn(usize) -> bool,
+    /// What these two come to, where that is kept; none: they are asked of each host.
+    pub counted: Option<Counted<'a>>,
     /// How long the member itself has held the rollout, without the time it was paused.
     pub held_ms: u64,
     pub order: Option<Order>,
@@ -321,7 +327,7 @@ pub fn decide_for(facts: &Facts<'_>, own: &Own) -> Gate {
 /// What keeps all waves closed, if anything does.
 pub fn closed(facts: &Facts<'_>) -> Option<Gate> {
     let rollout = facts.rollout;
-    let halted = certificate::halted(rollout, &|rank| (facts.seen)(rank).standing);
+    let halted = halted(facts);
     let action = facts.order.map(|order| order.action);
     // A complete rollout is judged: failures that are seen afterwards do not halt it, a proof does.
     if facts.halted || (halted.is_some() && !facts.complete) {
@@ -348,6 +354,31 @@ pub fn closed(facts: &Facts<'_>) -> Option<Gate> {
         return None;
     };
     Some(Gate::Hold(hold))
+}
+
+/// The first budget for failures that is used up, by the receipts at hand.
+pub fn halted(facts: &Facts<'_>) -> Option<Halted> {
+    let failed = |wave| facts.tally(facts.rollout.ranks_in(wave))[Mark::Failed].into();
+    let halted = certificate::halted_by(facts.rollout, &failed);
+    debug_assert_eq!(halted, certificate::halted(facts.rollout, &|rank| facts.standing(rank)));
+    halted
+}
+
+/// Whether nobody of the waves up to this one is waited for any more: a host that can be heard and has
+/// not ended is, whatever the budget says, unless it is excused.
+pub fn is_waited_out(facts: &Facts<'_>, wave: usize) -> bool {
+    facts.tally(0..facts.rollout.ranks_in(wave).end)[Mark::Awaited] == 0
+}
+
+/// Whether the receipts at hand are enough for a certificate that the waves up to this one are done.
+pub fn is_done(facts: &Facts<'_>, wave: usize) -> bool {
+    let rollout = facts.rollout;
+    let tally = facts.tally(0..rollout.ranks_in(wave).end);
+    let (open, serve) = (tally[Mark::Open].into(), tally[Mark::Serves].into());
+    let done = certificate::is_done_by(rollout, wave, open, serve) && halted(facts).is_none();
+    let seen = |rank| facts.standing(rank);
+    debug_assert_eq!(done, certificate::is_done(rollout, wave, &seen, facts.excused));
+    done
 }
 
 /// When the next window opens; none: one is open, or there are none.
@@ -441,13 +472,8 @@ pub fn turn(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
 /// most `max_unavailable` hosts of a zone that stopped their service, without those skipped.
 pub fn slots(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
     let rollout = facts.rollout;
-    let zone = &rollout.cohort.get(rank)?.zone;
-    let settled =
-        |rank: usize| (facts.seen)(rank).standing.is_some_and(|(state, _)| state.is_settled());
-    let waits = |lower: &usize| {
-        rollout.cohort[*lower].zone == *zone && !settled(*lower) && !(facts.excused)(*lower)
-    };
-    let unsettled = (0..rank).filter(waits).count();
+    rollout.cohort.get(rank)?;
+    let unsettled = facts.unsettled_before(rank);
     let max_unavailable = rollout.max_unavailable as usize;
     (unsettled >= max_unavailable).then_some(Hold::Slots { unsettled, max_unavailable })
 }
@@ -459,15 +485,14 @@ pub fn slots(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
 fn in_flight(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
     let rollout = facts.rollout;
     let in_flight_max = rollout.in_flight_max? as usize;
-    let ended = |rank: usize| (facts.seen)(rank).standing.is_some_and(certificate::has_ended);
-    let waits = |lower: &usize| !ended(*lower) && !(facts.excused)(*lower);
-    let under_way = (0..rank).filter(waits).count();
+    let before = facts.tally(0..rank);
+    let under_way = before[Mark::Open].into();
     if under_way >= in_flight_max {
         return Some(Hold::InFlight { under_way, in_flight_max });
     }
     let wave = rollout.wave_of(rank);
     let unreachable_max = rollout.waves.get(wave)?.unreachable_max as usize;
-    let count = count(facts, 0..rank);
+    let count = Count::from(before);
     let unheard = count.unheard + count.unsure > unreachable_max && !is_promoted(facts, wave);
     unheard.then_some(Hold::UnheardBefore { count, unreachable_max })
 }
@@ -478,12 +503,7 @@ fn in_flight(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
 /// was skipped catches up as well; one that says for ever that it does is to be removed.
 fn lane(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
     let at_once = (facts.rollout.cohort.len() / 50).max(1);
-    let rests = |standing: Standing| standing.0 == State::Committed || standing.0.is_failed();
-    let waits = |lower: &usize| {
-        let Sight { standing, heard } = (facts.seen)(*lower);
-        heard != Heard::Silent && !standing.is_some_and(rests)
-    };
-    let before = (0..rank).filter(waits).count();
+    let before = facts.tally(0..rank)[Mark::InLane].into();
     (before >= at_once).then_some(Hold::Lane { before, at_once })
 }
 
@@ -495,33 +515,36 @@ fn lane(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
 /// failed to go back, was skipped, or is silent, since a bad release must not be kept by a host that
 /// is gone; and once it was waited for too long: `given_up`.
 pub fn back(facts: &Facts<'_>, rank: usize, given_up: &dyn Fn(usize) -> bool) -> Vec<usize> {
-    behind(facts, rank, given_up, State::is_failed)
+    behind(facts, rank, given_up, Mark::NotBack)
 }
 
 /// As [`back`], for hosts that still serve what an older rollout brought, and must not: those that do
 /// stay pending in this one until they are back.
 pub fn leave(facts: &Facts<'_>, rank: usize, given_up: &dyn Fn(usize) -> bool) -> Vec<usize> {
-    behind(facts, rank, given_up, |state| state != State::Pending)
+    behind(facts, rank, given_up, Mark::NotLeft)
 }
 
+/// The highest-ranked hosts of the zone of this one, behind it, that have this mark.
 fn behind(
     facts: &Facts<'_>,
     rank: usize,
     given_up: &dyn Fn(usize) -> bool,
-    shows: impl Fn(State) -> bool,
+    mark: Mark,
 ) -> Vec<usize> {
     let rollout = facts.rollout;
-    let Some(CohortHost { zone, .. }) = rollout.cohort.get(rank) else { return Vec::new() };
-    let is_back = |rank: usize| {
-        let Sight { standing, heard } = (facts.seen)(rank);
-        standing.is_some_and(|(state, _)| shows(state)) || heard == Heard::Silent
+    if rank >= rollout.cohort.len() {
+        return Vec::new();
+    }
+    let max_unavailable = rollout.max_unavailable as usize;
+    let first = |behind: &mut dyn Iterator<Item = usize>| -> Vec<usize> {
+        behind.filter(|higher| !given_up(*higher)).take(max_unavailable).collect()
     };
-    (rank + 1..rollout.cohort.len())
-        .rev()
-        .filter(|higher| rollout.cohort[*higher].zone == *zone)
-        .filter(|higher| !is_back(*higher) && !(facts.excused)(*higher) && !given_up(*higher))
-        .take(rollout.max_unavailable as usize)
-        .collect()
+    let kept = facts.counted.map(|counted| first(&mut counted.behind(rank, mark)));
+    kept_or(kept, || {
+        let higher = (rank + 1..rollout.cohort.len()).rev();
+        let same_zone = higher.filter(|higher| facts.is_neighbour(rank, *higher));
+        first(&mut same_zone.filter(|higher| facts.marks(*higher).has(mark)))
+    })
 }
 
 /// Seconds that waves up to and with this one ask for; none for an operator's rollback.
@@ -542,30 +565,45 @@ pub fn bake_s(rollout: &Rollout, wave: usize) -> u32 {
 
 /// Counts the hosts with these ranks.
 pub fn count(facts: &Facts<'_>, ranks: Range<usize>) -> Count {
-    let mut count = Count { hosts: ranks.len(), ..Count::default() };
-    for rank in ranks {
-        let Sight { standing, heard } = (facts.seen)(rank);
-        let excused = (facts.excused)(rank);
-        let place = match standing {
-            // A failure is for ever: it needs no fresh receipt.
-            Some(standing) if certificate::is_failure(standing) => &mut count.failed,
-            // Nobody waits to hear of it, so what it said last stands.
-            Some((State::Committed, _)) if excused => &mut count.committed,
-            _ if excused => &mut count.skipped,
-            _ if heard == Heard::Silent => &mut count.unheard,
-            None => &mut count.waiting,
-            Some((state, _)) => match state {
-                State::Pending | State::Fetching | State::Staged => &mut count.waiting,
-                _ if heard == Heard::Unsure => &mut count.unsure,
-                State::Activating => &mut count.activating,
-                State::Baking => &mut count.baking,
-                State::Committed => &mut count.committed,
-                State::Reverted | State::RevertFailed => &mut count.returned,
-            },
-        };
-        *place += 1;
+    facts.tally(ranks).into()
+}
+
+impl Facts<'_> {
+    fn standing(&self, rank: usize) -> Option<Standing> {
+        (self.seen)(rank).standing
     }
-    count
+
+    fn marks(&self, rank: usize) -> Marks {
+        Marks::of((self.seen)(rank), (self.excused)(rank))
+    }
+
+    fn is_neighbour(&self, rank: usize, other: usize) -> bool {
+        self.rollout.cohort[rank].zone == self.rollout.cohort[other].zone
+    }
+
+    /// How many hosts with these ranks have each mark.
+    fn tally(&self, ranks: Range<usize>) -> Tally {
+        let kept = self.counted.map(|counted| counted.tally(ranks.clone()));
+        kept_or(kept, || ranks.clone().map(|rank| self.marks(rank)).collect())
+    }
+
+    /// Hosts with a lower rank in the zone of this one that are not settled.
+    fn unsettled_before(&self, rank: usize) -> usize {
+        let kept = self.counted.map(|counted| counted.before(rank)[Mark::Unsettled].into());
+        kept_or(kept, || {
+            let lower = (0..rank).filter(|lower| self.is_neighbour(rank, *lower));
+            lower.filter(|lower| self.marks(*lower).has(Mark::Unsettled)).count()
+        })
+    }
+}
+
+/// What is kept, or else what it is by its definition. Both must be the same.
+fn kept_or<T: PartialEq + std::fmt::Debug>(kept: Option<T>, define: impl Fn() -> T) -> T {
+    if let Some(kept) = kept {
+        debug_assert_eq!(kept, define(), "what is kept of the cohort is not what is seen");
+        return kept;
+    }
+    define()
 }
 
 #[cfg(test)]

@@ -97,6 +97,7 @@
 //! again. Effects are done in the order given. What follows from the record comes after
 //! [`Effect::Persist`]; a step that was decided before a restart is finished after it.
 
+mod board;
 mod conclusions;
 mod course;
 mod moves;
@@ -116,6 +117,7 @@ use serde::{Deserialize, Serialize};
 use crate::Now;
 use crate::gate::Gate;
 use crate::verdict::Verdict;
+pub use board::Board;
 use course::{Course, Prior, Step, Watch};
 pub use transitions::{TRANSITIONS, Taken, Transition, transition};
 use view::View;
@@ -137,6 +139,12 @@ pub enum Input {
     Rollout {
         id: Digest,
         rollout: Arc<Rollout>,
+    },
+    /// The same, with what was heard of its cohort: it takes the place of all receipts that were given
+    /// before. For the machines of one process that hear the same.
+    Heard {
+        rollout: Digest,
+        board: Arc<Board>,
     },
     /// There are two effective rollouts of this epoch (R5): neither may start anything.
     Conflict {
@@ -395,7 +403,7 @@ impl Host {
     /// The wave whose hosts, with those of the waves before it, are to be compared with the control for
     /// this host's gate; none: it does not wait for that.
     pub fn awaits_pool(&self) -> Option<usize> {
-        let (plan, course) = (self.view.plan.as_ref()?, self.course.as_ref()?);
+        let (plan, course) = (self.view.plan()?, self.course.as_ref()?);
         let counts = plan.limits.is_some() && plan.direction == Direction::Forward;
         let waits = counts && course.state == State::Staged && !course.complete;
         course.rank.filter(|_| waits).and_then(|rank| plan.wave_of(rank).checked_sub(1))

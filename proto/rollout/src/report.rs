@@ -228,6 +228,7 @@ impl<'a> View<'a> {
             rollout,
             seen,
             excused,
+            counted: None,
             held_ms: self.held_ms,
             order: self.order,
             halted: self.halted,

@@ -6,7 +6,7 @@ mod small;
 mod turns;
 
 use proptest::prelude::*;
-use proto::receipt::Cause;
+use proto::receipt::{Cause, State};
 use proto::statement::{Wave, Window};
 
 use super::*;
@@ -82,10 +82,16 @@ fn case(waves: &[Wave], letters: &str) -> Case {
 impl Case {
     fn with<T>(&self, decided: impl FnOnce(&Facts<'_>) -> T) -> T {
         let seen = |rank: usize| self.seen.get(rank).copied().unwrap_or_default();
+        let excused = |rank: usize| self.excused.contains(&rank);
+        let mut counts = Counts::new(&self.rollout.cohort);
+        for rank in 0..self.rollout.cohort.len() {
+            counts.set(rank, Marks::of(seen(rank), excused(rank)));
+        }
         decided(&Facts {
             rollout: &self.rollout,
             seen: &seen,
-            excused: &|rank| self.excused.contains(&rank),
+            excused: &excused,
+            counted: Some(Counted { counts: &counts, own: None }),
             held_ms: self.held_ms,
             order: self.order,
             halted: self.halted,

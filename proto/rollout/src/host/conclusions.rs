@@ -1,13 +1,11 @@
 //! What a host concludes of the rollout as a whole, and asks certificates for (R14, R17).
 
-use std::ops::Range;
-
 use proto::certificate::{self, Claim};
 use proto::statement::Direction;
 
 use super::take::share_of;
 use super::{Effect, Host};
-use crate::gate::{Heard, Sight};
+use crate::gate::{self, Facts, Heard, Sight};
 use crate::{Now, RESIGN_MS};
 
 /// How far the hosts that see a rollout complete are spread, in milliseconds for each host of the
@@ -16,17 +14,14 @@ const CERTIFY_MS_EACH: u64 = 20;
 const CERTIFY_MS_MAX: u64 = 30_000;
 
 impl Host {
-    pub(super) fn judge_halt(&mut self) {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
+    pub(super) fn judge_halt(&mut self, now: Now) {
+        let (Some(plan), Some(course)) = (self.view.plan(), &self.course) else { return };
         let own = course.rank.is_some() && certificate::is_failure(course.standing());
-        let news = std::mem::take(&mut self.view.failure_is_new);
-        if !(news || own) || course.complete || course.halted {
-            return;
-        }
-        let seen = |rank| self.sight(0, rank).standing;
-        if certificate::halted(plan, &seen).is_some()
-            && let Some(course) = &mut self.course
-        {
+        let open = !course.complete && !course.halted;
+        let asks = open && (self.view.failure_is_new || own);
+        let halted = asks && self.by_facts(now, plan, course, gate::halted).is_some();
+        self.view.failure_is_new = false;
+        if halted && let Some(course) = &mut self.course {
             course.halted = true;
             self.view.changed = true;
         }
@@ -44,17 +39,16 @@ impl Host {
     }
 
     pub(super) fn judge_completion(&mut self, now: Now) {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
+        let (Some(plan), Some(course)) = (self.view.plan(), &self.course) else { return };
         if course.complete || course.is_stopped() || !course.is_at_rest() {
             self.view.complete_at = None;
             return;
         }
         let last = plan.waves.len() - 1;
-        let done = self.is_waited_out(now, 0..plan.cohort.len()) && self.is_done(last);
-        let delay_ms = self.certify_delay_ms();
+        let done = self.by_facts(now, plan, course, |facts| is_over(facts, last));
         match self.view.complete_at {
             _ if !done => self.view.complete_at = None,
-            None => self.view.complete_at = Some(now.boot_ms + delay_ms),
+            None => self.view.complete_at = Some(now.boot_ms + self.certify_delay_ms()),
             Some(at) if now.boot_ms >= at => {
                 self.view.complete_at = None;
                 self.view.changed = true;
@@ -66,27 +60,9 @@ impl Host {
         }
     }
 
-    /// Whether nobody with these ranks is waited for any more: a host that can be heard and has not
-    /// ended is, whatever the budget says, unless it is excused.
-    pub(super) fn is_waited_out(&self, now: Now, ranks: Range<usize>) -> bool {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return false };
-        { ranks }.all(|rank| {
-            let Sight { standing, heard } = self.sight(now.boot_ms, rank);
-            let ended = standing.is_some_and(certificate::has_ended);
-            ended || heard == Heard::Silent || course.is_excused(plan, rank)
-        })
-    }
-
-    /// Whether what is known is enough for a certificate of the wave.
-    fn is_done(&self, wave: usize) -> bool {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return false };
-        let seen = |rank| self.sight(0, rank).standing;
-        certificate::is_done(plan, wave, &seen, &|rank| course.is_excused(plan, rank))
-    }
-
     /// This host's place in the time over which hosts that come to one conclusion are spread.
     fn certify_delay_ms(&self) -> u64 {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return 0 };
+        let (Some(plan), Some(course)) = (self.view.plan(), &self.course) else { return 0 };
         let window_ms = (CERTIFY_MS_EACH * plan.cohort.len() as u64).min(CERTIFY_MS_MAX);
         1 + share_of(&course.id, &self.me, window_ms)
     }
@@ -94,15 +70,15 @@ impl Host {
     /// Asks for the certificate of the newest wave that is done, for hosts that come later and may
     /// not hear those before them. Of the last wave there is that of completion.
     pub(super) fn judge_waves(&mut self, now: Now, out: &mut Vec<Effect>) {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return };
+        let (Some(plan), Some(course)) = (self.view.plan(), &self.course) else { return };
         let open = course.cares_for_others() && !course.is_stopped() && !course.complete;
         let numbers = (0..).zip(0..plan.waves.len() - 1);
-        let done = numbers
-            .filter(|(number, _)| open && !course.is_certified(Claim::Wave(*number)))
-            .take_while(|(_, wave)| {
-                self.is_waited_out(now, 0..plan.ranks_in(*wave).end) && self.is_done(*wave)
-            })
-            .last();
+        let done = self.by_facts(now, plan, course, |facts| {
+            numbers
+                .filter(|(number, _)| open && !course.is_certified(Claim::Wave(*number)))
+                .take_while(|(_, wave)| is_over(facts, *wave))
+                .last()
+        });
         let rollout = course.id;
         match (done, self.view.wave_at) {
             (None, _) => self.view.wave_at = None,
@@ -143,4 +119,9 @@ impl Host {
             _ => self.view.sight(now_ms, rank),
         }
     }
+}
+
+/// Whether the waves up to this one are done, and nobody of them may still change that.
+fn is_over(facts: &Facts<'_>, wave: usize) -> bool {
+    gate::is_waited_out(facts, wave) && gate::is_done(facts, wave)
 }

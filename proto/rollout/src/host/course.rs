@@ -1,7 +1,6 @@
 //! What a host remembers of a rollout: the parts of its record.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use proto::certificate::{Claim, Standing};
 use proto::receipt::{Cause, Receipt, State};
@@ -105,8 +104,8 @@ pub(super) enum StepKind {
 }
 
 impl Course {
-    pub(super) fn new(me: &HostId, id: Digest, rollout: &Arc<Rollout>) -> Self {
-        let rank = rollout.rank_of(me);
+    /// At its start, of the host with this rank.
+    pub(super) fn new(id: Digest, rollout: &Rollout, rank: Option<usize>) -> Self {
         // A host outside the cohort is watched for as long as the canaries were.
         let wave = rank.map_or(0, |rank| rollout.wave_of(rank));
         Self {

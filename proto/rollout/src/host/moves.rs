@@ -7,7 +7,7 @@ use proto::statement::{Direction, Rollout};
 
 use super::course::{Course, Step, StepKind};
 use super::{BACK_MS_MAX, Effect, FETCH_MS_MAX, Host, STEP_MS_MAX};
-use crate::gate::{self, Facts, Gate, Hold, Open, Own};
+use crate::gate::{self, Counted, Facts, Gate, Hold, Marks, Open, Own};
 use crate::verdict::Conclusion;
 use crate::{Now, RESIGN_MS, UNHEARD_MS_MAX};
 
@@ -52,8 +52,9 @@ impl Host {
     pub(super) fn advance(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.view.looked_ms = Some(now.boot_ms);
         self.view.look_at = None;
+        self.view.count_silent(now.boot_ms);
         self.give_up_on_step(now);
-        self.judge_halt();
+        self.judge_halt(now);
         self.box_what_was_stopped();
         self.move_on(now, out);
         if self.fetch(now, out) {
@@ -306,7 +307,7 @@ impl Host {
 
     /// May this host start now? Doubt holds.
     fn gate(&self, now: Now) -> Gate {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else {
+        let (Some(plan), Some(course)) = (self.view.plan(), &self.course) else {
             return Gate::Hold(Hold::Outside);
         };
         let own = Own {
@@ -320,17 +321,21 @@ impl Host {
     }
 
     /// Asks a question about all that this host knows of its rollout.
-    fn by_facts<T>(
+    pub(super) fn by_facts<T>(
         &self,
         now: Now,
         plan: &Rollout,
         course: &Course,
         ask: impl FnOnce(&Facts<'_>) -> T,
     ) -> T {
+        let seen = |rank| self.sight(now.boot_ms, rank);
+        let excused = |rank| course.is_excused(plan, rank);
+        let own = course.rank.map(|rank| (rank, Marks::of(seen(rank), excused(rank))));
         ask(&Facts {
             rollout: plan,
-            seen: &|rank| self.sight(now.boot_ms, rank),
-            excused: &|rank| course.is_excused(plan, rank),
+            seen: &seen,
+            excused: &excused,
+            counted: self.view.counts().map(|counts| Counted { counts, own }),
             held_ms: course.held_ms,
             order: course.order,
             halted: course.halted,
@@ -379,7 +384,7 @@ impl Host {
     /// What keeps a host that has baked from committing (R24). Over that goes who promotes a later
     /// wave (R6), and the end of the rollout: nobody waits for this host any more.
     pub(super) fn doubt(&self) -> Option<Hold> {
-        let (Some(plan), Some(course)) = (&self.view.plan, &self.course) else { return None };
+        let (Some(plan), Some(course)) = (self.view.plan(), &self.course) else { return None };
         let next = course.rank.map_or(0, |rank| plan.wave_of(rank)) + 1;
         let passed = course.complete || course.order.is_some_and(|order| order.opens(next));
         if plan.limits.is_none() || plan.direction == Direction::Rollback || passed {
@@ -429,7 +434,7 @@ impl Host {
         let Some(course) = &self.course else { return false };
         // Hosts outside the cohort stand in no order.
         let Some(rank) = course.rank else { return true };
-        let Some(plan) = &self.view.plan else {
+        let Some(plan) = self.view.plan() else {
             // After a restart, before it is told the rollout anew: nobody can be heard.
             return now.boot_ms.saturating_sub(self.view.began_ms) > UNHEARD_MS_MAX;
         };

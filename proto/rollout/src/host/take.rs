@@ -9,11 +9,12 @@ use proto::receipt::{Cause, Receipt, State};
 use proto::statement::{Action, Direction, Directive, OnFailure, Rollout};
 use proto::{Digest, HostId, UnixTime};
 
+use super::board::Board;
 use super::course::{Course, Prior, Step, StepKind, Watch};
 use super::view::View;
 use super::{Host, Input, Peers};
 use crate::Now;
-use crate::gate::Order;
+use crate::gate::{self, Order};
 use crate::verdict::{Conclusion, FAILS_MIN, Looks, Verdict};
 
 /// Shortest pause between two looks at the gates, in milliseconds: receipts come in bursts.
@@ -34,14 +35,17 @@ impl Host {
     /// Applies an input; whether to look at once at what there is to do.
     pub(super) fn take(&mut self, now: Now, input: Input) -> bool {
         match input {
-            Input::Rollout { id, rollout } => self.take_rollout(now, id, &rollout),
+            Input::Rollout { id, rollout } => {
+                self.take_rollout(now, id, &rollout, || Board::new(now.boot_ms, &rollout).into())
+            }
+            Input::Heard { rollout, board } => self.take_heard(now, rollout, board),
             Input::Conflict { epoch } => {
                 let highest = self.conflict.max(epoch);
                 self.note(|host| (&mut host.conflict, highest))
             }
             Input::Directive(directive) => self.take_directive(&directive),
             Input::Certificate { rollout, claim } => self.take_certificate(rollout, claim),
-            Input::Excused { rollout, hosts } => self.take_excused(rollout, &hosts),
+            Input::Excused { rollout, hosts } => self.take_excused(now, rollout, &hosts),
             Input::Frozen { until } => self.note(|host| (&mut host.frozen_until, until)),
             Input::Boxed { release } => self.put_in_box(release),
             Input::Removed => self.note(|host| (&mut host.removed, true)),
@@ -64,15 +68,21 @@ impl Host {
 
     // --- statements and what others say ---
 
-    fn take_rollout(&mut self, now: Now, id: Digest, rollout: &Arc<Rollout>) -> bool {
+    fn take_rollout(
+        &mut self,
+        now: Now,
+        id: Digest,
+        rollout: &Rollout,
+        board: impl FnOnce() -> Arc<Board>,
+    ) -> bool {
         if rollout.service != self.scope.service || rollout.env != self.scope.env {
             return false;
         }
         if let Some(course) = &self.course {
             if course.id == id {
-                let first = self.view.plan.is_none();
+                let first = self.view.plan().is_none();
                 if first {
-                    self.view.attach(now.boot_ms, rollout);
+                    self.view.attach(now.boot_ms, board(), &course.excused);
                 }
                 return first;
             }
@@ -83,13 +93,25 @@ impl Host {
                 return false;
             }
         }
-        self.follow(now, id, rollout);
+        self.follow(now, id, board());
         true
     }
 
+    fn take_heard(&mut self, now: Now, id: Digest, board: Arc<Board>) -> bool {
+        let seen = self.view.plan().is_some();
+        let Some(course) = self.course.as_ref().filter(|course| seen && course.id == id) else {
+            return self.take_rollout(now, id, &board.rollout().clone(), || board);
+        };
+        if self.view.attach(now.boot_ms, board, &course.excused) && self.cares_for_others() {
+            self.view.look_soon(now.boot_ms, LOOK_MS_MIN);
+        }
+        self.view.failure_is_new
+    }
+
     /// Starts a newer rollout at the top; a step under way is finished first.
-    fn follow(&mut self, now: Now, id: Digest, rollout: &Arc<Rollout>) {
-        let course = Course::new(&self.me, id, rollout);
+    fn follow(&mut self, now: Now, id: Digest, board: Arc<Board>) {
+        let rollout = Arc::clone(board.rollout());
+        let course = Course::new(id, &rollout, board.rank_of(&self.me));
         let brought = match &self.step {
             Some(Step { kind: StepKind::Activate, to, .. }) => *to,
             _ => self.running,
@@ -116,7 +138,7 @@ impl Host {
         self.view = View::at(now.boot_ms);
         (self.view.step_asked, self.view.step_until) = (step_asked, step_until);
         self.view.peers = peers;
-        self.view.attach(now.boot_ms, rollout);
+        self.view.attach(now.boot_ms, board, &BTreeSet::new());
         self.view.changed = true;
     }
 
@@ -161,13 +183,14 @@ impl Host {
         news
     }
 
-    fn take_excused(&mut self, rollout: Digest, hosts: &BTreeSet<HostId>) -> bool {
+    fn take_excused(&mut self, now: Now, rollout: Digest, hosts: &BTreeSet<HostId>) -> bool {
         let Some(course) = self.course.as_mut().filter(|course| course.id == rollout) else {
             return false;
         };
         let before = course.excused.len();
         course.excused.extend(hosts.iter().cloned());
         let news = course.excused.len() > before;
+        self.view.excuse(now.boot_ms, hosts);
         self.view.changed |= news;
         news
     }
@@ -220,7 +243,7 @@ impl Host {
         if !about || receipt.host == self.me {
             return false;
         }
-        let Some((_, before)) = self.view.note(now.boot_ms, receipt) else { return false };
+        let Some(before) = self.view.note(now.boot_ms, receipt) else { return false };
         let standing = (receipt.state, receipt.cause);
         if certificate::is_failure(standing) && !before.is_some_and(certificate::is_failure) {
             self.view.failure_is_new = true;
@@ -351,12 +374,11 @@ impl Host {
 
     /// The time for doubt runs once those hosts are not waited for any more.
     fn take_pooled(&mut self, now: Now, rollout: Digest, verdict: Verdict) -> bool {
-        let about = self.course.as_ref().is_some_and(|course| course.id == rollout);
-        let (Some(wave), Some(plan)) = (self.awaits_pool(), &self.view.plan) else { return false };
-        if !about {
-            return false;
-        }
-        let due = self.is_waited_out(now, 0..plan.ranks_in(wave).end);
+        let Some(wave) = self.awaits_pool() else { return false };
+        self.view.count_silent(now.boot_ms);
+        let course = self.course.as_ref().filter(|course| course.id == rollout);
+        let (Some(course), Some(plan)) = (course, self.view.plan()) else { return false };
+        let due = self.by_facts(now, plan, course, |facts| gate::is_waited_out(facts, wave));
         let before = self.view.pooled.conclusion();
         self.view.pooled.take(now.boot_ms, verdict, due);
         // Only what it comes to is news, not each number.

@@ -1,6 +1,7 @@
 //! One host by hand: what the simulation meets rarely or cannot tell apart.
 
 mod back;
+mod board;
 mod holds;
 mod left;
 mod states;

@@ -1,6 +1,6 @@
 //! What a host sees of the others and its timers: nothing that outlives a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proto::HostId;
@@ -9,17 +9,15 @@ use proto::receipt::{Cause, Receipt, State};
 use proto::statement::Rollout;
 
 use super::Peers;
-use crate::UNHEARD_MS_MAX;
-use crate::gate::{Gate, Heard, Sight};
+use super::board::Board;
+use crate::gate::{Counts, Gate, Sight};
 use crate::verdict::Looks;
 
-/// The receipts of the cohort by rank, and when to wake up. All times in boot milliseconds.
+/// The receipts of the cohort, and when to wake up. All times in boot milliseconds.
 #[derive(Debug, Clone, Default)]
 pub(super) struct View {
-    pub(super) plan: Option<Arc<Rollout>>,
-    /// Ranks in the order of host ids.
-    by_id: Vec<u32>,
-    seen: Vec<Seen>,
+    /// What is heard of the others; none: the rollout was not told yet.
+    pub(super) board: Option<Arc<Board>>,
     pub(super) peers: Peers,
     /// Since when hosts, by rank, are seen to have their turn to go back.
     pub(super) turns: BTreeMap<usize, u64>,
@@ -54,69 +52,63 @@ pub(super) struct View {
     pub(super) wave_at: Option<u64>,
 }
 
-/// The latest receipt of a host.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    sequence: u64,
-    standing: Option<Standing>,
-    /// When something new came last; at first, since when it is waited for.
-    heard_ms: u64,
-    /// Something newer than the first receipt has come: the host is there.
-    risen: bool,
-}
-
 impl View {
     /// Nothing known, from now on.
     pub(super) fn at(now_ms: u64) -> Self {
         Self { accounted_ms: now_ms, began_ms: now_ms, ..Self::default() }
     }
 
-    /// Sees this rollout from now on, and nobody in it.
-    pub(super) fn attach(&mut self, now_ms: u64, rollout: &Arc<Rollout>) {
-        let mut by_id: Vec<u32> = (0..).take(rollout.cohort.len()).collect();
-        by_id.sort_unstable_by_key(|rank| &rollout.cohort[*rank as usize].id);
-        self.by_id = by_id;
-        let nobody = Seen { sequence: 0, standing: None, heard_ms: now_ms, risen: false };
-        self.seen = vec![nobody; rollout.cohort.len()];
-        self.plan = Some(Arc::clone(rollout));
-    }
-
-    pub(super) fn rank_of(&self, host: &HostId) -> Option<usize> {
-        let plan = self.plan.as_ref()?;
-        let id = |rank: &u32| &plan.cohort[*rank as usize].id;
-        let place = self.by_id.binary_search_by(|rank| id(rank).cmp(host)).ok()?;
-        Some(self.by_id[place] as usize)
-    }
-
-    /// Notes a receipt; its host's rank and the standing before, if it is newer than what was seen.
-    pub(super) fn note(
+    /// Sees this from now on, with the hosts that are known to be excused. Whether a host stands
+    /// somewhere else than on what was seen before.
+    pub(super) fn attach(
         &mut self,
         now_ms: u64,
-        receipt: &Receipt,
-    ) -> Option<(usize, Option<Standing>)> {
-        let rank = self.rank_of(&receipt.host)?;
-        let seen = &mut self.seen[rank];
-        if receipt.sequence <= seen.sequence {
-            return None;
+        board: Arc<Board>,
+        excused: &BTreeSet<HostId>,
+    ) -> bool {
+        let before = self.board.as_ref().map_or((0, 0), |old| (old.changes(), old.failed()));
+        let moved = board.changes() != before.0;
+        self.failure_is_new |= board.failed() > before.1;
+        self.board = Some(board);
+        self.excuse(now_ms, excused);
+        moved
+    }
+
+    /// The rollout that is seen.
+    pub(super) fn plan(&self) -> Option<&Arc<Rollout>> {
+        self.board.as_ref().map(|board| board.rollout())
+    }
+
+    /// Notes a receipt; the standing of its host before, if it is newer than what was heard.
+    pub(super) fn note(&mut self, now_ms: u64, receipt: &Receipt) -> Option<Option<Standing>> {
+        Arc::make_mut(self.board.as_mut()?).note(now_ms, receipt)
+    }
+
+    /// Nobody waits for these hosts.
+    pub(super) fn excuse(&mut self, now_ms: u64, hosts: &BTreeSet<HostId>) {
+        let Some(board) = &mut self.board else { return };
+        for host in hosts {
+            if !board.is_excused(host) {
+                Arc::make_mut(board).excuse(now_ms, host);
+            }
         }
-        let before = seen.standing;
-        let standing = Some((receipt.state, receipt.cause));
-        // The first one may be as old as it likes: it does not end the silence.
-        let risen = before.is_some();
-        let heard_ms = if risen { now_ms } else { seen.heard_ms };
-        *seen = Seen { sequence: receipt.sequence, standing, heard_ms, risen };
-        Some((rank, before))
+    }
+
+    /// Counts those who have fallen silent.
+    pub(super) fn count_silent(&mut self, now_ms: u64) {
+        if let Some(board) = self.board.as_mut().filter(|board| !board.is_right(now_ms)) {
+            Arc::make_mut(board).count_silent(now_ms);
+        }
     }
 
     /// What is seen of another host, by its rank.
     pub(super) fn sight(&self, now_ms: u64, rank: usize) -> Sight {
-        let Some(seen) = self.seen.get(rank) else { return Sight::default() };
-        let heard = match seen.risen {
-            _ if now_ms.saturating_sub(seen.heard_ms) > UNHEARD_MS_MAX => Heard::Silent,
-            true => Heard::Fresh,
-            false => Heard::Unsure,
-        };
-        Sight { standing: seen.standing, heard }
+        self.board.as_ref().map_or_else(Sight::default, |board| board.sight(now_ms, rank))
+    }
+
+    /// The numbers of hosts, right at the time of the last [`Self::count_silent`].
+    pub(super) fn counts(&self) -> Option<&Counts> {
+        self.board.as_ref().map(|board| board.counts())
     }
 
     /// The next timer; one that the last look has seen is spent.

@@ -44,6 +44,7 @@ fn run(rollout: &Rollout) -> (usize, usize, usize) {
             rollout,
             seen: &seen,
             excused: &|_| false,
+            counted: None,
             held_ms: u64::MAX,
             order: None,
             halted: false,
