@@ -9,8 +9,12 @@
 //! peer -> QUIC stream -> wire::decode -> Filter -> wire::encode -> chitchat -> members()
 //!                                          `-> Asker: who is that? -> Directory
 //! ```
+//!
+//! In a simulation something else carries the messages ([`Gossip::simulated`]); from the border to
+//! chitchat all is the same.
 
 mod ask;
+mod border;
 mod calendar;
 mod filter;
 mod supervisor;
@@ -23,7 +27,7 @@ mod wire;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
@@ -31,12 +35,16 @@ use proto::record::VALUE_BYTES_MAX;
 use proto::{FleetId, HostId, PublicKey};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 pub use ask::{HostEnvelope, HostVerifier};
+pub use border::Carrier;
 
+use crate::directory::Directory;
 use crate::endpoint::Endpoint;
 use crate::router::Handler;
 use ask::Asker;
+use border::{Border, BorderTransport, lock};
 use filter::Filter;
 use supervisor::Supervisor;
 use transport::{Hub, Incoming};
@@ -108,12 +116,14 @@ pub struct GossipCounts {
 #[derive(Clone)]
 pub struct Gossip {
     shared: Arc<Shared>,
+    /// Serves the gossip of others; none where it does not come by the endpoint.
+    incoming: Option<Arc<Incoming>>,
 }
 
 /// What the handle and the supervisor share.
 struct Shared {
     me: HostId,
-    hub: Arc<Hub>,
+    transport: BorderTransport,
     values: Mutex<BTreeMap<String, String>>,
     /// The values changed.
     changed: Notify,
@@ -125,27 +135,63 @@ impl Gossip {
     /// Starts to gossip, in the tokio runtime of the caller. The endpoint must also
     /// [`serve`](Endpoint::serve) [`handler`](Self::handler).
     pub fn spawn(endpoint: Endpoint, config: GossipConfig, stop: CancellationToken) -> Self {
-        let me = HostId::of(&PublicKey::of(&config.key));
-        let life = Incarnation { host: me.clone(), generation: 0, addr: config.advertise };
         let directory = endpoint.directory().clone();
-        let filter = Filter::new(config.fleet.clone(), life, directory.clone(), config.interval);
+        let border = border_of(&config, directory.clone());
         let asker = Asker::new(directory, config.verify.clone(), config.envelope.clone());
-        let hub = Arc::new(Hub::new(endpoint, me.clone(), filter, asker, config.interval));
+        let me = HostId::of(&PublicKey::of(&config.key));
+        let hub = Arc::new(Hub::new(endpoint, me, border.clone(), asker));
+        let incoming = Some(Arc::new(Incoming(hub.clone())));
+        let carry = Arc::new(move |to, message| hub.deliver(to, message));
+        Self::start(BorderTransport { border, carry }, incoming, config, stop)
+    }
+
+    /// Starts to gossip in a simulation, in the tokio runtime of the caller: `carry` takes the messages
+    /// of this member, [`receive`](Self::receive) those of others. Absent is what belongs to
+    /// connections: nobody is asked who a stranger is, so `directory` has to know everyone.
+    pub fn simulated(
+        carry: Carrier,
+        directory: Directory,
+        config: GossipConfig,
+        stop: CancellationToken,
+    ) -> Self {
+        let border = border_of(&config, directory);
+        Self::start(BorderTransport { border, carry }, None, config, stop)
+    }
+
+    fn start(
+        transport: BorderTransport,
+        incoming: Option<Arc<Incoming>>,
+        config: GossipConfig,
+        stop: CancellationToken,
+    ) -> Self {
         let shared = Arc::new(Shared {
-            me,
-            hub,
+            me: HostId::of(&PublicKey::of(&config.key)),
+            transport,
             values: Mutex::default(),
             changed: Notify::new(),
             members: watch::Sender::default(),
             duplicate: watch::Sender::new(None),
         });
         tokio::spawn(Supervisor::new(shared.clone(), config).run(stop));
-        Self { shared }
+        Self { shared, incoming }
     }
 
     /// Serves the gossip of others.
+    ///
+    /// # Panics
+    ///
+    /// On a [`simulated`](Self::simulated) member, whose gossip does not come by an endpoint.
     pub fn handler(&self) -> Arc<dyn Handler> {
-        Arc::new(Incoming(self.shared.hub.clone()))
+        self.incoming.clone().expect("gossip that comes by an endpoint is served by it")
+    }
+
+    /// In a simulation: takes in a message of a peer that was proven to be `peer`.
+    pub fn receive(&self, peer: &HostId, from: SocketAddr, message: &[u8]) {
+        let border = self.shared.border();
+        if let Err(violation) = border.take_in(peer, from, message) {
+            border.convict();
+            warn!(%peer, reason = %violation, "gossip refused");
+        }
     }
 
     /// This member's id.
@@ -167,7 +213,7 @@ impl Gossip {
         if value.len() > VALUE_BYTES_MAX {
             return Err(SetError::TooLong { key: named(), got: value.len() });
         }
-        let mut values = self.shared.values.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = lock(&self.shared.values);
         if values.len() == KEYS_MAX && !values.contains_key(key) {
             return Err(SetError::TooMany { key: named() });
         }
@@ -189,7 +235,7 @@ impl Gossip {
     }
 
     pub fn counts(&self) -> GossipCounts {
-        let tally = &self.shared.hub.tally;
+        let tally = &self.shared.border().tally;
         GossipCounts {
             sent: tally.sent.load(Relaxed),
             passed: tally.passed.load(Relaxed),
@@ -198,4 +244,17 @@ impl Gossip {
             violations: tally.violations.load(Relaxed),
         }
     }
+}
+
+impl Shared {
+    const fn border(&self) -> &Arc<Border> {
+        &self.transport.border
+    }
+}
+
+fn border_of(config: &GossipConfig, directory: Directory) -> Arc<Border> {
+    let (host, addr) = (HostId::of(&PublicKey::of(&config.key)), config.advertise);
+    let me = Incarnation { host, generation: 0, addr };
+    let filter = Filter::new(config.fleet.clone(), me, directory.clone(), config.interval);
+    Arc::new(Border::new(directory, filter, config.interval))
 }

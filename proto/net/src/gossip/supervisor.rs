@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use chitchat::{Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig};
@@ -14,7 +14,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::transport::HubTransport;
+use super::border::lock;
 use super::wire::Incarnation;
 use super::{GossipConfig, Member, Shared, value};
 use crate::clock;
@@ -77,13 +77,12 @@ impl Supervisor {
     async fn live(&mut self, stop: &CancellationToken) -> End {
         // Generations must rise from one start to the next.
         self.generation = clock::unix_ms().max(self.generation + 1);
-        self.shared.hub.filter().reborn(self.generation);
+        self.shared.border().filter().reborn(self.generation);
         let mut written = Writer::new(&self.config, self.me());
-        let transport = HubTransport(self.shared.hub.clone());
         let spawned = chitchat::spawn_chitchat(
             self.chitchat_config(),
             written.first(&self.values()),
-            &transport,
+            &self.shared.transport,
         );
         let handle = match spawned.await {
             Ok(handle) => handle,
@@ -113,8 +112,8 @@ impl Supervisor {
             chitchat.subscribe_event("", move |_| news.notify_one()).forever();
             chitchat.live_nodes_watcher()
         };
-        let mut younger_self = self.shared.hub.younger_self();
-        let mut removals = self.shared.hub.directory().removals();
+        let mut younger_self = self.shared.border().younger_self();
+        let mut removals = self.shared.border().directory().removals();
         let ended = handle.termination_watcher();
         tokio::pin!(ended);
         loop {
@@ -186,7 +185,7 @@ impl Supervisor {
             let shown = match mine {
                 true => who.generation == self.generation,
                 false => {
-                    let removed = self.shared.hub.directory().is_removed(&who.host);
+                    let removed = self.shared.border().directory().is_removed(&who.host);
                     !removed && !values.is_empty() && who.generation >= known
                 }
             };
@@ -201,7 +200,7 @@ impl Supervisor {
         for member in newest.values_mut() {
             member.twin = homes.get(&member.host).is_some_and(|homes| homes.len() > 1);
         }
-        self.shared.hub.filter().retain(&held, Instant::now());
+        self.shared.border().filter().retain(&held, Instant::now());
         let members: Vec<_> = newest.into_values().collect();
         self.shared.members.send_if_modified(|shown| {
             let changed = **shown != members;
@@ -240,7 +239,7 @@ impl Supervisor {
     }
 
     fn values(&self) -> BTreeMap<String, String> {
-        self.shared.values.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.shared.values).clone()
     }
 }
 

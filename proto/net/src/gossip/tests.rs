@@ -2,6 +2,7 @@
 
 mod properties;
 mod real;
+mod simulated;
 mod supervisor;
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! chitchat's messages over QUIC: one stream each, on connections that both sides use.
+//! Carries gossip over QUIC: one stream a message, on connections that both sides use.
 //!
 //! Three rules, each learned from a fleet that failed without it: dials are in single flight, few at
 //! a time, and never on gossip's path; connections idle for minutes; a message that is not
@@ -7,28 +7,24 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chitchat::transport::{Socket, Transport};
-use chitchat::{ChitchatMessage, Deserializable as _, Serializable as _};
 use lru::LruCache;
 use proto::HostId;
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::time::{self, Instant};
-use tracing::{debug, error, warn};
+use tokio::sync::Semaphore;
+use tokio::time;
+use tracing::{debug, warn};
 
 use super::ask::Asker;
-use super::filter::Filter;
-use super::wire::{MESSAGE_BYTES_MAX, NODES_MAX, Violation, digest_len};
+use super::border::{Border, lock};
+use super::wire::{MESSAGE_BYTES_MAX, Violation};
 use crate::alpn::{Alpn, CloseCode};
-use crate::clock;
 use crate::connection::{Connection, RecvStream};
-use crate::directory::{Directory, Expect};
+use crate::directory::Expect;
 use crate::endpoint::Endpoint;
-use crate::quota::{Quota, Quotas};
 use crate::router::Handler;
 
 /// Connections kept: one to each member of a cell.
@@ -41,91 +37,39 @@ const WAITING_MAX: usize = 4;
 const DIALLING_MAX: usize = 64;
 /// Messages being sent.
 const SENDING_MAX: usize = 256;
-/// Messages judged and not yet taken by chitchat.
-const INBOX_MAX: usize = 256;
 /// How long a message may take to be written, and again to be acknowledged.
 const SEND_WITHIN: Duration = Duration::from_secs(3);
 /// How long a message may take to arrive once its stream is open.
 const RECEIVE_WITHIN: Duration = Duration::from_secs(5);
-/// Messages of one peer: about ten times what an honest one sends. What chitchat is fed moves this
-/// member's heartbeat, so a flood would make it implausible to others.
-const MESSAGES_BURST: u32 = 64;
-const MESSAGES_PER_INTERVAL: u32 = 20;
-/// Peers whose messages are counted.
-const PEERS_MAX: NonZeroUsize = NonZeroUsize::new(1_024).expect("not zero");
-
-/// What happened to messages since the start.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    pub(super) sent: AtomicU64,
-    pub(super) passed: AtomicU64,
-    pub(super) left_out: AtomicU64,
-    pub(super) dropped: AtomicU64,
-    pub(super) violations: AtomicU64,
-}
 
 /// The connections of gossip, the way in and the way out.
 pub(super) struct Hub {
     endpoint: Endpoint,
     me: HostId,
-    filter: Mutex<Filter>,
+    border: Arc<Border>,
     asker: Arc<Asker>,
     connections: Mutex<LruCache<SocketAddr, Connection>>,
     dialling: Mutex<BTreeMap<SocketAddr, Vec<Vec<u8>>>>,
     dials: Semaphore,
     sending: Arc<Semaphore>,
-    inbox: Mutex<Option<mpsc::Sender<(SocketAddr, ChitchatMessage)>>>,
-    allowed: Mutex<Quotas<HostId>>,
-    younger_self: watch::Sender<Option<(u64, SocketAddr)>>,
-    pub(super) tally: Tally,
 }
 
 impl Hub {
-    pub(super) fn new(
-        endpoint: Endpoint,
-        me: HostId,
-        filter: Filter,
-        asker: Asker,
-        interval: Duration,
-    ) -> Self {
-        let quota = Quota { burst: MESSAGES_BURST, period: interval / MESSAGES_PER_INTERVAL };
+    pub(super) fn new(endpoint: Endpoint, me: HostId, border: Arc<Border>, asker: Asker) -> Self {
         Self {
             endpoint,
             me,
-            filter: Mutex::new(filter),
+            border,
             asker: Arc::new(asker),
             connections: Mutex::new(LruCache::new(CONNECTIONS_MAX)),
             dialling: Mutex::default(),
             dials: Semaphore::new(DIALS_MAX),
             sending: Arc::new(Semaphore::new(SENDING_MAX)),
-            inbox: Mutex::default(),
-            allowed: Mutex::new(Quotas::new(quota, PEERS_MAX)),
-            younger_self: watch::Sender::new(None),
-            tally: Tally::default(),
         }
     }
 
-    pub(super) fn filter(&self) -> MutexGuard<'_, Filter> {
-        lock(&self.filter)
-    }
-
-    pub(super) const fn directory(&self) -> &Directory {
-        self.endpoint.directory()
-    }
-
-    /// Another, younger life of this host, as its own signed values show: generation and address.
-    pub(super) fn younger_self(&self) -> watch::Receiver<Option<(u64, SocketAddr)>> {
-        self.younger_self.subscribe()
-    }
-
-    /// Breaks the transport as chitchat sees it: its task ends.
-    #[cfg(test)]
-    pub(super) fn disconnect(&self) {
-        *lock(&self.inbox) = None;
-    }
-
     /// Sends what chitchat wants sent; never waits.
-    fn deliver(self: &Arc<Self>, to: SocketAddr, message: Vec<u8>) {
+    pub(super) fn deliver(self: &Arc<Self>, to: SocketAddr, message: Vec<u8>) {
         let ready = lock(&self.connections).get(&to).filter(|open| !open.is_closed()).cloned();
         if let Some(connection) = ready {
             return self.push(connection, message);
@@ -176,7 +120,7 @@ impl Hub {
             let _permit = permit;
             match time::timeout(2 * SEND_WITHIN, send(&connection, &message)).await {
                 Ok(Ok(())) => {
-                    hub.tally.sent.fetch_add(1, Relaxed);
+                    hub.border.tally.sent.fetch_add(1, Relaxed);
                 }
                 Ok(Err(())) => hub.drop_one(),
                 Err(_) => {
@@ -237,55 +181,22 @@ impl Hub {
             // The connection is gone or slow; the next accept shows which.
             Ok(Err(quinn::ReadToEndError::Read(_))) | Err(_) => return true,
         };
-        if !lock(&self.allowed).take(peer.clone(), Instant::now()) {
-            self.drop_one();
-            return true;
-        }
-        let judged = self.filter().judge(&bytes, clock::unix_ms(), Instant::now());
-        let passed = match judged {
-            Ok(passed) => passed,
+        match self.border.take_in(peer, connection.remote_addr(), &bytes) {
+            Ok(unknown) => self.asker.ask(connection, unknown),
             Err(violation) => return self.convict(connection, &violation),
-        };
-        self.tally.passed.fetch_add(1, Relaxed);
-        self.tally.left_out.fetch_add(passed.left_out as u64, Relaxed);
-        self.asker.ask(connection, passed.unknown);
-        self.notice(passed.younger_self);
-        match ChitchatMessage::deserialize(&mut &passed.message[..]) {
-            Ok(message) => self.hand_over(connection.remote_addr(), message),
-            Err(error) => error!(%error, "what the filter wrote is not what chitchat reads"),
         }
         true
     }
 
-    /// Takes note of another, younger life of this host.
-    pub(super) fn notice(&self, younger_self: Option<(u64, SocketAddr)>) {
-        let Some(other) = younger_self else { return };
-        self.younger_self.send_if_modified(|known| {
-            let newer = known.is_none_or(|known| known < other);
-            if newer {
-                *known = Some(other);
-            }
-            newer
-        });
-    }
-
     fn convict(&self, connection: &Connection, violation: &Violation) -> bool {
-        self.tally.violations.fetch_add(1, Relaxed);
+        self.border.convict();
         warn!(peer = %connection.peer(), reason = %violation, "gossip refused, connection closed");
         connection.close(CloseCode::Violation, &violation.to_string());
         false
     }
 
-    fn hand_over(&self, from: SocketAddr, message: ChitchatMessage) {
-        let handed =
-            lock(&self.inbox).as_ref().is_some_and(|to| to.try_send((from, message)).is_ok());
-        if !handed {
-            self.drop_one();
-        }
-    }
-
     fn drop_one(&self) {
-        self.tally.dropped.fetch_add(1, Relaxed);
+        self.border.drop_one();
     }
 }
 
@@ -295,11 +206,6 @@ async fn send(connection: &Connection, message: &[u8]) -> Result<(), ()> {
     stream.write_all(message).await.map_err(drop)?;
     stream.finish().map_err(drop)?;
     stream.stopped().await.map(drop).map_err(drop)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What is guarded is whole after every statement, so a panic elsewhere spoils nothing.
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The handler of [`Alpn::Gossip`].
@@ -313,40 +219,5 @@ impl Handler for Incoming {
         }
         self.0.keep(connection.remote_addr(), &connection);
         self.0.listen(connection).await;
-    }
-}
-
-/// The hub, as chitchat wants a transport.
-pub(super) struct HubTransport(pub(super) Arc<Hub>);
-
-#[async_trait]
-impl Transport for HubTransport {
-    async fn open(&self, _: SocketAddr) -> anyhow::Result<Box<dyn Socket>> {
-        let (sender, inbox) = mpsc::channel(INBOX_MAX);
-        *lock(&self.0.inbox) = Some(sender);
-        Ok(Box::new(HubSocket { hub: self.0.clone(), inbox }))
-    }
-}
-
-struct HubSocket {
-    hub: Arc<Hub>,
-    inbox: mpsc::Receiver<(SocketAddr, ChitchatMessage)>,
-}
-
-#[async_trait]
-impl Socket for HubSocket {
-    async fn send(&mut self, to: SocketAddr, message: ChitchatMessage) -> anyhow::Result<()> {
-        let bytes = message.serialize_to_vec();
-        if digest_len(&bytes) > NODES_MAX || bytes.len() > MESSAGE_BYTES_MAX {
-            error!(nodes = digest_len(&bytes), bytes = bytes.len(), "gossip is too large to send");
-            self.hub.drop_one();
-            return Ok(());
-        }
-        self.hub.deliver(to, bytes);
-        Ok(())
-    }
-
-    async fn recv(&mut self) -> anyhow::Result<(SocketAddr, ChitchatMessage)> {
-        self.inbox.recv().await.ok_or_else(|| anyhow::anyhow!("the transport was taken away"))
     }
 }

@@ -31,7 +31,7 @@ async fn r11_gossip_starts_anew_when_chitchat_ends() {
     until("it speaks", || says("first")).await;
     let born = me().unwrap().generation;
     for life in ["second", "third"] {
-        gossip.shared.hub.disconnect();
+        gossip.shared.border().disconnect();
         gossip.set("h", life).unwrap();
         until("it speaks again", || says(life) && me().unwrap().generation > born).await;
     }
@@ -55,13 +55,9 @@ async fn r9_a_later_earlier_life_is_outlived_and_a_twin_is_shown() {
     let hear = |generation, addr| {
         let who = Incarnation { host: id("a"), generation, addr };
         let bytes = encode(&ack(vec![news(&who, "a")]));
-        let passed = gossip
-            .shared
-            .hub
-            .filter()
-            .judge(&bytes, crate::clock::unix_ms(), Instant::now())
-            .unwrap();
-        gossip.shared.hub.notice(passed.younger_self);
+        let border = gossip.shared.border();
+        let judged = border.filter().judge(&bytes, crate::clock::unix_ms(), Instant::now());
+        border.notice(judged.unwrap().younger_self);
     };
     let before = generation();
     hear(before + 60_000, here);
