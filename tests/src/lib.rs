@@ -3,5 +3,6 @@
 pub mod cluster;
 pub mod layer;
 pub mod sim;
+mod sim_ground;
 pub mod sim_network;
 pub mod traffic;

@@ -1,6 +1,5 @@
 //! A fleet on disk: keys, statements, artifacts, and a home for every host.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,38 +12,16 @@ use ed25519_dalek::SigningKey;
 use net::{Directory, certificate};
 use proto::dsse::Envelope;
 use proto::key::secret_to_text;
-use proto::statement::{
-    Health, Host, KeyEntry, Payload, Policy, Release, Role, RoleKeys, Root, Run, Source,
-};
-use proto::{Digest, Env, HostId, KeyId, PublicKey, Service, UnixTime};
+use proto::statement::{Host, Release, Root};
+use proto::{Digest, UnixTime};
 use swarm::Store;
 use tempfile::TempDir;
 
-use super::machine::BEGIN;
+use crate::sim_ground::machine::BEGIN;
+use crate::sim_ground::people::{DAY_S, Keys, host, key, name_of, named, release, root_of, signed};
 
-/// A day, in seconds.
-const DAY_S: u64 = 86_400;
 /// Bytes of the file a release brings: a few pieces.
 const CONTENT_BYTES: usize = 200_000;
-
-/// The keys that are not a host's.
-pub(super) struct Keys {
-    pub(super) root: SigningKey,
-    pub(super) admit: SigningKey,
-    pub(super) host_ca: SigningKey,
-    pub(super) publisher: SigningKey,
-    pub(super) operator: SigningKey,
-}
-
-/// A key that is the same in every run.
-fn key(seed: u64, name: &str) -> SigningKey {
-    SigningKey::from_bytes(Digest::of(format!("{name} of {seed}").as_bytes()).as_bytes())
-}
-
-/// The form most names take; every text here is one.
-pub(super) fn named<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
-    text.parse().expect("a name of this simulation is a name")
-}
 
 /// A release, and its artifact as a store takes it.
 pub(super) struct Published {
@@ -71,9 +48,7 @@ pub(super) struct Fleet {
 impl Fleet {
     /// `hosts` host statements, zones taking turns; nobody has a home yet.
     pub(super) fn new(seed: u64, hosts: usize, zones: usize) -> Self {
-        let [root, admit, host_ca, publisher, operator] =
-            ["root", "admit", "host-ca", "publisher", "operator"].map(|name| key(seed, name));
-        let keys = Keys { root, admit, host_ca, publisher, operator };
+        let keys = Keys::new(seed);
         let root = root_of(&keys);
         let root_envelope = signed(&root, &[&keys.root]);
         let hosts: Vec<_> = (0..hosts).map(|number| host(seed, number, zones)).collect();
@@ -127,17 +102,7 @@ impl Fleet {
         let data = self.directory.path().join(format!("build-{version}.pieces"));
         let mut pieces = std::fs::File::create(&data).expect("a file");
         let manifest = pack::pack(&tree, &mut pieces, &mut |_| {}).expect("a tree that packs");
-        let release = Release {
-            fleet: self.root.fleet.clone(),
-            service: service(),
-            version: named(version),
-            artifact: pack::artifact_ref(&manifest),
-            source: Source::default(),
-            created: BEGIN,
-            run: Run { start: "start".to_owned(), stop: "stop".to_owned(), timeout_s: 30 },
-            health: Health::default(),
-            critical: Vec::new(),
-        };
+        let release = release(version, pack::artifact_ref(&manifest));
         let envelope = signed(&release, &[&self.keys.publisher, &self.keys.admit]);
         let (id, envelope) = (envelope.id(), envelope.to_bytes());
         Published { id, release, envelope, manifest: manifest.to_bytes(), data }
@@ -160,64 +125,7 @@ fn put(store: &Path, published: &Published) {
     store.add_whole(&release.artifact, manifest, data).expect("an artifact that is whole");
 }
 
-/// What a payload looks like once these have signed it.
-pub(super) fn signed(payload: &impl Payload, keys: &[&SigningKey]) -> Envelope {
-    let mut envelope = payload.envelope();
-    keys.iter().for_each(|key| envelope.sign(key));
-    envelope
-}
-
-fn root_of(keys: &Keys) -> Root {
-    let holders = [
-        (&keys.root, Role::Root),
-        (&keys.admit, Role::Admit),
-        (&keys.host_ca, Role::HostCa),
-        (&keys.publisher, Role::Publish),
-        (&keys.operator, Role::Deploy(env())),
-    ];
-    let id = |key: &SigningKey| KeyId::of(&PublicKey::of(key));
-    let entry = |key| KeyEntry { key: PublicKey::of(key), owner: named("simulation") };
-    let alone = |key| RoleKeys { keys: vec![id(key)], threshold: 1 };
-    Root {
-        fleet: named("simulated-00000000"),
-        version: 1,
-        expires: UnixTime(BEGIN.0 + 365 * DAY_S),
-        keys: holders.iter().map(|(key, _)| (id(key), entry(key))).collect(),
-        roles: holders.iter().map(|(key, role)| (role.clone(), alone(key))).collect(),
-        environments: BTreeMap::from([(env(), Policy::default())]),
-        critical: Vec::new(),
-    }
-}
-
-fn host(seed: u64, number: usize, zones: usize) -> Host {
-    let key = PublicKey::of(&key(seed, &name_of(number)));
-    let zone = format!("zone-{}", number % zones);
-    let labels = [("env", env().to_string()), ("zone", zone)];
-    Host {
-        fleet: named("simulated-00000000"),
-        id: HostId::of(&key),
-        key,
-        name: named(&name_of(number)),
-        labels: labels.iter().map(|(label, value)| (named(label), named(value))).collect(),
-        issued: UnixTime(BEGIN.0 - DAY_S),
-        critical: Vec::new(),
-    }
-}
-
 // --- where things are ---
-
-/// A host's name, in its statement and in the simulated network.
-pub(super) fn name_of(host: usize) -> String {
-    format!("host-{host}")
-}
-
-pub(super) fn service() -> Service {
-    named("web")
-}
-
-pub(super) fn env() -> Env {
-    named("production")
-}
 
 impl Fleet {
     pub(super) fn genesis(&self) -> Digest {

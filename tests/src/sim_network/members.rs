@@ -11,10 +11,11 @@ use net::{Handlers, Identity, Port};
 use tokio_util::sync::CancellationToken;
 
 use super::fleet::Fleet;
-use super::machine::{Machine, inhabit};
 use super::service::{SimServices, Witness};
-use super::socket::SimSocket;
+use super::socket;
 use crate::sim::Rng;
+use crate::sim_ground::machine::{Machine, inhabit, ms};
+use crate::sim_ground::people::named;
 
 /// How the network treats a member's datagrams.
 #[derive(Debug, Clone)]
@@ -26,9 +27,14 @@ pub(super) struct Line {
 
 impl Line {
     async fn port(self) -> std::io::Result<Port> {
-        let socket = SimSocket::bind(self.address, self.lost_permille, self.chance).await?;
+        let socket = socket::bind(self.address, self.lost_permille, self.chance).await?;
         Ok(Port::Simulated(socket))
     }
+}
+
+/// Simulated time where a member starts, in milliseconds.
+pub(super) fn now_ms() -> u64 {
+    ms(turmoil::sim_elapsed().expect("called on a simulated machine"))
 }
 
 /// A host's agent, from its start to the end of the process.
@@ -39,7 +45,7 @@ pub(super) async fn agent(
     witness: Arc<Witness>,
     line: Line,
 ) -> turmoil::Result {
-    inhabit(machine.clone());
+    inhabit(machine.clone(), now_ms());
     let (config, boot) = (fleet.config(host, line.address), machine.boot_id());
     let services = Arc::new(SimServices { host, machine, witness });
     let ground = Ground { port: line.port().await?, services, boot };
@@ -53,7 +59,7 @@ pub(super) async fn coordinator(
     hosts: usize,
     line: Line,
 ) -> turmoil::Result {
-    inhabit(machine);
+    inhabit(machine, now_ms());
     let seat = Seat {
         store: fleet.coordinator_store(),
         genesis: fleet.genesis(),
@@ -65,7 +71,7 @@ pub(super) async fn coordinator(
         port: line.port().await?,
         gossip_interval: Duration::from_secs(1),
         coordinator: true,
-        version: super::fleet::named("simulated"),
+        version: named("simulated"),
     };
     let stop = CancellationToken::new();
     let member = Membership::open(seat, stop.clone()).await?;

@@ -22,7 +22,6 @@
 //! advance a paused clock under `spawn_blocking`), so a slow disk makes a run longer, not different.
 
 mod fleet;
-mod machine;
 mod members;
 mod operator;
 mod scenario;

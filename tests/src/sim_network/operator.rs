@@ -11,9 +11,10 @@ use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, RefusedKind};
 use proto::{Digest, HostId};
 
 use super::fleet::Fleet;
-use super::machine::{Machine, inhabit};
-use super::socket::SimSocket;
+use super::members::now_ms;
+use super::socket;
 use crate::sim::Rng;
+use crate::sim_ground::machine::{Machine, inhabit};
 
 /// Between two questions to a host, or two tries to hand something in.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -65,9 +66,9 @@ pub(super) struct Operator {
 impl Operator {
     /// Asks and hands in until the simulation ends.
     pub(super) async fn run(mut self) -> turmoil::Result {
-        inhabit(self.machine.clone());
+        inhabit(self.machine.clone(), now_ms());
         // What people have to do with is a good line.
-        let socket = SimSocket::bind(self.address, 0, self.rng.clone()).await?;
+        let socket = socket::bind(self.address, 0, self.rng.clone()).await?;
         let identity = Identity::person(self.fleet.keys.operator.clone())?;
         let directory = self.fleet.directory();
         let endpoint = Endpoint::open(Port::Simulated(socket), identity, directory)?;

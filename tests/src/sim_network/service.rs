@@ -12,7 +12,7 @@ use proto::Digest;
 use proto::artifact::Manifest;
 use tokio_util::sync::CancellationToken;
 
-use super::machine::Machine;
+use crate::sim_ground::machine::Machine;
 
 /// How a release behaves, on every host alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! What happens to a fleet while a rollout goes on; at its end everything is mended.
 
-use super::fleet::name_of;
-use super::machine::Machine;
 use super::scenario::{Scenario, Story};
 use super::service::Quality;
 use super::world::{CANARY_BAKE_S, COORDINATOR, World};
 use crate::sim::Rng;
+use crate::sim_ground::machine::Machine;
+use crate::sim_ground::people::name_of;
 
 // --- what the scenario settles beforehand ---
 

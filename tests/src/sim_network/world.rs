@@ -7,19 +7,20 @@ use std::time::Duration;
 
 use agent::activate::Paths;
 use proto::report::{Fitness, RolloutPhase};
-use proto::statement::{Action, Direction, Directive, OnFailure, RULES, Rollout, Share, Target};
-use proto::{Digest, KeyId, PublicKey, UnixTime};
+use proto::statement::{Action, Direction, Rollout, Share, Target};
+use proto::{Digest, UnixTime};
 use rollout::plan::{self, Candidate, Stage, Strategy};
 use turmoil::Sim;
 
-use super::fleet::{Fleet, Published, env, name_of, service, signed};
-use super::machine::{BEGIN, Machine, forget, ms};
+use super::fleet::{Fleet, Published};
 use super::members::{Line, agent, coordinator};
 use super::operator::{Desk, Operator};
 use super::scenario::{Scenario, Story};
 use super::service::{Quality, Witness, is_whole};
 use super::{Ending, Outcome};
 use crate::sim::Rng;
+use crate::sim_ground::machine::{BEGIN, Machine, forget, ms};
+use crate::sim_ground::people::{self, name_of, service, signed};
 
 /// How far time moves at once. Messages are no finer than that.
 const STEP: Duration = Duration::from_millis(10);
@@ -225,39 +226,17 @@ impl World {
                 Stage::new(100.0, 5),
             ]),
         };
-        let (forward, quarter) = (Direction::Forward, Share::Percent(25.0));
-        let plan = plan::plan(&candidates, &strategy, forward, quarter, &to.id);
+        let quarter = Share::Percent(25.0);
+        let plan = plan::plan(&candidates, &strategy, Direction::Forward, quarter, &to.id);
         let plan = plan.expect("a scenario has hosts and stages");
         let target = |published: &Published| Target {
             release: published.id,
             version: published.release.version.clone(),
         };
         let created = UnixTime(BEGIN.0 + self.now_ms() / 1_000);
-        Rollout {
-            fleet: self.fleet.root.fleet.clone(),
-            service: service(),
-            env: env(),
-            epoch,
-            previous,
-            from: from.map(target),
-            to: target(to),
-            direction: forward,
-            rules: RULES,
-            cohort: plan.cohort,
-            waves: plan.waves,
-            max_unavailable: plan.max_unavailable,
-            in_flight_max: None,
-            windows: Vec::new(),
-            limits: None,
-            retry: false,
-            on_failure: OnFailure::Rollback,
-            approvals: 0,
-            created,
-            expires: created.plus_s(86_400),
-            author: KeyId::of(&PublicKey::of(&self.fleet.keys.operator)),
-            reason: String::new(),
-            critical: Vec::new(),
-        }
+        let (from, to) = (from.map(target), target(to));
+        let operator = &self.fleet.keys.operator;
+        Rollout { epoch, previous, ..people::rollout(operator, plan, from, to, created) }
     }
 
     /// Has the operator hand in a rollout, after its release.
@@ -272,19 +251,11 @@ impl World {
 
     /// Has the operator abort the second rollout.
     pub(super) fn abort(&mut self) {
-        let directive = Directive {
-            fleet: self.fleet.root.fleet.clone(),
-            rollout: self.rollout.expect("it was handed in"),
-            sequence: 1,
-            action: Action::Abort,
-            wave: None,
-            host: None,
-            author: KeyId::of(&PublicKey::of(&self.fleet.keys.operator)),
-            created: UnixTime(BEGIN.0 + self.now_ms() / 1_000),
-            reason: String::new(),
-            critical: Vec::new(),
-        };
-        let envelope = signed(&directive, &[&self.fleet.keys.operator]);
+        let rollout = self.rollout.expect("it was handed in");
+        let created = UnixTime(BEGIN.0 + self.now_ms() / 1_000);
+        let operator = &self.fleet.keys.operator;
+        let directive = people::directive(operator, rollout, 1, Action::Abort, created);
+        let envelope = signed(&directive, &[operator]);
         self.desk.hand_in(envelope.id(), envelope.to_bytes());
     }
 

@@ -10,13 +10,13 @@ use tokio::runtime::{self, Handle};
 use tokio::time::Instant;
 
 /// When every simulation begins, by clocks that are right.
-pub(super) const BEGIN: UnixTime = UnixTime(1_800_000_000);
+pub(crate) const BEGIN: UnixTime = UnixTime(1_800_000_000);
 /// What a machine's boot clock shows first, in milliseconds: machines did not boot together.
 const BOOT_MS: u64 = 10_000;
 
 /// One machine.
 #[derive(Debug, Default)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// How far its wall clock is ahead, in milliseconds.
     skew_ms: AtomicI64,
     /// When it booted, in milliseconds of simulated time.
@@ -27,31 +27,31 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn set_skew_ms(&self, skew_ms: i64) {
+    pub(crate) fn set_skew_ms(&self, skew_ms: i64) {
         self.skew_ms.store(skew_ms, Relaxed);
     }
 
     /// Its clock has lost the time.
-    pub(super) fn believe_in_1970(&self) {
+    pub(crate) fn believe_in_1970(&self) {
         self.set_skew_ms(-i64::try_from(BEGIN.0 * 1_000).expect("fits"));
     }
 
     /// The power fails and comes back: nothing runs, and the boot clock starts anew.
-    pub(super) fn reboot(&self, sim_ms: u64) {
+    pub(crate) fn reboot(&self, sim_ms: u64) {
         self.booted_ms.store(sim_ms, Relaxed);
         self.boots.fetch_add(1, Relaxed);
         self.run(None);
     }
 
-    pub(super) fn boot_id(&self) -> String {
+    pub(crate) fn boot_id(&self) -> String {
         format!("boot {}", self.boots.load(Relaxed))
     }
 
-    pub(super) fn running(&self) -> Option<Digest> {
+    pub(crate) fn running(&self) -> Option<Digest> {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn run(&self, release: Option<Digest>) {
+    pub(crate) fn run(&self, release: Option<Digest>) {
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = release;
     }
 
@@ -74,17 +74,17 @@ struct Life {
 /// Every life of every simulation of this process. A runtime's id is never given again.
 static LIVES: Mutex<Option<HashMap<runtime::Id, Life>>> = Mutex::new(None);
 
-/// The process that calls this runs on `machine` from now on; threads that block for it, too.
-pub(super) fn inhabit(machine: Arc<Machine>) {
+/// What the runtime of the caller does is done on `machine` from now on, threads that block for it
+/// with it. `sim_ms`: the simulated time, in milliseconds.
+pub(crate) fn inhabit(machine: Arc<Machine>, sim_ms: u64) {
     clock::simulate(read);
-    let sim = turmoil::sim_elapsed().expect("called on a simulated machine");
-    let life = Life { machine, began_ms: ms(sim), began: Instant::now() };
+    let life = Life { machine, began_ms: sim_ms, began: Instant::now() };
     let mut lives = LIVES.lock().unwrap_or_else(PoisonError::into_inner);
     lives.get_or_insert_default().insert(Handle::current().id(), life);
 }
 
 /// Forgets the lives on these machines: their simulation is over.
-pub(super) fn forget(machines: &[Arc<Machine>]) {
+pub(crate) fn forget(machines: &[Arc<Machine>]) {
     let mut lives = LIVES.lock().unwrap_or_else(PoisonError::into_inner);
     let of_these = |life: &Life| machines.iter().any(|one| Arc::ptr_eq(one, &life.machine));
     lives.get_or_insert_default().retain(|_, life| !of_these(life));
@@ -97,6 +97,6 @@ fn read() -> Option<Reading> {
     Some(life.machine.read(life.began_ms + ms(life.began.elapsed())))
 }
 
-pub(super) fn ms(time: std::time::Duration) -> u64 {
+pub(crate) fn ms(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).expect("a simulation ends before that")
 }
