@@ -16,5 +16,5 @@ pub mod membership;
 pub mod view;
 
 pub use late::refuse_late;
-pub use membership::{JoinFleetError, Membership, Seat};
+pub use membership::{JoinFleetError, Membership, Seat, keep_record};
 pub use view::View;

@@ -95,9 +95,7 @@ impl Membership {
         let gossip = Gossip::spawn(endpoint.clone(), config, stop);
         let swarm = Swarm::new(&endpoint, ledger.clone(), gossip.clone());
         let (coordinator, version) = (seat.coordinator, seat.version);
-        let member = Self { endpoint, directory, ledger, gossip, swarm, coordinator, version };
-        member.say_who(member.ledger.chain().heads_digest());
-        Ok(member)
+        Ok(Self { endpoint, directory, ledger, gossip, swarm, coordinator, version })
     }
 
     /// Serves the protocols of `more` and those every member serves, keeps directory and statements in
@@ -113,7 +111,7 @@ impl Membership {
             self.endpoint.serve(handlers, stop.clone()),
             self.swarm.run(stop.clone()),
             self.keep_directory(stop.clone()),
-            self.keep_record(stop),
+            keep_record(&self.ledger, &self.gossip, self.coordinator, &self.version, stop),
         );
         served
     }
@@ -129,37 +127,40 @@ impl Membership {
             fill(&self.directory, &self.ledger);
         }
     }
+}
 
-    /// Says anew what this member is, every [`HOST_EVERY_MS`] at most and whenever the heads change.
-    async fn keep_record(&self, stop: CancellationToken) {
-        let mut events = self.ledger.events();
-        let mut said = self.ledger.chain().heads_digest();
-        loop {
-            let next = tokio::time::sleep(record_pause());
-            let heads = async {
-                while events.changed().await.is_ok() {
-                    let heads = self.ledger.chain().heads_digest();
-                    if heads != said {
-                        return heads;
-                    }
-                }
-                std::future::pending().await
-            };
-            said = tokio::select! {
-                () = stop.cancelled() => return,
-                () = next => self.ledger.chain().heads_digest(),
-                heads = heads => heads,
-            };
-            self.say_who(said);
-        }
-    }
-
-    fn say_who(&self, heads: Digest) {
-        let (coordinator, version) = (self.coordinator, self.version.clone());
-        let word = HostRecord { coordinator, version, at: clock::unix(), heads };
-        if let Err(error) = self.gossip.set(record::HOST, &record::to_text(&word)) {
+/// Says what a member is: now, every [`HOST_EVERY_MS`] at most and whenever the heads change, until
+/// `stop`. `version`: of its daemon.
+pub async fn keep_record(
+    ledger: &Ledger,
+    gossip: &Gossip,
+    coordinator: bool,
+    version: &Name,
+    stop: CancellationToken,
+) {
+    let mut events = ledger.events();
+    let mut said = ledger.chain().heads_digest();
+    loop {
+        let word =
+            HostRecord { coordinator, version: version.clone(), at: clock::unix(), heads: said };
+        if let Err(error) = gossip.set(record::HOST, &record::to_text(&word)) {
             error!(%error, "this member does not say what it is");
         }
+        let next = tokio::time::sleep(record_pause());
+        let heads = async {
+            while events.changed().await.is_ok() {
+                let heads = ledger.chain().heads_digest();
+                if heads != said {
+                    return heads;
+                }
+            }
+            std::future::pending().await
+        };
+        said = tokio::select! {
+            () = stop.cancelled() => return,
+            () = next => ledger.chain().heads_digest(),
+            heads = heads => heads,
+        };
     }
 }
 
