@@ -1,8 +1,11 @@
 //! What no crate can test alone: a fleet of real processes, traffic to it, and the simulations.
 
 pub mod cluster;
+#[cfg(feature = "simulate")]
 pub mod layer;
 pub mod sim;
+#[cfg(feature = "simulate")]
 mod sim_ground;
+#[cfg(feature = "simulate")]
 pub mod sim_network;
 pub mod traffic;

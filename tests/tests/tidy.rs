@@ -43,14 +43,21 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the repository").to_owned()
 }
 
-fn metadata() -> Value {
+/// What cargo prints.
+fn cargo(args: &[&str]) -> Vec<u8> {
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
+        .args(args)
+        .args(["--locked", "--offline"])
         .current_dir(root())
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON")
+    output.stdout
+}
+
+fn metadata() -> Value {
+    let printed = cargo(&["metadata", "--no-deps", "--format-version", "1"]);
+    serde_json::from_slice(&printed).expect("cargo metadata prints JSON")
 }
 
 /// The normal and build dependencies of each package of the workspace.
@@ -146,11 +153,29 @@ fn only_tests_simulate() {
         let simulates = dependencies.contains("turmoil");
         assert!(!simulates || name == "fleet-tests", "{name} depends on turmoil: only tests may");
     }
-    // In two parts, so that this file does not name it.
-    let call = concat!("clock::sim", "ulate(");
+    // In two parts, so that this file does not name them.
+    let calls = [concat!("clock::sim", "ulate("), concat!("Gossip::sim", "ulated(")];
     for (path, text) in sources() {
-        let may = path.starts_with("tests/");
-        assert!(may || !text.contains(call), "{path} puts simulated clocks in: only tests may");
+        let may = path.starts_with("tests/") || path.starts_with("proto/net/src/gossip/tests/");
+        for call in calls {
+            assert!(may || !text.contains(call), "{path} calls {call}...): only tests may");
+        }
+    }
+}
+
+/// What `cargo build --bins` puts into the daemons: features are those of all that is built together.
+#[test]
+fn daemons_have_no_clock_that_can_be_paused() {
+    let tree = ["tree", "--workspace", "--edges", "no-dev", "--prefix", "none"];
+    let printed = cargo(&[&tree[..], &["--format", "{p} {f}"]].concat());
+    let printed = String::from_utf8(printed).expect("cargo tree prints text");
+    let found: BTreeSet<_> = printed.lines().filter(|line| line.starts_with("tokio v")).collect();
+    assert!(!found.is_empty(), "tokio is somewhere in:\n{printed}");
+    for line in found {
+        assert!(
+            !line.contains("test-util"),
+            "{line}: a dependency turns test-util on; what needs it goes behind `simulate` of fleet-tests"
+        );
     }
 }
 
