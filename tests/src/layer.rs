@@ -3,7 +3,7 @@
 use rollout::host::Taken;
 
 use crate::sim::{self, Scenario};
-use crate::sim_network;
+use crate::{sim_gossip, sim_network};
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +24,11 @@ pub struct Layer {
 }
 
 /// All of them, the cheapest first.
-pub const LAYERS: &[Layer] =
-    &[Layer { name: "core", run: core }, Layer { name: "network", run: network }];
+pub const LAYERS: &[Layer] = &[
+    Layer { name: "core", run: core },
+    Layer { name: "gossip", run: gossip },
+    Layer { name: "network", run: network },
+];
 
 /// The rollout core alone, under every fault there is.
 fn core(case: &Case) -> Taken {
@@ -41,6 +44,25 @@ fn core(case: &Case) -> Taken {
         _ => Scenario::drawn(case.seed, hosts),
     };
     let outcome = if case.told { sim::replay(&scenario) } else { sim::run(&scenario) };
+    outcome.taken
+}
+
+/// Rollouts over real gossip. A full cell takes minutes, so one seed in 32 has one.
+fn gossip(case: &Case) -> Taken {
+    const HOSTS: [usize; 8] = [3, 5, 8, 12, 16, 20, 30, 60];
+    let mut rng = sim::Rng::new(case.seed);
+    let (drawn, full) = (HOSTS[rng.place(HOSTS.len())], rng.below(32) == 0);
+    let scenario = match case.hosts {
+        None if full => sim_gossip::Scenario::cell(case.seed),
+        hosts => {
+            let hosts = hosts.unwrap_or(drawn).min(sim_gossip::HOSTS_MAX);
+            sim_gossip::Scenario::drawn(case.seed, hosts)
+        }
+    };
+    let outcome = sim_gossip::run(&scenario);
+    if case.told {
+        println!("{outcome}");
+    }
     outcome.taken
 }
 

@@ -5,6 +5,8 @@ pub mod cluster;
 pub mod layer;
 pub mod sim;
 #[cfg(feature = "simulate")]
+pub mod sim_gossip;
+#[cfg(feature = "simulate")]
 mod sim_ground;
 #[cfg(feature = "simulate")]
 pub mod sim_network;

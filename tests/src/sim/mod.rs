@@ -30,6 +30,8 @@ use rollout::host::Taken;
 use story::Story;
 use world::World;
 
+#[cfg(feature = "simulate")]
+pub(crate) use node::{Journal, Service};
 pub use rng::Rng;
 pub use scenario::{Between, Cut, Deed, Lie, Load, Outage, Quality, Scenario};
 

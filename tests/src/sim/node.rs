@@ -16,27 +16,27 @@ pub(super) const EPOCH_S: u64 = 1_800_000_000;
 
 /// An activation that has not passed its bake, as the journal on disk says.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Journal {
-    pub(super) attempt: u64,
-    pub(super) from: Option<Digest>,
+pub(crate) struct Journal {
+    pub(crate) attempt: u64,
+    pub(crate) from: Option<Digest>,
 }
 
 /// The service of a host, as it really is: the machine only hears of it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Service {
-    pub(super) current: Option<Digest>,
-    pub(super) up: bool,
-    pub(super) journal: Option<Journal>,
+pub(crate) struct Service {
+    pub(crate) current: Option<Digest>,
+    pub(crate) up: bool,
+    pub(crate) journal: Option<Journal>,
     /// The attempt that the guard took back at the last boot.
-    pub(super) guarded: Option<u64>,
+    pub(crate) guarded: Option<u64>,
     /// When what was started last turns unhealthy, if it does.
-    pub(super) sick_at: Option<u64>,
+    pub(crate) sick_at: Option<u64>,
     /// Ways back that failed in a row, as far as the record can tell.
-    pub(super) stuck: u32,
+    pub(crate) stuck: u32,
     /// It served since, which no record says yet.
-    pub(super) freed: bool,
+    pub(crate) freed: bool,
     /// The rollout for which it was stopped on purpose, until it serves again.
-    pub(super) stopped_for: Option<Digest>,
+    pub(crate) stopped_for: Option<Digest>,
 }
 
 /// The latest receipt of another host, as this one holds it.

@@ -24,6 +24,29 @@ pub enum Quality {
     BadUnderLoad(u64),
 }
 
+impl Quality {
+    /// Whether a release of this quality does not get ready on a host: the same on every try.
+    pub(crate) fn never_ready(self, seed: u64, host: usize, zone: usize) -> bool {
+        match self {
+            Self::Good | Self::BadInBake | Self::BadLate | Self::BadUnderLoad(_) => false,
+            Self::BadAtOnce => true,
+            Self::BadOn(permille) => super::rng::mix(seed ^ (host as u64) << 20) % 1_000 < permille,
+            Self::BadInZone(bad) => zone == bad,
+        }
+    }
+
+    /// In how many milliseconds one that serves turns unhealthy, if time alone does that. `canary_ms`:
+    /// the bake of the first wave.
+    pub(crate) fn turns_bad_ms(self, rng: &mut Rng, canary_ms: u64) -> Option<u64> {
+        match self {
+            Self::Good | Self::BadAtOnce | Self::BadOn(_) | Self::BadInZone(_) => None,
+            Self::BadUnderLoad(_) => None,
+            Self::BadInBake => Some(rng.below(canary_ms * 9 / 10)),
+            Self::BadLate => Some(rng.below(canary_ms * 3)),
+        }
+    }
+}
+
 /// Links that carry nothing for a while, in seconds since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {

@@ -6,7 +6,7 @@ use rollout::host::Input;
 
 use super::driver::Given;
 use super::node::{Journal, Service};
-use super::scenario::{Outage, Quality};
+use super::scenario::{Outage, Quality, Scenario};
 use super::world::{Event, World};
 
 /// A step of the service that ends now.
@@ -21,7 +21,7 @@ pub(super) struct Done {
 
 impl Service {
     /// The guard at boot: what has not passed its bake goes, offline (R19).
-    pub(super) fn boot(&mut self) {
+    pub(crate) fn boot(&mut self) {
         if let Some(Journal { attempt, from }) = self.journal.take() {
             self.current = from;
             self.guarded = Some(attempt);
@@ -119,16 +119,8 @@ impl World {
 
     /// Whether a release does not get ready on a host: the same answer on every try.
     pub(super) fn never_ready(&self, host: usize, release: Digest) -> bool {
-        let bad = match self.scenario.quality {
-            Quality::Good | Quality::BadInBake | Quality::BadLate | Quality::BadUnderLoad(_) => {
-                false
-            }
-            Quality::BadAtOnce => true,
-            Quality::BadOn(permille) => {
-                super::rng::mix(self.scenario.seed ^ (host as u64) << 20) % 1_000 < permille
-            }
-            Quality::BadInZone(zone) => self.zone_of(host) == zone,
-        };
+        let Scenario { quality, seed, .. } = self.scenario;
+        let bad = quality.never_ready(seed, host, self.zone_of(host));
         bad && release == self.scenario.release(1)
     }
 
@@ -187,14 +179,11 @@ impl World {
             return;
         }
         let canary_ms = u64::from(self.scenario.stages[0].wait_s) * 1_000;
-        let delay_ms = match self.scenario.quality {
-            Quality::Good | Quality::BadAtOnce | Quality::BadOn(_) | Quality::BadInZone(_) => {
-                return;
-            }
-            Quality::BadUnderLoad(permille) => return self.load(permille),
-            Quality::BadInBake => self.rng.below(canary_ms * 9 / 10),
-            Quality::BadLate => self.rng.below(canary_ms * 3),
-        };
+        if let Quality::BadUnderLoad(permille) = self.scenario.quality {
+            return self.load(permille);
+        }
+        let turns_bad_ms = self.scenario.quality.turns_bad_ms(&mut self.rng, canary_ms);
+        let Some(delay_ms) = turns_bad_ms else { return };
         // What serves already goes on as it was, whoever watches it.
         let sick_at = *self.nodes[host].service.sick_at.get_or_insert(self.now + delay_ms);
         let delay_ms = sick_at.saturating_sub(self.now).max(1);
