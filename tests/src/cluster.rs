@@ -40,7 +40,7 @@ pub enum Behaviour {
     Good,
     /// Starts, is ready, and then answers 500.
     Broken,
-    /// Is well by its health check and answers 500 to 5 % of all other requests.
+    /// Is well by its health check and answers 500 to 20 % of all other requests.
     Flaky,
     /// Ends at once.
     Crash,

@@ -9,8 +9,9 @@
 //! `/` answers `{"service":..,"version":..,"host":..}`, `/healthz` answers `ok`, `/metrics` counts the
 //! answers of `/` in Prometheus text. The version is in a file `VERSION` and the behaviour in a file
 //! `BEHAVIOUR`, beside the program or one directory above it: `good`; `broken`, which answers 500 to
-//! everything half a second after it began to listen; `flaky`, which answers 500 to every twentieth
-//! request of `/` and is well by its health check; `crash`, which exits before it listens. Its state is in `$SWELL_SHARED`: `demo.pid`, `demo.log`.
+//! everything half a second after it began to listen; `flaky`, which answers 500 to every fifth request
+//! of `/` and is well by its health check; `crash`, which exits before it listens. Its state is in
+//! `$SWELL_SHARED`: `demo.pid`, `demo.log`.
 
 mod control;
 mod serve;

@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// How long a broken version looks well.
 const BREAKS_AFTER: Duration = Duration::from_millis(500);
 /// Of so many requests a flaky version answers one by 500.
-const FLAKY_EVERY: u64 = 20;
+const FLAKY_EVERY: u64 = 5;
 /// Connections served at once; more wait.
 const CONNECTIONS_MAX: usize = 256;
 
@@ -142,7 +142,7 @@ impl Demo {
 }
 
 impl Demo {
-    /// Counts a request; whether it is a twentieth one.
+    /// Counts a request; whether it is a fifth one.
     fn count(&self) -> bool {
         (self.requests.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(FLAKY_EVERY)
     }
