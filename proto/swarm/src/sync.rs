@@ -2,9 +2,9 @@
 //!
 //! Announcements are hints: what comes is judged by the [`Ledger`] alone. Of an announcement that is
 //! older than what is here nothing follows, as its member sees ours. A member that announces what
-//! it has not, or what does not verify, costs a request now and then: one at a time, a pause after
-//! each failure, and a longer one each time the same item fails. Who does not answer soon goes on
-//! being asked, and somebody else is, too.
+//! it has not, what does not verify, or what is true and changes nothing here, costs a request now and
+//! then: one at a time, a pause after each failure, and a longer one each time the same item fails. Who
+//! does not answer soon goes on being asked, and somebody else is, too.
 //!
 //! What no scope's record names stands on a shelf, announced by its digest: a shelf that is not this
 //! member's own is read once, and what is missing here is fetched from those who announce it.
@@ -83,6 +83,9 @@ pub(crate) enum SyncError {
     NotThere,
     #[error("the member is busy")]
     Busy,
+    /// True, and of no use here; it would be asked for again at once.
+    #[error("what came was taken in before, or something newer has replaced it")]
+    NoNews,
     #[error(transparent)]
     Admit(#[from] AdmitError),
     #[error(transparent)]
@@ -140,7 +143,11 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
                     if let (Want::Shelf(id), Ok(Some(shelf))) = (want, &outcome) {
                         shelves.keep(id, shelf, ledger);
                     }
-                    pauses.note(member, want, outcome.map(drop));
+                    let outcome = match outcome {
+                        Ok(_) if is_missing(&want, ledger) => Err(SyncError::NoNews),
+                        outcome => outcome.map(drop),
+                    };
+                    pauses.note(member, want, outcome);
                 }
                 Err(error) => {
                     // A bug in one fetch must not end all: what it was about is tried again.
@@ -217,7 +224,9 @@ fn wants_of(record: &ScopeRecord, chain: &Chain, ledger: &Ledger) -> Vec<Want> {
         return Vec::new();
     }
     if chain.rollout(&rollout).is_none() {
-        return vec![Want::Statement(rollout)];
+        // What is here and no rollout is a lie about what it is.
+        let unknown = !ledger.is_effective(&rollout);
+        return Vec::from_iter(unknown.then_some(Want::Statement(rollout)));
     }
     let directive = record.directive.filter(|id| !ledger.is_effective(id)).map(Want::Statement);
     let claims = [(Claim::Halt, record.halt), (Claim::Complete, record.complete)];
@@ -277,12 +286,14 @@ impl Shelves {
     }
 }
 
-/// Whether an item of a shelf would be news.
+/// Whether what was announced would be news.
 fn is_missing(want: &Want, ledger: &Ledger) -> bool {
     match want {
         Want::Statement(id) => !ledger.is_effective(id),
-        Want::Certificate { rollout, claim, .. } => ledger.proof_of(rollout, *claim).is_none(),
-        Want::Roots(_) | Want::Shelf(_) => false,
+        Want::Certificate { rollout, claim, .. } => ledger.wants_proof(rollout, *claim),
+        Want::Roots(version) => ledger.chain().root().version < *version,
+        // It is read, not kept.
+        Want::Shelf(_) => false,
     }
 }
 
@@ -298,12 +309,14 @@ async fn obtain(
     match want {
         Want::Roots(version) => obtain_roots(ledger, pool, from, version).await?,
         Want::Statement(id) => obtain_statement(ledger, pool, from, id, None).await?,
-        Want::Certificate { id: Some(id), .. } => {
-            obtain_certificate(ledger, pool, from, id).await?;
-        }
-        Want::Certificate { rollout, claim, id: None } => {
-            let request = SwarmRequest::Certificate { rollout, claim };
-            let bytes = content(pool, from, &request, CERTIFICATE_BYTES_MAX).await?;
+        Want::Certificate { rollout, claim, id } => {
+            let bytes = match id {
+                Some(id) => certificate_named(pool, from, id).await?,
+                None => {
+                    let request = SwarmRequest::Certificate { rollout, claim };
+                    content(pool, from, &request, CERTIFICATE_BYTES_MAX).await?
+                }
+            };
             let found = Certificate::parse(&bytes).map(|found| (found.rollout, found.claim));
             if found != Ok((rollout, claim)) {
                 return Err(AskError::OtherContent.into());
@@ -347,12 +360,18 @@ pub(crate) async fn obtain_certificate(
     from: &Source,
     id: Digest,
 ) -> Result<(), SyncError> {
+    let bytes = certificate_named(pool, from, id).await?;
+    take_certificate(ledger, pool, from, bytes).await
+}
+
+/// The bytes with this digest, of whatever they are a certificate.
+async fn certificate_named(pool: &Pool, from: &Source, id: Digest) -> Result<Vec<u8>, SyncError> {
     let request = SwarmRequest::Blob { id };
     let bytes = content(pool, from, &request, CERTIFICATE_BYTES_MAX).await?;
-    if Digest::of(&bytes) != id {
-        return Err(AskError::OtherContent.into());
+    match Digest::of(&bytes) == id {
+        true => Ok(bytes),
+        false => Err(AskError::OtherContent.into()),
     }
-    take_certificate(ledger, pool, from, bytes).await
 }
 
 async fn obtain_roots(

@@ -73,6 +73,9 @@ pub enum CertifyError {
     /// Admit that rollout first, then try again.
     #[error("its rollout {0} is not known here")]
     NeedsRollout(Digest),
+    /// It may be true, and nobody asks any more.
+    #[error("a newer rollout has replaced {0}: how far that came says nothing any more")]
+    Replaced(Digest),
     #[error("{0}")]
     Refused(#[from] CertificateError),
     #[error("the certificate cannot be kept")]
@@ -183,7 +186,8 @@ impl Ledger {
     /// Takes in a certificate from anywhere, or assembled here. Blocks on the disk.
     ///
     /// One certificate is kept per rollout and claim, the first: returns its id, which need not be
-    /// that of these bytes. Of waves only the highest is kept, and none once the rollout is complete.
+    /// that of these bytes. Of waves only the highest is kept, and none once the rollout is complete or
+    /// replaced.
     ///
     /// # Errors
     ///
@@ -197,6 +201,10 @@ impl Ledger {
         }
         let chain = self.chain();
         let rollout = chain.rollout(&id).ok_or(CertifyError::NeedsRollout(id))?;
+        // What would be dropped at once is not written, and wakes nobody.
+        if matches!(claim, Claim::Wave(_)) && self.state().is_replaced(&id) {
+            return Err(CertifyError::Replaced(id));
+        }
         certificate.verify(id, rollout, &chain.excuses(&id))?;
         let digest = self.0.store.put_blob(bytes)?;
         info!(rollout = %id, ?claim, certificate = %digest, "certificate taken in");
@@ -313,6 +321,13 @@ impl Ledger {
                 held(Claim::Wave(newest))
             }),
         }
+    }
+
+    /// Whether a certificate of this claim, if there is one, would be taken in: it proves what nothing
+    /// here proves, and somebody still asks.
+    pub(crate) fn wants_proof(&self, rollout: &Digest, claim: Claim) -> bool {
+        let moot = matches!(claim, Claim::Wave(_)) && self.state().is_replaced(rollout);
+        !moot && self.proof_of(rollout, claim).is_none()
     }
 
     /// The highest wave of a rollout that is proven by a certificate here, 0 first.

@@ -80,16 +80,21 @@ impl State {
         }
     }
 
+    /// Whether another rollout of its scope is the newest one: for ever, then. Of one that is not
+    /// known here nobody can say.
+    pub(super) fn is_replaced(&self, rollout: &Digest) -> bool {
+        let head = self.chain.rollout(rollout).and_then(|one| self.chain.head(&one.scope()));
+        head.is_some_and(|head| ![Some(head.rollout), head.conflict].contains(&Some(*rollout)))
+    }
+
     /// The certificates of waves that say nothing any more: of two of one rollout the lower one, those
     /// of rollouts that were replaced or are complete.
     pub(super) fn stale_waves(&self) -> Vec<(Digest, Claim)> {
         let stale = |(id, claim): &&(Digest, Claim)| {
             let Claim::Wave(wave) = claim else { return false };
-            let head = self.chain.rollout(id).and_then(|one| self.chain.head(&one.scope()));
-            let current =
-                head.is_some_and(|head| head.rollout == *id || head.conflict == Some(*id));
             let complete = self.certificates.contains_key(&(*id, Claim::Complete));
-            !current || complete || self.newest_wave(id).is_some_and(|newest| newest > *wave)
+            let lower = self.newest_wave(id).is_some_and(|newest| newest > *wave);
+            self.is_replaced(id) || complete || lower
         };
         self.certificates.keys().filter(stale).copied().collect()
     }

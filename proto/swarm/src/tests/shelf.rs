@@ -19,7 +19,7 @@ use proto::{Digest, UnixTime};
 
 use super::hub::{Hub, Node, Setup, eventually, node, open};
 use super::kit::*;
-use crate::ledger::{Ledger, STOPPED_MAX};
+use crate::ledger::{CertifyError, Ledger, STOPPED_MAX};
 use crate::sync::BREATH;
 
 fn admit(ledger: &Ledger, envelopes: &[&Envelope]) {
@@ -135,6 +135,25 @@ fn r17_only_the_highest_wave_of_an_open_rollout_is_kept() {
     assert_eq!(ledger.proof_of(&ids[0], Claim::Wave(1)), Some(end));
     line(&found, 2);
     assert!(blobs(&found).is_empty() && shelf_of(&found) == Shelf::default());
+}
+
+/// Who has not heard of the newer rollout may bring it again and again.
+#[test]
+fn r17_how_far_a_replaced_rollout_came_is_not_taken_in() {
+    let ledger = fresh();
+    let ids = line(&ledger, 2);
+    let changes = *ledger.events().borrow();
+    let wave = certificate(ids[0], Claim::Wave(0), State::Committed, "");
+    let refused = ledger.certify(&wave.to_bytes());
+    assert!(matches!(refused, Err(CertifyError::Replaced(id)) if id == ids[0]), "{refused:?}");
+    assert!(ledger.store().blobs().unwrap().is_empty());
+    assert_eq!(*ledger.events().borrow(), changes, "nobody is woken");
+    assert!(!ledger.wants_proof(&ids[0], Claim::Wave(0)));
+    assert!(
+        ledger.wants_proof(&ids[0], Claim::Complete) && ledger.wants_proof(&ids[0], Claim::Halt)
+    );
+    assert!(ledger.wants_proof(&ids[1], Claim::Wave(0)));
+    assert!(ledger.wants_proof(&Digest::of(b"not known yet"), Claim::Wave(0)));
 }
 
 /// A host that hears only another host gets all of it; the shelves then are the same.
@@ -272,4 +291,99 @@ async fn r11_a_shelf_of_lies_costs_bounded_work_and_hides_no_other() {
     let (asked, breaths) =
         (asked.load(Ordering::Relaxed), started.elapsed().div_duration_f64(BREATH));
     assert!(f64::from(asked) <= 2.0 * (2.0 + breaths), "{asked} requests in {breaths} pauses");
+}
+
+/// Answers with what is true.
+struct Stale {
+    answers: Vec<(SwarmRequest, Vec<u8>)>,
+    asked: Arc<AtomicU32>,
+}
+
+#[async_trait]
+impl Handler for Stale {
+    async fn connection(&self, connection: Connection) {
+        let within = Duration::from_secs(10);
+        while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+            let request = net::frame::recv(&mut recv, SWARM_REQUEST_BYTES_MAX, within).await;
+            let Ok(request) = request else { return };
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            let answer = self.answers.iter().find(|(asked, _)| *asked == request);
+            let (_, bytes) = answer.expect("only what is announced is asked for");
+            let found = Found::Yes { bytes: bytes.len() as u64 };
+            let _ = net::frame::send(&mut send, &found, 64, within).await;
+            let _ = net::frame::send_bytes(&mut send, bytes, within).await;
+            let _ = send.finish();
+        }
+    }
+}
+
+/// What is true and changes nothing here is not asked for again at once, and for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r11_what_is_true_and_no_news_costs_bounded_work() {
+    let known = fresh();
+    let ids = line(&known, 2);
+    let head = ids[1];
+    let complete = certificate(head, Claim::Complete, State::Committed, "").to_bytes();
+    let wave = certificate(ids[0], Claim::Wave(0), State::Committed, "").to_bytes();
+    let [old, new] = [1, 2].map(|issued_s| signed(&host("six", issued_s), &["host-ca"]));
+    let shelf_with = |statements, certificates| Shelf { statements, certificates }.to_bytes();
+    let of_wave = shelf_with(vec![], vec![(ids[0], Claim::Wave(0))]);
+    let of_host = shelf_with(vec![old.id()], vec![]);
+    let record = ScopeRecord {
+        scope: scope(),
+        epoch: 2,
+        rollout: head,
+        directive: None,
+        halt: None,
+        complete: None,
+    };
+    let halt = ScopeRecord { halt: Some(Digest::of(&complete)), ..record.clone() };
+    let release = ScopeRecord { rollout: some_release("1").id(), epoch: 9, ..record };
+    let shelf = |bytes: &[u8]| to_text(&ShelfRecord { shelf: Digest::of(bytes), items: 1 });
+    let blob = |bytes: &[u8]| (SwarmRequest::Blob { id: Digest::of(bytes) }, bytes.to_vec());
+    let statement = |of: &Envelope| (SwarmRequest::Statement { id: of.id() }, of.to_bytes());
+    let (rollout, claim) = (ids[0], Claim::Wave(0));
+    for (name, key, word, answers, asked_min) in [
+        (
+            "how far a replaced rollout came",
+            SHELF,
+            shelf(&of_wave),
+            vec![blob(&of_wave), (SwarmRequest::Certificate { rollout, claim }, wave)],
+            1,
+        ),
+        (
+            "a replaced host statement",
+            SHELF,
+            shelf(&of_host),
+            vec![blob(&of_host), statement(&old)],
+            2,
+        ),
+        ("an end as a halt", "s/0", to_text(&halt), vec![blob(&complete)], 1),
+        ("a release as a head", "s/0", to_text(&release), vec![statement(&some_release("1"))], 0),
+    ] {
+        let hub = Hub::default();
+        let two = node(&hub, "two");
+        line(ledger(&two), 2);
+        admit(ledger(&two), &[&new]);
+        ledger(&two).certify(&complete).unwrap();
+        let started = Instant::now();
+        let asked = Arc::new(AtomicU32::new(0));
+        let stale = Stale { answers, asked: asked.clone() };
+        let _liar = Setup { handler: Some(Arc::new(stale)), ..Setup::of("liar") }.start(&hub);
+        hub.deafen("liar", "two");
+        let is_asked = || {
+            hub.says(&host_id("liar"), key, &word);
+            asked.load(Ordering::Relaxed) >= asked_min
+        };
+        eventually(name, is_asked).await;
+        for _ in 0..60 {
+            hub.says(&host_id("liar"), key, &word);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // The shelf, twice if it says meanwhile what it holds itself, and an item; then a pause of a
+        // second that gets longer.
+        let (asked, elapsed) = (asked.load(Ordering::Relaxed), started.elapsed());
+        let at_most = 3.0 + elapsed.as_secs_f64();
+        assert!(f64::from(asked) <= at_most, "{name}: {asked} requests in {elapsed:?}");
+    }
 }
