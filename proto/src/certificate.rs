@@ -59,6 +59,9 @@ pub enum CertificateError {
     Foreign,
     #[error("its receipts do not prove {0:?}")]
     NotProven(Claim),
+    /// See [`proves_halt_beside`].
+    #[error("the rollout is complete, and hosts that failed after it had committed prove no halt")]
+    AfterCompletion,
 }
 
 impl Certificate {
@@ -166,6 +169,22 @@ pub fn proves(
         Claim::Wave(wave) => is_done(rollout, wave as usize, &seen, &excused),
         Claim::Complete => is_done(rollout, rollout.waves.len() - 1, &seen, &excused),
     }
+}
+
+/// Whether these receipts prove a halt of a rollout that the receipts in `complete` prove complete.
+///
+/// A failure of a host that had committed by then does not count: weeks later one canary alone, whose
+/// budget is none, could take the whole fleet back.
+pub fn proves_halt_beside(
+    rollout: &Rollout,
+    halt: &BTreeMap<HostId, Receipt>,
+    complete: &BTreeMap<HostId, Receipt>,
+) -> bool {
+    let committed =
+        |host: &HostId| complete.get(host).is_some_and(|receipt| receipt.state == State::Committed);
+    let counts = halt.iter().filter(|(host, _)| !committed(host));
+    let counts = counts.map(|(host, receipt)| (host.clone(), receipt.clone())).collect();
+    proves(Claim::Halt, rollout, &counts, &BTreeSet::new())
 }
 
 /// The first budget for failures that is used up, if any. `seen` tells where the host with a rank

@@ -72,7 +72,12 @@
 //! and an abort takes a complete rollout back, for every host in the end the same; failures of hosts
 //! that know of the completion do not count ([`Cause::Late`]), and no host concludes completion while
 //! one that has not ended can be heard, so that a halt beside it takes failures on hosts that were cut
-//! off.
+//! off. A certificate of a halt that comes after that of the completion counts only hosts that the latter
+//! does not show as committed ([`proves_halt_beside`]): a single canary takes nobody back weeks later.
+//! Members that hold other proofs of the completion can differ about it only where hosts failed that were
+//! not heard when it was complete.
+//!
+//! [`proves_halt_beside`]: proto::certificate::proves_halt_beside
 //!
 //! **The way back** goes in the reverse order of the cohort, `max_unavailable` of a zone at a time
 //! ([`gate::back`](crate::gate::back)). A host that waits for its turn serves what it serves and commits

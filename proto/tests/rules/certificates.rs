@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::{
     CERTIFICATE_BYTES_MAX, Certificate, CertificateError, Claim, counts_as_failed, failed_below,
-    proves,
+    proves, proves_halt_beside,
 };
 use proto::receipt::{Cause, Receipt, SignedReceipt, State, note};
 use proto::statement::{COHORT_MAX, Payload, Rollout, Wave};
@@ -113,6 +113,24 @@ fn r14_more_than_half_of_a_wave_halts_whatever_the_budget() {
             halts,
             "{name}: {view}"
         );
+    }
+}
+
+/// R4: one host weighs no more once all is done.
+#[test]
+fn r4_beside_a_completion_only_hosts_that_had_not_committed_prove_a_halt() {
+    for (name, complete, halt, halts) in [
+        ("the canary fails weeks later", "cccccccccc", "r.........", false),
+        ("and more hosts with it", "cccccccccc", "rrrrrrrrrr", false),
+        ("two that were missing", "cccccccc..", "........rr", false),
+        ("two that were missing, and the canary", "cccccccc..", "r.......rr", false),
+        ("one in budget then, two that were missing", "crcccccc..", ".r......rr", true),
+        ("one that baked, and those in budget", "crcccrcccb", ".r...r...r", true),
+        ("those in budget alone", "crcccrcccc", ".r...r....", false),
+    ] {
+        let (complete, halt) = (receipts(complete), receipts(halt));
+        assert!(proves(Claim::Complete, &ten(), &complete, &BTreeSet::new()), "{name}");
+        assert_eq!(proves_halt_beside(&ten(), &halt, &complete), halts, "{name}");
     }
 }
 

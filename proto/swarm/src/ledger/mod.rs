@@ -13,10 +13,11 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use proto::certificate::{Certificate, CertificateError, Claim};
+use proto::certificate::{Certificate, CertificateError, Claim, proves_halt_beside};
 use proto::dsse::{Envelope, EnvelopeError};
+use proto::receipt::Receipt;
 use proto::record::ShelfRecord;
-use proto::statement::{Host, Statement};
+use proto::statement::{Host, Rollout, Statement};
 use proto::trust::{Chain, Refusal, Standing, Verified, verify};
 use proto::wire::Part;
 use proto::{Digest, HostId, Scope, UnixTime};
@@ -187,7 +188,8 @@ impl Ledger {
     ///
     /// One certificate is kept per rollout and claim, the first: returns its id, which need not be
     /// that of these bytes. Of waves only the highest is kept, and none once the rollout is complete or
-    /// replaced.
+    /// replaced. Once it is complete, a halt needs failures of hosts that had not committed
+    /// ([`proves_halt_beside`]); one that came before stays.
     ///
     /// # Errors
     ///
@@ -205,7 +207,10 @@ impl Ledger {
         if matches!(claim, Claim::Wave(_)) && self.state().is_replaced(&id) {
             return Err(CertifyError::Replaced(id));
         }
-        certificate.verify(id, rollout, &chain.excuses(&id))?;
+        let receipts = certificate.verify(id, rollout, &chain.excuses(&id))?;
+        if claim == Claim::Halt {
+            self.judge_late_halt(id, rollout, receipts)?;
+        }
         let digest = self.0.store.put_blob(bytes)?;
         info!(rollout = %id, ?claim, certificate = %digest, "certificate taken in");
         self.state().certificates.insert((id, claim), digest);
@@ -363,6 +368,27 @@ impl Ledger {
     }
 
     // --- changing ---
+
+    /// Judges a halt that comes after the completion of its rollout.
+    fn judge_late_halt(
+        &self,
+        id: Digest,
+        rollout: &Rollout,
+        halt: Vec<Receipt>,
+    ) -> Result<(), CertifyError> {
+        let Some(complete) = self.certificate(&id, Claim::Complete) else { return Ok(()) };
+        // One that rotted proves nothing any more.
+        let Some(bytes) = self.0.store.blob(&complete)? else { return Ok(()) };
+        let complete = Certificate::parse(&bytes)?;
+        let complete = complete.verify(id, rollout, &self.chain().excuses(&id))?;
+        let by_host = |receipts: Vec<Receipt>| {
+            receipts.into_iter().map(|receipt| (receipt.host.clone(), receipt)).collect()
+        };
+        match proves_halt_beside(rollout, &by_host(halt), &by_host(complete)) {
+            true => Ok(()),
+            false => Err(CertificateError::AfterCompletion.into()),
+        }
+    }
 
     fn take_in(&self, incoming: Verified) -> Result<Admitted, AdmitError> {
         let id = incoming.id;

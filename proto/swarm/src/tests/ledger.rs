@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use durable::{Disk, SimDisk};
-use proto::certificate::Claim;
+use proto::certificate::{CertificateError, Claim};
 use proto::dsse::Envelope;
 use proto::receipt::State;
 use proto::statement::{Action, Role, Rollout};
@@ -279,4 +279,39 @@ fn a_ledger_needs_its_genesis_and_no_other() {
     let other = signed(&root(1, 7), &["root"]).to_bytes();
     let error = Ledger::open(store(), pinned, Some(&other), now).err().unwrap();
     assert!(matches!(error, OpenError::Genesis(Refusal::GenesisPin { .. })), "{error}");
+}
+
+/// R4, R17: whoever fails once all is done takes nobody back; what was stopped before stays so.
+#[test]
+fn r4_a_halt_that_comes_after_the_completion_needs_hosts_that_had_not_committed() {
+    let release = some_release("1");
+    let rollout = signed(&rollout(1, None, &release, "1", 0), &["deploy"]);
+    let id = rollout.id();
+    let halt = certificate(id, Claim::Halt, State::Reverted, "").to_bytes();
+    let complete = certificate(id, Claim::Complete, State::Committed, "").to_bytes();
+    let started = || {
+        let disk = Arc::default();
+        let ledger = open(&disk);
+        admit(&ledger, &release);
+        admit(&ledger, &rollout);
+        (disk, ledger)
+    };
+    let (_, ledger) = started();
+    ledger.certify(&complete).unwrap();
+    let changes = *ledger.events().borrow();
+    let refused = ledger.certify(&halt);
+    let late = CertificateError::AfterCompletion;
+    assert!(matches!(&refused, Err(CertifyError::Refused(error)) if *error == late), "{refused:?}");
+    assert_eq!(ledger.store().blobs().unwrap(), [Digest::of(&complete)], "and it is not kept");
+    assert_eq!(*ledger.events().borrow(), changes);
+
+    let (disk, ledger) = started();
+    ledger.certify(&halt).unwrap();
+    ledger.certify(&complete).unwrap();
+    let both = |ledger: &Ledger| {
+        [Claim::Halt, Claim::Complete].map(|claim| ledger.certificate(&id, claim).is_some())
+    };
+    assert_eq!(both(&ledger), [true, true]);
+    drop(ledger);
+    assert_eq!(both(&open(&disk)), [true, true], "nor does a start forget the halt");
 }
