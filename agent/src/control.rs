@@ -87,7 +87,7 @@ fn answer(ledger: &Ledger, view: &View, request: ControlRequest) -> ControlReply
             "ask the coordinator, without --via",
         );
     };
-    if let Some(refused) = member::refuse_late(ledger, &envelope) {
+    if let Some(refused) = member::refuse_submitted(ledger, &envelope) {
         return ControlReply::Refused(refused);
     }
     match ledger.admit(&envelope) {

@@ -14,7 +14,7 @@ use net::frame::{self, FrameError};
 use net::{CloseCode, Connection, Handler, Peer, Places, RecvStream, SendStream};
 use proto::dsse::Envelope;
 use proto::id::HostId;
-use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Statement};
+use proto::statement::{ENVELOPE_BYTES_MAX, Statement};
 use proto::trust::{Standing, verify};
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
 use rollout::fleet::{only_reads, refused};
@@ -190,13 +190,14 @@ impl Control {
 
     async fn submit(&self, asker: Asker, bytes: Vec<u8>) -> Result<ControlReply, Refused> {
         let desk = self.desk.clone();
-        let (bytes, event) = blocking("judge a statement", move || {
-            match member::refuse_late(&desk.member.ledger, &bytes) {
-                Some(refused) => Err(refused),
-                None => desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event)),
-            }
-        })
-        .await??;
+        let (bytes, event) =
+            blocking("judge a statement", move || {
+                match member::refuse_submitted(&desk.member.ledger, &bytes) {
+                    Some(refused) => Err(refused),
+                    None => desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event)),
+                }
+            })
+            .await??;
         // The record first: nothing that has an effect here lacks its entry.
         if let Some(event) = event {
             let recorded = self.desk.store.record(event, clock::unix()).await;
@@ -293,7 +294,8 @@ impl Desk {
                 "reason": removal.reason,
             }),
             Statement::Root(root) => serde_json::json!({ "version": root.version }),
-            Statement::Release(_) | Statement::Host(_) => return Err(not_submitted(kind)),
+            // Not handed in: [`member::refuse_submitted`].
+            Statement::Release(_) | Statement::Host(_) => serde_json::Value::Null,
         };
         let stored = self.member.ledger.statement(&verified.id);
         let stored = stored.map_err(|error| out_of_order("read a statement", &error))?;
@@ -311,17 +313,5 @@ impl Desk {
             subject: format!("{} {:#}", kind.name(), verified.id),
             detail: serde_json::json!({ "about": about, "by": asker.to_string() }),
         }))
-    }
-}
-
-fn not_submitted(kind: Kind) -> Refused {
-    let next = match kind {
-        Kind::Release => "`swell publish` brings a release in, with its archive",
-        _ => "`swell-agent join` makes a host",
-    };
-    Refused {
-        kind: RefusedKind::Invalid,
-        reason: format!("a {} is not handed in like this", kind.name()),
-        next: next.to_owned(),
     }
 }

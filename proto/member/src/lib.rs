@@ -7,14 +7,17 @@
 //! |---|---|
 //! | [`membership`] | port, gossip, ledger and swarm, wired and kept in step |
 //! | [`late`] | directives that come too late |
+//! | [`submitted`] | what is not handed in at all |
 //! | [`view`] | what a member sees of the fleet, for people |
 //! | [`clock`] | the machine's two clocks |
 
 pub mod clock;
 pub mod late;
 pub mod membership;
+pub mod submitted;
 pub mod view;
 
-pub use late::refuse_late;
+use late::refuse_late;
 pub use membership::{JoinFleetError, Membership, Seat, keep_record};
+pub use submitted::refuse_submitted;
 pub use view::View;
