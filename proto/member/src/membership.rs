@@ -110,21 +110,22 @@ impl Membership {
         let (served, (), (), ()) = tokio::join!(
             self.endpoint.serve(handlers, stop.clone()),
             self.swarm.run(stop.clone()),
-            self.keep_directory(stop.clone()),
+            keep_directory(&self.directory, &self.ledger, stop.clone()),
             keep_record(&self.ledger, &self.gossip, self.coordinator, &self.version, stop),
         );
         served
     }
+}
 
-    /// Takes new roots, hosts and removals of the ledger over into the directory.
-    async fn keep_directory(&self, stop: CancellationToken) {
-        let mut events = self.ledger.events();
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                changed = events.changed() => if changed.is_err() { return },
-            }
-            fill(&self.directory, &self.ledger);
+/// Takes roots, hosts and removals of the ledger over into the directory, those that came before this
+/// was called, too, until `stop`.
+async fn keep_directory(directory: &Directory, ledger: &Ledger, stop: CancellationToken) {
+    let mut events = ledger.events();
+    loop {
+        fill(directory, ledger);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = events.changed() => if changed.is_err() { return },
         }
     }
 }
@@ -205,5 +206,72 @@ fn take_in_host(ledger: &Ledger, envelope: &[u8]) -> Option<Host> {
         (Statement::Host(host), Standing::Effective) => Some(host),
         // Below the threshold of `host-ca` it is kept, and nobody's identity yet.
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod test {
+    use std::path::Path;
+
+    use durable::SimDisk;
+    use proto::UnixTime;
+    use proto::statement::{KeyEntry, Payload, Role, RoleKeys, Root};
+    use proto::{KeyId, PublicKey};
+
+    use super::*;
+
+    /// A root of one key for everything but the coordinator.
+    fn root(key: &SigningKey) -> Root {
+        let [public, coordinator] = [key, &SigningKey::from_bytes(&[8; 32])].map(PublicKey::of);
+        let owned = |key: PublicKey, owner: &str| {
+            (KeyId::of(&key), KeyEntry { key, owner: owner.parse().unwrap() })
+        };
+        let held = |role, key| (role, RoleKeys { keys: [KeyId::of(key)].into(), threshold: 1 });
+        Root {
+            fleet: "test-00000000".parse().unwrap(),
+            version: 1,
+            expires: UnixTime(1 << 40),
+            roles: [
+                held(Role::Root, &public),
+                held(Role::Publish, &public),
+                held(Role::HostCa, &public),
+                held(Role::Admit, &coordinator),
+            ]
+            .into(),
+            keys: [owned(public, "ada"), owned(coordinator, "coordinator")].into(),
+            environments: [].into(),
+            critical: vec![],
+        }
+    }
+
+    /// R9: statements come over gossip from the moment the port is open, before anybody follows.
+    #[tokio::test]
+    async fn r9_hosts_that_came_before_the_directory_was_kept_are_in_it() {
+        let key = SigningKey::from_bytes(&[7; 32]);
+        let signed = |mut envelope: proto::dsse::Envelope| {
+            envelope.sign(&key);
+            envelope.to_bytes()
+        };
+        let (root, public) = (root(&key), PublicKey::of(&key));
+        let id = root.envelope().id();
+        let store = Store::open(Arc::new(SimDisk::new()), Path::new("/state")).unwrap();
+        let genesis = signed(root.envelope());
+        let ledger = Ledger::open(store, id, Some(&genesis), clock::unix).unwrap();
+        let host = Host {
+            fleet: root.fleet.clone(),
+            id: HostId::of(&public),
+            key: public,
+            name: "one".parse().unwrap(),
+            labels: [].into(),
+            issued: UnixTime(1),
+            critical: vec![],
+        };
+        let directory = Directory::new(root);
+        ledger.admit(&signed(host.envelope())).unwrap();
+        let stop = CancellationToken::new();
+        let kept = keep_directory(&directory, &ledger, stop.clone());
+        stop.cancel();
+        kept.await;
+        assert_eq!(directory.host(&host.id), Some(host));
     }
 }
