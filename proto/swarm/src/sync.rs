@@ -111,7 +111,7 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
         events.mark_unchanged();
         pauses.forget_all_but(&known);
         let heard = Heard::of(&known, &hearsay.me);
-        shelves.review(&heard, ledger);
+        shelves.review(&heard.shelves, ledger, &pauses, now);
         for (want, sources) in heard.wants(ledger, &shelves) {
             let lately = |((busy, _), since): (&(Want, HostId), &Instant)| {
                 *busy == want && now < *since + PATIENCE
@@ -140,12 +140,15 @@ pub(crate) async fn run(ledger: &Ledger, pool: &Pool, hearsay: &Hearsay) {
             Some(done) = fetching.join_next() => match done {
                 Ok((want, member, outcome)) => {
                     under_way.remove(&(want, member.clone()));
-                    if let (Want::Shelf(id), Ok(Some(shelf))) = (want, &outcome) {
-                        shelves.keep(id, shelf, ledger);
-                    }
-                    let outcome = match outcome {
-                        Ok(_) if is_missing(&want, ledger) => Err(SyncError::NoNews),
-                        outcome => outcome.map(drop),
+                    let outcome = match (want, outcome) {
+                        (Want::Shelf(id), Ok(Some(shelf))) => {
+                            let sources = heard.shelves.get(&id).map_or(&[][..], Vec::as_slice);
+                            let rests = |want| pauses.rests(sources, want, Instant::now());
+                            let kept = shelves.keep(id, &shelf, ledger, rests);
+                            kept.then_some(()).ok_or(SyncError::NoNews)
+                        }
+                        (_, Ok(_)) if is_missing(&want, ledger) => Err(SyncError::NoNews),
+                        (_, outcome) => outcome.map(drop),
                     };
                     pauses.note(member, want, outcome);
                 }
@@ -248,12 +251,20 @@ struct Shelves(BTreeMap<Digest, Missing>);
 struct Missing {
     /// At most [`MISSING_MAX`].
     items: BTreeSet<Want>,
-    /// There was more: the shelf is read again once these came.
+    /// There was more: the shelf is read again once these came or rest.
     more: bool,
 }
 
 impl Shelves {
-    fn keep(&mut self, id: Digest, shelf: &Shelf, ledger: &Ledger) {
+    /// Keeps what is missing of a shelf, first what does not rest. Not, if there is more than is kept
+    /// and all that is kept would rest: then it is to be read again later.
+    fn keep(
+        &mut self,
+        id: Digest,
+        shelf: &Shelf,
+        ledger: &Ledger,
+        rests: impl Fn(Want) -> bool,
+    ) -> bool {
         let statements = shelf.statements.iter().copied().map(Want::Statement);
         let certificates = shelf.certificates.iter();
         let certificates = certificates.map(|(rollout, claim)| Want::Certificate {
@@ -261,16 +272,31 @@ impl Shelves {
             claim: *claim,
             id: None,
         });
-        let mut missing = statements.chain(certificates).filter(|want| is_missing(want, ledger));
-        let items = missing.by_ref().take(MISSING_MAX).collect();
-        self.0.insert(id, Missing { items, more: missing.next().is_some() });
+        let missing = statements.chain(certificates).filter(|want| is_missing(want, ledger));
+        let (resting, fresh): (Vec<_>, Vec<_>) = missing.partition(|want| rests(*want));
+        let more = fresh.len() + resting.len() > MISSING_MAX;
+        if more && fresh.is_empty() {
+            return false;
+        }
+        let items = fresh.into_iter().chain(resting).take(MISSING_MAX).collect();
+        self.0.insert(id, Missing { items, more });
+        true
     }
 
-    /// Forgets what came, and shelves of which nobody speaks any more.
-    fn review(&mut self, heard: &Heard<'_>, ledger: &Ledger) {
+    /// Forgets what came, and shelves of which nobody speaks any more, or of which there is more to
+    /// read: nothing that does not come may stand before it for ever.
+    fn review(
+        &mut self,
+        announced: &BTreeMap<Digest, Vec<Source>>,
+        ledger: &Ledger,
+        pauses: &Pauses,
+        now: Instant,
+    ) {
         self.0.retain(|id, missing| {
+            let Some(sources) = announced.get(id) else { return false };
             missing.items.retain(|want| is_missing(want, ledger));
-            heard.shelves.contains_key(id) && !(missing.more && missing.items.is_empty())
+            let rest = || missing.items.iter().all(|want| pauses.rests(sources, *want, now));
+            !(missing.more && rest())
         });
     }
 
@@ -486,6 +512,15 @@ impl Pauses {
             && self.items.get(&(member.clone(), want)).is_none_or(over)
     }
 
+    /// Whether an item did not come lately from any of these.
+    fn rests(&self, sources: &[Source], want: Want, now: Instant) -> bool {
+        let rests = |source: &Source| {
+            let pause = self.items.get(&(source.host.clone(), want));
+            pause.is_some_and(|pause| pause.until > now)
+        };
+        sources.iter().all(rests)
+    }
+
     fn note(&mut self, member: HostId, want: Want, outcome: Result<(), SyncError>) {
         let item = (member.clone(), want);
         let Err(error) = outcome else {
@@ -531,4 +566,50 @@ fn rest<K: Ord>(pause: Entry<'_, K, Pause>, longest: Duration, now: Instant) {
     let pause = pause.or_insert(Pause { until: now, failures: 0 });
     pause.until = now + REST.saturating_mul(1 << pause.failures.min(10)).min(longest);
     pause.failures += 1;
+}
+
+#[cfg(test)]
+mod test {
+    use std::path::Path;
+
+    use durable::SimDisk;
+
+    use super::*;
+    use crate::tests::hub::open;
+    use crate::tests::kit::host_id;
+
+    /// What never comes keeps nobody from the rest of a long shelf, nor has it read again and again.
+    #[test]
+    fn r11_a_long_shelf_is_read_on_though_some_of_it_never_comes() {
+        let ledger = open(Arc::new(SimDisk::new()), Path::new("/state"));
+        let one = Source { host: host_id("one"), address: "127.0.0.1:9".parse().unwrap() };
+        let id = Digest::of(b"shelf");
+        let announced = BTreeMap::from([(id, vec![one.clone()])]);
+        let numbers = (0..MISSING_MAX as u64 + 1).map(|n| Digest::of(&n.to_be_bytes()));
+        let statements: Vec<_> = BTreeSet::from_iter(numbers).into_iter().collect();
+        let last = Want::Statement(statements[MISSING_MAX]);
+        let shelf = Shelf { statements, certificates: vec![] };
+        let (mut shelves, mut pauses) = (Shelves::default(), Pauses::default());
+        let now = Instant::now();
+        let chain = ledger.chain();
+        let keep = |shelves: &mut Shelves, pauses: &Pauses| {
+            shelves.keep(id, &shelf, &ledger, |want| pauses.rests(&announced[&id], want, now))
+        };
+        assert!(keep(&mut shelves, &pauses));
+        let wants = shelves.wants_of(&id, &chain);
+        assert!(wants.len() == MISSING_MAX && !wants.contains(&last));
+        for want in &wants {
+            assert_eq!(shelves.wants_of(&id, &chain), wants, "one may still come");
+            pauses.note(one.host.clone(), *want, Err(SyncError::NotThere));
+            shelves.review(&announced, &ledger, &pauses, now);
+        }
+        assert_eq!(shelves.wants_of(&id, &chain), [Want::Shelf(id)]);
+        assert!(keep(&mut shelves, &pauses));
+        shelves.review(&announced, &ledger, &pauses, now);
+        assert!(shelves.wants_of(&id, &chain).contains(&last), "it has its turn");
+        pauses.note(one.host.clone(), last, Err(SyncError::NotThere));
+        shelves.review(&announced, &ledger, &pauses, now);
+        assert!(!keep(&mut shelves, &pauses), "all of it rests, and so does the shelf");
+        assert_eq!(shelves.wants_of(&id, &chain), [Want::Shelf(id)]);
+    }
 }

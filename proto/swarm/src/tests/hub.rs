@@ -140,7 +140,7 @@ pub(super) fn node(hub: &Hub, name: &'static str) -> Node {
     Setup::of(name).start(hub)
 }
 
-pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path) -> Ledger {
+pub(crate) fn open(disk: Arc<dyn Disk>, dir: &Path) -> Ledger {
     let store = Store::open(disk, dir).unwrap();
     let genesis = genesis();
     Ledger::open(store, genesis.id(), Some(&genesis.to_bytes()), now).unwrap()

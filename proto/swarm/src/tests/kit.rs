@@ -30,7 +30,7 @@ pub(super) fn key_id(name: &str) -> KeyId {
     KeyId::of(&PublicKey::of(&key(name)))
 }
 
-pub(super) fn host_id(name: &str) -> HostId {
+pub(crate) fn host_id(name: &str) -> HostId {
     HostId::of(&PublicKey::of(&key(name)))
 }
 
@@ -177,7 +177,11 @@ pub(super) fn directive(rollout: Digest, sequence: u64, action: Action) -> Envel
 
 /// Nobody waits for the host with this name any more.
 pub(super) fn skip(rollout: Digest, name: &str) -> Envelope {
-    directive_about(rollout, 1, Action::Skip, Some(host_id(name)))
+    skip_numbered(rollout, name, 1)
+}
+
+pub(super) fn skip_numbered(rollout: Digest, name: &str, sequence: u64) -> Envelope {
+    directive_about(rollout, sequence, Action::Skip, Some(host_id(name)))
 }
 
 fn directive_about(

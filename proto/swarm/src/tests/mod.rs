@@ -2,8 +2,8 @@
 
 mod fetching;
 mod gathering;
-mod hub;
-mod kit;
+pub(crate) mod hub;
+pub(crate) mod kit;
 mod ledger;
 mod shelf;
 mod syncing;
