@@ -317,11 +317,16 @@ impl Chain {
         self.freezes.values().filter_map(Freezes::longest).map(|(id, freeze)| (*id, freeze))
     }
 
-    /// The freezes in force and the revocations: what stands beside releases and rollouts.
-    pub fn standing(&self) -> BTreeSet<Digest> {
-        let freezes = self.freezes.values().flat_map(Freezes::held);
-        let revocations = self.revocations.values().flat_map(BTreeMap::keys).copied();
-        freezes.map(|(id, _)| *id).chain(revocations).collect()
+    /// A revocation of each host that was removed from an environment: of several the one with the
+    /// smallest id, since each says all of it and one key can sign any number.
+    pub fn revoked(&self) -> BTreeSet<Digest> {
+        let mut revoked = BTreeSet::new();
+        for revocations in self.revocations.values() {
+            let mut envs = BTreeSet::new();
+            let first = revocations.iter().filter(|(_, removal)| envs.insert(&removal.env));
+            revoked.extend(first.map(|(id, _)| *id));
+        }
+        revoked
     }
 
     /// The strongest freeze held of the same target by the same side.

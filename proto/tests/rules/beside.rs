@@ -239,6 +239,7 @@ fn r6_the_newest_freeze_of_people_counts_and_the_coordinator_only_adds() {
 #[test]
 fn order_of_learning_what_stands_beside() {
     let first = rollout();
+    let again = Revocation { reason: "again".to_owned(), ..removal(1, ANNA) };
     let statements = [
         signed(&freeze(3, ANNA), &[ANNA]),
         signed(&lift(4, BERT), &[BERT]),
@@ -246,12 +247,15 @@ fn order_of_learning_what_stands_beside() {
         signed(&skip(&first, 1, ANNA), &[ANNA]),
         signed(&removal(1, ANNA), &[ANNA]),
         signed(&Freeze { reason: "again".to_owned(), ..freeze(3, ANNA) }, &[ANNA]),
+        signed(&again, &[ANNA]),
     ];
     let chain = chain_with(&root(), &[&first]);
     let end = crate::learning::assert_order_does_not_matter("beside", &chain, &statements);
     assert_eq!(frozen_until(&end, 0), Some(NOW.plus_s(HOUR_S)), "the coordinator's");
-    assert_eq!(end.standing().len(), 3, "what was replaced is told nobody");
-    assert_eq!(end.excuses(&first.envelope().id()).len(), 2);
+    assert_eq!(end.newest_freezes().count(), 2, "what was replaced is told nobody");
+    assert_eq!(end.excuses(&first.envelope().id()).len(), 3);
+    let removals = [removal(1, ANNA), again].map(|removal| removal.envelope().id());
+    assert_eq!(end.revoked(), removals.into_iter().min().into_iter().collect(), "one says it all");
 }
 
 // --- certificates ---

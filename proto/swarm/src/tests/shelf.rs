@@ -156,6 +156,20 @@ fn r17_how_far_a_replaced_rollout_came_is_not_taken_in() {
     assert!(ledger.wants_proof(&Digest::of(b"not known yet"), Claim::Wave(0)));
 }
 
+/// R4: a key that signs the same thing again and again fills no shelf, and what it names counts.
+#[test]
+fn r4_of_many_skips_of_one_host_one_is_told_of() {
+    let ledger = fresh();
+    let id = line(&ledger, 1)[0];
+    let skips: Vec<_> = (1..=3).map(|sequence| skip_numbered(id, "two", sequence)).collect();
+    admit(&ledger, &skips.iter().collect::<Vec<_>>());
+    assert_eq!(shelf_of(&ledger).statements, [skips.iter().map(Envelope::id).min().unwrap()]);
+    let mut done = certificate(id, Claim::Complete, State::Committed, "");
+    done.receipts.pop();
+    done.excuses = vec![skips.iter().map(Envelope::id).max().unwrap()];
+    ledger.certify(&done.to_bytes()).unwrap();
+}
+
 /// A host that hears only another host gets all of it; the shelves then are the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r17_what_was_stopped_reaches_a_host_that_was_away() {
