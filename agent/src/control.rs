@@ -9,7 +9,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use member::{Membership, View};
 use net::{Connection, Handler, Places, RecvStream, SendStream, frame};
-use proto::trust::Standing;
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
 use rollout::fleet::refused;
 use swarm::Ledger;
@@ -91,14 +90,7 @@ fn answer(ledger: &Ledger, view: &View, request: ControlRequest) -> ControlReply
         return ControlReply::Refused(refused);
     }
     match ledger.admit(&envelope) {
-        Ok(admitted) => {
-            let (effective, note) = match (admitted.standing, admitted.superseded_by) {
-                (Standing::Effective, None) => (true, String::new()),
-                (Standing::Effective, Some(by)) => (false, format!("superseded by {by}")),
-                (Standing::Pending { missing }, _) => (false, missing),
-            };
-            ControlReply::Submitted { id: admitted.id, effective, note }
-        }
+        Ok(admitted) => member::submitted(admitted),
         Err(AdmitError::Refused(reason)) => ControlReply::Refused(refused(&reason)),
         Err(AdmitError::Store(error)) => {
             warn!(%error, "a statement cannot be kept");

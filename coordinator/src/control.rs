@@ -15,10 +15,10 @@ use net::{CloseCode, Connection, Handler, Peer, Places, RecvStream, SendStream};
 use proto::dsse::Envelope;
 use proto::id::HostId;
 use proto::statement::{ENVELOPE_BYTES_MAX, Statement};
-use proto::trust::{Standing, verify};
+use proto::trust::verify;
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
 use rollout::fleet::{only_reads, refused};
-use swarm::ledger::{AdmitError, Admitted};
+use swarm::ledger::AdmitError;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
@@ -205,19 +205,10 @@ impl Control {
         }
         let ledger = self.desk.member.ledger.clone();
         let admitted = blocking("take the statement in", move || ledger.admit(&bytes)).await?;
-        let Admitted { id, standing, superseded_by, .. } =
-            admitted.map_err(|error| match error {
-                AdmitError::Refused(refusal) => refused(&refusal),
-                AdmitError::Store(error) => out_of_order("keep the statement", &error),
-            })?;
-        let (effective, note) = match (standing, superseded_by) {
-            (Standing::Pending { missing }, _) => (false, missing),
-            (Standing::Effective, Some(newer)) => {
-                (false, format!("rollout {newer} has taken over: deploy again if needed"))
-            }
-            (Standing::Effective, None) => (true, String::new()),
-        };
-        Ok(ControlReply::Submitted { id, effective, note })
+        admitted.map(member::submitted).map_err(|error| match error {
+            AdmitError::Refused(refusal) => refused(&refusal),
+            AdmitError::Store(error) => out_of_order("keep the statement", &error),
+        })
     }
 
     // --- publish ---

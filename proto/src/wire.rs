@@ -206,10 +206,12 @@ pub enum ControlReply {
     },
     Releases(Vec<(Version, Digest)>),
     Scope(Box<ScopeFacts>),
-    /// Taken in. `note`: what else there is to know, approvals missing for instance.
+    /// Taken in. `effective`: nothing is missing. `superseded_by`: it is a rollout and came too late,
+    /// this newer one is in force. `note`: what else there is to know, approvals missing for instance.
     Submitted {
         id: Digest,
         effective: bool,
+        superseded_by: Option<Digest>,
         note: String,
     },
     /// Upload these pieces.

@@ -15,9 +15,9 @@ use crate::span;
 /// Deploys code to fleets of servers without an orchestrator.
 ///
 /// Exit codes: 0 done; 1 error; 2 usage, also a question without a terminal and without --yes;
-/// 5 nobody could be reached. Of commands that waited: 3 the rollout was taken back; 4 it is held,
-/// paused or waits for approval; 5 a deadline passed or hosts are unreachable; 6 a rollback failed
-/// on some host.
+/// 4 what was signed waits for more signatures; 5 nobody could be reached. Of commands that waited:
+/// 3 the rollout was taken back; 4 it is held, paused or waits for approval; 5 a deadline passed or
+/// hosts are unreachable; 6 a rollback failed on some host.
 #[derive(Debug, Parser)]
 #[command(name = "swell", version)]
 pub(crate) struct Cli {
@@ -53,7 +53,7 @@ pub(crate) enum AskCommand {
     Deploy(DeployArgs),
     /// Go back to the version before, every host at once
     Rollback(RollbackArgs),
-    /// Add an approval to a rollout
+    /// Add a signature to a rollout, directive, freeze or removal that waits for some
     Approve(ApproveArgs),
     /// Stop a rollout where it is: no host starts anything, clocks stand still
     Pause(DirectArgs),
@@ -284,8 +284,9 @@ impl FromStr for RolloutRef {
 
 #[derive(Debug, Args)]
 pub(crate) struct ApproveArgs {
-    /// 4 or more digits of its id, or SERVICE/ENV
-    pub(crate) rollout: RolloutRef,
+    /// A rollout by 4 or more digits of its id, or SERVICE/ENV; any other statement by all of its id
+    #[arg(value_name = "STATEMENT")]
+    pub(crate) statement: RolloutRef,
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,

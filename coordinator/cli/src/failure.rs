@@ -7,7 +7,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::{ExitCode, Termination};
 
-/// Exit codes. 3 to 6 only from commands that waited, and 5 from every one that reached nobody.
+/// Exit codes. 3 to 6 only from commands that waited; 4 also from one that signed what waits for more
+/// signatures, and 5 from every one that reached nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
     Done = 0,

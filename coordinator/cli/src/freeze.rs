@@ -18,8 +18,7 @@ use crate::failure::{Advise, Exit, Failure};
 use crate::home::{self, Home};
 use crate::knowledge::Knowledge;
 use crate::planning::PlanningError;
-use crate::sign::{self, Submitted};
-use crate::{output, span};
+use crate::{output, sign, span};
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -177,10 +176,10 @@ pub(crate) async fn put(
     let mut envelope = freeze.envelope();
     envelope.sign(key);
     let submitted = sign::submit(client, "hand in the freeze", &envelope).await?;
-    if let Submitted { effective: true, .. } = submitted {
+    if submitted.effective {
         output::write(&said(&target, until, before, now));
     }
-    Ok(Exit::Done)
+    Ok(submitted.exit())
 }
 
 /// What follows from it. `before`: until when it was frozen already.

@@ -12,7 +12,7 @@ use crate::failure::{Advise, Exit, Failure};
 use crate::freeze::{self, Target};
 use crate::home::{self, Home};
 use crate::knowledge::Knowledge;
-use crate::sign::{self, Submitted};
+use crate::sign;
 use crate::{ask, output, render};
 
 /// Why nothing was signed about a host.
@@ -154,10 +154,10 @@ pub(crate) async fn remove(
     let mut envelope = removal.envelope();
     envelope.sign(key);
     let submitted = sign::submit(client, "hand in the removal", &envelope).await?;
-    if let Submitted { effective: true, .. } = submitted {
+    if submitted.effective {
         output::write(&format!("host {} is removed\n", host.name));
     }
-    Ok(Exit::Done)
+    Ok(submitted.exit())
 }
 
 fn already(host: &Named, removed: &RemovalReport) -> String {

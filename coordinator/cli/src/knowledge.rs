@@ -115,6 +115,18 @@ impl<'c> Knowledge<'c> {
         }
     }
 
+    /// The statement with this id, of any kind, which may lack signatures.
+    pub(crate) async fn statement(&mut self, id: Digest) -> Result<Verified, KnowledgeError> {
+        let what = "the statement";
+        let request = ControlRequest::Statement { id };
+        let envelope = self.client.envelope("ask for the statement", &request).await?;
+        let verified = self.verified(what, envelope).await?;
+        match verified.id == id {
+            true => Ok(verified),
+            false => Err(self.other(what)),
+        }
+    }
+
     /// The rollout with this id, which may lack signatures.
     pub(crate) async fn rollout(
         &mut self,

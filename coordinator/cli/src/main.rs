@@ -1,6 +1,7 @@
 //! `swell`: what operators and CI type. It holds the person's key, signs with it, and speaks the
 //! control protocol to the coordinator or, with `--via HOST`, to any agent.
 
+mod approve;
 mod args;
 mod ask;
 mod client;
@@ -102,7 +103,7 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
         AskCommand::Deploy(_) | AskCommand::Rollback(_) | AskCommand::Retry(_) => {
             home.key(KeyName::Operator, "sign a rollout")
         }
-        AskCommand::Approve(_) => home.key(KeyName::Operator, "approve a rollout"),
+        AskCommand::Approve(_) => home.key(KeyName::Operator, "approve a statement"),
         AskCommand::Pause(_)
         | AskCommand::Resume(_)
         | AskCommand::Promote(_)
@@ -133,7 +134,7 @@ async fn ask_somebody(
         AskCommand::Plan(args) => sign::plan(home, client, key, args).await,
         AskCommand::Deploy(args) => sign::deploy(home, client, key, args).await,
         AskCommand::Rollback(args) => sign::rollback(home, client, key, args).await,
-        AskCommand::Approve(args) => sign::approve(home, client, key, args).await,
+        AskCommand::Approve(args) => approve::approve(home, client, key, args).await,
         AskCommand::Pause(args) => sign::direct(home, client, key, Action::Pause, args).await,
         AskCommand::Resume(args) => sign::direct(home, client, key, Action::Resume, args).await,
         AskCommand::Abort(args) => sign::direct(home, client, key, Action::Abort, args).await,

@@ -1,5 +1,5 @@
-//! The commands that sign: `plan` shows what `deploy` signs, `rollback`, `approve`, and the
-//! directives `pause`, `resume`, `promote`, `abort`.
+//! The commands that sign: `plan` shows what `deploy` signs, `rollback`, and the directives
+//! `pause`, `resume`, `promote`, `abort`.
 
 use std::path::Path;
 
@@ -7,23 +7,22 @@ use ed25519_dalek::SigningKey;
 use proto::dsse::Envelope;
 use proto::id::{Digest, Env, KeyId, Scope, Service, Version};
 use proto::key::PublicKey;
-use proto::report::{RolloutPhase, RolloutReport, StandingReport};
+use proto::report::{RolloutPhase, RolloutReport};
 use proto::statement::{Action, COUNTER_MAX, Directive, Payload as _, Rollout};
 use proto::trust::{Standing, Verified};
 use proto::wire::{ControlReply, ControlRequest};
 
 use crate::args::{
-    ApproveArgs, DeployArgs, DirectArgs, GoalArgs, PlanArgs, PromoteArgs, RollbackArgs, RolloutRef,
-    SignArgs,
+    DeployArgs, DirectArgs, GoalArgs, PlanArgs, PromoteArgs, RollbackArgs, RolloutRef, SignArgs,
 };
-use crate::client::{Client, ClientError};
+use crate::client::Client;
 use crate::failure::{Advise, Exit, Failure};
 use crate::home::{self, Home};
 use crate::knowledge::{Facts, Knowledge};
 use crate::planning::{self, Intent, Planned};
 use crate::render;
 use crate::swell_toml::{self, Deploy, SwellToml};
-use crate::{ask, output, retry, watch, windows};
+use crate::{approve, ask, output, retry, watch, windows};
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +45,8 @@ pub(crate) enum SignError {
     NoSuchWave { rollout: Digest, wave: u32, waves: usize },
     #[error("rollout {rollout} is complete: nothing to {action}")]
     Complete { rollout: Digest, scope: Scope, action: &'static str },
-    #[error("cannot approve rollout {rollout}: it is by this very key")]
-    OwnRollout { rollout: Digest },
+    #[error("rollout {rollout} starts nowhere: {newer} came before it and is newer")]
+    Superseded { rollout: Digest, newer: Digest },
 }
 
 impl Advise for SignError {
@@ -71,9 +70,9 @@ impl Advise for SignError {
                  was never there: swell deploy {service} {version} --env {env}"
             )),
             Self::NotNewest { scope, .. } => Some(format!("swell status; or name it by {scope}")),
-            Self::OwnRollout { .. } => {
-                Some("somebody else with the role approve must do it".to_owned())
-            }
+            Self::Superseded { newer, .. } => Some(format!(
+                "swell explain {newer} shows what is in force; if yours is still wanted, deploy again"
+            )),
             Self::NotInForce { rollout, .. } => Some(format!("swell explain {rollout}")),
             Self::Complete { scope: Scope { service, env }, .. } => {
                 Some(format!("swell rollback {service} --env {env} --reason TEXT"))
@@ -196,14 +195,18 @@ pub(crate) async fn sign(
     ask::confirm(question, args.yes)?;
     let mut envelope = planned.rollout.envelope();
     envelope.sign(key);
-    let Submitted { id, .. } = submit(client, "hand in the rollout", &envelope).await?;
+    let submitted = submit(client, "hand in the rollout", &envelope).await?;
+    let id = submitted.id;
     if args.watch {
         return watch::by_id(home, client, key, id, args.timeout).await;
     }
-    output::write(&format!(
-        "to follow it: swell watch {id}\nonce two hosts hold it, it goes on without the coordinator\n"
-    ));
-    Ok(Exit::Done)
+    if submitted.effective {
+        output::write(&format!(
+            "to follow it: swell watch {id}\nonce two hosts hold it, it goes on without the \
+             coordinator\n"
+        ));
+    }
+    Ok(submitted.exit())
 }
 
 /// A statement that was taken in.
@@ -213,23 +216,41 @@ pub(crate) struct Submitted {
     pub(crate) effective: bool,
 }
 
+impl Submitted {
+    pub(crate) const fn exit(&self) -> Exit {
+        match self.effective {
+            true => Exit::Done,
+            false => Exit::Held,
+        }
+    }
+}
+
 /// Hands in a signed statement and says what came of it.
+///
+/// # Errors
+///
+/// It is not taken in, or it is a rollout that a newer one was faster than.
 pub(crate) async fn submit(
     client: &Client,
     what: &'static str,
     envelope: &Envelope,
-) -> Result<Submitted, ClientError> {
+) -> Result<Submitted, Failure> {
     let request = ControlRequest::Submit { envelope: envelope.to_bytes() };
-    let ControlReply::Submitted { id, effective, note } = client.ask(what, &request).await? else {
-        return Err(client.unexpected(what));
+    let reply = client.ask(what, &request).await?;
+    let ControlReply::Submitted { id, effective, superseded_by, note } = reply else {
+        return Err(client.unexpected(what).into());
     };
+    if let Some(newer) = superseded_by {
+        return Err(SignError::Superseded { rollout: id, newer }.into());
+    }
     let note = render::plain(&note);
     let text = match (effective, note.is_empty()) {
         (true, true) => format!("{} is in force\n", name(envelope, &id)),
         (true, false) => format!("{} is in force: {note}\n", name(envelope, &id)),
         (false, _) => format!(
-            "{} waits for signatures: {note}\n  next: somebody who may: swell approve {id}\n",
-            name(envelope, &id)
+            "{} waits for signatures: {note}\n  next: somebody who may: swell approve {}\n",
+            name(envelope, &id),
+            approve::name(envelope, &id)
         ),
     };
     output::write(&text);
@@ -267,42 +288,6 @@ pub(crate) async fn rollback(
     sign(home, client, key, &planned, &question, &how).await
 }
 
-// --- approve ---
-
-pub(crate) async fn approve(
-    home: &Home,
-    client: &Client,
-    key: &SigningKey,
-    args: ApproveArgs,
-) -> Result<Exit, Failure> {
-    let mut knowledge = Knowledge::new(client, home.chain()?);
-    let Found { report, verified, rollout } = find(client, &mut knowledge, &args.rollout).await?;
-    let (id, scope) = (report.id, rollout.scope());
-    if rollout.author == KeyId::of(&PublicKey::of(key)) {
-        return Err(SignError::OwnRollout { rollout: id }.into());
-    }
-    let release = knowledge.chain.release(&rollout.to.release);
-    let artifact = release.map(|release| release.artifact).ok_or(SignError::NoRelease { id })?;
-    let name = |host: &StandingReport| (host.host.clone(), host.name.clone());
-    let names = report.hosts.iter().map(name).collect();
-    let policy = home.root.environments.get(&rollout.env).cloned().unwrap_or_default();
-    let planned = Planned::of(rollout, artifact, names, policy);
-    output::write(&render::plan::plan(&planned));
-    output::write(&format!(
-        "  by        {}: {}\n  stands    {}\n",
-        report.author,
-        render::plain(&planned.rollout.reason),
-        render::plain(&report.why)
-    ));
-    ask::confirm(&format!("approve rollout {id} of {scope}"), args.yes)?;
-    // The payload as it was received, to the byte: an approval is one more signature over it.
-    let mut envelope = verified.envelope;
-    envelope.retain_signatures(|_| false);
-    envelope.sign(key);
-    submit(client, "approve", &envelope).await?;
-    Ok(Exit::Done)
-}
-
 // --- directives ---
 
 pub(crate) async fn direct(
@@ -338,15 +323,22 @@ fn refuse_complete(
     rollout: &Rollout,
     action: Action,
 ) -> Result<(), SignError> {
-    let action = match action {
-        _ if report.phase != RolloutPhase::Complete => return Ok(()),
+    if report.phase != RolloutPhase::Complete {
+        return Ok(());
+    }
+    let action = verb(action);
+    Err(SignError::Complete { rollout: report.id, scope: rollout.scope(), action })
+}
+
+/// What a directive does to a rollout, as the command is called.
+pub(crate) const fn verb(action: Action) -> &'static str {
+    match action {
         Action::Skip => "skip",
         Action::Pause => "pause",
         Action::Resume => "resume",
         Action::Promote => "promote",
         Action::Abort => "abort",
-    };
-    Err(SignError::Complete { rollout: report.id, scope: rollout.scope(), action })
+    }
 }
 
 /// The wave to open, 0 first; `asked`: as people count, 1 first.
@@ -418,10 +410,10 @@ async fn hand_in(
     };
     let mut envelope = directive.envelope();
     envelope.sign(key);
-    submit(client, "hand in the directive", &envelope).await?;
+    let submitted = submit(client, "hand in the directive", &envelope).await?;
     let title = render::rollout::title(report);
     output::write(&format!("  about rollout {id}: {title}; to follow it: swell watch {id}\n"));
-    Ok(Exit::Done)
+    Ok(submitted.exit())
 }
 
 /// The sequence after the highest there is, as a member says. One that lies can use the sequences

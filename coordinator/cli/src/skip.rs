@@ -65,10 +65,14 @@ pub(crate) async fn run(
     output::write(&meaning(&host, &scopes));
     let question = format!("skip host {}, which is alive", host.name);
     ask::confirm(&question, args.yes || !host.alive)?;
+    let mut exit = Exit::Done;
     for (id, rollout) in &waiting {
-        hand_in(client, key, &host, (*id, rollout), &args.reason).await?;
+        let submitted = hand_in(client, key, &host, (*id, rollout), &args.reason).await?;
+        if !submitted.effective {
+            exit = submitted.exit();
+        }
     }
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 /// The rollout that was named, if it waits for the host.
@@ -171,7 +175,7 @@ async fn hand_in(
     host: &Named,
     (id, rollout): (Digest, &Rollout),
     reason: &str,
-) -> Result<(), Failure> {
+) -> Result<Submitted, Failure> {
     let directive = Directive {
         fleet: rollout.fleet.clone(),
         rollout: id,
@@ -188,14 +192,14 @@ async fn hand_in(
     let mut envelope = directive.envelope();
     envelope.sign(key);
     let submitted = sign::submit(client, "hand in the skip", &envelope).await?;
-    if let Submitted { effective: true, .. } = submitted {
+    if submitted.effective {
         let scope = rollout.scope();
         output::write(&format!(
             "  rollout {id} of {scope} skips host {}; to follow it: swell watch {id}\n",
             host.name
         ));
     }
-    Ok(())
+    Ok(submitted)
 }
 
 #[cfg(test)]

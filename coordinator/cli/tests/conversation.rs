@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
 mod fake;
+mod signatures;
 mod verbs;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,13 +62,18 @@ fn signed_release(fleet: &Fleet, version: &str) -> Vec<u8> {
     fleet.sign(&fleet.release(version), &["publisher.key", "coordinator/admit.key"])
 }
 
+/// It is in force.
+fn taken(id: Digest) -> ControlReply {
+    ControlReply::Submitted { id, effective: true, superseded_by: None, note: String::new() }
+}
+
 /// Takes in whatever is handed in.
 fn submitted(request: &ControlRequest) -> ControlReply {
     let ControlRequest::Submit { envelope } = request else {
         return refused(RefusedKind::NotFound, "not in this test");
     };
     let id = Envelope::parse(envelope, 4 << 20).unwrap().id();
-    ControlReply::Submitted { id, effective: true, note: String::new() }
+    taken(id)
 }
 
 // --- deploy ---
@@ -352,35 +358,6 @@ fn a_complete_rollout_takes_no_directive() {
         assert!(text(&output).contains(&refused), "{action}: {}", text(&output));
         assert!(member.submitted().is_empty(), "{action}");
     }
-}
-
-#[test]
-fn nobody_approves_a_rollout_of_his_own() {
-    let fleet = Fleet::new();
-    let look = report(&fleet, RolloutPhase::Pending, [None, None]);
-    let facts = first_facts(&fleet);
-    let member = fleet.coordinator(about_rollout(&fleet, facts, move || look.clone()));
-    let output = fleet.swell(&["approve", "web/production", "--yes"]);
-    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-    assert!(text(&output).contains("it is by this very key"), "{}", text(&output));
-    assert!(member.submitted().is_empty());
-}
-
-#[test]
-fn an_approval_is_one_more_signature_over_the_very_same_payload() {
-    let fleet = Fleet::new();
-    let look = report(&fleet, RolloutPhase::Pending, [None, None]);
-    let facts = first_facts(&fleet);
-    let member = fleet.coordinator(about_rollout(&fleet, facts, move || look.clone()));
-    // Another person, to the command: it signs with whatever key stands there.
-    let second = std::fs::read(fleet.dir.path().join("publisher.key")).unwrap();
-    std::fs::write(fleet.dir.path().join("operator.key"), second).unwrap();
-    let output = fleet.swell(&["approve", "web/production", "--yes"]);
-    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    let envelope = Envelope::parse(&member.submitted()[0], 1 << 20).unwrap();
-    assert_eq!(envelope.id(), first_rollout_at(&fleet).0);
-    assert_eq!(envelope.signatures().len(), 1);
-    assert!(envelope.signed_by(&PublicKey::of(&fleet.key("publisher.key"))));
 }
 
 // --- watch ---

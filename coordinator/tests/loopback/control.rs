@@ -161,7 +161,8 @@ async fn what_is_submitted_is_judged_recorded_and_told() {
     assert_eq!(kind(&ada.submit(&envelope).await), Some(RefusedKind::Forbidden), "unsigned");
     envelope.sign(&key(ADA));
     let id = envelope.id();
-    let taken = ControlReply::Submitted { id, effective: true, note: String::new() };
+    let taken =
+        ControlReply::Submitted { id, effective: true, superseded_by: None, note: String::new() };
     // Whoever brings it: it counts by its own signatures.
     let as_host = fleet.client(host.identity()).await;
     assert_eq!(as_host.submit(&envelope).await, taken);
@@ -267,7 +268,8 @@ async fn a_freeze_is_taken_in_and_recorded() {
     };
     let frozen = freeze(ADA, 2, 3_600);
     let id = frozen.id();
-    let taken = ControlReply::Submitted { id, effective: true, note: String::new() };
+    let taken =
+        ControlReply::Submitted { id, effective: true, superseded_by: None, note: String::new() };
     assert_eq!(ada.submit(&frozen).await, taken);
     assert!(kind(&ada.submit(&freeze(ADA, 1, 7_200)).await).is_some(), "an older one");
     assert_eq!(kind(&ada.submit(&freeze(BOB, 3, 60)).await), Some(RefusedKind::Forbidden));

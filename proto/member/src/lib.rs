@@ -18,6 +18,7 @@ pub mod submitted;
 pub mod view;
 
 use late::refuse_late;
+pub use late::submitted;
 pub use membership::{JoinFleetError, Membership, Seat, keep_record};
 pub use submitted::refuse_submitted;
 pub use view::View;

@@ -10,10 +10,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ed25519_dalek::SigningKey;
 use net::{Alpn, Connection, Directory, Endpoint, Handler, Handlers, Identity, certificate, frame};
 use proto::dsse::Envelope;
-use proto::id::{Digest, HostId, Name};
+use proto::id::{Digest, HostId, KeyId, Name};
 use proto::key::{PublicKey, secret_from_text};
 use proto::statement::{
-    ArtifactRef, Health, Host, Payload, Release, Root, Run, Source, Statement, UnixTime,
+    ArtifactRef, Health, Host, Payload, Release, Role, RoleKeys, Root, Run, Source, Statement,
+    UnixTime,
 };
 use proto::trust::Chain;
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
@@ -42,6 +43,25 @@ impl Fleet {
         let envelope = Envelope::parse(&root_envelope, 1 << 20).expect("an envelope");
         let Ok(Statement::Root(root)) = Statement::parse(&envelope) else { panic!("no root") };
         Self { dir, root, root_id: envelope.id(), root_envelope }
+    }
+
+    /// Directives, freezes and removals of production need the signatures of operator and publisher.
+    pub(crate) fn of_two() -> Self {
+        let mut fleet = Self::new();
+        let two = [fleet.key("operator.key"), fleet.key("publisher.key")];
+        let keys: Vec<_> = two.iter().map(|key| KeyId::of(&PublicKey::of(key))).collect();
+        for role in [Role::Deploy("production".parse().unwrap()), Role::Emergency] {
+            fleet.root.roles.insert(role, RoleKeys { keys: keys.clone(), threshold: 2 });
+        }
+        let pinned = fleet.root_id;
+        fleet.root_envelope = fleet.sign(&fleet.root, &["root.key"]);
+        fleet.root_id = Envelope::parse(&fleet.root_envelope, 1 << 20).unwrap().id();
+        std::fs::write(fleet.dir.path().join("root.json"), &fleet.root_envelope).unwrap();
+        let path = fleet.dir.path().join("operator.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.replace(&format!("{pinned:#}"), &format!("{:#}", fleet.root_id));
+        std::fs::write(&path, text).unwrap();
+        fleet
     }
 
     pub(crate) fn key(&self, file: &str) -> SigningKey {
