@@ -190,14 +190,13 @@ impl Control {
 
     async fn submit(&self, asker: Asker, bytes: Vec<u8>) -> Result<ControlReply, Refused> {
         let desk = self.desk.clone();
-        let (bytes, event) =
-            blocking("judge a statement", move || {
-                match member::refuse_submitted(&desk.member.ledger, &bytes) {
-                    Some(refused) => Err(refused),
-                    None => desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event)),
-                }
-            })
-            .await??;
+        let (bytes, event) = blocking("judge a statement", move || {
+            match member::refuse_submitted(&desk.member.ledger, &bytes) {
+                Some(refused) => Err(refused),
+                None => desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event)),
+            }
+        })
+        .await??;
         // The record first: nothing that has an effect here lacks its entry.
         if let Some(event) = event {
             let recorded = self.desk.store.record(event, clock::unix()).await;

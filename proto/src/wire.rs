@@ -281,6 +281,8 @@ pub struct ScopeFacts {
     pub stopped: Vec<(Digest, Digest)>,
     /// What is in force in the environment: its freeze, and its hosts' holds.
     pub freezes: Vec<FreezeReport>,
+    /// Scopes of the fleet that have a rollout; there is room for [`crate::record::SLOTS`].
+    pub scopes: u32,
 }
 
 /// A token, without its secret.

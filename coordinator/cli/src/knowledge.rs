@@ -82,6 +82,8 @@ pub(crate) struct Facts {
     pub(crate) stopped: Vec<(Digest, Digest)>,
     /// What holds something up in the environment now.
     pub(crate) freezes: Vec<FreezeReport>,
+    /// Scopes of the fleet that have a rollout.
+    pub(crate) scopes: u32,
 }
 
 impl<'c> Knowledge<'c> {
@@ -190,6 +192,7 @@ impl<'c> Knowledge<'c> {
             directive_sequence: facts.directive_sequence,
             stopped: facts.stopped,
             freezes: facts.freezes,
+            scopes: facts.scopes,
         })
     }
 

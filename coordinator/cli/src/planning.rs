@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use proto::id::{Digest, Env, FleetId, HostId, KeyId, Name, Service, Version};
 use proto::receipt::State;
+use proto::record::SLOTS;
 use proto::report::{Fitness, RolloutPhase};
 use proto::statement::{
     ArtifactRef, Direction, Limits, OnFailure, Policy, RULES, Release, Rollout, Root, Share,
@@ -119,6 +120,11 @@ pub(crate) enum PlanningError {
         #[source]
         source: PlanError,
     },
+    #[error(
+        "cannot bring {service} to {env}: {SLOTS} pairs of a service and an environment have rollouts \
+         already, and hosts are told of no more"
+    )]
+    TooMany { service: Service, env: Env },
     #[error("this can never be carried out:{}", Lines(problems))]
     Impossible { problems: Vec<String> },
     #[error("the plan is looser than the policy of {env}")]
@@ -147,6 +153,9 @@ impl Advise for PlanningError {
             Self::Plan { source: PlanError::Empty { .. }, env, .. } => Some(format!(
                 "let hosts in: swell token create --label env={env}; swell hosts shows who is heard"
             )),
+            Self::TooMany { .. } => {
+                Some("make another fleet for it: swell --dir DIR init --fleet NAME".to_owned())
+            }
             Self::Policy { .. } => Some(
                 "add stages or longer waits to swell.toml, which can only be stricter".to_owned(),
             ),
@@ -189,6 +198,9 @@ pub(crate) fn forward(
     let policy = intent.policy()?;
     let (service, version, env) =
         (release.service.clone(), release.version.clone(), intent.env.clone());
+    if facts.head.is_none() && facts.scopes as usize >= SLOTS {
+        return Err(PlanningError::TooMany { service, env });
+    }
     let stable = facts.stable.as_ref().map(|(id, release)| target(*id, release));
     if stable.as_ref().is_some_and(|stable| stable.release == *id) {
         return Err(PlanningError::Stable { service, version, env });

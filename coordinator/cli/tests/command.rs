@@ -162,7 +162,10 @@ fn a_missing_key_is_named_with_what_it_is_for() {
     fs::remove_file(temp.path().join("operator.key")).unwrap();
     let cases: &[(&[&str], &str)] = &[
         (&["pause", "3f2a"], "the operator key is not in DIR: it is needed to direct a rollout"),
-        (&["approve", "3f2a"], "the operator key is not in DIR: it is needed to approve a statement"),
+        (
+            &["approve", "3f2a"],
+            "the operator key is not in DIR: it is needed to approve a statement",
+        ),
     ];
     for (arguments, expected) in cases {
         let output = swell(temp.path(), arguments);

@@ -55,6 +55,7 @@ fn first_facts(fleet: &Fleet) -> ScopeFacts {
         history: Vec::new(),
         stopped: Vec::new(),
         freezes: Vec::new(),
+        scopes: 0,
     }
 }
 

@@ -311,6 +311,38 @@ async fn r3_an_approval_is_one_more_signature() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_scope_of_which_no_host_would_hear_is_refused() {
+    let fleet = Fleet::start().await;
+    let host = fleet.host(20).await;
+    let (ci, ada) = (fleet.person(CI).await, fleet.person(ADA).await);
+    let submit = async |service: &str, to: Target| {
+        let mut first = rollout(to, &[&host]);
+        first.service = service.parse().unwrap();
+        let mut envelope = first.envelope();
+        envelope.sign(&key(ADA));
+        ada.submit(&envelope).await
+    };
+    let target = async |service: &str| {
+        let mut parcel = Parcel::new("1", 10);
+        parcel.release.service = service.parse().unwrap();
+        let release = published(ci.publish(&parcel).await);
+        Target { release, version: "1".parse().unwrap() }
+    };
+    for service in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        let to = target(service).await;
+        let reply = submit(service, to).await;
+        assert!(matches!(reply, ControlReply::Submitted { effective: true, .. }), "{reply:?}");
+    }
+    let ControlReply::Refused(refused) = submit("i", target("i").await).await else { panic!() };
+    assert_eq!(refused.kind, RefusedKind::Conflict);
+    assert!(refused.reason.contains("would not be told of i/staging"), "{}", refused.reason);
+    assert!(refused.next.starts_with("make another fleet"), "{}", refused.next);
+    let facts = ada.ask(&ControlRequest::Scope(scope())).await;
+    let ControlReply::Scope(facts) = facts else { panic!("{facts:?}") };
+    assert_eq!(facts.scopes, 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_and_hosts_read_what_there_is() {
     let fleet = Fleet::start().await;
     let host = fleet.host(20).await;

@@ -1,25 +1,53 @@
-//! Statements that come too late to mean what their signer thinks.
+//! Statements that would not do what their signer thinks, refused when people hand them in.
 //!
 //! A rollout that is complete is the scope's standing intent; stopping it would take the whole fleet
 //! back without a plan, bakes or budgets. Whoever hands such a directive in is told so. This guards
 //! people against a slip, not the fleet against an attacker: a signed abort that reaches any member by
 //! another way holds, so that members never disagree about it.
+//!
+//! A member announces [`SLOTS`] scopes: of one more, no host would hear, and who signed its first
+//! rollout would wait for ever.
 
 use proto::certificate::Claim;
 use proto::dsse::Envelope;
-use proto::statement::{Action, Kind, SMALL_ENVELOPE_BYTES_MAX, Statement};
+use proto::id::Scope;
+use proto::record::SLOTS;
+use proto::statement::{Action, Directive, ENVELOPE_BYTES_MAX, Statement};
 use proto::trust::Standing;
 use proto::wire::{ControlReply, Refused, RefusedKind};
 use swarm::Ledger;
 use swarm::ledger::Admitted;
 
-/// Why a statement that is handed in is not passed on, if it is a directive about a complete rollout.
-pub fn refuse_late(ledger: &Ledger, envelope: &[u8]) -> Option<Refused> {
-    let envelope = Envelope::parse(envelope, SMALL_ENVELOPE_BYTES_MAX).ok()?;
-    if Kind::of(envelope.payload_type()) != Some(Kind::Directive) {
-        return None;
+/// Why a statement that is handed in is not passed on, if it would have no effect.
+pub fn refuse_vain(ledger: &Ledger, envelope: &[u8]) -> Option<Refused> {
+    let envelope = Envelope::parse(envelope, ENVELOPE_BYTES_MAX).ok()?;
+    match Statement::parse(&envelope).ok()? {
+        Statement::Directive(directive) => refuse_late(ledger, &directive),
+        Statement::Rollout(rollout) => refuse_unheard(ledger, &rollout.scope()),
+        Statement::Root(_)
+        | Statement::Host(_)
+        | Statement::Release(_)
+        | Statement::Freeze(_)
+        | Statement::Revocation(_) => None,
     }
-    let Ok(Statement::Directive(directive)) = Statement::parse(&envelope) else { return None };
+}
+
+/// The first rollout of a scope for which there is no slot left.
+fn refuse_unheard(ledger: &Ledger, scope: &Scope) -> Option<Refused> {
+    let chain = ledger.chain();
+    let room = chain.head(scope).is_some() || chain.heads().count() < SLOTS;
+    (!room).then(|| Refused {
+        kind: RefusedKind::Conflict,
+        reason: format!(
+            "{SLOTS} pairs of a service and an environment have rollouts already, and hosts would not \
+             be told of {scope}"
+        ),
+        next: "make another fleet for it: swell --dir DIR init --fleet NAME".to_owned(),
+    })
+}
+
+/// A directive about a rollout that is complete.
+fn refuse_late(ledger: &Ledger, directive: &Directive) -> Option<Refused> {
     let id = directive.rollout;
     ledger.certificate(&id, Claim::Complete)?;
     let what = match directive.action {

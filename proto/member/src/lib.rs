@@ -17,7 +17,7 @@ pub mod membership;
 pub mod submitted;
 pub mod view;
 
-use late::refuse_late;
+use late::refuse_vain;
 pub use late::submitted;
 pub use membership::{JoinFleetError, Membership, Seat, keep_record};
 pub use submitted::refuse_submitted;

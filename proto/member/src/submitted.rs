@@ -8,12 +8,12 @@ use proto::statement::{ENVELOPE_BYTES_MAX, Kind};
 use proto::wire::{Refused, RefusedKind};
 use swarm::Ledger;
 
-use crate::refuse_late;
+use crate::refuse_vain;
 
 /// Why a statement that is handed in is not taken, whoever has signed it: it is of a kind that is not
-/// handed in, or comes too late.
+/// handed in, or would be in vain.
 pub fn refuse_submitted(ledger: &Ledger, envelope: &[u8]) -> Option<Refused> {
-    refuse_kind(envelope).or_else(|| refuse_late(ledger, envelope))
+    refuse_kind(envelope).or_else(|| refuse_vain(ledger, envelope))
 }
 
 fn refuse_kind(envelope: &[u8]) -> Option<Refused> {

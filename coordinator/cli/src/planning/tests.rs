@@ -87,6 +87,17 @@ fn a_scope_starts_with_epoch_1_from_nothing() {
 }
 
 #[test]
+fn a_scope_that_no_host_would_hear_of_is_not_planned() {
+    let first = |scopes| Facts { head: None, report: None, stable: None, scopes, ..complete() };
+    let plan = |facts: &Facts| forward(Policy::default(), facts, "1.3.0", &canary(0));
+    plan(&first(7)).unwrap();
+    let error = plan(&first(8)).unwrap_err();
+    assert!(matches!(error, PlanningError::TooMany { .. }), "{error}");
+    assert!(error.next().unwrap().starts_with("make another fleet"));
+    plan(&Facts { scopes: 8, ..complete() }).expect("one that is there goes on");
+}
+
+#[test]
 fn after_a_halt_the_next_one_starts_from_what_was_stable() {
     let facts = sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Halted);
     let rollout = forward(Policy::default(), &facts, "1.2.1", &canary(0)).unwrap().rollout;

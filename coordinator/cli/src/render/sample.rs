@@ -267,5 +267,6 @@ pub(crate) fn facts(
         directive_sequence: 0,
         stopped: Vec::new(),
         freezes: Vec::new(),
+        scopes: 1,
     }
 }

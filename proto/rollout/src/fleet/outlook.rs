@@ -210,6 +210,7 @@ impl Outlook<'_> {
                 .freezes()
                 .filter(|freeze| freeze.in_force && freeze.env == scope.env)
                 .collect(),
+            scopes: u32::try_from(self.chain.heads().count()).unwrap_or(u32::MAX),
         }
     }
 
