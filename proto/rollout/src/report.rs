@@ -94,7 +94,9 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
 fn is_self_supporting(hosts: &[StandingReport]) -> bool {
     let holds = hosts.iter().filter(|host| host.state.is_some()).count();
     let whole = |host: &&StandingReport| {
-        let staged = host.state.is_some_and(|state| state >= State::Staged);
+        // One that has gone back may never have started, and need not hold anything.
+        let staged =
+            host.state.is_some_and(|state| (State::Staged..=State::Committed).contains(&state));
         staged || (host.of > 0 && host.pieces == host.of)
     };
     holds >= 2 && hosts.iter().filter(whole).count() >= 2

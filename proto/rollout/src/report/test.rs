@@ -246,7 +246,7 @@ fn waves_are_counted_over_their_own_hosts() {
 /// R21: two hosts hold the rollout, two the whole artifact.
 #[test]
 fn r21_self_supporting() {
-    use State::{Fetching, Staged};
+    use State::{Committed, Fetching, Reverted, Staged};
     let author: Name = "ada".parse().unwrap();
     let whole = |_: &HostId| HostFacts { pieces: 9, of: 9, ..facts_of(&host_id(0)) };
     let cases = [
@@ -254,6 +254,8 @@ fn r21_self_supporting() {
         ("one has it", &[Staged][..], false, false),
         ("two hold the rollout, one the artifact", &[Staged, Fetching], false, false),
         ("two hold both", &[Staged, Staged], false, true),
+        ("one has it, one serves it", &[Staged, Committed], false, true),
+        ("one has gone back, perhaps without having it", &[Staged, Reverted], false, false),
         ("two say they hold all pieces", &[Fetching, Fetching], true, true),
         ("copies without the rollout", &[], true, false),
     ];
