@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use member::{Membership, View};
-use net::{Connection, Handler, Places, RecvStream, SendStream, frame};
+use net::{Connection, Handler, Peer, Places, RecvStream, SendStream, frame};
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
 use rollout::fleet::refused;
 use swarm::Ledger;
@@ -16,10 +16,14 @@ use swarm::ledger::AdmitError;
 use tokio::task::{JoinSet, spawn_blocking};
 use tracing::{info, warn};
 
-/// Requests answered at once, over all connections, and of one peer: whoever asks and reads no
-/// answer keeps no operator out.
-const REQUESTS_MAX: usize = 16;
-const REQUESTS_PER_PEER_MAX: usize = 4;
+/// Requests of people under way, over all connections, and of one key of theirs: whoever asks and
+/// reads no answer keeps no operator out.
+const PEOPLE_MAX: usize = 8;
+const PER_PERSON_MAX: usize = 4;
+/// Requests of other members, which have places of their own: stolen hosts keep no operator out
+/// either.
+const MEMBERS_MAX: usize = 8;
+const PER_MEMBER_MAX: usize = 2;
 /// How long a request may take to arrive, and its answer to be taken.
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -27,13 +31,34 @@ const WITHIN: Duration = Duration::from_secs(30);
 pub(crate) struct Control {
     ledger: Ledger,
     view: View,
-    turns: Places,
+    turns: Turns,
 }
 
 impl Control {
     pub(crate) fn new(member: &Membership, view: View) -> Arc<Self> {
-        let turns = Places::new(REQUESTS_MAX, REQUESTS_PER_PEER_MAX);
-        Arc::new(Self { ledger: member.ledger.clone(), view, turns })
+        Arc::new(Self { ledger: member.ledger.clone(), view, turns: Turns::new() })
+    }
+}
+
+/// Places of those that ask, people apart from members.
+struct Turns {
+    people: Places,
+    members: Places,
+}
+
+impl Turns {
+    fn new() -> Self {
+        Self {
+            people: Places::new(PEOPLE_MAX, PER_PERSON_MAX),
+            members: Places::new(MEMBERS_MAX, PER_MEMBER_MAX),
+        }
+    }
+
+    fn of(&self, peer: &Peer) -> &Places {
+        match peer {
+            Peer::Person(_) => &self.people,
+            Peer::Host(_) | Peer::Coordinator(_) | Peer::Anonymous => &self.members,
+        }
     }
 }
 
@@ -43,7 +68,7 @@ impl Handler for Control {
         let mut requests = JoinSet::new();
         while let Ok((send, recv)) = connection.accept_bi().await {
             while requests.try_join_next().is_some() {}
-            let turn = self.turns.take(connection.peer()).await;
+            let turn = self.turns.of(connection.peer()).take(connection.peer()).await;
             let (ledger, view) = (self.ledger.clone(), self.view.clone());
             let peer = connection.peer().to_string();
             requests.spawn(async move {
@@ -101,4 +126,31 @@ fn answer(ledger: &Ledger, view: &View, request: ControlRequest) -> ControlReply
 
 fn refusal(kind: RefusedKind, reason: &str, next: &str) -> ControlReply {
     ControlReply::Refused(Refused { kind, reason: reason.to_owned(), next: next.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use proto::id::{HostId, KeyId};
+    use proto::key::PublicKey;
+
+    use super::*;
+
+    #[test]
+    fn r4_stolen_hosts_however_many_leave_people_their_turns() {
+        let key = |seed: u8| PublicKey::of(&SigningKey::from_bytes(&[seed; 32]));
+        let turns = Turns::new();
+        let take = |peer: Peer| turns.of(&peer).try_take(&peer);
+        let host = |seed: u8| Peer::Host(HostId::of(&key(seed)));
+        // Each asks until it gets no more turns.
+        let mut held = Vec::new();
+        for seed in 1..=20 {
+            held.extend(std::iter::from_fn(|| take(host(seed))));
+        }
+        assert_eq!(held.len(), MEMBERS_MAX);
+        let person = || take(Peer::Person(KeyId::of(&key(30))));
+        let own: Vec<_> = std::iter::from_fn(person).collect();
+        assert_eq!(own.len(), PER_PERSON_MAX);
+        assert!(take(Peer::Person(KeyId::of(&key(31)))).is_some());
+    }
 }
