@@ -201,7 +201,8 @@ pub(crate) struct SignArgs {
     /// Follow the rollout until it ends
     #[arg(long)]
     pub(crate) watch: bool,
-    /// With --watch: give up after this time [default: when the rollout expires]
+    /// With --watch: give up after this time, also on a rollout that is paused or waits for approval;
+    /// CI should say one [default: when the rollout expires]
     #[arg(long, value_name = "TIME", value_parser = span::parse, requires = "watch")]
     pub(crate) timeout: Option<Duration>,
 }

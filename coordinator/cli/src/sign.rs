@@ -317,7 +317,8 @@ pub(crate) async fn promote(
     hand_in(client, knowledge, key, &found, (Action::Promote, Some(wave), direct.reason)).await
 }
 
-/// Hosts that have committed take no directive: who wanted them back would wait for ever.
+/// Members refuse it, too: an abort would take all hosts back without a plan, bakes or budgets, and
+/// the others would change nothing.
 fn refuse_complete(
     report: &RolloutReport,
     rollout: &Rollout,
