@@ -115,7 +115,7 @@ fn answer(ledger: &Ledger, view: &View, request: ControlRequest) -> ControlReply
         return ControlReply::Refused(refused);
     }
     match ledger.admit(&envelope) {
-        Ok(admitted) => member::submitted(admitted),
+        Ok(admitted) => member::reply_to_admitted(admitted),
         Err(AdmitError::Refused(reason)) => ControlReply::Refused(refused(&reason)),
         Err(AdmitError::Store(error)) => {
             warn!(%error, "a statement cannot be kept");

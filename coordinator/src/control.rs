@@ -190,13 +190,14 @@ impl Control {
 
     async fn submit(&self, asker: Asker, bytes: Vec<u8>) -> Result<ControlReply, Refused> {
         let desk = self.desk.clone();
-        let (bytes, event) = blocking("judge a statement", move || {
-            match member::refuse_submitted(&desk.member.ledger, &bytes) {
-                Some(refused) => Err(refused),
-                None => desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event)),
-            }
-        })
-        .await??;
+        let (bytes, event) =
+            blocking("judge a statement", move || {
+                match member::refuse_submitted(&desk.member.ledger, &bytes) {
+                    Some(refused) => Err(refused),
+                    None => desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event)),
+                }
+            })
+            .await??;
         // The record first: nothing that has an effect here lacks its entry.
         if let Some(event) = event {
             let recorded = self.desk.store.record(event, clock::unix()).await;
@@ -204,7 +205,7 @@ impl Control {
         }
         let ledger = self.desk.member.ledger.clone();
         let admitted = blocking("take the statement in", move || ledger.admit(&bytes)).await?;
-        admitted.map(member::submitted).map_err(|error| match error {
+        admitted.map(member::reply_to_admitted).map_err(|error| match error {
             AdmitError::Refused(refusal) => refused(&refusal),
             AdmitError::Store(error) => out_of_order("keep the statement", &error),
         })

@@ -73,7 +73,7 @@ fn refuse_late(ledger: &Ledger, directive: &Directive) -> Option<Refused> {
 
 /// What to tell whoever handed in what was admitted. A rollout that came after a newer one of its scope
 /// is kept, as history, and starts nowhere: who signed it must hear that.
-pub fn submitted(admitted: Admitted) -> ControlReply {
+pub fn reply_to_admitted(admitted: Admitted) -> ControlReply {
     let Admitted { id, standing, superseded_by, .. } = admitted;
     let (effective, note) = match standing {
         Standing::Effective => (true, String::new()),

@@ -6,7 +6,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`membership`] | port, gossip, ledger and swarm, wired and kept in step |
-//! | [`late`] | directives that come too late |
+//! | [`late`] | statements that would be in vain, and the answer to others |
 //! | [`submitted`] | what is not handed in at all |
 //! | [`view`] | what a member sees of the fleet, for people |
 //! | [`clock`] | the machine's two clocks |
@@ -17,8 +17,7 @@ pub mod membership;
 pub mod submitted;
 pub mod view;
 
-use late::refuse_vain;
-pub use late::submitted;
+pub use late::{refuse_vain, reply_to_admitted};
 pub use membership::{JoinFleetError, Membership, Seat, keep_record};
 pub use submitted::refuse_submitted;
 pub use view::View;
