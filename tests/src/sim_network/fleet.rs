@@ -15,6 +15,7 @@ use proto::key::secret_to_text;
 use proto::statement::{Host, Release, Root};
 use proto::{Digest, UnixTime};
 use swarm::Store;
+use swarm::store::Sort;
 use tempfile::TempDir;
 
 use crate::sim_ground::machine::BEGIN;
@@ -106,6 +107,13 @@ impl Fleet {
         let envelope = signed(&release, &[&self.keys.publisher, &self.keys.admit]);
         let (id, envelope) = (envelope.id(), envelope.to_bytes());
         Published { id, release, envelope, manifest: manifest.to_bytes(), data }
+    }
+
+    /// Puts a release, without its artifact, into the store of a host that does not run yet.
+    pub(super) fn tell(&self, host: usize, published: &Published) {
+        let store = Store::open(Arc::new(RealDisk), &self.home(host).store()).expect("a store");
+        let Published { id, envelope, .. } = published;
+        store.put_statement(Sort::Effective, id, envelope).expect("a statement is kept");
     }
 
     /// Puts a whole artifact into the store of a host that does not run yet.

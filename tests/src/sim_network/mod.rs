@@ -3,8 +3,8 @@
 //!
 //! turmoil moves the datagrams and the time: messages are late and lost, hosts are cut off, agents
 //! are killed and started again from their directories, machines lose power. Each host has its own
-//! wall and boot clock. An operator on a machine of its own hands in signed releases and rollouts
-//! through any host, as `swell --via` does, and asks every host what it sees.
+//! wall and boot clock. An operator on a machine of its own hands in signed statements through a
+//! host, as `swell --via` does, and asks every host what it sees.
 //!
 //! What is not real: the network; the service, which is a value in memory that starts, stops and
 //! fails at once, so that an activation takes no simulated time (who may be down at a time, R15, is

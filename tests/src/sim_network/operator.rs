@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use net::{Alpn, Connection, Endpoint, Expect, Identity, Port, frame};
 use proto::report::FleetReport;
-use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, RefusedKind};
+use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest};
 use proto::{Digest, HostId};
 
 use super::fleet::Fleet;
@@ -58,14 +58,14 @@ pub(super) struct Operator {
     pub(super) address: SocketAddr,
     /// The hosts asked, by number.
     pub(super) hosts: Vec<(usize, SocketAddr)>,
-    /// The hosts at which statements are handed in: one with a wrong clock rightly refuses them.
-    pub(super) takers: Vec<(usize, SocketAddr)>,
+    /// The host at which statements are handed in.
+    pub(super) taker: (usize, SocketAddr),
     pub(super) rng: Rng,
 }
 
 impl Operator {
     /// Asks and hands in until the simulation ends.
-    pub(super) async fn run(mut self) -> turmoil::Result {
+    pub(super) async fn run(self) -> turmoil::Result {
         inhabit(self.machine.clone(), now_ms());
         // What people have to do with is a good line.
         let socket = socket::bind(self.address, 0, self.rng.clone()).await?;
@@ -93,14 +93,12 @@ impl Operator {
         self.fleet.hosts[host].id.clone()
     }
 
-    /// Gives it to some host; false: not now.
-    async fn hand_in(&mut self, endpoint: &Endpoint, id: Digest, envelope: Vec<u8>) -> bool {
-        let (host, address) = self.takers[self.rng.place(self.takers.len())];
+    /// Gives it to that host; false: not now.
+    async fn hand_in(&self, endpoint: &Endpoint, id: Digest, envelope: Vec<u8>) -> bool {
+        let (host, address) = self.taker;
         let mut line = Line { endpoint: endpoint.clone(), address, id: self.id(host), open: None };
         match line.ask(&ControlRequest::Submit { envelope }).await {
             Some(ControlReply::Submitted { .. }) => true,
-            // It has not got the release yet, which another host took.
-            Some(ControlReply::Refused(refused)) if refused.kind == RefusedKind::NotFound => false,
             Some(ControlReply::Refused(refused)) => {
                 lock(&self.desk.refused).push(format!("{id}, by host {host}: {refused:?}"));
                 true

@@ -32,6 +32,8 @@ pub(super) const PATIENCE_MS: u64 = 400_000;
 /// Longer than any run.
 const SIMULATION_MAX: Duration = Duration::from_secs(7_200);
 pub(super) const COORDINATOR: &str = "coordinator";
+/// The host that knows of the releases, and takes what the operator hands in.
+const TAKER: usize = 0;
 const OPERATOR: &str = "operator";
 const PORT: u16 = 7_070;
 /// The bake of the canary, in seconds.
@@ -97,8 +99,11 @@ impl World {
         for published in [&self.first, &self.second] {
             self.fleet.seed_coordinator(published);
         }
+        for published in [&self.first, &self.second] {
+            self.fleet.tell(TAKER, published);
+        }
         // Two whole copies outside the coordinator (R21).
-        [0, 1].iter().for_each(|host| self.fleet.seed(*host, &self.second));
+        [1, 2].iter().for_each(|host| self.fleet.seed(*host, &self.second));
         self.witness.judge(self.first.id, Quality::Good);
         if let Some(lost) =
             self.scenario.out_of_time().filter(|_| self.scenario.story == Story::LostClock)
@@ -143,14 +148,13 @@ impl World {
     fn add_operator(&mut self) {
         let known = (0..self.fleet.hosts.len()).filter(|host| *host != self.scenario.stranger());
         let at = |host| (host, self.at(&name_of(host)));
-        let in_time = |host: &usize| Some(*host) != self.scenario.out_of_time();
         let operator = Operator {
             fleet: self.fleet.clone(),
             machine: self.machines[self.fleet.hosts.len() + 1].clone(),
             desk: self.desk.clone(),
             address: self.at(OPERATOR),
             hosts: known.map(at).collect(),
-            takers: self.expected.iter().copied().filter(in_time).map(at).collect(),
+            taker: at(TAKER),
             rng: Rng::new(self.scenario.seed),
         };
         self.sim.client(OPERATOR, operator.run());
@@ -239,11 +243,8 @@ impl World {
         Rollout { epoch, previous, ..people::rollout(operator, plan, from, to, created) }
     }
 
-    /// Has the operator hand in a rollout, after its release.
+    /// Has the operator hand in a rollout.
     fn hand_in(&self, rollout: &Rollout) -> Digest {
-        let to = [&self.first, &self.second].into_iter().find(|one| one.id == rollout.to.release);
-        let release = to.expect("one of the two");
-        self.desk.hand_in(release.id, release.envelope.clone());
         let envelope = signed(rollout, &[&self.fleet.keys.operator]);
         self.desk.hand_in(envelope.id(), envelope.to_bytes());
         envelope.id()
