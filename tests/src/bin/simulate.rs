@@ -100,16 +100,26 @@ fn run_fresh(args: &Args, start: Instant) -> Tally {
             scope.spawn(|| {
                 while Instant::now() < end {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let layers = args.layers.len() as u64;
-                    let layer = usize::try_from(number % layers).expect("few layers");
-                    let seed = base + number / layers;
-                    let case = Case { seed, hosts: args.hosts, told: false };
-                    try_one(args.layers[layer], case, &tally);
+                    let case = Case { seed: base + number, hosts: args.hosts, told: false };
+                    try_one(turn_of(&args.layers, number), case, &tally);
                 }
             });
         }
     });
     tally.into_inner().expect("no thread panics")
+}
+
+/// The layer whose turn it is at this number of a case.
+fn turn_of(layers: &[Layer], number: u64) -> Layer {
+    let round = layers.iter().map(|layer| layer.turns).sum::<u64>().max(1);
+    let mut turn = number % round;
+    for layer in layers {
+        match turn.checked_sub(layer.turns) {
+            None => return *layer,
+            Some(rest) => turn = rest,
+        }
+    }
+    unreachable!("turns are below the sum of all")
 }
 
 /// Runs a case and counts what came of it; says how to run it again if a promise was broken.
