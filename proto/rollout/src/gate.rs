@@ -57,6 +57,7 @@ use proto::UnixTime;
 use proto::certificate::{self, Halted, Standing};
 use proto::statement::{Action, Direction, RULES, Rollout};
 
+use crate::UNHEARD_MS_MAX;
 use crate::verdict::{Conclusion, Verdict};
 pub use tally::{Counted, Counts, Mark, Marks, Tally};
 
@@ -86,6 +87,18 @@ pub enum Heard {
     Unsure,
     /// Nothing new for [`crate::UNHEARD_MS_MAX`].
     Silent,
+}
+
+impl Heard {
+    /// At `now_ms`, of a host of which something new came last, or that is waited for, since
+    /// `since_ms`. `risen`: something newer than its first receipt has come.
+    pub(crate) fn at(now_ms: u64, since_ms: u64, risen: bool) -> Self {
+        match risen {
+            _ if now_ms > since_ms.saturating_add(UNHEARD_MS_MAX) => Self::Silent,
+            true => Self::Fresh,
+            false => Self::Unsure,
+        }
+    }
 }
 
 /// The directive in force, as far as gates care.

@@ -9,7 +9,6 @@ use proto::receipt::{Receipt, ReceiptError, SignedReceipt};
 use proto::statement::{CohortHost, Rollout};
 use proto::{Digest, HostId, PublicKey};
 
-use crate::UNHEARD_MS_MAX;
 use crate::gate::Heard;
 
 /// Why a receipt is not taken.
@@ -115,11 +114,7 @@ impl Receipts {
     pub fn heard(&self, host: &HostId, now_ms: u64) -> Heard {
         let held = self.latest.get(host);
         let heard_ms = held.map_or(self.since_ms, |held| held.heard_ms);
-        match held.is_some_and(|held| held.risen) {
-            _ if now_ms.saturating_sub(heard_ms) > UNHEARD_MS_MAX => Heard::Silent,
-            true => Heard::Fresh,
-            false => Heard::Unsure,
-        }
+        Heard::at(now_ms, heard_ms, held.is_some_and(|held| held.risen))
     }
 
     /// The certificate for a claim, of as few receipts as show it; none if they do not. `excuses`: the

@@ -46,11 +46,7 @@ struct Known {
 
 impl Known {
     fn sight(&self, now_ms: u64) -> Sight {
-        let heard = match self.risen {
-            _ if now_ms > self.silent_after_ms() => Heard::Silent,
-            true => Heard::Fresh,
-            false => Heard::Unsure,
-        };
+        let heard = Heard::at(now_ms, self.heard_ms, self.risen);
         Sight { standing: self.standing, heard }
     }
 

@@ -20,7 +20,7 @@ const ATTEMPTS_MAX: u32 = 4;
 /// Failed ways back in a row before a person is needed.
 const REVERT_FAILURES_MAX: u32 = 3;
 /// The hosts that one waits for to go back: [`gate::back`], [`gate::leave`].
-type Order = fn(&Facts<'_>, usize, &dyn Fn(usize) -> bool) -> Vec<usize>;
+type WaysBack = fn(&Facts<'_>, usize, &dyn Fn(usize) -> bool) -> Vec<usize>;
 
 impl Host {
     /// Counts the time since the last input: what the host held, and what it baked (R8).
@@ -178,7 +178,7 @@ impl Host {
                 && self.view.revert_at.is_none_or(|at| now.boot_ms >= at));
         if let Some(prior) = self.prior_to_leave() {
             let leaving = self.is_leaving();
-            let moved = self.leave_prior(now, prior, may_revert);
+            let moved = self.leave_prior(now, prior, leaving, may_revert);
             if moved || leaving {
                 return moved;
             }
@@ -236,10 +236,9 @@ impl Host {
         self.bad_prior().is_some() && self.is_unwanted(course) && serves && course.is_waiting()
     }
 
-    /// Leaves what an older rollout brought: in turn (R15), or at once where nothing serves. Whether
-    /// that led to anything.
-    fn leave_prior(&mut self, now: Now, prior: Digest, may_revert: bool) -> bool {
-        let leaving = self.is_leaving();
+    /// Leaves what an older rollout brought: in turn (R15) where it is `leaving` what serves, at once
+    /// where nothing does. Whether that led to anything.
+    fn leave_prior(&mut self, now: Now, prior: Digest, leaving: bool, may_revert: bool) -> bool {
         if let Some(course) = self.course.as_mut().filter(|_| leaving)
             && course.state != State::Pending
         {
@@ -429,8 +428,8 @@ impl Host {
         turn
     }
 
-    /// Whether so few hosts are before this one in an order that stops it.
-    fn is_turn_to_go_back(&mut self, now: Now, order: Order) -> bool {
+    /// Whether so few hosts are before this one that it need not wait for them.
+    fn is_turn_to_go_back(&mut self, now: Now, before: WaysBack) -> bool {
         let Some(course) = &self.course else { return false };
         // Hosts outside the cohort stand in no order.
         let Some(rank) = course.rank else { return true };
@@ -443,7 +442,7 @@ impl Host {
             since_ms.map_or(0, |since_ms| now.boot_ms.saturating_sub(*since_ms))
         };
         let given_up = |rank| waited_ms(rank) > BACK_MS_MAX;
-        let before = self.by_facts(now, plan, course, |facts| order(facts, rank, &given_up));
+        let before = self.by_facts(now, plan, course, |facts| before(facts, rank, &given_up));
         let max_unavailable = plan.max_unavailable as usize;
         let unsettled = before.len();
         for higher in before {

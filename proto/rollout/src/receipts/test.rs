@@ -3,6 +3,7 @@
 use proto::receipt::{Cause, State};
 
 use super::*;
+use crate::UNHEARD_MS_MAX;
 use crate::testing::{host_id, receipt, rollout, rollout_id, signing_key, wave};
 
 const FAILED: (State, Option<Cause>) = (State::Reverted, Some(Cause::Release));
