@@ -99,9 +99,7 @@ impl Registrar {
             issued: clock::unix(),
             critical: Vec::new(),
         };
-        let mut envelope = statement.envelope();
-        envelope.sign(&self.desk.host_ca_key);
-        envelope.to_bytes()
+        statement.signed(&self.desk.host_ca_key).to_bytes()
     }
 
     /// The coordinator first, then live members: other ones for every host, so that those who join

@@ -173,8 +173,7 @@ pub(crate) async fn put(
         reason,
         critical: Vec::new(),
     };
-    let mut envelope = freeze.envelope();
-    envelope.sign(key);
+    let envelope = freeze.signed(key);
     let submitted = sign::submit(client, "hand in the freeze", &envelope).await?;
     if submitted.effective {
         output::write(&said(&target, until, before, now));

@@ -151,8 +151,7 @@ pub(crate) async fn remove(
         reason,
         critical: Vec::new(),
     };
-    let mut envelope = removal.envelope();
-    envelope.sign(key);
+    let envelope = removal.signed(key);
     let submitted = sign::submit(client, "hand in the removal", &envelope).await?;
     if submitted.effective {
         output::write(&format!("host {} is removed\n", host.name));

@@ -142,8 +142,7 @@ pub(crate) fn run(args: &InitArgs, dir: &Path, now: UnixTime) -> Result<String, 
     refuse_what_is_there(dir)?;
     let keys = Keys::random()?;
     let root = root(&fleet, &environments(args), &owner(args), &keys, now);
-    let mut envelope = root.envelope();
-    envelope.sign(&keys.root);
+    let envelope = root.signed(&keys.root);
     let operator = Operator {
         fleet,
         root: envelope.id(),

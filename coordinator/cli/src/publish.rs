@@ -193,8 +193,7 @@ pub(crate) async fn run(
         ));
         return Ok(Exit::Done);
     }
-    let mut envelope = release.envelope();
-    envelope.sign(key);
+    let envelope = release.signed(key);
     debug_assert!(matches!(Statement::parse(&envelope), Ok(Statement::Release(_))));
     let (id, sent) = upload(client, envelope.to_bytes(), manifest.clone(), pieces).await?;
     output::write(&summary(&release, &manifest, id, sent));

@@ -193,8 +193,7 @@ pub(crate) async fn sign(
 ) -> Result<Exit, Failure> {
     output::write(&render::plan::plan(planned));
     ask::confirm(question, args.yes)?;
-    let mut envelope = planned.rollout.envelope();
-    envelope.sign(key);
+    let envelope = planned.rollout.signed(key);
     let submitted = submit(client, "hand in the rollout", &envelope).await?;
     let id = submitted.id;
     if args.watch {
@@ -409,8 +408,7 @@ async fn hand_in(
         reason,
         critical: Vec::new(),
     };
-    let mut envelope = directive.envelope();
-    envelope.sign(key);
+    let envelope = directive.signed(key);
     let submitted = submit(client, "hand in the directive", &envelope).await?;
     let title = render::rollout::title(report);
     output::write(&format!("  about rollout {id}: {title}; to follow it: swell watch {id}\n"));

@@ -189,8 +189,7 @@ async fn hand_in(
         reason: reason.to_owned(),
         critical: Vec::new(),
     };
-    let mut envelope = directive.envelope();
-    envelope.sign(key);
+    let envelope = directive.signed(key);
     let submitted = sign::submit(client, "hand in the skip", &envelope).await?;
     if submitted.effective {
         let scope = rollout.scope();

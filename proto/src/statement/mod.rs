@@ -17,6 +17,7 @@ mod window;
 
 use std::fmt;
 
+use ed25519_dalek::SigningKey;
 use serde::{Deserialize, Serialize};
 
 pub use directive::{Action, Directive};
@@ -176,6 +177,13 @@ pub trait Payload: Serialize + for<'de> Deserialize<'de> {
     fn envelope(&self) -> Envelope {
         let payload = serde_json::to_vec(self).expect("payloads serialize");
         Envelope::new(Self::KIND.payload_type(), payload)
+    }
+
+    /// The same, signed by this key alone.
+    fn signed(&self, key: &SigningKey) -> Envelope {
+        let mut envelope = self.envelope();
+        envelope.sign(key);
+        envelope
     }
 }
 
