@@ -13,13 +13,11 @@ use proto::dsse::Envelope;
 use proto::id::Scope;
 use proto::record::SLOTS;
 use proto::statement::{Action, Directive, ENVELOPE_BYTES_MAX, Statement};
-use proto::trust::Standing;
-use proto::wire::{ControlReply, Refused, RefusedKind};
+use proto::wire::{Refused, RefusedKind};
 use swarm::Ledger;
-use swarm::ledger::Admitted;
 
 /// Why a statement that is handed in is not passed on, if it would have no effect.
-pub fn refuse_vain(ledger: &Ledger, envelope: &[u8]) -> Option<Refused> {
+pub(crate) fn refuse_vain(ledger: &Ledger, envelope: &[u8]) -> Option<Refused> {
     let envelope = Envelope::parse(envelope, ENVELOPE_BYTES_MAX).ok()?;
     match Statement::parse(&envelope).ok()? {
         Statement::Directive(directive) => refuse_late(ledger, &directive),
@@ -69,15 +67,4 @@ fn refuse_late(ledger: &Ledger, directive: &Directive) -> Option<Refused> {
         reason: format!("rollout {id} is complete: there is nothing left to {what}"),
         next: next.unwrap_or_default(),
     })
-}
-
-/// What to tell whoever handed in what was admitted. A rollout that came after a newer one of its scope
-/// is kept, as history, and starts nowhere: who signed it must hear that.
-pub fn reply_to_admitted(admitted: Admitted) -> ControlReply {
-    let Admitted { id, standing, superseded_by, .. } = admitted;
-    let (effective, note) = match standing {
-        Standing::Effective => (true, String::new()),
-        Standing::Pending { missing } => (false, missing),
-    };
-    ControlReply::Submitted { id, effective, superseded_by, note }
 }

@@ -6,8 +6,8 @@
 //! | module | what |
 //! |---|---|
 //! | [`membership`] | port, gossip, ledger and swarm, wired and kept in step |
-//! | [`late`] | statements that would be in vain, and the answer to others |
-//! | [`submitted`] | what is not handed in at all |
+//! | [`late`] | statements that would be in vain |
+//! | [`submitted`] | what people may hand in, and the answer |
 //! | [`view`] | what a member sees of the fleet, for people |
 //! | [`clock`] | the machine's two clocks |
 
@@ -17,7 +17,6 @@ pub mod membership;
 pub mod submitted;
 pub mod view;
 
-pub use late::{refuse_vain, reply_to_admitted};
 pub use membership::{JoinFleetError, Membership, Seat, keep_record};
-pub use submitted::refuse_submitted;
+pub use submitted::{refuse_submitted, reply_to_admitted};
 pub use view::View;

@@ -1,14 +1,16 @@
-//! Which kinds of statements people hand in by themselves.
+//! What people hand in: which kinds of statements, and the answer.
 //!
 //! A release comes with its archive and a host with its machine. Kept by themselves, those of a stolen
 //! key would fill memory and disks: as many as it likes, of services that nobody has.
 
 use proto::dsse::Envelope;
 use proto::statement::{ENVELOPE_BYTES_MAX, Kind};
-use proto::wire::{Refused, RefusedKind};
+use proto::trust::Standing;
+use proto::wire::{ControlReply, Refused, RefusedKind};
 use swarm::Ledger;
+use swarm::ledger::Admitted;
 
-use crate::refuse_vain;
+use crate::late::refuse_vain;
 
 /// Why a statement that is handed in is not taken, whoever has signed it: it is of a kind that is not
 /// handed in, or would be in vain.
@@ -32,6 +34,17 @@ fn refuse_kind(envelope: &[u8]) -> Option<Refused> {
         reason: format!("a {} is not handed in like this", kind.name()),
         next: next.to_owned(),
     })
+}
+
+/// What to tell whoever handed in what was admitted. A rollout that came after a newer one of its scope
+/// is kept, as history, and starts nowhere: who signed it must hear that.
+pub fn reply_to_admitted(admitted: Admitted) -> ControlReply {
+    let Admitted { id, standing, superseded_by, .. } = admitted;
+    let (effective, note) = match standing {
+        Standing::Effective => (true, String::new()),
+        Standing::Pending { missing } => (false, missing),
+    };
+    ControlReply::Submitted { id, effective, superseded_by, note }
 }
 
 #[cfg(test)]
