@@ -20,7 +20,7 @@ pub struct Case {
 pub struct Layer {
     pub name: &'static str,
     /// Seeds in each round of all layers: cheap ones have many, so that each gets some of the time.
-    pub turns: u64,
+    pub turns: usize,
     /// Runs a case; the changes of state that it took.
     pub run: fn(&Case) -> Taken,
 }

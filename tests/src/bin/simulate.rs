@@ -93,6 +93,8 @@ fn run_fresh(args: &Args, start: Instant) -> Tally {
     let base = u64::try_from(since.as_millis()).unwrap_or(0) % 100_000_000_000 * 1_000;
     println!("simulate: seeds from {base}");
     let end = start + Duration::from_secs_f64(args.minutes * 60.0);
+    let turns = |layer: &Layer| std::iter::repeat_n(*layer, layer.turns);
+    let round: Vec<Layer> = args.layers.iter().flat_map(turns).collect();
     let (next, tally) = (AtomicU64::new(0), Mutex::new(Tally::default()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -101,25 +103,13 @@ fn run_fresh(args: &Args, start: Instant) -> Tally {
                 while Instant::now() < end {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let case = Case { seed: base + number, hosts: args.hosts, told: false };
-                    try_one(turn_of(&args.layers, number), case, &tally);
+                    let turn = usize::try_from(number).expect("few seeds") % round.len();
+                    try_one(round[turn], case, &tally);
                 }
             });
         }
     });
     tally.into_inner().expect("no thread panics")
-}
-
-/// The layer whose turn it is at this number of a case.
-fn turn_of(layers: &[Layer], number: u64) -> Layer {
-    let round = layers.iter().map(|layer| layer.turns).sum::<u64>().max(1);
-    let mut turn = number % round;
-    for layer in layers {
-        match turn.checked_sub(layer.turns) {
-            None => return *layer,
-            Some(rest) => turn = rest,
-        }
-    }
-    unreachable!("turns are below the sum of all")
 }
 
 /// Runs a case and counts what came of it; says how to run it again if a promise was broken.
