@@ -25,8 +25,9 @@
 //! the ratio that is allowed.
 //!
 //! An outage takes time to be heard of, and shows less in a long window than in one that has just
-//! begun. So it is shared if the control's bad answers, had they all come in as short a time as the new
-//! release was counted for, are half as bad as those of the new one were a few looks ago.
+//! begun. So what a host is told of the others is held against what it counted a few looks ago, too:
+//! a release that is worse was worse then. And an outage is shared if the control's bad answers, had
+//! they all come in as short a time as the new release was counted for, are half as bad as those.
 
 mod looks;
 mod tallies;
@@ -187,7 +188,7 @@ impl Verdict {
 pub struct Case<'a> {
     /// Of the hosts that run the new release.
     pub new: &'a [Tally],
-    /// The same a few looks ago, where it was worse then already: what is told of an outage is as old.
+    /// The same a few looks ago, where it was worse then already: what is told of the others is as old.
     pub earlier: Option<&'a Tally>,
     /// Of those that run the old one.
     pub control: &'a [Tally],
@@ -203,8 +204,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
     let Case { control, limits, .. } = case;
     let (new, old) = (pool(case.new), pool(control));
     let needed = u64::from(limits.requests_min);
-    let worst = worst(case, &new, &old);
-    let fails = worst.z_milli > milli(case.sure);
+    let (compared, fails) = worst(case, &new, &old);
     if new.requests < needed {
         // As many hosts of the control would have had so many.
         let hosts = case.new.len().max(1) as u64;
@@ -216,21 +216,26 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         };
     }
     if !fails {
-        return Verdict::Pass(worst);
+        return Verdict::Pass(compared);
     }
-    match shared(worst.signal, case.earlier.unwrap_or(&new), control) {
-        Some((hosts, of)) => Verdict::Shared { comparison: worst, hosts, of },
-        None => Verdict::Fail(worst),
+    let then = case.earlier.unwrap_or(&new);
+    if let (compared_then, false) = worst(case, then, &old) {
+        return Verdict::Pass(compared_then);
+    }
+    match shared(compared.signal, then, control) {
+        Some((hosts, of)) => Verdict::Shared { comparison: compared, hosts, of },
+        None => Verdict::Fail(compared),
     }
 }
 
-/// The comparison that speaks most against the new release.
-fn worst(case: &Case<'_>, new: &Tally, old: &Tally) -> Comparison {
+/// The comparison that speaks most against the new release, and whether beyond doubt.
+fn worst(case: &Case<'_>, new: &Tally, old: &Tally) -> (Comparison, bool) {
     let control_counts = old.requests >= u64::from(case.limits.requests_min);
     let errors = compare_errors(new, control_counts.then_some(old), case.errors_ppm);
     let slow = case.limits.p99_ratio_percent.filter(|_| control_counts);
     let slow = slow.and_then(|ratio| compare_latency(new, old, ratio));
-    slow.filter(|slow| slow.z_milli > errors.z_milli).unwrap_or(errors)
+    let worst = slow.filter(|slow| slow.z_milli > errors.z_milli).unwrap_or(errors);
+    (worst, worst.z_milli > milli(case.sure))
 }
 
 /// What several hosts counted, none of them for more than three times the median.

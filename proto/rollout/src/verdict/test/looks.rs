@@ -119,18 +119,37 @@ fn r24_a_shared_outage_is_not_blamed_on_a_window_that_has_just_begun() {
     }
 }
 
-/// The excuse is none for a release that fails alone, whatever the window: it goes at the third look.
+/// The same with fewer hosts of the control than can show that an outage is shared.
+#[test]
+fn r24_a_shared_outage_of_a_small_fleet_is_not_blamed_on_who_heard_of_it_late() {
+    for (control, late) in [(1, 1), (1, 2), (2, 1), (2, 2)] {
+        let (mut streak, mut looks) = (Streak::default(), Looks::new(FAILS_MIN));
+        for second in 1..40 {
+            let control = vec![outage(second - late, -60); control];
+            let verdict = streak.look(outage(second, -60), &control, &LIMITS, 10_000);
+            looks.take(second.unsigned_abs() * 1_000, verdict, false);
+            let came = looks.conclusion();
+            assert_ne!(word(came), "worse", "told {late} s late, at {second}: {verdict}");
+        }
+    }
+}
+
+/// The excuse is none for a release that fails alone, whatever the window: it goes at the third look;
+/// a little later where one of the others has an outage, too.
 #[test]
 fn r24_a_release_that_fails_alone_goes_at_the_third_look() {
-    for begins in [-30, -1, 0] {
+    for (begins, outages, goes_at) in
+        [(-30, 0, 3), (-1, 0, 3), (0, 0, 3), (-30, 1, 5), (-1, 1, 3), (0, 1, 3)]
+    {
         let (mut streak, mut looks) = (Streak::default(), Looks::new(FAILS_MIN));
-        for second in 1..=3 {
-            // One of the others has an outage, too, and all have an error now and then.
-            let mut control = vec![Tally { errors: 6, ..outage(second - 60, -90) }; 4];
-            control.push(outage(second, -60));
-            let verdict = streak.look(outage(second, begins), &control, &LIMITS, 10_000);
+        let worse_at = (1..=10).find(|second| {
+            // All have an error now and then.
+            let mut control = vec![Tally { errors: 6, ..outage(second - 60, -90) }; 5];
+            control[..outages].fill(outage(*second, -60));
+            let verdict = streak.look(outage(*second, begins), &control, &LIMITS, 10_000);
             looks.take(second.unsigned_abs() * 1_000, verdict, false);
-        }
-        assert_eq!(word(looks.conclusion()), "worse", "window {begins}");
+            word(looks.conclusion()) == "worse"
+        });
+        assert_eq!(worse_at, Some(goes_at), "window {begins}, {outages} of the others");
     }
 }
