@@ -279,6 +279,10 @@ fn seeds_that_found_something() {
         Scenario::hasty(136, 12),
         Scenario::hasty(917, 3),
         Scenario::hasty(2_708, 12),
+        // With two hosts of the control an outage was blamed on who heard late that it was shared.
+        Scenario::counted(95_659_459_530_103, 5),
+        // A host that had been skipped went back beside the only other one that served in its zone.
+        Scenario::ordered(95_663_099_301_141, 9),
     ];
     run_all("found", found.into_iter());
 }

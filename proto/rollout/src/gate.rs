@@ -525,8 +525,9 @@ fn lane(facts: &Facts<'_>, rank: usize) -> Option<Hold> {
 /// its own turn.
 ///
 /// A host is back once it says that it serves `from` again, or that it never ran `to`; once it has
-/// failed to go back, was skipped, or is silent, since a bad release must not be kept by a host that
-/// is gone; and once it was waited for too long: `given_up`.
+/// failed to go back, or is silent, since a bad release must not be kept by a host that is gone; and
+/// once it was waited for too long: `given_up`. That it was skipped says nothing: what it serves may
+/// be all that the zone has.
 pub fn back(facts: &Facts<'_>, rank: usize, given_up: &dyn Fn(usize) -> bool) -> Vec<usize> {
     behind(facts, rank, given_up, Mark::NotBack)
 }

@@ -185,7 +185,7 @@ impl World {
     }
 
     /// A host stops what serves well to go back with the fleet (R15): of its zone so many do at most,
-    /// of those that it can hear and that nobody skipped.
+    /// of those that hear it as it hears them.
     pub(super) fn check_back(&mut self, host: usize) {
         let node = &self.nodes[host];
         let Some(machine) = &node.machine else { return };
@@ -203,7 +203,7 @@ impl World {
         let zone = &rollout.cohort[rank].zone;
         let goes_back = |other: &usize| {
             let others = &self.nodes[*other].service;
-            let heard_ms = node.boot_ms(self.now).saturating_sub(node.heard[*other].at_ms);
+            let hear_each_other = self.hears(host, *other) && self.hears(*other, host);
             let last = self.nodes[*other].signed.iter().rfind(|receipt| receipt.rollout == id);
             let failed = last.is_some_and(|last| last.state == State::RevertFailed);
             // Who learned late that what an older rollout brought must go is not waited for.
@@ -213,14 +213,19 @@ impl World {
                 && others.current == left
                 && !failed
                 && !late
-                && heard_ms <= SILENCE_MS
-                && !self.is_excused_by_any(id, *other)
+                && hear_each_other
         };
         let mates = rollout.cohort.iter().filter(|mate| mate.zone == *zone);
         let stopped = mates.map(|mate| self.numbers[&mate.id]).filter(goes_back).count();
         let (place, max) = (self.place(), rollout.max_unavailable as usize);
         assert!(stopped < max, "{place} host {host} goes back and {stopped} of zone {zone} do");
         self.checks.went_back(host, id);
+    }
+
+    /// Whether a host has heard of another one of late.
+    fn hears(&self, host: usize, other: usize) -> bool {
+        let node = &self.nodes[host];
+        node.boot_ms(self.now).saturating_sub(node.heard[other].at_ms) <= SILENCE_MS
     }
 
     /// Whether a host has once said that it was no more pending in a rollout.

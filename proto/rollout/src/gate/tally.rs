@@ -37,7 +37,7 @@ pub enum Mark {
     InLane,
     /// Its service may be stopped (R15), and it is not excused.
     Unsettled,
-    /// It may have to go back, can be waited for, and is not excused.
+    /// It may have to go back, and can be waited for.
     NotBack,
     /// The same, for what an older rollout brought.
     NotLeft,
@@ -64,8 +64,8 @@ impl Marks {
             (Mark::Serves, committed),
             (Mark::InLane, !silent && !committed && !failed),
             (Mark::Unsettled, !excused && !state.is_some_and(State::is_settled)),
-            (Mark::NotBack, !excused && !silent && !failed),
-            (Mark::NotLeft, !excused && !silent && state.is_none_or(|s| s == State::Pending)),
+            (Mark::NotBack, !silent && !failed),
+            (Mark::NotLeft, !silent && state.is_none_or(|s| s == State::Pending)),
         ];
         let bit = |(mark, set): (Mark, bool)| u16::from(set) << mark as u8;
         Self(

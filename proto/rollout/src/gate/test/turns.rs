@@ -89,7 +89,7 @@ fn r15_the_way_back_goes_in_reverse() {
         ("it is silent", 1, "ccC", 1, vec![]),
         ("it was never heard", 1, "cc_", 1, vec![]),
         ("it may be there", 1, "cc-", 1, vec![2]),
-        ("it was skipped", 1, "cc(b)", 1, vec![]),
+        ("it was skipped, and serves", 1, "cc(b)", 1, vec![2]),
         ("hosts before it do not count", 1, "bbc", 2, vec![]),
     ];
     for (name, max_unavailable, letters, rank, waits_for) in cases {

@@ -45,8 +45,8 @@ fn r15_with_all_unavailable_everyone_goes_back_at_once() {
     assert_eq!(bench.direct(1, Action::Abort, None).asked(), ["revert to a"], "{}", bench.why());
 }
 
-/// A bad release is not kept by a host that is silent, was skipped, or could not go back; nor, in the
-/// end, by one that lies.
+/// A bad release is not kept by a host that is silent or could not go back; nor, in the end, by one
+/// that lies.
 #[test]
 fn r18_nobody_is_waited_for_without_an_end() {
     let silent = || {
@@ -59,7 +59,7 @@ fn r18_nobody_is_waited_for_without_an_end() {
     assert!(waiting.pass(80_000).asked().is_empty());
     assert_eq!(waiting.pass(20_000).asked(), ["revert to a"], "silent for 90 s");
 
-    assert_eq!(silent().excuse(&[3]).asked(), ["revert to a"], "skipped");
+    assert!(silent().excuse(&[3]).asked().is_empty(), "what was skipped may serve all the same");
     let mut failed = silent();
     failed.hear(3, 3, State::RevertFailed, Some(Cause::Fleet));
     assert_eq!(failed.pass(1_000).asked(), ["revert to a"], "it could not go back");
