@@ -283,6 +283,10 @@ fn seeds_that_found_something() {
         Scenario::counted(95_659_459_530_103, 5),
         // A host that had been skipped went back beside the only other one that served in its zone.
         Scenario::ordered(95_663_099_301_141, 9),
+        // Not the rules, but what simulated them: a host that was removed was heard for ever, and an
+        // activation that the guard had taken back began again when it was asked for a second time.
+        Scenario::drawn(95_664_294_772_874, 10),
+        Scenario::counted(95_664_294_773_908, 50),
     ];
     run_all("found", found.into_iter());
 }

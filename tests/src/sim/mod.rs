@@ -31,7 +31,7 @@ use story::Story;
 use world::World;
 
 #[cfg(feature = "simulate")]
-pub(crate) use node::{Journal, Service};
+pub(crate) use node::Service;
 pub use rng::Rng;
 pub use scenario::{Between, Cut, Deed, Lie, Load, Outage, Quality, Scenario};
 

@@ -77,6 +77,9 @@ impl World {
                 return;
             }
             let of = host as usize;
+            if self.has_cut_off(to, of) {
+                continue;
+            }
             // Old receipts reach the machine, too: it must know by itself that they are old.
             if self.nodes[to].hear(of, version) || self.rng.permille(100) {
                 self.give(to, Given::Receipt { of, version });

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proto::receipt::Receipt;
 use proto::{Digest, HostId, UnixTime};
 use rollout::Now;
-use rollout::host::{Effect, Host};
+use rollout::host::{Effect, Host, Input};
 
 use super::driver::Given;
 use super::requests::Counts;
@@ -19,6 +19,7 @@ pub(super) const EPOCH_S: u64 = 1_800_000_000;
 pub(crate) struct Journal {
     pub(crate) attempt: u64,
     pub(crate) from: Option<Digest>,
+    pub(crate) to: Digest,
 }
 
 /// The service of a host, as it really is: the machine only hears of it.
@@ -27,8 +28,8 @@ pub(crate) struct Service {
     pub(crate) current: Option<Digest>,
     pub(crate) up: bool,
     pub(crate) journal: Option<Journal>,
-    /// The attempt that the guard took back at the last boot.
-    pub(crate) guarded: Option<u64>,
+    /// How the last activation ended, if not well: asked for again, it is answered again.
+    pub(crate) ended: Option<(Journal, Input)>,
     /// When what was started last turns unhealthy, if it does.
     pub(crate) sick_at: Option<u64>,
     /// Ways back that failed in a row, as far as the record can tell.

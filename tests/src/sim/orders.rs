@@ -111,6 +111,11 @@ impl World {
         self.words.iter().any(|word| self.removes(word, host))
     }
 
+    /// Whether a host lets nothing of another one in any more.
+    pub(super) fn has_cut_off(&self, host: usize, other: usize) -> bool {
+        self.held(host).any(|word| self.removes(word, other))
+    }
+
     fn removes(&self, word: &Word, host: usize) -> bool {
         matches!(word, Word::Revocation(revocation) if revocation.host == self.nodes[host].id)
     }

@@ -343,6 +343,11 @@ impl Scenario {
                 deeds.push((at + rng.between(5, 60), Deed::Abort));
             }
         }
+        if seed % 8 >= 6 {
+            // The same release once more while the first step to it is under way, and away with it.
+            let at = rng.between(4, 14);
+            deeds = vec![(at, Deed::Again), (at + rng.below(4), Deed::Abort)];
+        }
         deeds.sort_by_key(|(at, _)| *at);
         let drawn = Self::drawn(seed, hosts);
         deeds.push((drawn.heals_s + 600, Deed::GiveUp));

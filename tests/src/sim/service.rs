@@ -22,12 +22,34 @@ pub(super) struct Done {
 impl Service {
     /// The guard at boot: what has not passed its bake goes, offline (R19).
     pub(crate) fn boot(&mut self) {
-        if let Some(Journal { attempt, from }) = self.journal.take() {
+        if let Some(Journal { attempt, from, .. }) = self.journal {
             self.current = from;
-            self.guarded = Some(attempt);
+            let note = "the machine restarted before the bake was over".to_owned();
+            let cause = Cause::Host;
+            self.fail(&Input::ActivationFailed { attempt, reverted: true, cause, note });
+            self.journal = None;
         }
         self.up = self.current.is_some();
         (self.stopped_for, self.sick_at) = (None, None);
+    }
+
+    /// An activation is written down before anything is touched.
+    pub(crate) fn begin(&mut self, attempt: u64, from: Option<Digest>, to: Digest) {
+        self.journal = Some(Journal { attempt, from, to });
+        self.ended = None;
+    }
+
+    /// What was begun last did not end well.
+    pub(crate) fn fail(&mut self, answer: &Input) {
+        if let Some(journal) = self.journal {
+            self.ended = Some((journal, answer.clone()));
+        }
+    }
+
+    /// What became of this very activation, if it was the last one.
+    pub(crate) fn answer_again(&self, attempt: u64, to: Digest) -> Option<Input> {
+        let (journal, answer) = self.ended.as_ref()?;
+        ((journal.attempt, journal.to) == (attempt, to)).then(|| answer.clone())
     }
 }
 
@@ -59,25 +81,20 @@ impl World {
 
     pub(super) fn activate(&mut self, host: usize, attempt: u64, from: Option<Digest>, to: Digest) {
         let service = &self.nodes[host].service;
-        if service.guarded == Some(attempt) {
-            let note = "the machine restarted before the bake was over".to_owned();
-            let cause = Cause::Host;
-            let answer = Input::ActivationFailed { attempt, reverted: true, cause, note };
-            self.nodes[host].service.guarded = None;
-            let current = self.nodes[host].service.current;
-            let up = current.is_some();
+        if let Some(answer) = service.answer_again(attempt, to) {
+            let (current, up) = (service.current, service.up);
             return self.serve_in(10, host, Done { attempt, current, up, answer });
         }
         if service.current == Some(to) && service.up {
             let current = Some(to);
-            self.nodes[host].service.journal = Some(Journal { attempt, from });
+            self.nodes[host].service.begin(attempt, from, to);
             let answer = Input::Activated { attempt };
             return self.serve_in(20, host, Done { attempt, current, up: true, answer });
         }
         self.check_stop(host);
         let service = &mut self.nodes[host].service;
-        (service.journal, service.sick_at) = (Some(Journal { attempt, from }), None);
-        service.up = false;
+        service.begin(attempt, from, to);
+        (service.up, service.sick_at) = (false, None);
         let (down_ms, done) = self.outcome(host, attempt, from, to);
         self.serve_in(down_ms, host, done);
     }
@@ -127,7 +144,7 @@ impl World {
     pub(super) fn revert(&mut self, host: usize, attempt: u64, to: Option<Digest>) {
         let down_ms = self.rng.between(200, 2_000) * self.slowness(host);
         let service = &mut self.nodes[host].service;
-        service.up = false;
+        (service.up, service.ended) = (false, None);
         let current = service.current;
         let fault = !self.healed && self.rng.permille(self.scenario.host_faults);
         // Where nothing shall serve, nothing has to get ready.
@@ -156,6 +173,9 @@ impl World {
         let Done { attempt, current, up, answer } = done;
         let service = &mut self.nodes[host].service;
         (service.current, service.up, service.stopped_for) = (current, up, None);
+        if let Input::ActivationFailed { .. } = answer {
+            service.fail(&answer);
+        }
         match answer {
             // What serves again is trusted; what is still to go is not.
             Input::Reverted { .. } | Input::ActivationFailed { reverted: true, .. } => {

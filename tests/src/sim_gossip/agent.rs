@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 use super::check::Word;
 use super::fleet::scope;
 use super::world::{World, lock};
-use crate::sim::Journal;
 
 /// How long to wait at most before looking at the clock again, and at what others say of this host.
 const IDLE: Duration = Duration::from_secs(5);
@@ -287,22 +286,18 @@ impl Agent {
         let number = self.start.number;
         let mut world = self.world();
         let current = world.machines[number].service.current;
-        if world.machines[number].service.guarded == Some(attempt) {
-            world.machines[number].service.guarded = None;
+        if let Some(answer) = world.machines[number].service.answer_again(attempt, to) {
             drop(world);
-            let note = "the machine restarted before the bake was over".to_owned();
-            let cause = Cause::Host;
-            let answer = Input::ActivationFailed { attempt, reverted: true, cause, note };
             return self.serve_in(10, current, answer);
         }
         if current == Some(to) && world.machines[number].service.up {
-            world.machines[number].service.journal = Some(Journal { attempt, from });
+            world.machines[number].service.begin(attempt, from, to);
             drop(world);
             return self.serve_in(20, current, Input::Activated { attempt });
         }
         world.check_stop(number);
         let service = &mut world.machines[number].service;
-        service.journal = Some(Journal { attempt, from });
+        service.begin(attempt, from, to);
         service.up = false;
         let down_ms = world.chance(number, 300, 1_500);
         let never_ready = world.never_ready(number, to);

@@ -149,8 +149,13 @@ impl World {
         }
         let service = &mut machine.service;
         (service.current, service.up, service.stopped_for) = (current, current.is_some(), None);
-        if !matches!(answer, Input::Activated { .. }) {
-            service.journal = None;
+        match answer {
+            Input::Activated { .. } => {}
+            Input::ActivationFailed { .. } => {
+                service.fail(answer);
+                service.journal = None;
+            }
+            _ => (service.journal, service.ended) = (None, None),
         }
         if let Some(checks) = &mut self.checks {
             checks.serves(number, current);
