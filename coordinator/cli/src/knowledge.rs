@@ -228,6 +228,11 @@ impl<'c> Knowledge<'c> {
         })
     }
 
+    /// Whether everything in the scope of this rollout, the newest, ran this release before.
+    pub(crate) fn was_stable(&self, newest: &Digest, release: &Digest) -> bool {
+        self.chain.was_stable(Some(newest), release)
+    }
+
     async fn host(&mut self, envelope: Vec<u8>) -> Result<Host, KnowledgeError> {
         let what = "a host";
         match self.effective(what, envelope).await?.statement {

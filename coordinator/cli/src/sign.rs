@@ -33,6 +33,10 @@ pub(crate) enum SignError {
     NoDeploy { config: std::path::PathBuf, env: Env },
     #[error("{service} {version} was never in {env}, so there is no way back to it")]
     NeverThere { service: Service, version: Version, env: Env },
+    #[error(
+        "{service} {version} is not what everything in {env} ran before a rollout, so there is no way back to it"
+    )]
+    NeverStable { service: Service, version: Version, env: Env },
     #[error("rollout {rollout} is not the newest of {scope}: {newest} took over")]
     NotNewest { rollout: Digest, scope: Scope, newest: Digest },
     #[error("rollout {rollout} is not in force, so there is nothing to direct: {missing}")]
@@ -68,6 +72,10 @@ impl Advise for SignError {
             Self::NeverThere { service, version, env } => Some(format!(
                 "swell history {service} --env {env} shows where it was; to bring a version that \
                  was never there: swell deploy {service} {version} --env {env}"
+            )),
+            Self::NeverStable { service, version, env } => Some(format!(
+                "every host would run it at once, without a bake; to try it by waves: \
+                 swell deploy {service} {version} --env {env}, or swell retry if it was stopped"
             )),
             Self::NotNewest { scope, .. } => Some(format!("swell status; or name it by {scope}")),
             Self::Superseded { newer, .. } => Some(format!(
@@ -283,6 +291,9 @@ pub(crate) async fn rollback(
     }
     let intent = intent(home, &env, key, &reason);
     let planned = planning::back(&intent, &facts, &(id, release))?;
+    if facts.head.as_ref().is_some_and(|(newest, _)| !knowledge.was_stable(newest, &id)) {
+        return Err(SignError::NeverStable { service, version, env }.into());
+    }
     let question = format!("sign this and take {service} in {env} back to {version}");
     sign(home, client, key, &planned, &question, &how).await
 }

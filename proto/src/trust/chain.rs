@@ -409,12 +409,25 @@ impl Chain {
 
     /// Whether a rollout of the line that ends with `newest` came from or led to `release`.
     pub(super) fn was_in_line(&self, newest: Option<&Digest>, release: &Digest) -> bool {
-        // Epochs fall along the line, so this ends.
-        let line = std::iter::successors(newest.and_then(|id| self.rollouts.get(id)), |rollout| {
-            rollout.previous.as_ref().and_then(|id| self.rollouts.get(id))
-        });
-        line.flat_map(|rollout| std::iter::once(&rollout.to).chain(&rollout.from))
+        self.line(newest)
+            .flat_map(|rollout| std::iter::once(&rollout.to).chain(&rollout.from))
             .any(|target| target.release == *release)
+    }
+
+    /// Whether a rollout forward of the line that ends with `newest` came from `release`: it was what
+    /// everything ran. What a rollback came from may just as well have been stopped at its first host.
+    pub fn was_stable(&self, newest: Option<&Digest>, release: &Digest) -> bool {
+        self.line(newest)
+            .filter(|rollout| rollout.direction == Direction::Forward)
+            .any(|rollout| rollout.from.as_ref().is_some_and(|from| from.release == *release))
+    }
+
+    /// The rollouts that led up to this one, and itself, newest first.
+    fn line(&self, newest: Option<&Digest>) -> impl Iterator<Item = &Rollout> {
+        // Epochs fall along the line, so this ends.
+        std::iter::successors(newest.and_then(|id| self.rollouts.get(id)), |rollout| {
+            rollout.previous.as_ref().and_then(|id| self.rollouts.get(id))
+        })
     }
 }
 

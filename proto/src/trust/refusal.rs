@@ -89,6 +89,12 @@ pub enum Refusal {
         "release {release} was never rolled out in {scope}: going back leads only where it was"
     )]
     NeverThere { release: Digest, scope: Scope },
+    /// Else it would be a way around bakes: what halted on its canary would be everywhere at once.
+    #[error(
+        "no rollout forward of {scope} came from release {release}: going back leads only to what \
+         everything ran before one; deploy it, or retry the rollout that was stopped"
+    )]
+    NeverStable { release: Digest, scope: Scope },
     #[error("the policy of {0} does not let the coordinator roll back: an operator must")]
     CoordinatorMayNotRollBack(Env),
     /// It may undo the last rollout forward, and nothing else.

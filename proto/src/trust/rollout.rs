@@ -156,16 +156,21 @@ pub fn check_policy(policy: &Policy, rollout: &Rollout) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What needs no approval leads only where rollouts of its line have been; the first of them to
-/// name a release went forward, with its approvals.
+/// What needs no approval and bakes nowhere leads only to what everything ran before; and, where that
+/// fails, to where rollouts of its line have been: the first of them to name a release went forward,
+/// with its approvals.
 fn check_rollback(chain: &Chain, rollout: &Rollout) -> Result<(), Refusal> {
-    let targets = std::iter::once(&rollout.to).chain(&rollout.from);
-    for Target { release, .. } in targets {
-        if !chain.was_in_line(rollout.previous.as_ref(), release) {
-            return Err(Refusal::NeverThere { release: *release, scope: rollout.scope() });
-        }
+    let previous = rollout.previous.as_ref();
+    let (to, from) = (&rollout.to.release, rollout.from.as_ref().map(|from| from.release));
+    let never_there = |release| Refusal::NeverThere { release, scope: rollout.scope() };
+    if let Some(release) = from.filter(|release| !chain.was_in_line(previous, release)) {
+        return Err(never_there(release));
     }
-    Ok(())
+    match (chain.was_stable(previous, to), chain.was_in_line(previous, to)) {
+        (true, _) => Ok(()),
+        (false, true) => Err(Refusal::NeverStable { release: *to, scope: rollout.scope() }),
+        (false, false) => Err(never_there(*to)),
+    }
 }
 
 /// The coordinator's key alone undoes the last rollout forward (R3). Not a rollback: undoing that

@@ -431,6 +431,37 @@ fn r3_nobody_gets_around_approvals_by_going_back() {
     ]);
 }
 
+/// A rollback bakes nowhere: what was stopped at its first host must not be everywhere at once.
+#[test]
+fn r12_going_back_leads_only_to_what_came_to_its_end() {
+    let first = rollout();
+    let (second, third) = (next(&first, "2"), next(&next(&first, "2"), "3"));
+    let back = |newest: &proto::statement::Rollout, to: &str| {
+        let back = undo(newest, ANNA);
+        let from = match back.from == Some(target(to)) {
+            true => newest.from.clone(),
+            false => back.from.clone(),
+        };
+        signed(&proto::statement::Rollout { to: target(to), from, ..back }, &[ANNA])
+    };
+    let (one, two) = (chain_with(&root(), &[&first, &second]), {
+        chain_with(&root(), &[&first, &second, &third])
+    });
+    let undone = undo(&second, ANNA);
+    let after_undo = chain_with(&root(), &[&first, &second, &undone]);
+    check_rows(&[
+        ("to what it came from", outcome(&one, &back(&second, "1")), "effective"),
+        ("further back", outcome(&two, &back(&third, "1")), "effective"),
+        ("to what the last one leads to", outcome(&one, &back(&second, "2")), "no rollout forward"),
+        ("to what the last one came from", outcome(&two, &back(&third, "2")), "effective"),
+        (
+            "to what a rollback took away",
+            outcome(&after_undo, &back(&undone, "2")),
+            "no rollout forward",
+        ),
+    ]);
+}
+
 /// What a scope came from counts as a place where it was, though no rollout led there.
 #[test]
 fn r12_going_back_to_what_ran_before_the_first_rollout() {
