@@ -6,6 +6,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use std::io::Write as _;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use ed25519_dalek::SigningKey;
 use net::join::Token;
@@ -44,19 +46,12 @@ pub async fn join(config: &Config, token: &str) -> Result<()> {
         .with_context(|| format!("cannot join through the coordinator at {}", token.coordinator))?;
     let welcome = check(reply, &token, PublicKey::of(&key), clock::unix())?;
     home.save(&welcome.joined, &welcome.certificate, &welcome.seeds)?;
-    println!(
-        "joined fleet {} as host {} ({}){}",
-        welcome.host.fleet,
-        welcome.host.id,
-        welcome.host.name,
-        welcome
-            .host
-            .labels
-            .iter()
-            .map(|(key, value)| format!(" {key}={value}"))
-            .collect::<String>()
-    );
-    println!("next: swell-agent run");
+    let labels = &welcome.host.labels;
+    let labels: String = labels.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+    let host = &welcome.host;
+    let joined = format!("joined fleet {} as host {} ({}){labels}", host.fleet, host.id, host.name);
+    // It has joined, whether anybody is left to read that or not.
+    let _ = writeln!(std::io::stdout(), "{joined}\nnext: swell-agent run");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! `swell-agent`: joins a server to its fleet, and runs on it.
 
-use std::io::{IsTerminal as _, Read};
+use std::io::{IsTerminal as _, Read, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -44,11 +44,13 @@ fn main() -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(colours)
+        // A log on a full disk is lost; whoever complains of that on the same disk dies of it.
+        .log_internal_errors(false)
         .init();
     match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("swell-agent: {error:#}");
+            let _ = writeln!(std::io::stderr(), "swell-agent: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! `swell-coordinator`: arguments, logging, signals, exit code.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -47,7 +47,8 @@ fn main() -> ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let colours = io::stderr().is_terminal();
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    log.with_ansi(colours).init();
+    // A log on a full disk is lost; whoever complains of that on the same disk dies of it.
+    log.with_ansi(colours).log_internal_errors(false).init();
     let done = match &command {
         Command::Run { config } => run(config),
         Command::Recover { config, from } => recover(config, from),
@@ -55,7 +56,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("swell-coordinator: {error:#}");
+            let _ = writeln!(io::stderr(), "swell-coordinator: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -68,7 +69,7 @@ fn run(path: &Path) -> Result<()> {
         let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
         let daemon = Daemon::start(&config).await.context("cannot start")?;
-        println!("{}", daemon.ready_line().await);
+        say(&daemon.ready_line().await);
         let asked = async {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -82,12 +83,16 @@ fn run(path: &Path) -> Result<()> {
 fn recover(path: &Path, from: &[SocketAddr]) -> Result<()> {
     let config = Config::load(path)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let mut tell = |line: &str| println!("{line}");
-    let recovery = coordinator::recover::run(&config, from, &mut tell);
+    let recovery = coordinator::recover::run(&config, from, &mut say);
     let summary = runtime.block_on(recovery).context("cannot recover")?;
-    println!("{summary}");
-    println!("next: swell-coordinator run --config {}", path.display());
+    say(&summary.to_string());
+    say(&format!("next: swell-coordinator run --config {}", path.display()));
     Ok(())
+}
+
+/// Nobody may be left to read it: that stops nothing.
+fn say(line: &str) {
+    let _ = writeln!(io::stdout(), "{line}");
 }
 
 /// The first address of `HOST:PORT`.

@@ -46,6 +46,22 @@ fn an_operator_pauses_resumes_and_aborts_through_an_agent_without_the_coordinato
     all_serve(&cluster, "1.0.0");
 }
 
+/// A full disk takes the logs first: nobody dies of that.
+#[test]
+fn daemons_outlive_their_logs() {
+    let (directory, mut cluster) = fleet(1);
+    cluster.kill_coordinator().unwrap();
+    cluster.kill_agent(0).unwrap();
+    for name in ["coordinator.log", "host-1.log"] {
+        let log = directory.path().join(name);
+        std::fs::remove_file(&log).unwrap();
+        std::os::unix::fs::symlink("/dev/full", &log).unwrap();
+    }
+    cluster.start_coordinator().unwrap();
+    cluster.start_agent(0).unwrap();
+    deploy_and_complete(&cluster, "1.0.0", 1);
+}
+
 /// What fills a disk may be the release that must go.
 #[test]
 fn a_host_that_cannot_write_its_record_goes_back_all_the_same_and_says_so_later() {

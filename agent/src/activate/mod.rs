@@ -304,6 +304,7 @@ impl Activator {
         if let Some(running) = &running {
             self.services.stop(self.call(running, leaving, Way::Forward))?;
         }
+        self.try_to_stop(to, leaving)?;
         self.write(ends, Step::Stopped)?;
         self.point_at(Some(&to.id))?;
         self.write(ends, Step::Swapped)?;
@@ -311,6 +312,15 @@ impl Activator {
         self.write(ends, Step::Started)?;
         self.services.ready(self.call(to, leaving, Way::Forward))?;
         self.write(ends, Step::Baking)
+    }
+
+    /// Stops what is to be started, while nothing runs: that must work, and a release that cannot be
+    /// stopped could not be left again, neither forward nor back.
+    fn try_to_stop(&self, to: &Installed, leaving: Option<&Version>) -> Result<(), Failure> {
+        let stopped = self.services.stop(self.call(to, leaving, Way::Forward));
+        stopped.map_err(|failure| {
+            Failure::release(format!("{}, tried while nothing ran", failure.note))
+        })
     }
 
     /// Ends the bake: from now on a restart or a boot keeps `to`.

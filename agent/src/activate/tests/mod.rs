@@ -24,6 +24,8 @@ enum Behaviour {
     StartFails,
     NeverReady,
     StopFails,
+    /// Its stop never works, whether it runs or not.
+    NoStop,
     /// Good, and has no check: nobody can ask it.
     Unasked,
 }
@@ -118,7 +120,12 @@ impl Services for SimServices {
     fn stop(&self, call: Call<'_>) -> Result<(), Failure> {
         let id = call.release.id;
         self.call("stop", call, |machine| {
-            self.assert_current(&id);
+            if machine.behaviours[&id] == Behaviour::NoStop {
+                return Err(Failure::host("stop exited 127"));
+            }
+            if machine.running.is_some() {
+                self.assert_current(&id);
+            }
             if machine.running == Some(id) && machine.behaviours[&id] == Behaviour::StopFails {
                 return Err(Failure::host("stop exited 1"));
             }

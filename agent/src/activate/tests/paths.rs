@@ -15,7 +15,9 @@ fn r22_forward_in_order() {
     host.calls();
     let to = host.install("2", Behaviour::Good);
     assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
-    assert_eq!(host.calls(), ["stop 1 forward", "start 2 forward", "ready 2 forward"]);
+    // Once more while nothing runs: a release that cannot be stopped could not be left again.
+    let expected = ["stop 1 forward", "stop 2 forward", "start 2 forward", "ready 2 forward"];
+    assert_eq!(host.calls(), expected);
     assert_eq!((host.current(), host.running()), (Some(to), Some(to)));
     let link = host.disk.read_link(Path::new("/srv/web/current")).unwrap();
     assert_eq!(link, Path::new("releases").join(to.to_string()), "relative");
@@ -35,7 +37,7 @@ fn r22_a_bad_release_goes_back_the_same_way() {
         let to = host.install("2", behaviour);
         let outcome = host.activator.activate(ATTEMPT, Some(from), to);
         assert_eq!(outcome, release_failure(note), "{behaviour:?}");
-        let mut expected = vec!["stop 1 forward", "start 2 forward"];
+        let mut expected = vec!["stop 1 forward", "stop 2 forward", "start 2 forward"];
         expected.extend(ready);
         expected.extend(["stop 2 back", "start 1 back", "ready 1 back"]);
         assert_eq!(host.calls(), expected, "{behaviour:?}");
@@ -43,6 +45,28 @@ fn r22_a_bad_release_goes_back_the_same_way() {
         let error = host.activator.commit(ATTEMPT).unwrap_err().to_string();
         assert!(error.ends_with("is not baking: it is reverted"), "{error}");
     }
+}
+
+/// What could not be left again, neither forward nor back, is found out before it serves.
+#[test]
+fn r22_a_release_that_cannot_be_stopped_is_not_started() {
+    let host = Host::new();
+    let from = host.settle_on("1");
+    host.calls();
+    let to = host.install("2", Behaviour::NoStop);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    assert_eq!(outcome, release_failure("stop exited 127, tried while nothing ran"));
+    let called =
+        ["stop 1 forward", "stop 2 forward", "stop 1 back", "start 1 back", "ready 1 back"];
+    assert_eq!(host.calls(), called);
+    assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
+
+    let host = Host::new();
+    let first = host.install("1", Behaviour::NoStop);
+    let outcome = host.activator.activate(ATTEMPT, None, first);
+    assert_eq!(outcome, release_failure("stop exited 127, tried while nothing ran"));
+    assert_eq!((host.current(), host.running()), (None, None));
+    host.settle_on("2");
 }
 
 #[test]
@@ -125,7 +149,7 @@ fn an_attempt_asked_for_again_answers_again() {
     assert_eq!(host.calls(), [""; 0]);
     // Another attempt tries again.
     assert_eq!(host.activator.activate(ATTEMPT + 2, Some(from), bad), outcome);
-    assert_eq!(host.calls()[..2], ["stop 1 forward", "start 3 forward"]);
+    assert_eq!(host.calls()[..2], ["stop 1 forward", "stop 3 forward"]);
 }
 
 #[test]
