@@ -165,6 +165,7 @@ pub struct RolloutReport {
     pub author: Name,
     pub reason: String,
     pub created: UnixTime,
+    /// From then on nothing new starts: it expires, or the root in force does before it.
     pub expires: UnixTime,
     pub phase: RolloutPhase,
     /// When it ended, by the clock of the member that answers: its proof came, or somebody ended it.

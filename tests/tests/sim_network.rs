@@ -71,6 +71,13 @@ fn r8_a_host_in_1970_goes_back_on_an_abort() {
     assert_eq!(of(Story::ClockLostLater, 9).ending, Ending::Stopped);
 }
 
+/// R7: under a root that has expired nothing new starts; a newer one lets the same rollout go on, and no
+/// agent need be started anew for it.
+#[test]
+fn r7_a_renewed_root_lets_a_rollout_go_on() {
+    assert_eq!(of(Story::RootRenewed, 10).ending, Ending::Complete);
+}
+
 /// Seeds as they come; for changes of the agent, more of them: `SIM_SEEDS=100..200`.
 #[test]
 fn soak() {

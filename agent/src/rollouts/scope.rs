@@ -109,7 +109,7 @@ impl Running {
     /// The time; a wall clock that is behind what signed statements say is not believed (R8).
     fn now(&self) -> Now {
         let Now { boot_ms, unix } = clock::now();
-        Now { boot_ms, unix: unix.max(self.context.ledger.chain().now_floor()) }
+        Now { boot_ms, unix: self.context.ledger.chain().believed(unix) }
     }
 
     // --- inputs ---
@@ -127,9 +127,7 @@ impl Running {
         // What stops it comes first: after a restart the rollout itself may start something.
         self.read_orders(chain).await;
         if self.receipts.as_ref().is_none_or(|receipts| receipts.id() != id) {
-            // An expired root starts nothing new either (R7), and no rollout outlives its root.
-            let expires = rollout.expires.min(chain.root().expires);
-            let rollout = Arc::new(Rollout { expires, ..rollout.clone() });
+            let rollout = Arc::new(rollout.clone());
             self.receipts = Some(Receipts::new(id, rollout.clone(), clock::boot_ms()));
             info!(rollout = %id, scope = %self.scope, to = %rollout.to.version, "new rollout");
             self.take(Input::Rollout { id, rollout }).await;
@@ -197,9 +195,10 @@ impl Running {
         }
     }
 
-    /// Freezes, the removal of this host, and what was stopped while this host was away, too.
+    /// The root, freezes, the removal of this host, and what was stopped while this host was away, too.
     async fn read_standing_orders(&mut self, chain: &Chain) {
         let (env, me) = (self.scope.env.clone(), self.host.me().clone());
+        self.take(Input::Root { expires: chain.root().expires }).await;
         self.take(Input::Frozen { until: chain.frozen_until(&env, &me) }).await;
         if chain.revocation(&me, &env).is_some() {
             self.take(Input::Removed).await;

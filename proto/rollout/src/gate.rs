@@ -10,7 +10,7 @@
 //! |---|---|---|
 //! | is it halted, is it aborted | yes | yes |
 //! | are there two of this epoch, is it paused, does it ask for other rules | yes | yes |
-//! | has it expired | no | no |
+//! | has it expired, or the root in force | no | no |
 //! | is the environment (or this host) frozen, is it outside its windows | no | yes |
 //! | is this host removed | yes | yes |
 //! | was this host skipped | yes | no |
@@ -47,6 +47,7 @@
 //!
 //! [`DOUBT_MS_MAX`]: crate::verdict::DOUBT_MS_MAX
 
+mod expiry;
 mod tally;
 mod text;
 
@@ -59,6 +60,7 @@ use proto::statement::{Action, Direction, RULES, Rollout};
 
 use crate::UNHEARD_MS_MAX;
 use crate::verdict::{Conclusion, Verdict};
+pub use expiry::{Expired, Expiry};
 pub use tally::{Counted, Counts, Mark, Marks, Tally};
 
 /// Furthest a host's wall clock may be from the others' median, in seconds, for it to start anything
@@ -142,8 +144,9 @@ pub struct Facts<'a> {
     pub complete: bool,
     /// There is another effective rollout of this epoch (R5).
     pub conflict: bool,
-    /// Wall clock.
+    /// Wall clock, as far as it is believed ([`proto::trust::Chain::believed`]).
     pub unix: UnixTime,
+    pub expiry: Expiry,
     /// The first second in which the freezes in force let something new start; none: no freeze.
     pub frozen_until: Option<UnixTime>,
     /// What the requests of all hosts of the waves up to one come to, against the old release; asked
@@ -202,7 +205,8 @@ pub enum Hold {
     Rules {
         needs: u32,
     },
-    Expired,
+    /// It has expired, or the root in force has (R7).
+    Expired(Expired),
     /// Nothing new starts before then in the environment, or on this host.
     Frozen {
         until: UnixTime,
@@ -347,6 +351,7 @@ pub fn closed(facts: &Facts<'_>) -> Option<Gate> {
         return Some(Gate::Halt(halted));
     }
     let frozen = facts.frozen_until.filter(|until| facts.unix < *until);
+    let expired = facts.expiry.expired(facts.unix).filter(|_| !facts.complete);
     let hold = if action == Some(Action::Abort) {
         Hold::Aborted
     } else if facts.conflict {
@@ -357,8 +362,8 @@ pub fn closed(facts: &Facts<'_>) -> Option<Gate> {
         Hold::Rules { needs: rollout.rules }
     } else if rollout.direction == Direction::Rollback {
         return None;
-    } else if facts.unix >= rollout.expires && !facts.complete {
-        Hold::Expired
+    } else if let Some(expired) = expired {
+        Hold::Expired(expired)
     } else if let Some(until) = frozen {
         Hold::Frozen { until }
     } else if let Some(opens) = next_window(facts) {

@@ -54,7 +54,7 @@
 //! | state | ends by itself | default action |
 //! |---|---|---|
 //! | pending, fetching | [`FETCH_MS_MAX`] without an answer | asks again |
-//! | staged | the rollout's expiry | nothing new starts; reverts and the lane are not concerned |
+//! | staged | the expiry of the rollout, or of the root | nothing new starts; reverts and the lane are not concerned |
 //! | activating | [`STEP_MS_MAX`] without an answer | goes back, cause host |
 //! | baking | the wave's wait, on the host's own clock, stopped by pause | commits |
 //! | baked, in doubt | [`DOUBT_MS_MAX`](crate::verdict::DOUBT_MS_MAX) | goes back, unless the few requests that came are well |
@@ -168,6 +168,11 @@ pub enum Input {
         rollout: Digest,
         hosts: BTreeSet<HostId>,
     },
+    /// The root in force, which a newer one takes the place of: nothing new starts once it has
+    /// expired (R7).
+    Root {
+        expires: UnixTime,
+    },
     /// Until when nothing new may start here, by the freezes in force; none: no freeze.
     Frozen {
         until: Option<UnixTime>,
@@ -280,6 +285,9 @@ pub struct Host {
     attempts: u64,
     /// Highest epoch with two rollouts; 0: none.
     conflict: u64,
+    /// When the root in force expires.
+    #[serde(default = "never")]
+    root_expires: UnixTime,
     /// Nothing new starts here before this time.
     #[serde(default)]
     frozen_until: Option<UnixTime>,
@@ -304,6 +312,11 @@ pub struct Host {
     view: View,
 }
 
+/// Of a host that was not told of a root.
+const fn never() -> UnixTime {
+    UnixTime(u64::MAX)
+}
+
 impl Host {
     /// A host that runs nothing of this scope and knows nothing.
     pub fn new(me: HostId, scope: Scope) -> Self {
@@ -314,6 +327,7 @@ impl Host {
             proven: None,
             attempts: 0,
             conflict: 0,
+            root_expires: never(),
             frozen_until: None,
             removed: false,
             boxes: Vec::new(),

@@ -34,7 +34,7 @@ pub struct Now {
     /// Milliseconds of this machine's own clock that never steps (`CLOCK_BOOTTIME`); may start again
     /// at 0 after a restart. All waits are measured on it, and it is compared with itself only (R8).
     pub boot_ms: u64,
-    /// Wall clock: for expiry alone.
+    /// Wall clock: for expiry, freezes and windows.
     pub unix: UnixTime,
 }
 

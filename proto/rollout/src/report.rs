@@ -12,7 +12,7 @@ use proto::statement::{Action, Rollout};
 use proto::{HostId, Name, UnixTime};
 
 use crate::Now;
-use crate::gate::{self, Facts, Gate, Heard, Hold, Order, Sight};
+use crate::gate::{self, Expiry, Facts, Gate, Heard, Hold, Order, Sight};
 use crate::receipts::Receipts;
 use crate::verdict::{Conclusion, Counted, Signal};
 
@@ -21,6 +21,7 @@ use crate::verdict::{Conclusion, Counted, Signal};
 pub struct View<'a> {
     /// Which rollout, and who stands where in it.
     pub receipts: &'a Receipts,
+    /// The wall clock as far as it is believed.
     pub now: Now,
     /// Since when the member holds it, without pauses; [`crate::host::Host::held_ms`] on a host.
     pub held_ms: u64,
@@ -34,6 +35,8 @@ pub struct View<'a> {
     pub complete: bool,
     /// Hosts that nobody waits for: skipped or removed.
     pub excused: &'a BTreeSet<HostId>,
+    /// Until when something new may start, by the rollout and the root in force.
+    pub expiry: Expiry,
     /// Until when the environment is frozen, if it ever was.
     pub frozen_until: Option<UnixTime>,
     /// There is another effective rollout of this epoch.
@@ -79,7 +82,7 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         author: view.author.clone(),
         reason: rollout.reason.clone(),
         created: rollout.created,
-        expires: rollout.expires,
+        expires: view.expiry.at(),
         phase,
         ended: None,
         why: why(view, &facts, phase),
@@ -112,7 +115,7 @@ fn phase(view: &View<'_>, facts: &Facts<'_>) -> RolloutPhase {
         _ if view.complete => RolloutPhase::Complete,
         _ if view.superseded => RolloutPhase::Superseded,
         Some(Gate::Hold(Hold::Paused)) => RolloutPhase::Paused,
-        Some(Gate::Hold(Hold::Expired)) => RolloutPhase::Expired,
+        Some(Gate::Hold(Hold::Expired(_))) => RolloutPhase::Expired,
         _ => RolloutPhase::Running,
     }
 }
@@ -237,6 +240,7 @@ impl<'a> View<'a> {
             complete: self.complete,
             conflict: self.conflict,
             unix: self.now.unix,
+            expiry: self.expiry,
             frozen_until: self.frozen_until,
             pooled: self.pooled,
         }
@@ -262,7 +266,7 @@ impl<'a> View<'a> {
 
     fn is_closed(&self) -> bool {
         let aborted = self.order.is_some_and(|order| order.action == Action::Abort);
-        let expired = self.now.unix >= self.receipts.rollout().expires;
+        let expired = self.expiry.expired(self.now.unix).is_some();
         self.complete || self.halted || self.superseded || aborted || expired
     }
 

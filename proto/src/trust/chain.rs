@@ -373,6 +373,12 @@ impl Chain {
         self.floor
     }
 
+    /// The time to go by where a clock says `clock`: one that is behind what people have signed is not
+    /// believed (R8).
+    pub fn believed(&self, clock: UnixTime) -> UnixTime {
+        clock.max(self.floor)
+    }
+
     /// Whether something new may start for this rollout, by the statements alone (R5, R7, R20); never
     /// asked before a way back. Hosts decide by `rollout::gate`, which holds for the same reasons and
     /// knows of receipts and directives, too.
@@ -396,7 +402,7 @@ impl Chain {
         if rollout.direction == Direction::Rollback {
             return Ok(());
         }
-        let now = now.max(self.floor);
+        let now = self.believed(now);
         let root = self.root();
         if now >= root.expires {
             return Err(WhyNot::RootExpired { version: root.version });

@@ -95,7 +95,7 @@ fn acted_on(statement: &Statement) -> Option<UnixTime> {
 }
 
 fn not_from_the_future(chain: &Chain, created: UnixTime, now: UnixTime) -> Result<(), Refusal> {
-    let newest = now.max(chain.now_floor());
+    let newest = chain.believed(now);
     match created > newest.plus_s(FUTURE_S_MAX) {
         true => Err(Refusal::FromTheFuture { created, newest }),
         false => Ok(()),

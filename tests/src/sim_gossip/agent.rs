@@ -107,7 +107,7 @@ impl Agent {
 
     fn now(&self) -> rollout::Now {
         let now = self.world().machine_now(self.start.number);
-        rollout::Now { unix: now.unix.max(self.start.ledger.chain().now_floor()), ..now }
+        rollout::Now { unix: self.start.ledger.chain().believed(now.unix), ..now }
     }
 
     fn wait(&self) -> Duration {

@@ -25,10 +25,12 @@ pub enum Story {
     /// A machine that bakes the release goes down and comes back believing that it is 1970. Meanwhile
     /// the rollout is aborted.
     ClockLostLater,
+    /// The root expires in the canary's bake, and is renewed later. No agent is started anew.
+    RootRenewed,
 }
 
 impl Story {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Calm,
         Self::Partition,
         Self::CoordinatorGone,
@@ -38,6 +40,7 @@ impl Story {
         Self::Certificates,
         Self::LostClock,
         Self::ClockLostLater,
+        Self::RootRenewed,
     ];
 }
 

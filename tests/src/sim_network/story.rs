@@ -1,11 +1,13 @@
 //! What happens to a fleet while a rollout goes on; at its end everything is mended.
 
+use proto::report::RolloutPhase;
+
 use super::scenario::{Scenario, Story};
 use super::service::Quality;
 use super::world::{CANARY_BAKE_S, COORDINATOR, World};
 use crate::sim::Rng;
 use crate::sim_ground::machine::Machine;
-use crate::sim_ground::people::name_of;
+use crate::sim_ground::people::{DAY_S, name_of};
 
 // --- what the scenario settles beforehand ---
 
@@ -74,6 +76,7 @@ impl World {
             }
             Story::LostClock => self.mend_the_clock(),
             Story::ClockLostLater => self.abort_what_runs_in_1970(),
+            Story::RootRenewed => self.renew_the_root(),
         }
     }
 
@@ -148,5 +151,22 @@ impl World {
         self.abort();
         self.draw_pass(2_000, 40_000);
         self.sim.bounce(name_of(lost));
+    }
+
+    /// R7: nothing new starts under a root that has expired, every host says so, and goes on by itself
+    /// once there is a newer one.
+    fn renew_the_root(&mut self) {
+        let new = self.second.id;
+        self.until("the canary starts", |world| !world.witness.started(&new).is_empty());
+        self.sign_root(2, self.now_ms() / 1_000 + 1);
+        self.until("every host says it", |world| {
+            world.all_say(RolloutPhase::Expired, "held: the root has expired")
+        });
+        let before = self.witness.started(&new).len();
+        self.draw_pass(30_000, 120_000);
+        if self.witness.started(&new).len() > before {
+            self.fail("R7: something was started under a root that has expired");
+        }
+        self.sign_root(3, DAY_S);
     }
 }

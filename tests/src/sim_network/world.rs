@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agent::activate::Paths;
 use proto::report::{Fitness, RolloutPhase};
-use proto::statement::{Action, Direction, Rollout, Share, Target};
+use proto::statement::{Action, Direction, Rollout, Root, Share, Target};
 use proto::{Digest, UnixTime};
 use rollout::plan::{self, Candidate, Stage, Strategy};
 use turmoil::Sim;
@@ -258,6 +258,23 @@ impl World {
         let directive = people::directive(operator, rollout, 1, Action::Abort, created);
         let envelope = signed(&directive, &[operator]);
         self.desk.hand_in(envelope.id(), envelope.to_bytes());
+    }
+
+    /// Has the operator hand in the next version of the root, which expires so long after the start.
+    pub(super) fn sign_root(&self, version: u32, expires_s: u64) {
+        let expires = UnixTime(BEGIN.0 + expires_s);
+        let root = Root { version, expires, ..self.fleet.root.clone() };
+        let envelope = signed(&root, &[&self.fleet.keys.root]);
+        self.desk.hand_in(envelope.id(), envelope.to_bytes());
+    }
+
+    /// Whether every host that is expected tells people this of the rollout.
+    pub(super) fn all_say(&self, phase: RolloutPhase, why: &str) -> bool {
+        self.expected.iter().all(|host| {
+            let report = self.desk.report(*host).unwrap_or_else(|| self.fail("a host is silent"));
+            let told = report.rollouts.iter().find(|one| Some(one.id) == self.rollout);
+            told.is_some_and(|one| one.phase == phase && one.why.starts_with(why))
+        })
     }
 
     /// Steps until the rollout has ended the same way on every host that is expected.

@@ -16,7 +16,7 @@ use proto::{Digest, Env, HostId, KeyId, Name, Scope, Service, UnixTime};
 
 use super::{Observer, Seen};
 use crate::Now;
-use crate::gate::Order;
+use crate::gate::{Expiry, Order};
 use crate::receipts::Receipts;
 use crate::report::{self, HostFacts, View};
 use crate::verdict::{Conclusion, Counted, Signal, Tally};
@@ -99,13 +99,14 @@ impl Outlook<'_> {
             |wave| followed.map_or(Conclusion::Doubt(None), |followed| followed.pooled(wave));
         let mut report = report::rollout_report(&View {
             receipts,
-            now: self.now,
+            now: Now { unix: self.time(), ..self.now },
             held_ms: followed.map_or(0, |followed| followed.held_ms),
             pending: pending.map(|pending| pending.missing.as_str()),
             order: self.order(id),
             halted: self.observer.claimed(id, Claim::Halt),
             complete: self.observer.claimed(id, Claim::Complete),
             excused: &excused,
+            expiry: self.expiry(rollout),
             frozen_until: frozen.map(|(_, freeze)| freeze.until),
             conflict: head.is_some_and(|head| head.conflict.is_some()),
             superseded: head.is_some_and(|head| head.epoch > rollout.epoch),
@@ -128,7 +129,7 @@ impl Outlook<'_> {
             RolloutPhase::Halted => proven(Claim::Halt),
             RolloutPhase::Complete => proven(Claim::Complete),
             RolloutPhase::Aborted => self.chain.directive(id).map(|(_, abort)| abort.created),
-            RolloutPhase::Expired => Some(rollout.expires),
+            RolloutPhase::Expired => Some(self.expiry(rollout).at()),
             RolloutPhase::Superseded => {
                 let line = self.chain.history(&rollout.scope());
                 let next = line.into_iter().find(|(_, next)| next.previous == Some(*id));
@@ -185,7 +186,8 @@ impl Outlook<'_> {
             |host: &Host| Some(((self.host_statement)(&host.id)?, self.fitness(scope, host)));
         let past = |(id, rollout): &&(Digest, &Rollout)| {
             let replaced = head.is_some_and(|head| head.epoch > rollout.epoch);
-            complete(id) || stopped(id) || replaced || self.now.unix >= rollout.expires
+            let expired = self.expiry(rollout).expired(self.time()).is_some();
+            complete(id) || stopped(id) || replaced || expired
         };
         let directive = head.and_then(|head| self.chain.directive(&head.rollout));
         ScopeFacts {
@@ -227,7 +229,7 @@ impl Outlook<'_> {
             statement: id,
             env: freeze.env.clone(),
             host: freeze.host.clone(),
-            in_force: self.now.unix < freeze.until
+            in_force: self.time() < freeze.until
                 && counts.is_some_and(|(counting, _)| counting == id),
             until: freeze.until,
             by: self.name_of_key(&freeze.author),
@@ -248,6 +250,15 @@ impl Outlook<'_> {
     }
 
     // --- rollouts ---
+
+    /// The wall clock, as far as hosts believe theirs: they go by it.
+    fn time(&self) -> UnixTime {
+        self.chain.believed(self.now.unix)
+    }
+
+    fn expiry(&self, rollout: &Rollout) -> Expiry {
+        Expiry::of(rollout, self.chain.root())
+    }
 
     fn order(&self, rollout: &Digest) -> Option<Order> {
         let (_, directive) = self.chain.directive(rollout)?;

@@ -19,6 +19,7 @@ use proto::{KeyId, Name, Scope};
 use super::*;
 use crate::Now;
 
+mod expiry;
 mod kept;
 mod pooled;
 
@@ -91,6 +92,8 @@ struct World {
     /// What the requests of the rollouts signed from now on are held against.
     limits: Option<Limits>,
     now_ms: u64,
+    /// What the member's wall clock says.
+    clock: UnixTime,
 }
 
 impl World {
@@ -107,6 +110,7 @@ impl World {
             pending: Vec::new(),
             limits: None,
             now_ms: 5_000,
+            clock: NOW,
         };
         for host in 1..=HOSTS {
             let labels = BTreeMap::from([(name("env"), name("staging"))]);
@@ -276,7 +280,7 @@ impl World {
         let seen_by = name("host-1");
         ask(&Outlook {
             seen_by: &seen_by,
-            now: Now { boot_ms: self.now_ms, unix: NOW },
+            now: Now { boot_ms: self.now_ms, unix: self.clock },
             chain: &self.chain,
             observer: &self.observer,
             members: &self.members,

@@ -44,7 +44,7 @@ struct Case {
     halted: bool,
     complete: bool,
     conflict: bool,
-    expired: bool,
+    expired: Option<Expired>,
     frozen: bool,
     /// By rank.
     excused: Vec<usize>,
@@ -61,8 +61,8 @@ fn case(waves: &[Wave], letters: &str) -> Case {
             letter => seen.push(sight(letter)),
         }
     }
-    let (order, halted, complete, conflict, expired) = (None, false, false, false, false);
-    let (rollout, held_ms, frozen) = (rollout(waves), 3_600_000, false);
+    let (order, halted, complete, conflict, frozen) = (None, false, false, false, false);
+    let (rollout, held_ms, expired) = (rollout(waves), 3_600_000, None);
     let pooled = Conclusion::Doubt(None);
     Case {
         rollout,
@@ -97,10 +97,23 @@ impl Case {
             halted: self.halted,
             complete: self.complete,
             conflict: self.conflict,
-            unix: if self.expired { self.rollout.expires } else { UnixTime(0) },
+            unix: UnixTime(0),
+            expiry: self.expiry(),
             frozen_until: self.frozen.then_some(UnixTime(u64::MAX)),
             pooled: &|_| self.pooled,
         })
+    }
+
+    fn expiry(&self) -> Expiry {
+        let over = |these: [Expired; 2]| match self.expired.is_some_and(|it| these.contains(&it)) {
+            true => UnixTime(0),
+            false => UnixTime(u64::MAX),
+        };
+        Expiry {
+            direction: self.rollout.direction,
+            rollout: over([Expired::Rollout, Expired::Both]),
+            root: over([Expired::Root, Expired::Both]),
+        }
     }
 
     /// Whether a host with that knowledge of itself may start.
@@ -274,14 +287,27 @@ fn what_closes_a_gate() {
         ..case
     };
     let halt = "halted: a certificate proves that too many failed";
-    let expired = "held: the rollout has expired, nothing new starts";
+    let expired = "held: the rollout has expired, nothing new starts; deploy again";
+    let with = |expired: Expired, case: Case| Case { expired: Some(expired), ..case };
     let cases = [
         ("promote opens over a bake", promoted(), "open: promoted by an operator"),
         ("and over silence", Case { seen: vec![sight('_')], ..promoted() }, "open: promoted"),
         ("not over a halt", Case { halted: true, ..promoted() }, halt),
         ("nor over failures", Case { seen: vec![sight('f')], ..promoted() }, "halted: 1 failed"),
         ("nor over a conflict", Case { conflict: true, ..promoted() }, "held: two rollouts of"),
-        ("nor over expiry", Case { expired: true, ..promoted() }, expired),
+        ("nor over expiry", with(Expired::Rollout, promoted()), expired),
+        (
+            "nor over that of the root",
+            with(Expired::Root, promoted()),
+            "held: the root has expired, nothing new starts; it goes on once the root's keys have signed \
+             the next one",
+        ),
+        (
+            "nor over both",
+            with(Expired::Both, promoted()),
+            "held: the rollout and the root have expired, nothing new starts; once the root's keys have \
+             signed the next one, deploy again",
+        ),
         (
             "an earlier wave was promoted",
             Case { order: order(Action::Promote, Some(0)), ..plain() },
@@ -295,10 +321,10 @@ fn what_closes_a_gate() {
             halt,
         ),
         ("other rules", rules(plain()), "held: it asks for rules 9, this version has 1"),
-        ("a rollback does not expire", back(Case { expired: true, ..plain() }), "waiting for"),
+        ("a rollback does not expire", back(with(Expired::Both, plain())), "waiting for"),
         (
             "a complete one does not expire",
-            Case { complete: true, expired: true, ..plain() },
+            with(Expired::Both, Case { complete: true, ..plain() }),
             "complete: hosts that missed it catch up",
         ),
         (
@@ -360,6 +386,7 @@ proptest! {
         let [(f0, u0), (f1, u1), (f2, u2)] = budgets[..] else { unreachable!() };
         let waves = [wave(2, 5, f0, u0), wave(6, 5, f1, u1), wave(12, 5, f2, u2)];
         let [halted, complete, conflict, expired] = flags;
+        let expired = expired.then_some(Expired::Rollout);
         let base = case(&waves, &letters);
         let case = Case { held_ms, halted, complete, conflict, expired, ..base };
         let gate = case.with(|facts| decide(facts, wave_asked));

@@ -5,7 +5,7 @@ use std::fmt;
 use proto::certificate::Halted;
 use proto::statement::RULES;
 
-use super::{Count, Gate, Hold, Open};
+use super::{Count, Expired, Gate, Hold, Open};
 use crate::verdict::{DOUBT_MS_MAX, Verdict};
 
 impl fmt::Display for Gate {
@@ -55,7 +55,7 @@ impl fmt::Display for Hold {
             Self::Rules { needs } => {
                 write!(f, "held: it asks for rules {needs}, this version has {RULES}")
             }
-            Self::Expired => f.write_str("held: the rollout has expired, nothing new starts"),
+            Self::Expired(expired) => expired.fmt(f),
             Self::Frozen { until } => {
                 write!(f, "held: frozen until {until} UTC, or until an operator unfreezes it")
             }
@@ -112,6 +112,22 @@ impl fmt::Display for Hold {
             ),
             Self::Outside => f.write_str("not in the cohort: it follows once this is complete"),
         }
+    }
+}
+
+impl fmt::Display for Expired {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Rollout => "held: the rollout has expired, nothing new starts; deploy again",
+            Self::Root => {
+                "held: the root has expired, nothing new starts; it goes on once the root's keys \
+                 have signed the next one"
+            }
+            Self::Both => {
+                "held: the rollout and the root have expired, nothing new starts; once the root's \
+                 keys have signed the next one, deploy again"
+            }
+        })
     }
 }
 

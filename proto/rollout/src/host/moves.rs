@@ -7,7 +7,7 @@ use proto::statement::{Direction, Rollout};
 
 use super::course::{Course, Step, StepKind};
 use super::{BACK_MS_MAX, Effect, FETCH_MS_MAX, Host, STEP_MS_MAX};
-use crate::gate::{self, Counted, Facts, Gate, Hold, Marks, Open, Own};
+use crate::gate::{self, Counted, Expiry, Facts, Gate, Hold, Marks, Open, Own};
 use crate::verdict::Conclusion;
 use crate::{Now, RESIGN_MS, UNHEARD_MS_MAX};
 
@@ -123,7 +123,7 @@ impl Host {
         } else if course.complete {
             !course.is_at_rest() && !kept_back
         } else {
-            now.unix < course.expires || course.direction == Direction::Rollback
+            self.expiry(course).expired(now.unix).is_none()
         }
     }
 
@@ -341,9 +341,14 @@ impl Host {
             complete: course.complete,
             conflict: self.conflict == course.epoch,
             unix: now.unix,
+            expiry: self.expiry(course),
             frozen_until: self.frozen_until,
             pooled: &|_| self.view.pooled.conclusion(),
         })
+    }
+
+    fn expiry(&self, course: &Course) -> Expiry {
+        Expiry { direction: course.direction, rollout: course.expires, root: self.root_expires }
     }
 
     /// Those of the cohort go by rank (`gate::turn`), the others when chance has it; after a failure

@@ -46,6 +46,7 @@ impl Host {
             Input::Directive(directive) => self.take_directive(&directive),
             Input::Certificate { rollout, claim } => self.take_certificate(rollout, claim),
             Input::Excused { rollout, hosts } => self.take_excused(now, rollout, &hosts),
+            Input::Root { expires } => self.note(|host| (&mut host.root_expires, expires)),
             Input::Frozen { until } => self.note(|host| (&mut host.frozen_until, until)),
             Input::Boxed { release } => self.put_in_box(release),
             Input::Removed => self.note(|host| (&mut host.removed, true)),

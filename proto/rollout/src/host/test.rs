@@ -12,7 +12,7 @@ use proto::statement::{Action, Direction, OnFailure, RULES, Wave};
 use proto::{KeyId, PublicKey, UnixTime};
 
 use super::*;
-use crate::gate::Hold;
+use crate::gate::{Expired, Hold};
 use crate::testing::{host_id, receipt, release, rollout, rollout_id, signing_key, wave};
 
 /// A host with what it was told last, and its clock.
@@ -420,7 +420,7 @@ fn r20_other_rules_and_r7_expiry() {
     let mut late = new_bench();
     late.now.unix = UnixTime(1_000_000);
     late.follow(&rollout(&one_wave())).stage();
-    assert_eq!(late.host.why(), Some(&Gate::Hold(Hold::Expired)));
+    assert_eq!(late.host.why(), Some(&Gate::Hold(Hold::Expired(Expired::Rollout))));
     let back = Rollout { direction: Direction::Rollback, ..rollout(&one_wave()) };
     let mut operators = new_bench();
     operators.now.unix = UnixTime(1_000_000);

@@ -30,6 +30,12 @@ fn facts_of(_: &HostId) -> HostFacts {
     HostFacts { name: "host".parse().unwrap(), alive: true, pieces: 0, of: 0, counted: None }
 }
 
+/// Under a root that does not expire.
+fn expiry(rollout: &Rollout) -> Expiry {
+    let Rollout { direction, expires: rollout, .. } = *rollout;
+    Expiry { direction, rollout, root: UnixTime(u64::MAX) }
+}
+
 /// A view of someone who has held the rollout for long.
 fn view<'a>(receipts: &'a Receipts, author: &'a Name) -> View<'a> {
     View {
@@ -41,6 +47,7 @@ fn view<'a>(receipts: &'a Receipts, author: &'a Name) -> View<'a> {
         halted: false,
         complete: false,
         excused: &NOBODY,
+        expiry: expiry(receipts.rollout()),
         frozen_until: None,
         conflict: false,
         superseded: false,
@@ -97,7 +104,7 @@ fn phases_of_an_open_rollout() {
             "expired",
             View { now: late, ..view(&baking, &author) },
             RolloutPhase::Expired,
-            "held: the rollout has expired, nothing new starts",
+            "held: the rollout has expired, nothing new starts; deploy again",
         ),
         (
             "in conflict it runs, and says what holds it",

@@ -31,7 +31,11 @@ const ROWS: [(Change, &str, [bool; 3]); 13] = [
     (|case, _| case.conflict = true, "held: two rollouts of epoch 1", [true, true, true]),
     (paused, "paused by an operator", [true, true, true]),
     (|case, _| case.rollout.rules = 9, "held: it asks for rules 9", [true, true, true]),
-    (|case, _| case.expired = true, "held: the rollout has expired", [true, false, false]),
+    (
+        |case, _| case.expired = Some(Expired::Both),
+        "held: the rollout and the root have expired",
+        [true, false, false],
+    ),
     (|case, _| case.frozen = true, "held: frozen until ", [true, false, true]),
     (
         outside_windows,

@@ -37,6 +37,8 @@ fn run(rollout: &Rollout) -> (usize, usize, usize) {
     let hosts = rollout.cohort.len();
     let mut states = vec![State::Staged; hosts];
     let (mut under_way_max, mut down_max) = (0, 0);
+    let (direction, never) = (rollout.direction, UnixTime(u64::MAX));
+    let expiry = Expiry { direction, rollout: never, root: never };
     for second in 0..10 * hosts + 10 {
         let seen =
             |rank: usize| Sight { standing: Some((states[rank], None)), heard: Heard::Fresh };
@@ -51,6 +53,7 @@ fn run(rollout: &Rollout) -> (usize, usize, usize) {
             complete: false,
             conflict: false,
             unix: UnixTime(0),
+            expiry,
             frozen_until: None,
             pooled: &|_| Conclusion::Doubt(None),
         };
