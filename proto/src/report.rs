@@ -168,6 +168,10 @@ pub struct RolloutReport {
     /// From then on nothing new starts: it expires, or the root in force does before it.
     pub expires: UnixTime,
     pub phase: RolloutPhase,
+    /// Whether it stands still although its hosts do all that they may: it lacks signatures, is paused,
+    /// frozen, outside its windows, or waits for hosts that are not heard. Somebody must act, or a time
+    /// must come. Never once it has ended.
+    pub held: bool,
     /// When it ended, by the clock of the member that answers: its proof came, or somebody ended it.
     /// None: it goes on, or that is not known there.
     pub ended: Option<UnixTime>,

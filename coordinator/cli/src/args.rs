@@ -16,8 +16,8 @@ use crate::span;
 ///
 /// Exit codes: 0 done; 1 error; 2 usage, also a question without a terminal and without --yes;
 /// 4 what was signed waits for more signatures; 5 nobody could be reached. Of commands that waited:
-/// 3 the rollout was taken back; 4 it is held, paused or waits for approval; 5 a deadline passed or
-/// hosts are unreachable; 6 a rollback failed on some host.
+/// 3 the rollout was taken back; 4 it is held, paused or waits for approval; 5 it went on when a
+/// deadline passed, expired, or cannot be reached; 6 a rollback failed on some host.
 #[derive(Debug, Parser)]
 #[command(name = "swell", version)]
 pub(crate) struct Cli {

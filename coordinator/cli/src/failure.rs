@@ -17,9 +17,9 @@ pub(crate) enum Exit {
     Usage = 2,
     /// The rollout was taken back.
     RolledBack = 3,
-    /// Waiting for approvals, or paused.
+    /// Waiting for approvals or for a time, paused, or held for another reason.
     Held = 4,
-    /// A deadline passed, or what is needed cannot be reached.
+    /// A deadline passed while it went on, or what is needed cannot be reached.
     Unreachable = 5,
     /// Some host could not go back: a person is needed.
     RollbackFailed = 6,

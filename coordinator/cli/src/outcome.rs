@@ -10,7 +10,7 @@ use crate::failure::Exit;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     GoingOn,
-    /// It waits for a person: an approval, a resume.
+    /// It waits for a person or for a time, or holds for hosts that are not heard.
     Held,
     /// All that it still waits for are hosts that are not heard.
     Unheard,
@@ -24,8 +24,10 @@ pub(crate) fn outcome(report: &RolloutReport, on_failure: OnFailure) -> Outcome 
         false => Outcome::Ended(exit),
     };
     match report.phase {
-        RolloutPhase::Pending | RolloutPhase::Paused => Outcome::Held,
-        RolloutPhase::Running => Outcome::GoingOn,
+        RolloutPhase::Pending | RolloutPhase::Paused | RolloutPhase::Running => match report.held {
+            true => Outcome::Held,
+            false => Outcome::GoingOn,
+        },
         RolloutPhase::Complete => ended(Exit::Done),
         RolloutPhase::Expired => ended(Exit::Unreachable),
         // Somebody wanted something else meanwhile.
@@ -124,6 +126,18 @@ mod tests {
         for (name, phase, states, alive, on_failure, expected) in cases {
             let report = report(phase, states, alive);
             assert_eq!(outcome(&report, on_failure), expected, "{name}");
+        }
+    }
+
+    /// What holds an open rollout is told apart from one that goes on: that decides between 4 and 5.
+    #[test]
+    fn an_open_rollout_is_held_or_goes_on() {
+        for (held, expected) in [(true, Outcome::Held), (false, Outcome::GoingOn)] {
+            let report = RolloutReport {
+                held,
+                ..report(RolloutPhase::Running, [Some(State::Baking), None], false)
+            };
+            assert_eq!(outcome(&report, OnFailure::Rollback), expected);
         }
     }
 

@@ -45,9 +45,9 @@ const OTHERS_MAX: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
     #[error("gave up on rollout {rollout} after {after_s} s: it is held: {why}")]
-    Held { rollout: Digest, after_s: u64, why: String },
+    Held { rollout: Digest, after_s: u64, why: String, next: String },
     #[error("gave up on rollout {rollout} after {after_s} s: {why}")]
-    Late { rollout: Digest, after_s: u64, why: String, kept: Vec<String>, worse: bool },
+    Late { rollout: Digest, after_s: u64, why: String, next: String },
     #[error("rollout {rollout} ends without {}, not heard for {} s", hosts.join(", "), UNHEARD_MAX.as_secs())]
     Unheard { rollout: Digest, hosts: Vec<String> },
     #[error("nobody answers any more: tried the coordinator and {tried} host(s) for {} s", SILENCE_MAX.as_secs())]
@@ -69,15 +69,7 @@ impl Advise for WatchError {
 
     fn next(&self) -> Option<String> {
         Some(match self {
-            Self::Held { rollout, .. } => {
-                format!(
-                    "swell approve {rollout}, or swell resume {rollout}, or swell abort {rollout}"
-                )
-            }
-            Self::Late { rollout, worse: true, .. } => format!(
-                "swell abort {rollout}, and it is taken back; the numbers: swell explain {rollout}"
-            ),
-            Self::Late { rollout, kept, .. } => look(rollout, kept),
+            Self::Held { next, .. } | Self::Late { next, .. } => next.clone(),
             Self::Unheard { rollout, .. } => look(rollout, &[]),
             Self::Silence { rollout, .. } => {
                 format!("the rollout goes on by itself; swell watch {rollout} --via HOST later")
@@ -192,13 +184,27 @@ fn unheard(report: &RolloutReport) -> WatchError {
 }
 
 fn given_up(report: &RolloutReport, outcome: Outcome, after: Duration) -> WatchError {
-    let (rollout, after_s, why) = (report.id, after.as_secs(), render::plain(&report.why));
+    let (rollout, after_s, why) = (report.id, after.as_secs(), held_by(report));
+    let next = match report.phase {
+        RolloutPhase::Pending => format!("swell approve {rollout}, or swell abort {rollout}"),
+        RolloutPhase::Paused => format!("swell resume {rollout}, or swell abort {rollout}"),
+        _ if render::rollout::is_worse(report) => format!(
+            "swell abort {rollout}, and it is taken back; the numbers: swell explain {rollout}"
+        ),
+        _ => look(&rollout, &render::rollout::kept(report)),
+    };
     match outcome {
-        Outcome::Held => WatchError::Held { rollout, after_s, why },
-        _ => {
-            let (kept, worse) = (render::rollout::kept(report), render::rollout::is_worse(report));
-            WatchError::Late { rollout, after_s, why, kept, worse }
-        }
+        Outcome::Held => WatchError::Held { rollout, after_s, why, next },
+        _ => WatchError::Late { rollout, after_s, why, next },
+    }
+}
+
+/// Why it stands where it stands; that it is held is said before that.
+fn held_by(report: &RolloutReport) -> String {
+    let why = render::plain(&report.why);
+    match why.strip_prefix("held: ") {
+        Some(by) if report.held => by.to_owned(),
+        _ => why,
     }
 }
 

@@ -276,6 +276,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         created: rollout.1.created,
         expires: rollout.1.expires,
         phase,
+        held: matches!(phase, RolloutPhase::Pending | RolloutPhase::Paused),
         ended: None,
         why: format!("{phase:?}").to_lowercase(),
         self_supporting: false,
@@ -398,6 +399,43 @@ fn watch_ends_with_the_code_of_what_happened() {
             let next = "then swell rollback web --env production --reason TEXT";
             assert!(text(&output).contains(next), "{}", text(&output));
         }
+    }
+}
+
+/// R18: a deadline that passes over what is held ends with 4 and says what ends it; 5 is for what goes on.
+#[test]
+fn watch_gives_up_on_what_is_held_with_4() {
+    use RolloutPhase as P;
+    let frozen = "held: frozen until 2027-01-15 08:00:00 UTC, or until an operator unfreezes it";
+    let unheard =
+        "held: 1 of 1 hosts of waves up to 1 are not heard, at most 0 may be; skip those that";
+    let cases = [
+        (
+            P::Pending,
+            true,
+            "lacks 1 approval",
+            4,
+            "it is held: lacks 1 approval\n  next: swell approve",
+        ),
+        (P::Paused, true, "paused by ada", 4, "it is held: paused by ada\n  next: swell resume"),
+        (P::Running, true, frozen, 4, "it is held: frozen until"),
+        (P::Running, true, unheard, 4, "it is held: 1 of 1 hosts of waves up to 1 are not heard"),
+        (
+            P::Running,
+            false,
+            "waiting for wave 1",
+            5,
+            "s: waiting for wave 1\n  next: swell explain",
+        ),
+    ];
+    for (phase, held, why, code, said) in cases {
+        let fleet = Fleet::new();
+        let begin = report(&fleet, phase, [None, None]);
+        let look = play(vec![RolloutReport { held, why: why.to_owned(), ..begin }]);
+        let _member = fleet.coordinator(about_rollout(&fleet, first_facts(&fleet), look));
+        let output = fleet.swell(&["watch", "--timeout", "1s"]);
+        assert_eq!(output.status.code(), Some(code), "{why}: {}", text(&output));
+        assert!(text(&output).contains(said), "{why}: {}", text(&output));
     }
 }
 

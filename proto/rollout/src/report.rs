@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use proto::certificate;
 use proto::receipt::{Receipt, State};
 use proto::report::{
     ComparedReport, CountedReport, Finding, RolloutPhase, RolloutReport, StandingReport,
@@ -12,9 +13,9 @@ use proto::statement::{Action, Rollout};
 use proto::{HostId, Name, UnixTime};
 
 use crate::Now;
-use crate::gate::{self, Expiry, Facts, Gate, Heard, Hold, Order, Sight};
+use crate::gate::{self, Counts, Expiry, Facts, Gate, Heard, Hold, Marks, Order, Sight};
 use crate::receipts::Receipts;
-use crate::verdict::{Conclusion, Counted, Signal};
+use crate::verdict::{Conclusion, Counted, Signal, Verdict};
 
 /// What a member sees of a rollout.
 #[derive(Clone, Copy)]
@@ -84,6 +85,7 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         created: rollout.created,
         expires: view.expiry.at(),
         phase,
+        held: is_held(&facts, phase),
         ended: None,
         why: why(view, &facts, phase),
         self_supporting: is_self_supporting(&hosts),
@@ -146,12 +148,59 @@ fn why(view: &View<'_>, facts: &Facts<'_>, phase: RolloutPhase) -> String {
 
 /// Why it is not the turn of the first host that has not started, if it is not.
 fn next_turn(facts: &Facts<'_>) -> Option<Hold> {
-    let waits = |rank: &usize| {
-        let started = (facts.seen)(*rank).standing.is_some_and(|(state, _)| state > State::Staged);
-        !started && !(facts.excused)(*rank)
-    };
+    let waits = |rank: &usize| !has_started(facts, *rank) && !(facts.excused)(*rank);
     let next = (0..facts.rollout.cohort.len()).find(waits)?;
     gate::turn(facts, next)
+}
+
+/// Whether it gets no further by what its hosts do.
+fn is_held(facts: &Facts<'_>, phase: RolloutPhase) -> bool {
+    match phase {
+        RolloutPhase::Pending | RolloutPhase::Paused => true,
+        RolloutPhase::Running => stands_still(facts),
+        RolloutPhase::Halted
+        | RolloutPhase::Aborted
+        | RolloutPhase::Complete
+        | RolloutPhase::Superseded
+        | RolloutPhase::Expired => false,
+    }
+}
+
+/// Whether an open rollout would still wait if all hosts that can be heard came to a good end, and
+/// what only takes time were over: by the same gates.
+fn stands_still(facts: &Facts<'_>) -> bool {
+    let rollout = facts.rollout;
+    let awaited = |rank: usize| {
+        let Sight { standing, heard } = (facts.seen)(rank);
+        let ended = standing.is_some_and(certificate::has_ended);
+        heard != Heard::Silent && !ended && !(facts.excused)(rank)
+    };
+    let seen = |rank: usize| match awaited(rank) {
+        true => Sight { standing: Some((State::Committed, None)), heard: Heard::Fresh },
+        false => (facts.seen)(rank),
+    };
+    let pooled = |wave: usize| match (facts.pooled)(wave) {
+        Conclusion::Doubt(_) => Conclusion::Good(Verdict::Quiet { new: 0, needed: 0 }),
+        known => known,
+    };
+    let mut counts = Counts::new(&rollout.cohort);
+    for rank in 0..rollout.cohort.len() {
+        counts.set(rank, Marks::of(seen(rank), (facts.excused)(rank)));
+    }
+    let counted = Some(gate::Counted { counts: &counts, own: None });
+    let at_best = Facts { seen: &seen, pooled: &pooled, counted, held_ms: u64::MAX, ..*facts };
+    let waves = 0..rollout.waves.len();
+    let open: Vec<_> =
+        waves.map(|wave| matches!(gate::decide(&at_best, wave), Gate::Open(_))).collect();
+    let is_kept =
+        |rank: usize| !open[rollout.wave_of(rank)] || gate::turn(&at_best, rank).is_some();
+    let to_start = |rank: &usize| awaited(*rank) && !has_started(facts, *rank);
+    let kept = (0..rollout.cohort.len()).filter(to_start).any(is_kept);
+    kept || !gate::is_done(&at_best, rollout.waves.len() - 1)
+}
+
+fn has_started(facts: &Facts<'_>, rank: usize) -> bool {
+    (facts.seen)(rank).standing.is_some_and(|(state, _)| state > State::Staged)
 }
 
 fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::UnixTime;
 use proto::receipt::Cause;
-use proto::statement::{Rollout, Wave};
+use proto::statement::{Limits, Rollout, Wave};
 
 use super::*;
 use crate::testing::{host_id, receipt, rollout, rollout_id, signing_key, wave};
@@ -218,6 +218,87 @@ fn r6_an_open_rollout_that_waits_says_for_what() {
              be stopped at once",
         ),
     ]);
+}
+
+/// Receipts of hosts 0, 1, ... as [`receipts`], each with when it was heard last, in milliseconds; the
+/// others are heard to wait.
+fn heard(rollout: Rollout, hosts: &[(State, u64)]) -> Receipts {
+    let mut receipts = Receipts::new(rollout_id(1), Arc::new(rollout), 0);
+    let others = std::iter::repeat(&(State::Staged, 190_000));
+    let all = hosts.iter().chain(others).take(receipts.rollout().cohort.len());
+    for (rank, (state, at_ms)) in all.enumerate() {
+        for sequence in [1, 2] {
+            let said = receipt(rank, sequence, *state, None);
+            receipts.offer(*at_ms, said.sign(&signing_key(rank))).unwrap();
+        }
+    }
+    receipts
+}
+
+/// Held is what its own hosts do not end, so that a deadline that passes says what it waits for.
+#[test]
+fn a_rollout_is_held_where_its_hosts_get_it_no_further() {
+    use State::{Activating, Baking, Committed};
+    let author: Name = "ada".parse().unwrap();
+    // Heard a moment ago; silent for longer than hosts may be.
+    let (here, gone) = (190_000, 1_000);
+    let now = Now { boot_ms: 200_000, unix: UnixTime(0) };
+    let of = |hosts: &[(State, u64)]| heard(rollout(&WAVES), hosts);
+    let (at_start, bakes, baked) = (of(&[]), of(&[(Baking, here)]), of(&[(Committed, here)]));
+    let last_bake = of(&[(Committed, here), (Baking, here), (Baking, here), (Baking, here)]);
+    let no_canary = of(&[(Baking, gone)]);
+    let one_gone = of(&[(Committed, here), (Committed, here), (Baking, here), (Baking, gone)]);
+    let two_gone = of(&[(Committed, here), (Committed, here), (Baking, gone), (Baking, gone)]);
+    let windows = vec!["mon 09:00-10:00".parse().unwrap()];
+    let in_windows = heard(Rollout { windows, ..rollout(&WAVES) }, &[]);
+    let limits = Some(Limits {
+        errors_ppm: vec![10_000; 2],
+        requests_min: 100,
+        warmup_s: 0,
+        p99_ratio_percent: None,
+    });
+    let counted = heard(Rollout { limits, ..rollout(&WAVES) }, &[(Committed, here)]);
+    let rolling = Rollout { in_flight_max: Some(1), ..rollout(&[wave(3, 10, 1, 1)]) };
+    let in_turn = |before: u64| heard(rolling.clone(), &[(Committed, here), (Baking, before)]);
+    let (turn_comes, turn_taken) = (in_turn(here), in_turn(gone));
+    let zone = Rollout { max_unavailable: 1, in_flight_max: None, ..rolling.clone() };
+    let slot = |before: u64| heard(zone.clone(), &[(Committed, here), (Activating, before)]);
+    let (slot_comes, slot_taken) = (slot(here), slot(gone));
+    let first = BTreeSet::from([host_id(0)]);
+    let frozen_until = Some(UnixTime(60));
+    let worse = |_: usize| Conclusion::Worse(Verdict::Quiet { new: 0, needed: 0 });
+    let see = |receipts| View { now, ..view(receipts, &author) };
+    let late = Now { unix: UnixTime(1_000_000), ..now };
+    let cases = [
+        ("lacks approvals", View { pending: Some("1 approval"), ..see(&at_start) }, true),
+        ("is paused", View { order: order(Action::Pause), ..see(&bakes) }, true),
+        ("is about to start", see(&at_start), false),
+        ("the canary bakes", see(&bakes), false),
+        ("was not held for long enough", View { held_ms: 0, ..see(&baked) }, false),
+        ("frozen", View { frozen_until, ..see(&bakes) }, true),
+        ("frozen when nobody has to start", View { frozen_until, ..see(&last_bake) }, false),
+        ("outside its windows", see(&in_windows), true),
+        ("there are two", View { conflict: true, ..see(&bakes) }, true),
+        ("the canary is gone", see(&no_canary), true),
+        ("the canary was skipped", View { excused: &first, ..see(&no_canary) }, true),
+        ("requests are not compared yet", see(&counted), false),
+        ("requests say it is worse", View { pooled: &worse, ..see(&counted) }, true),
+        ("the one before is under way", see(&turn_comes), false),
+        ("the one before went away", see(&turn_taken), true),
+        ("the one before restarts", see(&slot_comes), false),
+        ("the one before went away in its restart", see(&slot_taken), true),
+        ("as many are gone as may be", see(&one_gone), false),
+        ("more are gone than may be", see(&two_gone), true),
+        ("has halted", View { halted: true, ..see(&bakes) }, false),
+        ("was aborted", View { order: order(Action::Abort), ..see(&bakes) }, false),
+        ("is complete", View { complete: true, ..see(&two_gone) }, false),
+        ("was replaced", View { superseded: true, ..see(&no_canary) }, false),
+        ("has expired", View { now: late, ..see(&no_canary) }, false),
+    ];
+    for (case, view, held) in cases {
+        let report = rollout_report(&view);
+        assert_eq!(report.held, held, "{case}: {}", report.why);
+    }
 }
 
 #[test]
