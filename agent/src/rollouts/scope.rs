@@ -18,6 +18,7 @@ use rollout::Now;
 use rollout::host::{Effect, Host, Input};
 use rollout::receipts::Receipts;
 use rollout::verdict::pooled;
+use swarm::ledger::CertifyError;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
@@ -337,9 +338,24 @@ impl Running {
         let made = spawn_blocking(move || ledger.certify(&certificate.to_bytes())).await;
         match made {
             Ok(Ok(id)) => info!(%rollout, ?claim, certificate = %id, "certificate made"),
+            Ok(Err(error)) if error.is_final() => self.give_up_proof(rollout, claim, &error),
             Ok(Err(error)) => error!(%rollout, ?claim, %error, "no certificate"),
             Err(error) => error!(%rollout, ?claim, %error, "no certificate"),
         }
+    }
+
+    /// Others have proven something else before: said once, and not asked again.
+    fn give_up_proof(&mut self, rollout: Digest, claim: Claim, error: &CertifyError) {
+        let complete = self.context.ledger.certificate(&rollout, Claim::Complete);
+        warn!(
+            %rollout, ?claim, ?complete, %error,
+            "what this host has concluded cannot be proven to others: it stands here, and the next \
+             rollout ends the difference"
+        );
+        let mut effects = Vec::new();
+        self.host.handle(self.now(), Input::Unprovable { rollout, claim }, &mut effects);
+        // Carried out with the next input, or at the driver's tick.
+        self.waiting.add(effects);
     }
 }
 

@@ -162,6 +162,13 @@ pub enum Input {
         rollout: Digest,
         claim: Claim,
     },
+    /// The certificate that [`Effect::Certify`] asked for cannot be had: completion was proven first, and
+    /// the failures that this host saw prove no halt beside it
+    /// ([`proto::certificate::proves_halt_beside`]). What the host has concluded stands.
+    Unprovable {
+        rollout: Digest,
+        claim: Claim,
+    },
     /// Nobody waits for these hosts in this rollout: they were skipped or removed
     /// ([`proto::trust::Chain::excuses`]). Grows only.
     Excused {
@@ -268,7 +275,8 @@ pub enum Effect {
     /// watching. Comes before [`Effect::Persist`], and once more if the host ends between the two.
     Commit { attempt: u64 },
     /// The claim is proven by the receipts, this host's own with them: make the certificate, store
-    /// and announce it, and say so with [`Input::Certificate`]. Asked again until that comes.
+    /// and announce it, and say so with [`Input::Certificate`]. Asked again until that comes, or
+    /// [`Input::Unprovable`].
     Certify { rollout: Digest, claim: Claim },
 }
 

@@ -270,14 +270,16 @@ impl Agent {
         self.start.gossip.set(&receipt_key(0), &text).expect("receipts are gossiped");
     }
 
-    fn certify(&self, rollout: Digest, claim: Claim) {
+    fn certify(&mut self, rollout: Digest, claim: Claim) {
         let excuses = self.start.ledger.chain().excuses(&rollout);
         let receipts = self.receipts.as_ref().filter(|receipts| receipts.id() == rollout);
         let certificate = receipts.and_then(|receipts| receipts.certificate(claim, &excuses));
         // The core counts what it saw before it was restarted, too.
         let Some(certificate) = certificate else { return };
-        let ledger = &self.start.ledger;
-        ledger.certify(&certificate.to_bytes()).expect("what the receipts prove is verified");
+        match self.start.ledger.certify(&certificate.to_bytes()) {
+            Err(error) if error.is_final() => self.take(Input::Unprovable { rollout, claim }),
+            made => drop(made.expect("what the receipts prove is verified")),
+        }
     }
 
     // --- the service ---

@@ -48,7 +48,7 @@ pub(super) struct Course {
     pub(super) complete: bool,
     /// Hosts that nobody waits for.
     pub(super) excused: BTreeSet<HostId>,
-    /// The claims whose certificates exist; of the waves, the newest.
+    /// The claims whose certificates exist, or are not to be had; of the waves, the newest.
     pub(super) certified: Vec<Claim>,
     /// For whoever watches a machine; no part of the record.
     #[serde(skip)]
@@ -196,7 +196,7 @@ impl Course {
             && plan.cohort.get(rank).is_some_and(|host| self.excused.contains(&host.id))
     }
 
-    /// Whether this certificate exists, or one that says more.
+    /// Whether nobody need ask for this certificate: it exists, or one that says more, or none can.
     pub(super) fn is_certified(&self, claim: Claim) -> bool {
         self.certified.iter().any(|held| match (held, claim) {
             (Claim::Wave(held), Claim::Wave(wave)) => *held >= wave,

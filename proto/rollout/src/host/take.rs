@@ -45,6 +45,7 @@ impl Host {
             }
             Input::Directive(directive) => self.take_directive(&directive),
             Input::Certificate { rollout, claim } => self.take_certificate(rollout, claim),
+            Input::Unprovable { rollout, claim } => self.take_unprovable(rollout, claim),
             Input::Excused { rollout, hosts } => self.take_excused(now, rollout, &hosts),
             Input::Root { expires } => self.note(|host| (&mut host.root_expires, expires)),
             Input::Frozen { until } => self.note(|host| (&mut host.frozen_until, until)),
@@ -171,6 +172,14 @@ impl Host {
             Claim::Wave(_) => {}
             Claim::Complete => course.complete = true,
         }
+        self.view.changed |= news;
+        news
+    }
+
+    /// Asks for that certificate no more.
+    fn take_unprovable(&mut self, rollout: Digest, claim: Claim) -> bool {
+        let course = self.course.as_mut().filter(|course| course.id == rollout);
+        let news = course.is_some_and(|course| course.certify(claim));
         self.view.changed |= news;
         news
     }

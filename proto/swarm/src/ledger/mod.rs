@@ -83,6 +83,13 @@ pub enum CertifyError {
     Store(#[from] StoreError),
 }
 
+impl CertifyError {
+    /// Whether it is refused for what was proven before, so that to ask again leads nowhere.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(CertificateError::AfterCompletion))
+    }
+}
+
 /// What became of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {

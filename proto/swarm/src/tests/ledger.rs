@@ -302,6 +302,7 @@ fn r4_a_halt_that_comes_after_the_completion_needs_hosts_that_had_not_committed(
     let refused = ledger.certify(&halt);
     let late = CertificateError::AfterCompletion;
     assert!(matches!(&refused, Err(CertifyError::Refused(error)) if *error == late), "{refused:?}");
+    assert!(refused.unwrap_err().is_final(), "nobody need ask again");
     assert_eq!(ledger.store().blobs().unwrap(), [Digest::of(&complete)], "and it is not kept");
     assert_eq!(*ledger.events().borrow(), changes);
 

@@ -340,6 +340,33 @@ fn r17_one_certificate_of_a_wave_is_enough() {
     assert_eq!(last.pass(1_000).asked(), ["certify Complete"]);
 }
 
+/// R17: a host that has seen enough failures to halt, where completion was proven before, in a way
+/// that these do not count beside: it asks once more at most, and what it did stands.
+#[test]
+fn r17_a_halt_that_cannot_be_proven_is_not_asked_for_again() {
+    let mut bench = bench(1);
+    bench.follow(&rollout(&[wave(1, 10, 0, 0), wave(2, 0, 0, 0)])).stage();
+    let failed = bench.hear(0, 1, State::Reverted, Some(Cause::Release)).asked();
+    assert!(failed.contains(&"certify Halt".to_owned()), "{failed:?}");
+    bench.certify(1, Claim::Complete);
+    assert_eq!(bench.pass(60_000).asked(), ["certify Halt"; 2], "nobody has answered");
+    let (rollout, claim) = (rollout_id(1), Claim::Halt);
+    bench.give(Input::Unprovable { rollout, claim });
+    assert!(bench.pass(600_000).asked().is_empty());
+    assert_eq!((bench.host.is_halted(), bench.state().0), (true, State::Reverted));
+    bench.restart(true);
+    assert!(bench.pass(600_000).asked().is_empty(), "nor after a restart");
+    // It is about that rollout alone.
+    let mut newer = next("a");
+    newer.waves = vec![wave(1, 10, 0, 0), wave(2, 0, 0, 0)];
+    newer.cohort.truncate(2);
+    bench.follow(&newer).give(Input::Unprovable { rollout, claim });
+    let failure = receipt(0, 1, State::Reverted, Some(Cause::Release));
+    let failure = Receipt { rollout: rollout_id(2), ..failure };
+    let asked = bench.give(Input::Receipt(failure)).asked();
+    assert!(asked.contains(&"certify Halt".to_owned()), "{asked:?}");
+}
+
 // --- orders ---
 
 /// R6: of two promotes of one sequence the one that opens less is in force, here as in the chain.
