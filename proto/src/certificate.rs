@@ -155,6 +155,11 @@ pub struct Halted {
 ///
 /// Receipts of hosts outside the cohort are ignored. Halt needs only failures to be present, so
 /// receipts that are missing can delay it and never turn it around.
+///
+/// Excused hosts owe no receipt; one that they have signed counts as any other. Of a host that was
+/// removed members take nothing more once they know of it (R9), and what they took before stands:
+/// receipts carry no time, and members hear of a removal at different times, so that a failure which
+/// no longer counted would take some of them back and not the others.
 pub fn proves(
     claim: Claim,
     rollout: &Rollout,

@@ -237,6 +237,24 @@ fn r17_certificates_prove_themselves() {
     );
 }
 
+/// R9: a removal excuses a host from what it owes and takes back nothing that it has said, so that
+/// members count alike whether they have heard of the removal or not.
+#[test]
+fn r9_what_a_host_said_before_it_was_removed_stands() {
+    let removed = HostId::of(&public(HOSTS));
+    let excuses = BTreeMap::from([(Digest::of(b"its removal"), removed.clone())]);
+    let halt = certificate(Claim::Halt, "r.........");
+    let heard_of_it = halt.verify(halt.rollout, &ten(), &excuses);
+    assert_eq!(heard_of_it, halt.verify(halt.rollout, &ten(), &BTreeMap::new()));
+    assert_eq!(heard_of_it.map(|receipts| receipts.len()), Ok(1));
+    let excused = BTreeSet::from([removed]);
+    let proven = |claim, view| proves(claim, &ten(), &receipts(view), &excused);
+    assert!(proven(Claim::Halt, "r........."));
+    assert!(!proven(Claim::Complete, "rccccccccc"), "it failed");
+    assert!(proven(Claim::Complete, "cccccccccc"), "it committed");
+    assert!(proven(Claim::Complete, "...ccccccc"), "it is not waited for, and two may be silent");
+}
+
 #[test]
 fn r17_the_largest_cohort_fits_in_a_certificate() {
     let longest = Receipt {
