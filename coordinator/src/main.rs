@@ -83,7 +83,8 @@ fn run(path: &Path) -> Result<()> {
 fn recover(path: &Path, from: &[SocketAddr]) -> Result<()> {
     let config = Config::load(path)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let recovery = coordinator::recover::run(&config, from, &mut say);
+    let mut tell = say;
+    let recovery = coordinator::recover::run(&config, from, &mut tell);
     let summary = runtime.block_on(recovery).context("cannot recover")?;
     say(&summary.to_string());
     say(&format!("next: swell-coordinator run --config {}", path.display()));

@@ -36,14 +36,13 @@ pub enum SpaceError {
     #[error("cannot ask {} how much space is free: {source}", path.display())]
     Ask { path: PathBuf, source: io::Error },
     #[error(
-        "{} has {} free, and {} are needed: remove something there, or lower keep_releases",
-        path.display(), Bytes(*free), Bytes(*needed)
+        "{} lacks {}, {} are free: make room, or lower keep_releases",
+        path.display(), Bytes(needed.saturating_sub(*free)), Bytes(*free)
     )]
     Bytes { path: PathBuf, needed: u64, free: u64 },
     #[error(
-        "{} can hold {free} more files, and {needed} are needed: remove something there, \
-         or lower keep_releases",
-        path.display()
+        "{} lacks room for {} files, {free} may be made: make room, or lower keep_releases",
+        path.display(), needed.saturating_sub(*free)
     )]
     Files { path: PathBuf, needed: u64, free: u64 },
 }
@@ -134,24 +133,21 @@ mod tests {
                 "the reserve counts",
                 free(GIB, Some(1_000_000)),
                 Some(
-                    "/srv/web has 1.0 GiB free, and 1.0 GiB are needed: remove something there, \
-                     or lower keep_releases",
+                    "/srv/web lacks 64.0 MiB, 1.0 GiB are free: make room, or lower keep_releases",
                 ),
             ),
             (
                 "nearly full",
                 free(300 << 20, Some(1_000_000)),
                 Some(
-                    "/srv/web has 300.0 MiB free, and 1.0 GiB are needed: remove something \
-                     there, or lower keep_releases",
+                    "/srv/web lacks 788.0 MiB, 300.0 MiB are free: make room, or lower keep_releases",
                 ),
             ),
             (
                 "out of inodes",
                 free(2 * GIB, Some(1_255)),
                 Some(
-                    "/srv/web can hold 1255 more files, and 1256 are needed: remove something \
-                     there, or lower keep_releases",
+                    "/srv/web lacks room for 1 files, 1255 may be made: make room, or lower keep_releases",
                 ),
             ),
         ];

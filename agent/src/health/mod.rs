@@ -59,6 +59,11 @@ impl Check {
             failures_max: *failures_max,
         }))
     }
+
+    /// The path alone: on which host is known, and evidence is a short line.
+    fn name(&self) -> &str {
+        self.uri.path()
+    }
 }
 
 /// Asks until the first good answer.
@@ -80,7 +85,7 @@ pub async fn wait_ready(check: &Check) -> Result<(), String> {
         }
         if next >= end {
             let limit_s = check.ready_timeout.as_secs();
-            return Err(format!("{}: not ready within {limit_s} s: {last}", check.uri));
+            return Err(format!("{}: not ready within {limit_s} s: {last}", check.name()));
         }
         sleep_until(next).await;
     }
@@ -101,7 +106,7 @@ pub async fn watch(check: &Check, stop: &CancellationToken) -> Option<String> {
                     in_a_row += 1;
                     tracing::debug!(uri = %check.uri, %bad, in_a_row, "bad health check");
                     if in_a_row >= check.failures_max {
-                        return format!("{}: {bad}{}", check.uri, times(in_a_row));
+                        return format!("{}: {bad}{}", check.name(), times(in_a_row));
                     }
                 }
             }

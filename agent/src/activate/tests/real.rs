@@ -161,7 +161,7 @@ fn r23_a_failed_start_is_told_with_its_last_words() {
 
     // It starts, says so, and serves nothing.
     let mute = ground.stage("3", "exit 0").unwrap();
-    let note = format!("http://{}/healthz: not ready within 1 s: 503", ground.address);
+    let note = "/healthz: not ready within 1 s: 503".to_owned();
     let expected = Outcome::Reverted { cause: Cause::Release, note };
     assert_eq!(activator.activate(3, Some(first), mute), expected);
     assert_eq!(ground.current_version(), "1");

@@ -10,8 +10,7 @@ impl fmt::Display for Verdict {
             Self::Pass(comparison) => write!(f, "not worse: {comparison}"),
             Self::Quiet { new, needed } => write!(
                 f,
-                "too quiet to compare ({new} of {needed} requests, and no more on the old release): \
-                 health checks alone count"
+                "too quiet to compare, {new} of {needed} requests: health checks alone count"
             ),
             Self::Fail(comparison) => write!(f, "worse: {comparison}"),
             Self::Starved { new, needed, .. } => write!(
