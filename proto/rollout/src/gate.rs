@@ -180,6 +180,21 @@ pub enum Gate {
     Halt(Option<Halted>),
 }
 
+impl Gate {
+    /// The same answer with other numbers for the hosts that are waited for, those of the lowest ranks:
+    /// people are shown where hosts stand, also by a receipt that is not enough to open a wave. Where
+    /// nothing else is missing, that is what they are told.
+    #[must_use]
+    pub fn recounted(self, recount: impl FnOnce(Range<usize>) -> Count) -> Self {
+        let Self::Hold(Hold::Undone { wave, count }) = self else { return self };
+        let shown = recount(0..count.hosts);
+        match shown.is_done() {
+            true => self,
+            false => Self::Hold(Hold::Undone { wave, count: shown }),
+        }
+    }
+}
+
 /// Why a wave is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Open {
@@ -318,6 +333,13 @@ pub struct Count {
     pub returned: usize,
 }
 
+impl Count {
+    /// Whether nobody is waited for.
+    const fn is_done(&self) -> bool {
+        self.committed + self.failed + self.skipped + self.unheard >= self.hosts
+    }
+}
+
 /// Decides whether hosts of `wave` (0 first) may start.
 pub fn decide(facts: &Facts<'_>, wave: usize) -> Gate {
     closed(facts).unwrap_or_else(|| decide_unclosed(facts, wave))
@@ -451,7 +473,7 @@ fn decide_after(facts: &Facts<'_>, wave: usize) -> Gate {
     let held_s = facts.held_ms / 1_000;
     let hold = if count.unheard > unreachable_max {
         Hold::Unheard { wave, count, unreachable_max }
-    } else if count.committed + count.failed + count.skipped + count.unheard < count.hosts {
+    } else if !count.is_done() {
         Hold::Undone { wave, count }
     } else if count.committed == 0 {
         Hold::Unproven { wave, count }

@@ -137,6 +137,9 @@ pub const STEP_MS_MAX: u64 = 3 * 3_600_000 + 600_000;
 /// release must not be kept by one that cannot be told of the stop, or lies.
 pub const BACK_MS_MAX: u64 = 600_000;
 
+/// What a host says that is back with the fleet and had not begun to activate.
+pub const NEVER_STARTED: &str = "never started";
+
 /// Something that happened. Inputs that are late, repeated or out of turn change nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {

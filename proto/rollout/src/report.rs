@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use proto::certificate;
-use proto::receipt::{Receipt, State};
+use proto::receipt::{Cause, Receipt, State};
 use proto::report::{
     ComparedReport, CountedReport, Finding, RolloutPhase, RolloutReport, StandingReport,
     VerdictReport, WaveReport,
@@ -14,6 +14,7 @@ use proto::{HostId, Name, UnixTime};
 
 use crate::Now;
 use crate::gate::{self, Counts, Expiry, Facts, Gate, Heard, Hold, Marks, Order, Sight};
+use crate::host::NEVER_STARTED;
 use crate::receipts::Receipts;
 use crate::verdict::{Conclusion, Counted, Signal, Verdict};
 
@@ -87,9 +88,9 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         phase,
         held: is_held(&facts, phase),
         ended: None,
-        why: why(view, &facts, phase),
+        why: why(view, &facts, phase, &hosts),
         self_supporting: is_self_supporting(&hosts),
-        waves: (0..rollout.waves.len()).map(|wave| wave_report(&facts, wave)).collect(),
+        waves: (0..rollout.waves.len()).map(|wave| wave_report(view, &facts, wave)).collect(),
         hosts,
     }
 }
@@ -122,9 +123,21 @@ fn phase(view: &View<'_>, facts: &Facts<'_>) -> RolloutPhase {
     }
 }
 
-fn why(view: &View<'_>, facts: &Facts<'_>, phase: RolloutPhase) -> String {
+fn why(
+    view: &View<'_>,
+    facts: &Facts<'_>,
+    phase: RolloutPhase,
+    hosts: &[StandingReport],
+) -> String {
     let rollout = facts.rollout;
-    let count = gate::count(facts, 0..rollout.cohort.len());
+    // A host that is there stands where it says, also where it has said so only once.
+    let shown = |rank: usize| {
+        let Sight { standing, heard } = (facts.seen)(rank);
+        let there = heard == Heard::Unsure && hosts.get(rank).is_some_and(|host| host.alive);
+        Sight { standing, heard: if there { Heard::Fresh } else { heard } }
+    };
+    let shown = Facts { seen: &shown, ..*facts };
+    let count = gate::count(&shown, 0..rollout.cohort.len());
     match phase {
         RolloutPhase::Pending => view.pending.unwrap_or_default().to_owned(),
         RolloutPhase::Superseded => "a newer rollout took over; deploy again if needed".to_owned(),
@@ -136,7 +149,7 @@ fn why(view: &View<'_>, facts: &Facts<'_>, phase: RolloutPhase) -> String {
         | RolloutPhase::Expired => {
             let gates = (0..rollout.waves.len()).map(|wave| gate::decide(facts, wave));
             match { gates }.find(|gate| !matches!(gate, Gate::Open(_))) {
-                Some(gate) => gate.to_string(),
+                Some(gate) => gate.recounted(|ranks| gate::count(&shown, ranks)).to_string(),
                 None => match next_turn(facts) {
                     Some(hold) => format!("all waves are open: {count}; the next host is {hold}"),
                     None => format!("all waves are open: {count}"),
@@ -203,14 +216,13 @@ fn has_started(facts: &Facts<'_>, rank: usize) -> bool {
     (facts.seen)(rank).standing.is_some_and(|(state, _)| state > State::Staged)
 }
 
-fn wave_report(facts: &Facts<'_>, wave: usize) -> WaveReport {
+fn wave_report(view: &View<'_>, facts: &Facts<'_>, wave: usize) -> WaveReport {
     let rollout = facts.rollout;
     let ranks = rollout.ranks_in(wave);
     let (budget, gated) = (rollout.waves[wave], wave + 1 < rollout.waves.len());
     // Once a host of a wave has started, the wave was open, whatever has been heard since.
-    let started =
-        |rank| (facts.seen)(rank).standing.is_some_and(|(state, _)| state >= State::Activating);
-    let open = ranks.clone().any(started) || matches!(gate::decide(facts, wave), Gate::Open(_));
+    let open = ranks.clone().any(|rank| view.has_activated(rank))
+        || matches!(gate::decide(facts, wave), Gate::Open(_));
     // People are shown where hosts stood last; unreachable is who has not committed and is silent.
     let shown = |rank| {
         let Sight { standing, heard } = (facts.seen)(rank);
@@ -297,6 +309,16 @@ impl<'a> View<'a> {
 
     fn is_excused(&self, rank: usize) -> bool {
         self.excused.contains(&self.receipts.rollout().cohort[rank].id)
+    }
+
+    /// Whether the host with this rank has begun to activate. One that had not says that it is back,
+    /// too, once the rollout was stopped.
+    fn has_activated(&self, rank: usize) -> bool {
+        let receipt = self.receipts.latest(&self.receipts.rollout().cohort[rank].id);
+        let never = |receipt: &Receipt| {
+            receipt.cause == Some(Cause::Fleet) && receipt.note == NEVER_STARTED
+        };
+        receipt.is_some_and(|receipt| receipt.state >= State::Activating && !never(receipt))
     }
 
     fn sight(&self, rank: usize) -> Sight {

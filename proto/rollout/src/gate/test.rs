@@ -146,7 +146,7 @@ fn r16_gate_table() {
             "the first receipt is no sign of life",
             1,
             "u",
-            "waiting for wave 1: 0 of 1 hosts committed, 1 to be heard again",
+            "waiting for wave 1: 0 of 1 hosts committed, 1 to say again where they stand",
         ),
         ("one may be silent", 2, "cccc_", "open: 4 of 5 hosts committed, 1 not heard before it"),
         (

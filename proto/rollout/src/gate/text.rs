@@ -93,10 +93,16 @@ impl fmt::Display for Hold {
                 "waiting for its turn: {under_way} hosts before it have not come to their end, at \
                  most {in_flight_max} may be under way at once"
             ),
-            Self::UnheardBefore { count, unreachable_max } => {
-                let unheard = count.unheard + count.unsure;
-                not_heard(f, unheard, "before it", *unreachable_max, count)
+            Self::UnheardBefore { count, unreachable_max } if count.unheard > *unreachable_max => {
+                not_heard(f, count.unheard, "before it", *unreachable_max, count)
             }
+            Self::UnheardBefore { count, unreachable_max } => write!(
+                f,
+                "waiting: {} of {} hosts before it have not said again where they stand, at most \
+                 {unreachable_max} may be missing ({count})",
+                count.unheard + count.unsure,
+                count.hosts
+            ),
             Self::Lane { before, at_once } => write!(
                 f,
                 "waiting for its turn to catch up: {before} hosts before it do, at most {at_once} \
@@ -191,7 +197,7 @@ impl fmt::Display for Count {
             (self.baking, "baking"),
             (self.activating, "activating"),
             (self.waiting, "not started"),
-            (self.unsure, "to be heard again"),
+            (self.unsure, "to say again where they stand"),
             (self.returned, "back"),
         ];
         others

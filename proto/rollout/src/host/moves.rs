@@ -6,7 +6,7 @@ use proto::receipt::{Cause, State};
 use proto::statement::{Direction, Rollout};
 
 use super::course::{Course, Step, StepKind};
-use super::{BACK_MS_MAX, Effect, FETCH_MS_MAX, Host, STEP_MS_MAX};
+use super::{BACK_MS_MAX, Effect, FETCH_MS_MAX, Host, NEVER_STARTED, STEP_MS_MAX};
 use crate::gate::{self, Counted, Expiry, Facts, Gate, Hold, Marks, Open, Own};
 use crate::verdict::Conclusion;
 use crate::{Now, RESIGN_MS, UNHEARD_MS_MAX};
@@ -190,7 +190,7 @@ impl Host {
         if course.goes_back() && course.is_waiting() {
             // The others count on it: who never ran `to` is back already (R15).
             let Some(course) = &mut self.course else { return false };
-            course.stand(State::Reverted, Some(Cause::Fleet), "never started");
+            course.stand(State::Reverted, Some(Cause::Fleet), NEVER_STARTED);
             return true;
         }
         match course.state {

@@ -331,6 +331,69 @@ fn waves_are_counted_over_their_own_hosts() {
     assert!(report.waves.iter().all(|wave| counted(wave) == wave.hosts));
 }
 
+/// A first receipt may be old, so it opens nothing (R16); people are told what it says all the same,
+/// as long as its host is there.
+#[test]
+fn r16_a_host_that_spoke_once_is_shown_where_it_stands() {
+    use State::{Activating, Baking, Committed};
+    let author: Name = "ada".parse().unwrap();
+    let once = |states: &[State]| {
+        let mut receipts = Receipts::new(rollout_id(1), Arc::new(rollout(&WAVES)), 0);
+        for (rank, state) in states.iter().enumerate() {
+            let said = receipt(rank, 1, *state, None).sign(&signing_key(rank));
+            receipts.offer(1_000, said).unwrap();
+        }
+        receipts
+    };
+    let (baking, done) = (once(&[Baking]), once(&[Committed]));
+    let all = once(&[Activating; 4]);
+    let gone = |_: &HostId| HostFacts { alive: false, ..facts_of(&host_id(0)) };
+    let wave_1 = |rest: &str| format!("waiting for wave 1: 0 of 1 hosts committed, 1 {rest}");
+    let again = wave_1("to say again where they stand");
+    check(&[
+        ("it bakes", view(&baking, &author), RolloutPhase::Running, &wave_1("baking")),
+        (
+            "it may be gone",
+            View { facts_of: &gone, ..view(&baking, &author) },
+            RolloutPhase::Running,
+            &again,
+        ),
+        ("only that is missing", view(&done, &author), RolloutPhase::Running, &again),
+        (
+            "after a promote",
+            View {
+                order: Some(Order { sequence: 1, action: Action::Promote, wave: Some(1) }),
+                ..view(&all, &author)
+            },
+            RolloutPhase::Running,
+            "all waves are open: 0 of 4 hosts committed, 4 activating",
+        ),
+    ]);
+}
+
+/// Who never started says that it is back, too, and its wave was never open: after a halt it must not
+/// look as if the bad release went on.
+#[test]
+fn r17_a_stop_opens_no_wave() {
+    use State::{Baking, Reverted};
+    let author: Name = "ada".parse().unwrap();
+    let opened = |receipts: &Receipts| {
+        let view = View { order: order(Action::Abort), ..view(receipts, &author) };
+        let report = rollout_report(&view);
+        report.waves.iter().map(|wave| wave.open).collect::<Vec<_>>()
+    };
+    let mut receipts = receipts(rollout(&WAVES), &[Baking]);
+    let mut back = |rank, sequence, note: &str| {
+        let said = receipt(rank, sequence, Reverted, Some(Cause::Fleet));
+        let said = Receipt { note: note.to_owned(), ..said };
+        receipts.offer(1_000, said.sign(&signing_key(rank))).unwrap();
+        receipts.clone()
+    };
+    back(0, 3, "aborted");
+    assert_eq!(opened(&back(1, 1, NEVER_STARTED)), [true, false]);
+    assert_eq!(opened(&back(2, 1, "aborted")), [true, true], "this one had started");
+}
+
 /// R21: two hosts hold the rollout, two the whole artifact.
 #[test]
 fn r21_self_supporting() {
