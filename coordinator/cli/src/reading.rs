@@ -75,7 +75,12 @@ pub(crate) async fn history(
     Ok(Exit::Done)
 }
 
-async fn report_if_known(
+/// A rollout, if the member that answers has it.
+///
+/// # Errors
+///
+/// There is no answer.
+pub(crate) async fn report_if_known(
     client: &Client,
     rollout: Digest,
 ) -> Result<Option<RolloutReport>, ClientError> {

@@ -1,14 +1,16 @@
 //! `retry`: a version that was stopped, once more (R17).
 //!
 //! Hosts remember what was halted or aborted and start it in no other rollout than one that says it is
-//! a retry. So `deploy` refuses such a version here already, before anybody waits for it.
+//! a retry. So `deploy` refuses such a version here already, before anybody waits for it. Once a retry
+//! of it was complete, the stop is judged, and `deploy` signs another retry by itself.
 
 use std::collections::BTreeSet;
 
 use ed25519_dalek::SigningKey;
 use proto::id::{Digest, HostId, Name, Scope, Version};
 use proto::report::{RolloutPhase, RolloutReport};
-use proto::statement::{Direction, Rollout};
+use proto::statement::{Direction, Rollout, Target};
+use proto::trust::Chain;
 use rollout::plan::Candidate;
 
 use crate::args::RetryArgs;
@@ -17,7 +19,8 @@ use crate::failure::{Advise, Exit, Failure};
 use crate::home::Home;
 use crate::host;
 use crate::knowledge::{Facts, Knowledge};
-use crate::planning;
+use crate::planning::{self, Planned};
+use crate::reading;
 use crate::render::fleet::phase;
 use crate::sign::{self, Found, SignError};
 use crate::windows;
@@ -50,20 +53,48 @@ impl Advise for RetryError {
     }
 }
 
-/// Refuses to plan what hosts would not start: a release that was stopped in this scope.
+/// Refuses what hosts would not start: a release that was stopped in this scope. One that a retry
+/// brought to its end all the same is planned as a retry, for hosts remember the stop.
 ///
 /// # Errors
 ///
-/// [`RetryError::Stopped`], with the rollout to retry.
-pub(crate) fn refuse_stopped(facts: &Facts, planned: &Rollout) -> Result<(), RetryError> {
-    match facts.stopped.iter().find(|(_, release)| *release == planned.to.release) {
-        Some((rollout, _)) if !planned.retry => Err(RetryError::Stopped {
-            rollout: *rollout,
-            scope: planned.scope(),
-            version: planned.to.version.clone(),
-        }),
-        _ => Ok(()),
+/// [`RetryError::Stopped`], with the rollout to retry; or there is no answer about that retry.
+pub(crate) async fn pass_or_refuse(
+    client: &Client,
+    knowledge: &Knowledge<'_>,
+    facts: &Facts,
+    planned: &mut Planned,
+) -> Result<(), Failure> {
+    let Some(rollout) = stopped(facts, &planned.rollout) else { return Ok(()) };
+    let (scope, Target { release, version }) =
+        (planned.rollout.scope(), planned.rollout.to.clone());
+    if let Some(retry) = newest_retry(&knowledge.chain, &scope, &release)
+        && let Some(report) = reading::report_if_known(client, retry).await?
+        && report.id == retry
+        && report.phase == RolloutPhase::Complete
+    {
+        planned.rollout.retry = true;
+        planned.notes.push(format!(
+            "it was stopped by the end of rollout {rollout}, and {retry}, a retry, was complete: \
+             signed as another one, for hosts remember the stop"
+        ));
+        return Ok(());
     }
+    Err(RetryError::Stopped { rollout, scope, version }.into())
+}
+
+/// The newest rollout to the release that is planned which was stopped.
+fn stopped(facts: &Facts, planned: &Rollout) -> Option<Digest> {
+    let same = |(_, release): &&(Digest, Digest)| *release == planned.to.release;
+    facts.stopped.iter().find(same).map(|(rollout, _)| *rollout)
+}
+
+/// The newest rollout to a release, if it was signed as a retry. Whether it was complete is told by
+/// members; that somebody wanted it after the stop is signed.
+fn newest_retry(chain: &Chain, scope: &Scope, release: &Digest) -> Option<Digest> {
+    let to_it = |(_, rollout): &(Digest, &Rollout)| rollout.to.release == *release;
+    let newest = chain.history(scope).into_iter().find(to_it);
+    newest.filter(|(_, rollout)| rollout.retry).map(|(id, _)| id)
 }
 
 /// # Errors
@@ -143,7 +174,7 @@ mod tests {
     use super::*;
     use crate::render::sample;
 
-    fn stopped() -> Facts {
+    fn stopped_facts() -> Facts {
         let facts = sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, RolloutPhase::Halted);
         let (_, newest) = facts.head.clone().unwrap();
         let first = (Digest::of(b"newest"), newest.to.release);
@@ -152,30 +183,18 @@ mod tests {
     }
 
     #[test]
-    fn r17_what_was_stopped_is_planned_as_a_retry_only() {
-        let facts = stopped();
+    fn r17_the_newest_stop_of_the_release_is_named() {
+        let facts = stopped_facts();
         let (_, mut rollout) = facts.head.clone().unwrap();
-        let error = refuse_stopped(&facts, &rollout).unwrap_err();
-        let newest = Digest::of(b"newest");
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "web/production: 1.2.0 was stopped before, by the end of rollout {newest}: hosts \
-                 would not start it"
-            )
-        );
-        assert!(error.next().unwrap().ends_with(&format!("swell retry {newest}")));
-        rollout.retry = true;
-        assert!(refuse_stopped(&facts, &rollout).is_ok());
-        rollout.retry = false;
+        assert_eq!(stopped(&facts, &rollout), Some(Digest::of(b"newest")));
         rollout.to.release = sample::release("1.3.0").0;
-        assert!(refuse_stopped(&facts, &rollout).is_ok());
+        assert_eq!(stopped(&facts, &rollout), None);
     }
 
     #[test]
     fn only_what_was_stopped_and_brings_something_is_tried_again() {
         use RolloutPhase as P;
-        let (_, rollout) = stopped().head.unwrap();
+        let (_, rollout) = stopped_facts().head.unwrap();
         for phase in [P::Halted, P::Aborted] {
             let report = sample::rollout(phase, Vec::new());
             assert!(refuse_others(&report, &rollout).is_ok(), "{phase:?}");
@@ -193,7 +212,7 @@ mod tests {
 
     #[test]
     fn hosts_are_left_out_by_name_or_id() {
-        let mut facts = stopped();
+        let mut facts = stopped_facts();
         let id = facts.hosts[2].host.id.to_string();
         let names = leave_out(&mut facts, &["n1".to_owned(), id, "n1".to_owned()]).unwrap();
         let names: Vec<_> = names.iter().map(Name::as_str).collect();

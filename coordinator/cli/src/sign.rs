@@ -148,7 +148,7 @@ async fn planned_forward(
     let facts = scope(client, &mut knowledge, service, env).await?;
     let intent = intent(home, env, key, reason);
     let mut planned = planning::forward(&intent, &facts, &release, deploy)?;
-    retry::refuse_stopped(&facts, &planned.rollout)?;
+    retry::pass_or_refuse(client, &knowledge, &facts, &mut planned).await?;
     planned.notes.extend(windows::notes(&facts, &planned.rollout));
     Ok(planned)
 }

@@ -350,6 +350,47 @@ fn r17_what_was_stopped_goes_out_again_as_a_retry_only() {
     assert!(chain.learn(&verify(&chain, &member.submitted()[0], now()).unwrap()));
 }
 
+/// Hosts remember the stop: what a retry brought to its end goes out again as another retry.
+#[test]
+fn r17_what_a_retry_brought_to_its_end_is_deployed_again() {
+    let fleet = Fleet::new();
+    let mut chain = chain_with_rollout(&fleet);
+    write(&fleet, "swell.toml", SWELL_TOML);
+    let (first, rollout) = first_rollout_at(&fleet);
+    let again = Rollout { epoch: 2, previous: Some(first), retry: true, ..rollout.clone() };
+    let again = fleet.sign(&again, &["operator.key"]);
+    let retry = Envelope::parse(&again, 1 << 20).unwrap().id();
+    assert!(chain.learn(&verify(&chain, &again, now()).unwrap()));
+    for (phase, code) in [(RolloutPhase::Complete, 0), (RolloutPhase::Superseded, 1)] {
+        let look = RolloutReport { id: retry, ..report(&fleet, phase, [None, None]) };
+        let facts = ScopeFacts {
+            rollout: Some(again.clone()),
+            stopped: vec![(first, rollout.to.release)],
+            ..first_facts(&fleet)
+        };
+        let (about, held) =
+            (about_rollout(&fleet, facts.clone(), move || look.clone()), (retry, again.clone()));
+        let member = fleet.coordinator(move |request: &ControlRequest| match request {
+            ControlRequest::Statement { id } if *id == held.0 => {
+                ControlReply::Statement { envelope: held.1.clone() }
+            }
+            ControlRequest::Scope(_) => ControlReply::Scope(Box::new(facts.clone())),
+            other => about(other),
+        });
+        let output = fleet.swell(&["deploy", "web", "1.0.0", "--env", "production", "--yes"]);
+        assert_eq!(output.status.code(), Some(code), "{phase:?}: {}", text(&output));
+        if code != 0 {
+            assert!(text(&output).contains("was stopped before"), "{}", text(&output));
+            assert!(member.submitted().is_empty());
+            continue;
+        }
+        let note = format!("and {retry}, a retry, was complete: signed as another one");
+        assert!(text(&output).contains(&note), "{}", text(&output));
+        let Statement::Rollout(signed) = last(&member, &chain) else { panic!("no rollout") };
+        assert!(signed.retry);
+    }
+}
+
 #[test]
 fn what_goes_on_is_not_retried_nor_replaced_by_a_retry() {
     let fleet = Fleet::new();
