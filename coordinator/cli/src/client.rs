@@ -19,6 +19,7 @@ use proto::wire::{
 };
 
 use crate::failure::{Advise, Exit};
+use crate::hint;
 use crate::home::{Home, HomeError};
 use crate::render::plain;
 
@@ -42,6 +43,14 @@ impl fmt::Display for Member {
             true => write!(f, "{}", self.address),
             false => write!(f, "{} ({})", self.name, self.address),
         }
+    }
+}
+
+impl Member {
+    /// A text for somebody who spoke to it, with commands to type next.
+    pub(crate) fn hint(&self, text: &str) -> String {
+        let address = (self.expect != Expect::Coordinator).then(|| self.address.to_string());
+        hint::via(address.as_deref(), text)
     }
 }
 

@@ -7,6 +7,8 @@ use std::error::Error;
 use std::fmt;
 use std::process::{ExitCode, Termination};
 
+use crate::client::Member;
+
 /// Exit codes. 3 to 6 only from commands that waited; 4 also from one that signed what waits for more
 /// signatures, and 5 from every one that reached nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,12 @@ impl Failure {
             Some(_) => Some("only the coordinator does this: leave out --via".to_owned()),
             None => Some("start the coordinator again; the fleet goes on without it".to_owned()),
         };
+        Self { next, ..self }
+    }
+
+    /// Its advice, for somebody who spoke to this member.
+    pub(crate) fn told_by(self, member: &Member) -> Self {
+        let next = self.next.map(|next| member.hint(&next));
         Self { next, ..self }
     }
 

@@ -176,7 +176,7 @@ pub(crate) async fn put(
     let envelope = freeze.signed(key);
     let submitted = sign::submit(client, "hand in the freeze", &envelope).await?;
     if submitted.effective {
-        output::write(&said(&target, until, before, now));
+        output::write(&client.member.hint(&said(&target, until, before, now)));
     }
     Ok(submitted.exit())
 }

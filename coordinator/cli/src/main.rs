@@ -7,6 +7,7 @@ mod ask;
 mod client;
 mod failure;
 mod freeze;
+mod hint;
 mod home;
 mod host;
 mod init;
@@ -92,7 +93,8 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             let mut client = client.map_err(advised)?;
             let exit = ask_somebody(&home, &mut client, &key, command).await;
             client.close().await;
-            exit.map_err(advised)
+            // Another one may have been turned to meanwhile.
+            exit.map_err(advised).map_err(|failure| failure.told_by(&client.member))
         }
     }
 }

@@ -208,9 +208,9 @@ pub(crate) async fn sign(
         return watch::by_id(home, client, key, id, args.timeout).await;
     }
     if submitted.effective {
+        let follow = client.member.hint(&format!("to follow it: swell watch {id}"));
         output::write(&format!(
-            "to follow it: swell watch {id}\nonce two hosts hold it, it goes on without the \
-             coordinator\n"
+            "{follow}\nonce two hosts hold it, it goes on without the coordinator\n"
         ));
     }
     Ok(submitted.exit())
@@ -260,7 +260,7 @@ pub(crate) async fn submit(
             approve::name(envelope, &id)
         ),
     };
-    output::write(&text);
+    output::write(&client.member.hint(&text));
     Ok(Submitted { id, effective })
 }
 

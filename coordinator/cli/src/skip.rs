@@ -193,10 +193,11 @@ async fn hand_in(
     let submitted = sign::submit(client, "hand in the skip", &envelope).await?;
     if submitted.effective {
         let scope = rollout.scope();
-        output::write(&format!(
+        let text = format!(
             "  rollout {id} of {scope} skips host {}; to follow it: swell watch {id}\n",
             host.name
-        ));
+        );
+        output::write(&client.member.hint(&text));
     }
     Ok(submitted)
 }

@@ -131,14 +131,14 @@ async fn follow(
     let mut interrupts = signal(SignalKind::interrupt()).ok();
     let mut report = report;
     loop {
-        show.take(&report);
+        show.take(&report, &line.client.member);
         let outcome = outcome(&report, on_failure);
         unheard_since = match outcome {
             Outcome::Unheard => Some(unheard_since.unwrap_or_else(Instant::now)),
             _ => None,
         };
         if let Outcome::Ended(exit) = outcome {
-            show.end(&report, exit);
+            show.end(&report, exit, &line.client.member);
             return Ok(exit);
         }
         if unheard_since.is_some_and(|since| since.elapsed() > UNHEARD_MAX) {
@@ -157,7 +157,7 @@ async fn follow(
         };
         tokio::select! {
             looked = next => report = looked?,
-            () = pressed(&mut interrupts) => return Ok(show.leave(&report)),
+            () = pressed(&mut interrupts) => return Ok(show.leave(&report, &line.client.member)),
         }
     }
 }
@@ -347,7 +347,7 @@ impl Show {
         Self { begin: Instant::now(), how, bakes: Bakes::default(), before: None }
     }
 
-    fn take(&mut self, report: &RolloutReport) {
+    fn take(&mut self, report: &RolloutReport, member: &Member) {
         let supports_itself = report.self_supporting
             && self.before.as_ref().is_some_and(|before| !before.self_supporting);
         match &self.how {
@@ -355,6 +355,7 @@ impl Show {
                 let elapsed_s = self.begin.elapsed().as_secs();
                 self.bakes.look(elapsed_s, report);
                 let picture = render::live::picture(report, Some(&self.bakes));
+                let picture = member.hint(&picture);
                 bar.set_message(format!("{picture}\n  {} so far", crate::span::show(elapsed_s)));
             }
             How::Lines => {
@@ -393,15 +394,16 @@ impl Show {
     }
 
     /// Leaves the last picture as plain lines.
-    fn last(&self, report: &RolloutReport) {
+    fn last(&self, report: &RolloutReport, member: &Member) {
         if let How::Picture(bar) = &self.how {
             bar.finish_and_clear();
-            output::write(&format!("{}\n", render::live::picture(report, None)));
+            let picture = render::live::picture(report, None);
+            output::write(&format!("{}\n", member.hint(&picture)));
         }
     }
 
     /// Whoever watched looks away.
-    fn leave(&self, report: &RolloutReport) -> Exit {
+    fn leave(&self, report: &RolloutReport, member: &Member) -> Exit {
         if let How::Picture(bar) = &self.how {
             // The terminal echoes the key behind the picture: it stays as it is, and the rest goes
             // below.
@@ -410,21 +412,23 @@ impl Show {
         }
         if !matches!(self.how, How::Json) {
             let id = report.id;
-            output::write(&format!(
-                "not watched any more; the rollout goes on: swell watch {id}\n"
-            ));
+            output::write(
+                &member.hint(&format!(
+                    "not watched any more; the rollout goes on: swell watch {id}\n"
+                )),
+            );
         }
         Exit::Interrupted
     }
 
     /// Leaves the last picture and says how it ended.
-    fn end(&self, report: &RolloutReport, exit: Exit) {
-        self.last(report);
+    fn end(&self, report: &RolloutReport, exit: Exit, member: &Member) {
+        self.last(report, member);
         if !matches!(self.how, How::Json) {
             let elapsed = crate::span::show(self.begin.elapsed().as_secs());
             output::write(&format!("{} after {elapsed}\n", sentence(exit)));
             if let Some(next) = next(report, exit) {
-                output::write(&format!("  next: {next}\n"));
+                output::write(&member.hint(&format!("  next: {next}\n")));
             }
         }
     }

@@ -181,7 +181,8 @@ fn a_host_is_held_for_a_time_and_via_any_host() {
     let hold = ["host", "hold", "n2", "--for", "1h", "--reason", "disk", "--via", &via];
     let output = fleet.swell(&hold);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
-    assert!(text(&output).contains("to end it: swell host hold n2 --lift"), "{}", text(&output));
+    let lift = format!("to end it: swell --via {via} host hold n2 --lift");
+    assert!(text(&output).contains(&lift), "{}", text(&output));
     let Statement::Freeze(held) = last(&member, &fleet.chain()) else { panic!("no freeze") };
     assert_eq!((held.host, held.sequence), (Some(fleet.host(2).0.id), 1));
     assert_eq!(held.until, held.created.plus_s(3_600));

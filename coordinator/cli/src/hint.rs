@@ -1,0 +1,49 @@
+//! Commands that people are told to type next. Where a host was asked, the coordinator may be gone: so
+//! they go to that host, too.
+
+/// What only the coordinator or nobody is asked for.
+const NOT_HOSTS: [&str; 4] = ["init", "publish", "token", "--"];
+
+/// The text, with `--via` in each command in it that a host answers.
+pub(crate) fn via(host: Option<&str>, text: &str) -> String {
+    let Some(host) = host else { return text.to_owned() };
+    let mut parts = text.split("swell ");
+    let mut told = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let command = part.starts_with(|c: char| c.is_ascii_lowercase())
+            && !NOT_HOSTS.iter().any(|word| part.starts_with(word))
+            && !part.contains("--via");
+        told.push_str("swell ");
+        if command {
+            told.push_str(&format!("--via {host} "));
+        }
+        told.push_str(part);
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_go_to_the_host_that_was_asked() {
+        let text =
+            "to follow it: swell watch ab12\n  next: swell approve ab12, or swell abort ab12\n";
+        assert_eq!(via(None, text), text);
+        assert_eq!(
+            via(Some("10.0.0.22:7070"), text),
+            "to follow it: swell --via 10.0.0.22:7070 watch ab12\n  next: swell --via \
+             10.0.0.22:7070 approve ab12, or swell --via 10.0.0.22:7070 abort ab12\n"
+        );
+        for others in [
+            "swell token create --label env=x",
+            "swell --dir DIR init --fleet NAME",
+            "swell publish DIR --version V",
+            "swell watch ab12 --via HOST later",
+            "the file swell.toml",
+        ] {
+            assert_eq!(via(Some("n1"), others), others);
+        }
+    }
+}
