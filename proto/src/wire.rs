@@ -274,7 +274,7 @@ pub struct ScopeFacts {
     pub hosts: Vec<(Vec<u8>, Fitness)>,
     /// The highest sequence of a directive about the newest rollout; 0: none.
     pub directive_sequence: u64,
-    /// Ids of rollouts of this scope that have ended, newest first, with the version each brought.
+    /// Ids of the effective rollouts of this scope, newest first, with the version each is to bring.
     pub history: Vec<(Digest, Version)>,
     /// Forward rollouts of this scope that were halted or aborted, newest first, with the release each
     /// was to bring: hosts start that one in a retry only.

@@ -24,7 +24,7 @@ impl Outlook<'_> {
                 match id.and_then(|id| (self.statement)(&id)) {
                     Some(envelope) => Ok(ControlReply::Statement { envelope }),
                     None => Err(Refused {
-                        next: format!("see `swell history {service}` for what there is"),
+                        next: format!("swell releases {service} shows what there is"),
                         ..not_found(format!("{service} {version} was not published"))
                     }),
                 }

@@ -184,11 +184,6 @@ impl Outlook<'_> {
         });
         let with_envelope =
             |host: &Host| Some(((self.host_statement)(&host.id)?, self.fitness(scope, host)));
-        let past = |(id, rollout): &&(Digest, &Rollout)| {
-            let replaced = head.is_some_and(|head| head.epoch > rollout.epoch);
-            let expired = self.expiry(rollout).expired(self.time()).is_some();
-            complete(id) || stopped(id) || replaced || expired
-        };
         let directive = head.and_then(|head| self.chain.directive(&head.rollout));
         ScopeFacts {
             rollout: head.and_then(|head| (self.statement)(&head.rollout)),
@@ -198,7 +193,6 @@ impl Outlook<'_> {
             directive_sequence: directive.map_or(0, |(_, directive)| directive.sequence),
             history: history
                 .iter()
-                .filter(past)
                 .take(HISTORY_MAX)
                 .map(|(id, rollout)| (*id, rollout.to.version.clone()))
                 .collect(),
@@ -333,10 +327,16 @@ impl Outlook<'_> {
         hold.is_some_and(|(_, freeze)| self.now.unix < freeze.until)
     }
 
-    /// The state in the newest receipt of a host in a scope. One that was left out of a cohort
-    /// follows once the rollout is complete: what it says then counts for nothing there, and yet
-    /// it tells that the host is well again.
+    /// The state in the newest receipt of a host in a scope.
     fn last_word(&self, scope: &Scope, host: &Host) -> Option<State> {
+        let words = self.words(host);
+        let own = words.iter().filter(|(rollout, _)| rollout.scope() == *scope);
+        own.max_by_key(|(rollout, said)| (rollout.epoch, said.sequence)).map(|(_, said)| said.state)
+    }
+
+    /// What a host has said of each rollout. One that was left out of a cohort follows once the rollout
+    /// is complete: what it says then counts for nothing there, and yet it tells how the host is.
+    fn words(&self, host: &Host) -> Vec<(&Rollout, Receipt)> {
         let followed = self.observer.followed.values().map(|followed| &followed.receipts);
         let counted = followed.filter_map(|receipts| receipts.latest(&host.id).cloned());
         let seen = self.members.get(&host.id);
@@ -344,13 +344,8 @@ impl Outlook<'_> {
         let texts = slots.filter_map(|key| seen?.values.get(&key));
         let signed = texts.filter_map(|text| SignedReceipt::from_text(text).ok());
         let heard = signed.filter_map(|signed| signed.verify(&host.key).ok());
-        let in_scope = |receipt: Receipt| {
-            let rollout = self.chain.rollout(&receipt.rollout)?;
-            let place = (rollout.epoch, receipt.sequence);
-            (rollout.scope() == *scope).then_some((place, receipt.state))
-        };
-        let newest = counted.chain(heard).filter_map(in_scope).max_by_key(|(place, _)| *place);
-        newest.map(|(_, state)| state)
+        let known = |receipt: Receipt| Some((self.chain.rollout(&receipt.rollout)?, receipt));
+        counted.chain(heard).filter_map(known).collect()
     }
 
     /// The owner of a key, or the key itself once the root has forgotten it.
@@ -376,7 +371,7 @@ impl Outlook<'_> {
             address: seen.map(|seen| seen.address.clone()),
             alive: seen.is_some_and(|seen| seen.alive),
             agent_version: record.map(|record| record.version),
-            services: self.services_on(&host.id),
+            services: self.services_on(host),
             held,
             removed: host.env().and_then(|env| self.removal_report(&host.id, &env)),
         }
@@ -388,25 +383,24 @@ impl Outlook<'_> {
         Some(RemovalReport { by, created: removal.created, reason: removal.reason.clone() })
     }
 
-    /// By the receipt of the newest rollout of each service in which the host has spoken.
-    fn services_on(&self, host: &HostId) -> Vec<ServiceReport> {
-        let mut newest: BTreeMap<&Service, (&Rollout, &Receipt)> = BTreeMap::new();
-        for followed in self.observer.followed.values() {
-            let rollout: &Rollout = followed.receipts.rollout();
-            let Some(receipt) = followed.receipts.latest(host) else { continue };
-            let newer = |(held, _): &(&Rollout, _)| held.epoch < rollout.epoch;
+    /// By the newest receipt of each service of the host's environment.
+    fn services_on(&self, host: &Host) -> Vec<ServiceReport> {
+        let mut newest: BTreeMap<Service, (&Rollout, Receipt)> = BTreeMap::new();
+        for (rollout, said) in self.words(host) {
+            let place = (rollout.epoch, said.sequence);
+            let newer = |(held, word): &(&Rollout, Receipt)| (held.epoch, word.sequence) < place;
             if newest.get(&rollout.service).is_none_or(newer) {
-                newest.insert(&rollout.service, (rollout, receipt));
+                newest.insert(rollout.service.clone(), (rollout, said));
             }
         }
-        let service_report =
-            |(service, (rollout, receipt)): (&Service, (&Rollout, &Receipt))| ServiceReport {
-                service: service.clone(),
-                version: serving(rollout, receipt.state).map(|target| target.version.clone()),
-                state: receipt.state,
-                note: receipt.note.clone(),
-            };
-        newest.into_iter().map(service_report).collect()
+        let report = |(service, (rollout, said)): (Service, (&Rollout, Receipt))| {
+            // Whether one outside the cohort runs what the others came from is not known.
+            let waits = said.state < State::Activating && rollout.rank_of(&host.id).is_none();
+            let version = serving(rollout, said.state).filter(|_| !waits);
+            let version = version.map(|target| target.version.clone());
+            ServiceReport { service, version, state: said.state, note: said.note }
+        };
+        newest.into_iter().map(report).collect()
     }
 
     fn host_facts(

@@ -352,6 +352,23 @@ fn the_fleet_is_told_host_by_host() {
     assert!(world.report().coordinator_alive);
 }
 
+/// One that is in no cohort follows once the rollout is complete, and tells how it fares.
+#[test]
+fn a_host_outside_the_cohort_is_told_too() {
+    let mut world = World::new(0);
+    let one = world.release("1");
+    let first = world.deploy_to(1..=2, None, &one);
+    let fetching = world.receipt(3, 0, first, State::Fetching);
+    let services = |world: &World| world.report().hosts[2].services.clone();
+    world.observe();
+    let told = services(&world);
+    assert_eq!((told.len(), told[0].state, &told[0].version), (1, State::Fetching, &None));
+    assert_eq!(told[0].note, "host 3 says fetching");
+    world.says(3, receipt_key(0), fetching.to_text().replace("fetching", "committed"));
+    world.observe();
+    assert_eq!(services(&world), [], "not by its own signature");
+}
+
 #[test]
 fn only_a_hosts_own_signature_moves_it() {
     let (mut world, _, [_, second]) = fleet_of_two_releases();
@@ -421,13 +438,13 @@ fn the_history_knows_when_each_rollout_ended() {
         let facts = world.look(|outlook| outlook.scope_facts(&scope()));
         facts.history.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
     };
-    assert_eq!(history(&world), [first], "the second one goes on");
+    assert_eq!(history(&world), [second, first], "one that goes on, too");
     let three = world.release("3");
     let third = world.deploy(Some(&two), &three);
     assert_eq!(ended(&world, second), Some(NOW.plus_s(3)), "when the third was signed");
-    assert_eq!((ended(&world, third), history(&world)), (None, vec![second, first]));
+    assert_eq!((ended(&world, third), history(&world)), (None, vec![third, second, first]));
     world.direct(third, 1, Action::Abort);
-    assert_eq!((ended(&world, third), history(&world)), (Some(NOW), vec![third, second, first]));
+    assert_eq!(ended(&world, third), Some(NOW));
 }
 
 /// By the newest word of each host in the scope, its word on a rollout of which it was left out
@@ -474,7 +491,7 @@ fn a_scope_tells_what_a_plan_needs() {
     assert_eq!(facts.rollout.as_ref(), Some(&world.envelopes[&second]));
     assert_eq!(facts.report.as_ref().map(|report| report.id), Some(second));
     assert_eq!(facts.stable.as_ref(), Some(&world.envelopes[&one.release]), "the last complete");
-    assert_eq!(facts.history, [(first, one.version.clone())]);
+    assert_eq!(facts.history, [(second, two.version.clone()), (first, one.version.clone())]);
     assert_eq!(facts.directive_sequence, 0);
     let hosts: Vec<_> = facts.hosts.iter().map(|(_, fitness)| *fitness).collect();
     assert_eq!(hosts, [Fitness::Fit; 3]);
