@@ -15,7 +15,7 @@ use crate::home::Home;
 use crate::knowledge::Knowledge;
 use crate::planning::Planned;
 use crate::sign::{self, Found};
-use crate::{ask, output, render};
+use crate::{ask, directive, output, render};
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -156,7 +156,7 @@ fn said(statement: &Statement) -> Option<(&KeyId, &str, String)> {
             let wave = directive.wave.map(|wave| format!(", wave {}", wave.saturating_add(1)));
             let text = format!(
                 "{} rollout {}{}{}",
-                sign::verb(directive.action),
+                directive::verb(directive.action),
                 directive.rollout,
                 wave.unwrap_or_default(),
                 on(&directive.host)

@@ -84,6 +84,8 @@ pub(crate) enum AskCommand {
     Explain(ExplainArgs),
     /// What was rolled out of a service, newest first
     History(HistoryArgs),
+    /// The versions of a service that were published; a host knows those that were rolled out
+    Releases(ReleasesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -443,6 +445,14 @@ pub(crate) struct HistoryArgs {
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) limit: u32,
     /// Print the history as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleasesArgs {
+    pub(crate) service: Service,
+    /// Print them as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

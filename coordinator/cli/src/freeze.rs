@@ -25,6 +25,8 @@ use crate::{output, sign, span};
 pub(crate) enum FreezeError {
     #[error("{target} is not {}: there is nothing to lift", target.state())]
     NotFrozen { target: Target },
+    #[error("cannot keep {target} {} until {until} UTC: that is in the past", target.state())]
+    Past { target: Target, until: UnixTime },
     #[error(
         "cannot keep {target} {} until {} UTC: it must end within {} days from now",
         target.state(),
@@ -38,7 +40,7 @@ impl Advise for FreezeError {
     fn exit(&self) -> Exit {
         match self {
             Self::NotFrozen { .. } => Exit::Error,
-            Self::Until { .. } => Exit::Usage,
+            Self::Past { .. } | Self::Until { .. } => Exit::Usage,
         }
     }
 
@@ -47,6 +49,7 @@ impl Advise for FreezeError {
             Self::NotFrozen { .. } => {
                 Some("swell status shows what is frozen and which hosts are held".to_owned())
             }
+            Self::Past { .. } => Some("times are in UTC; date -u shows the time now".to_owned()),
             Self::Until { .. } => None,
         }
     }
@@ -154,10 +157,12 @@ pub(crate) async fn put(
     let (env, host) = (&target.env, target.id());
     let before = knowledge.chain.freeze(env, host).map(|(_, freeze)| freeze.until);
     let before = before.filter(|until| *until > now);
-    if let Some(until) = until
-        && !(now.0 + 1..=now.0 + FREEZE_S_MAX).contains(&until.0)
-    {
-        return Err(FreezeError::Until { target, until }.into());
+    match until {
+        Some(until) if until <= now => return Err(FreezeError::Past { target, until }.into()),
+        Some(until) if until > now.plus_s(FREEZE_S_MAX) => {
+            return Err(FreezeError::Until { target, until }.into());
+        }
+        _ => {}
     }
     if until.is_none() && before.is_none() {
         return Err(FreezeError::NotFrozen { target }.into());

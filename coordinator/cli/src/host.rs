@@ -24,13 +24,15 @@ pub(crate) enum HostError {
     Ambiguous { called: String, ids: Vec<String> },
     #[error("host {name} ({id}) has no label env, so it is in no environment")]
     NoEnv { name: Name, id: HostId },
+    #[error("host {name} ({id}) was removed: there is nothing to hold")]
+    Removed { name: Name, id: HostId },
 }
 
 impl Advise for HostError {
     fn exit(&self) -> Exit {
         match self {
             Self::Unknown { .. } | Self::Ambiguous { .. } => Exit::Usage,
-            Self::NoEnv { .. } => Exit::Error,
+            Self::NoEnv { .. } | Self::Removed { .. } => Exit::Error,
         }
     }
 
@@ -39,6 +41,7 @@ impl Advise for HostError {
             Self::Unknown { .. } => Some("swell hosts shows them all".to_owned()),
             Self::Ambiguous { .. } => Some("give the id".to_owned()),
             Self::NoEnv { .. } => None,
+            Self::Removed { .. } => Some("swell hosts shows which hosts there are".to_owned()),
         }
     }
 }
@@ -120,7 +123,10 @@ pub(crate) async fn hold(
     let until = (!lift).then(|| freeze::end(home::now(), span, until));
     let report = client.fleet(ANSWER_TIMEOUT).await?;
     let mut knowledge = Knowledge::new(client, home.chain()?);
-    let Named { id, name, env, .. } = find(&mut knowledge, &report, &host).await?;
+    let Named { id, name, env, removed, .. } = find(&mut knowledge, &report, &host).await?;
+    if removed.is_some() && !lift {
+        return Err(HostError::Removed { name, id }.into());
+    }
     let target = Target { env, host: Some((id, name)) };
     freeze::put(home, client, key, &report, (target, until, reason.unwrap_or_default())).await
 }

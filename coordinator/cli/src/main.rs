@@ -5,6 +5,7 @@ mod approve;
 mod args;
 mod ask;
 mod client;
+mod directive;
 mod failure;
 mod freeze;
 mod hint;
@@ -51,6 +52,7 @@ fn main() -> Exit {
         }
     };
     match runtime.block_on(run(cli)) {
+        Ok(Exit::Done) if output::is_lost() => Exit::Error,
         Ok(exit) => exit,
         Err(failure) => {
             eprintln!("swell: {failure}");
@@ -121,7 +123,8 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
         | AskCommand::Status(_)
         | AskCommand::Hosts(_)
         | AskCommand::Explain(_)
-        | AskCommand::History(_) => home.any_key("be let in"),
+        | AskCommand::History(_)
+        | AskCommand::Releases(_) => home.any_key("be let in"),
     }
 }
 
@@ -152,5 +155,6 @@ async fn ask_somebody(
         AskCommand::Hosts(args) => reading::hosts(home, client, args).await,
         AskCommand::Explain(args) => reading::explain(client, args).await,
         AskCommand::History(args) => reading::history(home, client, args).await,
+        AskCommand::Releases(args) => reading::releases(client, args).await,
     }
 }

@@ -1,8 +1,17 @@
 //! Printing: JSON for scripts, text for people, and nothing but a quiet end when nobody reads.
 
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+
+/// Something that was printed is lost: a full disk, say.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Whether something that was printed is lost: then a script must not take the end for a good one.
+pub(crate) fn is_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
+}
 
 /// Prints `value` as JSON, or `text` of it.
 pub(crate) fn print<T: Serialize + ?Sized>(json: bool, value: &T, text: impl FnOnce() -> String) {
@@ -26,5 +35,13 @@ pub(crate) fn print_line<T: Serialize + ?Sized>(value: &T) {
 /// nobody left to tell.
 pub(crate) fn write(text: &str) {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            if !LOST.swap(true, Ordering::Relaxed) {
+                let _ =
+                    writeln!(io::stderr(), "swell: cannot write to the standard output: {error}");
+            }
+        }
+        _ => {}
+    }
 }

@@ -109,7 +109,13 @@ pub(crate) enum PlanningError {
     #[error("nothing was ever rolled out of {service} in {env}: there is nothing to go back from")]
     NothingThere { service: Service, env: Env },
     #[error("the rollout {rollout} was the first of {service} in {env}: nothing was there before")]
-    First { service: Service, env: Env, rollout: Digest },
+    First {
+        service: Service,
+        env: Env,
+        rollout: Digest,
+        /// It has not ended, so it can be aborted.
+        goes_on: bool,
+    },
     #[error("the newest rollout {rollout} is itself a rollback, from {from} to {to}")]
     IsRollback { rollout: Digest, from: Version, to: Version },
     #[error("cannot plan {service} {version} in {env}")]
@@ -147,6 +153,12 @@ impl Advise for PlanningError {
                  --env {env} --reason TEXT"
             )),
             Self::OnItsWay { rollout, .. } => Some(format!("swell watch {rollout}")),
+            Self::First { rollout, goes_on: true, .. } => Some(format!(
+                "to stop it and take it away from every host: swell abort {rollout} --reason TEXT"
+            )),
+            Self::First { .. } => {
+                Some("publish a mended one under a new version, and deploy that".to_owned())
+            }
             Self::IsRollback { .. } => {
                 Some("say where to go: --to VERSION, or deploy that version".to_owned())
             }
@@ -251,7 +263,10 @@ pub(crate) fn version_before(
             from: from.version.clone(),
             to: newest.to.version.clone(),
         }),
-        (None, _) => Err(PlanningError::First { service, env, rollout: *rollout }),
+        (None, _) => {
+            let (rollout, goes_on) = (*rollout, going_on(facts).is_some());
+            Err(PlanningError::First { service, env, rollout, goes_on })
+        }
     }
 }
 

@@ -1,24 +1,28 @@
-//! The commands that only look: `status`, `hosts`, `explain`, `history`.
+//! The commands that only look: `status`, `hosts`, `explain`, `history`, `releases`.
 
 use proto::id::{Digest, Scope};
 use proto::report::{RolloutReport, StandingReport};
-use proto::wire::{RefusedKind, RolloutQuery};
+use proto::wire::{ControlReply, ControlRequest, RefusedKind, RolloutQuery};
 
-use crate::args::{ExplainArgs, HistoryArgs, JsonArgs};
+use crate::args::{ExplainArgs, HistoryArgs, JsonArgs, ReleasesArgs};
 use crate::client::{ANSWER_TIMEOUT, Client, ClientError};
 use crate::failure::{Advise, Exit, Failure};
 use crate::home::Home;
 use crate::output;
 use crate::render::{fleet, rollout};
 
-/// A host that is not there.
+/// A host that is not in the cohort.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no host {0:?} in this rollout")]
+#[error("there is no host {0:?} in the cohort of this rollout")]
 struct NoSuchHost(String);
 
 impl Advise for NoSuchHost {
     fn next(&self) -> Option<String> {
-        Some("leave out --host to see them all".to_owned())
+        Some(
+            "leave out --host to see them all; one that joined or came back later follows once the \
+             rollout is complete, and swell hosts shows how it is"
+                .to_owned(),
+        )
     }
 }
 
@@ -72,6 +76,18 @@ pub(crate) async fn history(
         }
     }
     output::print(args.json, &past, || fleet::history(&args.service, &past));
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn releases(client: &Client, args: ReleasesArgs) -> Result<Exit, Failure> {
+    let (what, request) =
+        ("ask for the releases", ControlRequest::Releases { service: args.service.clone() });
+    let ControlReply::Releases(releases) = client.ask(what, &request).await? else {
+        return Err(client.unexpected(what).into());
+    };
+    let published = |(version, release)| fleet::Published { version, release };
+    let releases: Vec<_> = releases.into_iter().map(published).collect();
+    output::print(args.json, &releases, || fleet::releases(&args.service, &releases));
     Ok(Exit::Done)
 }
 

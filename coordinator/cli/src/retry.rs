@@ -111,7 +111,7 @@ pub(crate) async fn run(
     let Found { report, rollout, .. } = sign::find(client, &mut knowledge, &rollout).await?;
     refuse_others(&report, &rollout)?;
     let (service, env) = (&rollout.service, &rollout.env);
-    let deploy = sign::read_deploy(&config, service, env)?;
+    let written = sign::read(&config, service, env)?;
     let mut facts = sign::scope(client, &mut knowledge, service, env).await?;
     if let Some((newest, _)) = planning::going_on(&facts) {
         let (newest, scope) = (*newest, rollout.scope());
@@ -122,7 +122,8 @@ pub(crate) async fn run(
     let release = knowledge.chain.release(&id).cloned();
     let release = release.ok_or(SignError::NoRelease { id: report.id })?;
     let intent = sign::intent(home, env, key, &reason);
-    let mut planned = planning::forward(&intent, &facts, &(id, release), &deploy)?;
+    let mut planned = planning::forward(&intent, &facts, &(id, release.clone()), &written.deploy)?;
+    planned.notes.extend(written.note(&release));
     planned.rollout.retry = true;
     planned.notes.push(format!(
         "a retry of rollout {}, which was {}",

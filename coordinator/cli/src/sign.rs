@@ -8,7 +8,9 @@ use proto::dsse::Envelope;
 use proto::id::{Digest, Env, KeyId, Scope, Service, Version};
 use proto::key::PublicKey;
 use proto::report::{RolloutPhase, RolloutReport};
-use proto::statement::{Action, COUNTER_MAX, Directive, Payload as _, Rollout};
+use proto::statement::{
+    Action, COUNTER_MAX, Directive, Health, Payload as _, Release, Rollout, Run,
+};
 use proto::trust::{Standing, Verified};
 use proto::wire::{ControlReply, ControlRequest};
 
@@ -21,8 +23,9 @@ use crate::home::{self, Home};
 use crate::knowledge::{Facts, Knowledge};
 use crate::planning::{self, Intent, Planned};
 use crate::render;
+use crate::render::fleet::phase;
 use crate::swell_toml::{self, Deploy, SwellToml};
-use crate::{approve, ask, output, retry, watch, windows};
+use crate::{approve, ask, directive, output, retry, watch, windows};
 
 /// Why nothing was signed.
 #[derive(Debug, thiserror::Error)]
@@ -47,8 +50,8 @@ pub(crate) enum SignError {
     AllOpen { rollout: Digest },
     #[error("rollout {rollout} has {waves} wave(s), there is no wave {wave}")]
     NoSuchWave { rollout: Digest, wave: u32, waves: usize },
-    #[error("rollout {rollout} is complete: nothing to {action}")]
-    Complete { rollout: Digest, scope: Scope, action: &'static str },
+    #[error("rollout {rollout} is {}: nothing to {action}", phase(*is))]
+    Closed { rollout: Digest, scope: Scope, is: RolloutPhase, action: &'static str },
     #[error("rollout {rollout} starts nowhere: {newer} came before it and is newer")]
     Superseded { rollout: Digest, newer: Digest },
 }
@@ -82,9 +85,13 @@ impl Advise for SignError {
                 "swell explain {newer} shows what is in force; if yours is still wanted, deploy again"
             )),
             Self::NotInForce { rollout, .. } => Some(format!("swell explain {rollout}")),
-            Self::Complete { scope: Scope { service, env }, .. } => {
-                Some(format!("swell rollback {service} --env {env} --reason TEXT"))
-            }
+            Self::Closed { rollout, scope: Scope { service, env }, is, .. } => Some(match is {
+                RolloutPhase::Complete => {
+                    format!("swell rollback {service} --env {env} --reason TEXT")
+                }
+                RolloutPhase::Expired => format!("deploy again, or swell abort {rollout}"),
+                _ => format!("swell explain {rollout}; to try it again: swell retry {rollout}"),
+            }),
             Self::NoRelease { .. } | Self::AllOpen { .. } | Self::NoSuchWave { .. } => None,
         }
     }
@@ -101,8 +108,8 @@ pub(crate) async fn plan(
     key: &SigningKey,
     args: PlanArgs,
 ) -> Result<Exit, Failure> {
-    let deploy = read_deploy(&args.goal.config, &args.goal.service, &args.goal.env)?;
-    let planned = planned_forward(home, client, key, &args.goal, &deploy, "").await?;
+    let written = read(&args.goal.config, &args.goal.service, &args.goal.env)?;
+    let planned = planned_forward(home, client, key, &args.goal, &written, "").await?;
     output::print(args.json, &planned, || render::plan::plan(&planned));
     Ok(Exit::Done)
 }
@@ -113,25 +120,50 @@ pub(crate) async fn deploy(
     key: &SigningKey,
     args: DeployArgs,
 ) -> Result<Exit, Failure> {
-    let deploy = read_deploy(&args.goal.config, &args.goal.service, &args.goal.env)?;
-    let planned = planned_forward(home, client, key, &args.goal, &deploy, &args.reason).await?;
+    let written = read(&args.goal.config, &args.goal.service, &args.goal.env)?;
+    let planned = planned_forward(home, client, key, &args.goal, &written, &args.reason).await?;
     let GoalArgs { service, version, env, .. } = &args.goal;
     let question = format!("sign this and deploy {service} {version} to {env}");
     sign(home, client, key, &planned, &question, &args.sign).await
 }
 
-/// `[deploy.ENV]` of the file that describes this service.
+/// What `swell.toml` says of a rollout to one environment.
+pub(crate) struct Written {
+    pub(crate) deploy: Deploy,
+    /// As the next release would be published: a rollout takes what its own was published with.
+    run: Run,
+    health: Health,
+}
+
+impl Written {
+    /// That the release was published with other settings than are written now, if so.
+    pub(crate) fn note(&self, release: &Release) -> Option<String> {
+        let parts =
+            [(self.run != release.run, "[run]"), (self.health != release.health, "[health]")];
+        let differ: Vec<_> =
+            parts.iter().filter(|(differs, _)| *differs).map(|(_, part)| *part).collect();
+        let (parts, version) = (differ.join(" and "), &release.version);
+        (!differ.is_empty()).then(|| {
+            format!("{parts} of the file: not what {version} was published with, which counts")
+        })
+    }
+}
+
+/// What the file that describes this service says, with its `[deploy.ENV]`.
 ///
 /// # Errors
 ///
 /// The file's, or that it is about something else.
-pub(crate) fn read_deploy(config: &Path, service: &Service, env: &Env) -> Result<Deploy, Failure> {
-    let SwellToml { service: described, mut deploy, .. } = swell_toml::load(Some(config), &[])?;
+pub(crate) fn read(config: &Path, service: &Service, env: &Env) -> Result<Written, Failure> {
+    let SwellToml { service: described, mut deploy, run, health } =
+        swell_toml::load(Some(config), &[])?;
     let config = config.to_owned();
     if described != *service {
         return Err(SignError::OtherService { config, described, service: service.clone() }.into());
     }
-    Ok(deploy.remove(env).ok_or_else(|| SignError::NoDeploy { config, env: env.clone() })?)
+    let deploy = deploy.remove(env);
+    let deploy = deploy.ok_or_else(|| SignError::NoDeploy { config, env: env.clone() })?;
+    Ok(Written { deploy, run, health })
 }
 
 async fn planned_forward(
@@ -139,7 +171,7 @@ async fn planned_forward(
     client: &Client,
     key: &SigningKey,
     goal: &GoalArgs,
-    deploy: &Deploy,
+    written: &Written,
     reason: &str,
 ) -> Result<Planned, Failure> {
     let GoalArgs { service, version, env, .. } = goal;
@@ -147,7 +179,8 @@ async fn planned_forward(
     let release = release(client, &mut knowledge, service, version).await?;
     let facts = scope(client, &mut knowledge, service, env).await?;
     let intent = intent(home, env, key, reason);
-    let mut planned = planning::forward(&intent, &facts, &release, deploy)?;
+    let mut planned = planning::forward(&intent, &facts, &release, &written.deploy)?;
+    planned.notes.extend(written.note(&release.1));
     retry::pass_or_refuse(client, &knowledge, &facts, &mut planned).await?;
     planned.notes.extend(windows::notes(&facts, &planned.rollout));
     Ok(planned)
@@ -168,7 +201,7 @@ async fn release(
     knowledge: &mut Knowledge<'_>,
     service: &Service,
     version: &Version,
-) -> Result<(Digest, proto::statement::Release), Failure> {
+) -> Result<(Digest, Release), Failure> {
     let request = ControlRequest::Release { service: service.clone(), version: version.clone() };
     let envelope = client.envelope("find the release", &request).await?;
     Ok(knowledge.release(envelope, service, Some(version)).await?)
@@ -309,7 +342,10 @@ pub(crate) async fn direct(
 ) -> Result<Exit, Failure> {
     let mut knowledge = Knowledge::new(client, home.chain()?);
     let found = find(client, &mut knowledge, &args.rollout).await?;
-    refuse_complete(&found.report, &found.rollout, action)?;
+    if let Some(text) = directive::needless(&found.report, &found.rollout, action)? {
+        output::write(&text);
+        return Ok(Exit::Done);
+    }
     hand_in(client, knowledge, key, &found, (action, None, args.reason)).await
 }
 
@@ -322,34 +358,9 @@ pub(crate) async fn promote(
     let PromoteArgs { direct, wave } = args;
     let mut knowledge = Knowledge::new(client, home.chain()?);
     let found = find(client, &mut knowledge, &direct.rollout).await?;
-    refuse_complete(&found.report, &found.rollout, Action::Promote)?;
+    directive::needless(&found.report, &found.rollout, Action::Promote)?;
     let wave = wave_to_open(&found.report, wave)?;
     hand_in(client, knowledge, key, &found, (Action::Promote, Some(wave), direct.reason)).await
-}
-
-/// Members refuse it, too: an abort would take all hosts back without a plan, bakes or budgets, and
-/// the others would change nothing.
-fn refuse_complete(
-    report: &RolloutReport,
-    rollout: &Rollout,
-    action: Action,
-) -> Result<(), SignError> {
-    if report.phase != RolloutPhase::Complete {
-        return Ok(());
-    }
-    let action = verb(action);
-    Err(SignError::Complete { rollout: report.id, scope: rollout.scope(), action })
-}
-
-/// What a directive does to a rollout, as the command is called.
-pub(crate) const fn verb(action: Action) -> &'static str {
-    match action {
-        Action::Skip => "skip",
-        Action::Pause => "pause",
-        Action::Resume => "resume",
-        Action::Promote => "promote",
-        Action::Abort => "abort",
-    }
 }
 
 /// The wave to open, 0 first; `asked`: as people count, 1 first.
@@ -422,7 +433,11 @@ async fn hand_in(
     let envelope = directive.signed(key);
     let submitted = submit(client, "hand in the directive", &envelope).await?;
     let title = render::rollout::title(report);
-    output::write(&format!("  about rollout {id}: {title}; to follow it: swell watch {id}\n"));
+    let mut text = format!("  about rollout {id}: {title}; to follow it: swell watch {id}\n");
+    if submitted.effective {
+        text.push_str(&directive::meaning(report, rollout, action, wave));
+    }
+    output::write(&client.member.hint(&text));
     Ok(submitted.exit())
 }
 

@@ -425,8 +425,7 @@ impl Show {
     fn end(&self, report: &RolloutReport, exit: Exit, member: &Member) {
         self.last(report, member);
         if !matches!(self.how, How::Json) {
-            let elapsed = crate::span::show(self.begin.elapsed().as_secs());
-            output::write(&format!("{} after {elapsed}\n", sentence(exit)));
+            output::write(&format!("{}{}\n", sentence(exit), took(report)));
             if let Some(next) = next(report, exit) {
                 output::write(&member.hint(&format!("  next: {next}\n")));
             }
@@ -434,11 +433,22 @@ impl Show {
     }
 }
 
+/// How long it took from its signature on, where the member that answers knows when it ended.
+fn took(report: &RolloutReport) -> String {
+    let took_s = report.ended.and_then(|ended| ended.0.checked_sub(report.created.0));
+    took_s.map(|took_s| format!(" after {}", crate::span::show(took_s))).unwrap_or_default()
+}
+
 /// What to do about an end that nobody wanted.
 fn next(report: &RolloutReport, exit: Exit) -> Option<String> {
     let RolloutReport { id, service, env, .. } = report;
     match exit {
         Exit::Unreachable => Some(look(id, &render::rollout::kept(report))),
+        Exit::RolledBack | Exit::Held if report.phase == RolloutPhase::Halted => Some(format!(
+            "swell explain {id}, and what the service said on the hosts where it failed: \
+             STATE_DIR/services/logs/{service}.log (of /var/lib/groundswell); then publish a mended \
+             version, or, if the fault was elsewhere, swell retry {id}"
+        )),
         Exit::RollbackFailed => {
             let stuck = render::rollout::stuck(report);
             let hosts = if stuck.is_empty() { "the host".to_owned() } else { stuck.join(", ") };

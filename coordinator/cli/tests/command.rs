@@ -33,6 +33,30 @@ fn fleet() -> tempfile::TempDir {
 }
 
 #[test]
+fn what_cannot_be_printed_is_an_error_unless_nobody_reads() {
+    let temp = tempfile::tempdir().unwrap();
+    let init = |stdout: Stdio, dir: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_swell"))
+            .args(["init", "--fleet", "shop"])
+            .env_clear()
+            .env("SWELL_DIR", temp.path().join(dir))
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("swell runs");
+        drop(child.stdout.take());
+        child.wait_with_output().expect("it ends")
+    };
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = init(full.into(), "full");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("cannot write to the standard output"), "{}", stderr(&output));
+    let output = init(Stdio::piped(), "gone");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+}
+
+#[test]
 fn usage_errors_end_with_2_and_touch_nothing() {
     let temp = tempfile::tempdir().unwrap();
     let cases: &[&[&str]] = &[

@@ -94,6 +94,13 @@ fn deploy_signs_what_plan_shows_and_plan_signs_nothing() {
     let planned = fleet.swell(&[&["plan"], &goal[..]].concat());
     assert_eq!(planned.status.code(), Some(0), "{}", text(&planned));
     assert!(member.submitted().is_empty());
+    // Settings of the release that were changed since change nothing, and that is said.
+    let other = String::from_utf8(SWELL_TOML.to_vec()).unwrap().replace("'a'", "'other'");
+    let changed = write(&fleet, "changed.toml", other.as_bytes());
+    let config = ["--config", changed.to_str().unwrap()];
+    let noted = text(&fleet.swell(&[&["plan"], &goal[..], &config].concat()));
+    let note = "note: [run] of the file: not what 1.0.0 was published with, which counts";
+    assert!(noted.contains(note) && !text(&planned).contains("was published with"), "{noted}");
     let asked = fleet.swell(&[&["deploy"], &goal[..]].concat());
     assert_eq!(asked.status.code(), Some(2), "{}", text(&asked));
     assert!(member.submitted().is_empty(), "nobody said yes");
@@ -323,17 +330,22 @@ fn about_rollout(
 fn a_directive_has_the_sequence_after_the_highest_known() {
     let fleet = Fleet::new();
     let facts = ScopeFacts { directive_sequence: 7, ..first_facts(&fleet) };
-    let look = report(&fleet, RolloutPhase::Running, [Some(State::Baking), None]);
-    let member = fleet.coordinator(about_rollout(&fleet, facts, move || look.clone()));
+    // Each is asked for once before it changes anything.
+    let phases = [RolloutPhase::Running, RolloutPhase::Paused, RolloutPhase::Running];
+    let look = phases.map(|phase| report(&fleet, phase, [Some(State::Baking), None]));
+    let look = play(look.to_vec());
+    let member = fleet.coordinator(about_rollout(&fleet, facts, look));
     let cases: [(&[&str], Action, Option<u32>); 4] = [
         (&["pause", "web/production", "--reason", "hm"], Action::Pause, None),
         (&["resume", "web/production"], Action::Resume, None),
         (&["promote", "web/production"], Action::Promote, Some(1)),
         (&["abort", "web/production"], Action::Abort, None),
     ];
+    let said = ["to go on: swell resume", "it goes on where", "waves up to 2 of 2", "it ends here"];
     for (index, (arguments, action, wave)) in cases.into_iter().enumerate() {
         let output = fleet.swell(arguments);
         assert_eq!(output.status.code(), Some(0), "{action:?}: {}", text(&output));
+        assert!(text(&output).contains(said[index]), "{action:?}: {}", text(&output));
         let envelope = Envelope::parse(&member.submitted()[index], 1 << 20).unwrap();
         assert!(envelope.signed_by(&PublicKey::of(&fleet.key("operator.key"))), "{action:?}");
         let Ok(Statement::Directive(directive)) = Statement::parse(&envelope) else {
@@ -341,6 +353,24 @@ fn a_directive_has_the_sequence_after_the_highest_known() {
         };
         assert_eq!((directive.action, directive.wave), (action, wave));
         assert_eq!((directive.sequence, directive.rollout), (8, first_rollout_at(&fleet).0));
+    }
+}
+
+#[test]
+fn what_is_so_already_is_said_and_not_signed() {
+    for (action, phase, said) in [
+        ("pause", RolloutPhase::Paused, "is so already: paused; nothing was signed"),
+        ("abort", RolloutPhase::Aborted, "is so already: aborted; nothing was signed"),
+        ("resume", RolloutPhase::Running, "is not paused; nothing was signed"),
+    ] {
+        let fleet = Fleet::new();
+        let look = report(&fleet, phase, [Some(State::Baking), None]);
+        let facts = first_facts(&fleet);
+        let member = fleet.coordinator(about_rollout(&fleet, facts, move || look.clone()));
+        let output = fleet.swell(&[action, "web/production"]);
+        assert_eq!(output.status.code(), Some(0), "{action}: {}", text(&output));
+        assert!(text(&output).contains(said), "{action}: {}", text(&output));
+        assert!(member.submitted().is_empty(), "{action}");
     }
 }
 
@@ -378,8 +408,8 @@ fn watch_ends_with_the_code_of_what_happened() {
     use RolloutPhase as P;
     use State::{Baking, Committed, RevertFailed, Reverted};
     let cases = [
-        ("complete", P::Complete, [Some(Committed); 2], 0, "complete after"),
-        ("taken back", P::Halted, [Some(Reverted), None], 3, "taken back after"),
+        ("complete", P::Complete, [Some(Committed); 2], 0, "complete\n"),
+        ("taken back", P::Halted, [Some(Reverted), None], 3, "services/logs/web.log (of /var/lib"),
         ("paused", P::Paused, [Some(Baking), None], 4, "it is held: paused"),
         ("slow", P::Running, [Some(Baking), None], 5, "gave up on rollout"),
         ("stuck", P::Halted, [Some(RevertFailed), None], 6, "A HOST COULD NOT GO BACK"),
@@ -514,6 +544,24 @@ fn watch_goes_on_via_a_host_when_the_coordinator_dies() {
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let printed: RolloutReport = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(printed.phase, RolloutPhase::Complete);
+}
+
+#[test]
+fn the_releases_of_a_service_are_listed_also_by_a_host() {
+    let fleet = Fleet::new();
+    let id = Digest::of(b"release");
+    let host = fleet.member(1, move |request: &ControlRequest| match request {
+        ControlRequest::Releases { .. } => ControlReply::Releases(vec![(version("1.0.0"), id)]),
+        other => submitted(other),
+    });
+    let via = host.address.to_string();
+    let output = fleet.swell(&["releases", "web", "--via", &via, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&printed[0]["version"], &printed[0]["release"]),
+        (&"1.0.0".into(), &serde_json::to_value(id).unwrap())
+    );
 }
 
 // --- tokens, publish, strangers ---

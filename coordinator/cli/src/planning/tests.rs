@@ -193,7 +193,10 @@ fn the_version_before_is_told_or_has_to_be_said() {
     let back = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, RolloutPhase::Complete);
     assert!(matches!(before(&back), Err(PlanningError::IsRollback { .. })));
     let first = sample::facts(None, "1.0.0", Direction::Forward, RolloutPhase::Complete);
-    assert!(matches!(before(&first), Err(PlanningError::First { .. })));
+    let next = |facts: &Facts| before(facts).unwrap_err().next().unwrap();
+    assert!(next(&first).ends_with(" under a new version, and deploy that"), "{}", next(&first));
+    let open = sample::facts(None, "1.1.0", Direction::Forward, RolloutPhase::Running);
+    assert!(next(&open).contains(": swell abort "), "{}", next(&open));
     let nothing = Facts { head: None, ..complete() };
     assert!(matches!(before(&nothing), Err(PlanningError::NothingThere { .. })));
 }

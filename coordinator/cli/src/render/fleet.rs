@@ -1,7 +1,8 @@
 //! `status`, `hosts`, `history` and the tokens, as text.
 
 use proto::id::{Digest, Env, Name, Service, Version};
-use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport};
+use proto::receipt::State;
+use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport, StandingReport};
 use proto::statement::{Direction, UnixTime};
 use proto::wire::TokenReport;
 use serde::Serialize;
@@ -47,7 +48,7 @@ pub(crate) fn status(report: &FleetReport) -> String {
             format!("{}/{}", rollout.service, rollout.env),
             change(rollout.from.as_ref(), &rollout.to),
             rollout.id.to_string(),
-            phase(rollout.phase).to_owned(),
+            end(rollout),
             format!("{open}/{}", rollout.waves.len()),
             format!("{committed}/{}", rollout.hosts.len()),
             plain(&rollout.why),
@@ -65,8 +66,19 @@ pub(crate) fn hosts(report: &FleetReport) -> String {
     let row = |host: &HostReport| {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let services = host.services.iter().map(|service| {
-            let version = service.version.as_ref().map_or("?", Version::as_str);
-            format!("{} {version} ({})", service.service, service.state.name())
+            // Between two releases nobody knows; else nothing that is known of.
+            let nothing = match service.state {
+                State::Activating | State::RevertFailed => "?",
+                _ => "-",
+            };
+            let version = service.version.as_ref().map_or(nothing, Version::as_str);
+            // What keeps a host from following; of one outside the cohort nothing else shows it.
+            let kept = matches!(service.state, State::Pending | State::Fetching | State::Staged);
+            let note = match kept && !service.note.is_empty() {
+                true => format!(": {}", plain(&service.note)),
+                false => String::new(),
+            };
+            format!("{} {version} ({}{note})", service.service, service.state.name())
         });
         [
             host.id.to_string(),
@@ -129,14 +141,37 @@ pub(crate) fn history(service: &Service, past: &[Past]) -> String {
             report.author.to_string(),
             report.created.to_string(),
             took(report).unwrap_or_else(dash),
-            phase(report.phase).to_owned(),
+            end(report),
             reasons(report),
         ]
     };
     let rows: Vec<_> = past.iter().map(row).collect();
     let header =
-        ["ENV", "EPOCH", "ROLLOUT", "VERSION", "BY", "SIGNED (UTC)", "TOOK", "ENDED", "WHY"];
+        ["ENV", "EPOCH", "ROLLOUT", "VERSION", "BY", "SIGNED (UTC)", "TOOK", "PHASE", "WHY"];
     table(header, &rows)
+}
+
+/// How it ended, or how it stands: a rollout that is complete within its budget, or a rollback, may have
+/// left hosts behind.
+fn end(report: &RolloutReport) -> String {
+    let count = |fits: &dyn Fn(&StandingReport) -> bool| {
+        report.hosts.iter().filter(|host| fits(host)).count()
+    };
+    let failed = |host: &StandingReport| host.state.is_some_and(State::is_failed);
+    let back = report.direction == Direction::Rollback;
+    let stuck = |host: &StandingReport| match back {
+        true => failed(host),
+        false => host.state == Some(State::RevertFailed),
+    };
+    let (stuck, failed) = (count(&stuck), count(&failed));
+    let phase = phase(report.phase);
+    match report.phase {
+        _ if stuck > 0 => format!("{phase}, {} could not go back", span::count(stuck, "host")),
+        RolloutPhase::Complete if failed > 0 => {
+            format!("{phase}, {} failed", span::count(failed, "host"))
+        }
+        _ => phase.to_owned(),
+    }
 }
 
 /// From its signature to its end.
@@ -153,6 +188,22 @@ fn reasons(report: &RolloutReport) -> String {
     };
     let reasons = [plain(&report.reason), end];
     reasons.into_iter().filter(|why| !why.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+/// A version that was published: an entry of `swell releases --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Published {
+    pub(crate) version: Version,
+    pub(crate) release: Digest,
+}
+
+/// `swell releases`.
+pub(crate) fn releases(service: &Service, releases: &[Published]) -> String {
+    if releases.is_empty() {
+        return format!("no release of {service} is known here\n");
+    }
+    let row = |one: &Published| [one.version.to_string(), one.release.to_string()];
+    table(["VERSION", "RELEASE"], &releases.iter().map(row).collect::<Vec<_>>())
 }
 
 /// `swell token list`.
@@ -182,7 +233,6 @@ pub(crate) fn tokens(tokens: &[TokenReport], now: UnixTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::receipt::State;
     use proto::report::{FreezeReport, RemovalReport};
 
     use super::*;
@@ -228,6 +278,19 @@ bbbbbbbbbbbb  n2    production  default  no     -                0.1.0  web 1.2.
     }
 
     #[test]
+    fn a_host_that_runs_nothing_or_is_kept_says_so() {
+        let mut report = sample();
+        let service = &mut report.hosts[0].services[0];
+        (service.version, service.state) = (None, State::Fetching);
+        service.note = "no space left on device".to_owned();
+        report.hosts[1].services[0].version = None;
+        report.hosts[1].services[0].state = State::Activating;
+        let text = hosts(&report);
+        assert!(text.contains("web - (fetching: no space left on device)\n"), "{text}");
+        assert!(text.contains("web ? (activating)\n"), "{text}");
+    }
+
+    #[test]
     fn what_is_frozen_held_or_removed_is_told_by_status_and_hosts() {
         let mut report = sample();
         let held = sample::freeze(Some(sample::host_id(0)));
@@ -262,7 +325,7 @@ held: n1 in production until 2027-01-15 10:00:00 UTC (by ada: audit)
         };
         let past = [past(Some(&bad), "1.3.0"), past(Some(&good), "1.3.0"), past(None, "1.2.0")];
         let expected = "\
-ENV         EPOCH  ROLLOUT       VERSION                    BY   SIGNED (UTC)         TOOK         ENDED     WHY
+ENV         EPOCH  ROLLOUT       VERSION                    BY   SIGNED (UTC)         TOOK         PHASE     WHY
 production  5      ID  1.2.0 -> 1.3.0 (rollback)  ada  2027-01-15 08:00:00  -            halted    weekly; halted: 1 failed
 production  4      ID  1.2.0 -> 1.3.0             ada  2027-01-15 08:00:00  12 min 30 s  complete  weekly
 production  -      ID  ? -> 1.2.0                 -    -                    -            -
@@ -271,6 +334,37 @@ production  -      ID  ? -> 1.2.0                 -    -                    -   
         let text = history(&good.service, &past);
         assert_eq!(text, expected);
         assert_eq!(history(&good.service, &[]), "nothing was rolled out of web yet\n");
+    }
+
+    #[test]
+    fn an_end_that_left_hosts_behind_is_not_a_plain_one() {
+        use {Direction as D, RolloutPhase as P};
+        let end_of = |direction, phase, state| {
+            let hosts = vec![sample::standing(0, 0, Some(state))];
+            end(&RolloutReport { direction, ..sample::rollout(phase, hosts) })
+        };
+        let cases = [
+            (D::Forward, P::Running, State::Baking, "running"),
+            (D::Forward, P::Complete, State::Committed, "complete"),
+            (D::Forward, P::Complete, State::Reverted, "complete, 1 host failed"),
+            (D::Forward, P::Halted, State::Reverted, "halted"),
+            (D::Forward, P::Halted, State::RevertFailed, "halted, 1 host could not go back"),
+            (D::Rollback, P::Complete, State::Committed, "complete"),
+            (D::Rollback, P::Complete, State::Reverted, "complete, 1 host could not go back"),
+            (D::Rollback, P::Complete, State::RevertFailed, "complete, 1 host could not go back"),
+        ];
+        for (direction, phase, state, expected) in cases {
+            assert_eq!(end_of(direction, phase, state), expected, "{direction:?} {phase:?}");
+        }
+    }
+
+    #[test]
+    fn releases_in_a_table() {
+        let release = Digest::of(b"release");
+        let web = sample().rollouts[0].service.clone();
+        let known = [Published { version: sample::version("1.3.0"), release }];
+        assert_eq!(releases(&web, &known), format!("VERSION  RELEASE\n1.3.0    {release}\n"));
+        assert_eq!(releases(&web, &[]), "no release of web is known here\n");
     }
 
     #[test]

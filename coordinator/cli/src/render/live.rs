@@ -1,5 +1,5 @@
 //! A rollout as a picture that is drawn again and again in one place (`watch` in a terminal): a line
-//! for each wave, what is waited for, and the hosts on which it failed.
+//! for each wave, what is waited for, and the hosts that failed, are held or in doubt, each with why.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use proto::report::{RolloutPhase, RolloutReport, StandingReport, WaveReport};
 
 use super::fleet::phase;
 use super::plain;
-use super::rollout::{is_bad, is_kept, standing, title};
+use super::rollout::{doubt, is_bad, is_in_doubt, is_kept, standing, title};
 use crate::span;
 
 /// Widest bar of a wave, in hosts; a larger wave is scaled down to it.
@@ -29,7 +29,7 @@ pub(crate) fn picture(report: &RolloutReport, bakes: Option<&Bakes>) -> String {
         text.push_str(&format!("\n  wave {number:<2}  {bar:<width$}  {}", numbers(wave, left_s)));
     }
     text.push_str(&format!("\n  {}", plain(&report.why)));
-    let told = |host: &&StandingReport| is_bad(host) || is_kept(report, host);
+    let told = |host: &&StandingReport| is_bad(host) || is_in_doubt(host) || is_kept(report, host);
     let mut hosts = report.hosts.iter().filter(told);
     for host in hosts.by_ref().take(HOSTS_MAX) {
         text.push_str(&format!("\n  {}: {}", host.name, standing(host)));
@@ -37,6 +37,9 @@ pub(crate) fn picture(report: &RolloutReport, bakes: Option<&Bakes>) -> String {
     match hosts.count() {
         0 => {}
         more => text.push_str(&format!("\n  and {more} more: swell explain {}", report.id)),
+    }
+    if let Some(doubt) = doubt(report) {
+        text.push_str(&format!("\n  {doubt}"));
     }
     text
 }
@@ -148,6 +151,20 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
         report.hosts[3].note = "no space left on device".to_owned();
         let text = picture(&report, None);
         assert!(text.ends_with("\n  n4: fetching: no space left on device"), "{text}");
+    }
+
+    #[test]
+    fn a_host_in_doubt_is_in_the_picture_with_what_ends_it() {
+        let mut report = under_way(5);
+        report.hosts[2].note = "baked, but inconclusive: 0 of 20 requests".to_owned();
+        let text = picture(&report, None);
+        let expected = format!(
+            "\n  n3: baking: baked, but inconclusive: 0 of 20 requests\n  a host that has baked and \
+             is in doubt waits for 5 min at most; swell promote {} passes over it",
+            report.id
+        );
+        assert!(text.ends_with(&expected), "{text}");
+        assert!(crate::render::rollout::explain(&report).ends_with(" passes over it\n"));
     }
 
     #[test]

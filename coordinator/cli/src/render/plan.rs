@@ -49,7 +49,8 @@ pub(crate) fn plan(planned: &Planned) -> String {
 fn wave_text(planned: &Planned, index: usize, wave: Wave) -> String {
     let rollout = &planned.rollout;
     let own = &rollout.cohort[rollout.ranks_in(index)];
-    let wait = match wave.wait_s {
+    // Where requests are counted it takes time to have some, however short the wait is.
+    let wait = match rollout::gate::bake_s(rollout, index) {
         0 => "no bake".to_owned(),
         wait_s => format!("bakes {}", span::show(u64::from(wait_s))),
     };

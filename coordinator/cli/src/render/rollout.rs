@@ -72,6 +72,9 @@ pub(crate) fn explain(report: &RolloutReport) -> String {
     let header = ["HOST", "NAME", "WAVE", "STATE", "CAUSE", "PIECES", "ALIVE", "NOTE"];
     text.push('\n');
     text.push_str(&table(header, &hosts));
+    if let Some(doubt) = doubt(report) {
+        text.push_str(&format!("\n{doubt}\n"));
+    }
     text
 }
 
@@ -118,7 +121,10 @@ fn host_row(host: &StandingReport) -> [String; 8] {
         host.host.to_string(),
         host.name.to_string(),
         (host.wave + 1).to_string(),
-        state(host.state).to_owned(),
+        match host.skipped {
+            true => format!("{} (skipped)", state(host.state)),
+            false => state(host.state).to_owned(),
+        },
         host.cause.map_or("-", cause).to_owned(),
         format!("{}/{}", host.pieces, host.of),
         yes(host.alive).to_owned(),
@@ -154,6 +160,25 @@ pub(super) fn is_kept(report: &RolloutReport, host: &StandingReport) -> bool {
     let open = report.waves.get(host.wave as usize).is_some_and(|wave| wave.open);
     let waits = matches!(host.state, Some(State::Pending | State::Fetching | State::Staged));
     open && waits && !host.note.is_empty()
+}
+
+/// Whether it has baked and says why it commits nothing yet: its requests leave a doubt.
+pub(super) fn is_in_doubt(host: &StandingReport) -> bool {
+    host.state == Some(State::Baking) && !host.note.is_empty()
+}
+
+/// How long hosts in doubt wait, if there are any, and who may pass over it: whoever promotes the wave
+/// after theirs.
+pub(super) fn doubt(report: &RolloutReport) -> Option<String> {
+    let open = matches!(report.phase, RolloutPhase::Running | RolloutPhase::Paused);
+    let first = report.hosts.iter().find(|host| open && is_in_doubt(host))?;
+    let most_min = rollout::verdict::DOUBT_MS_MAX / 60_000;
+    let mut text =
+        format!("a host that has baked and is in doubt waits for {most_min} min at most");
+    if (first.wave as usize) + 1 < report.waves.len() {
+        text.push_str(&format!("; swell promote {} passes over it", report.id));
+    }
+    Some(text)
 }
 
 /// The hosts that say what keeps them, each with that.
@@ -300,6 +325,14 @@ n4          0         0       0.00 %
             (&"worse".into(), &36.into())
         );
         assert_eq!(json["hosts"][0]["counted"]["requests"], 1_200);
+    }
+
+    #[test]
+    fn a_host_that_nobody_waits_for_is_told_as_such() {
+        let mut report = under_way(4);
+        report.hosts[2].skipped = true;
+        let text = explain(&report);
+        assert!(text.contains("n3    2     baking (skipped)  -"), "{text}");
     }
 
     #[test]

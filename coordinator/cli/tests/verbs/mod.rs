@@ -141,7 +141,12 @@ fn what_cannot_be_frozen_or_lifted_is_not_signed() {
     let (known, (_, other)) = freeze(&fleet, "operator.key", 3, now().plus_s(600));
     let lie = FreezeReport { statement: Digest::of(b"another"), ..known };
     let quiet = fleet.coordinator(about_fleet(&fleet, |_| {}, submitted));
-    let cases: [(&[&str], i32, &str); 4] = [
+    let cases: [(&[&str], i32, &str); 5] = [
+        (
+            &["freeze", "--env", "production", "--until", "2025-03-01T09:30", "--reason", "x"],
+            2,
+            "until 2025-03-01 09:30:00 UTC: that is in the past",
+        ),
         (&["unfreeze", "--env", "production"], 1, "production is not frozen: there is nothing to"),
         (&["host", "hold", "n1", "--lift"], 1, "host n1 is not held: there is nothing to lift"),
         (
@@ -215,6 +220,9 @@ fn a_host_is_removed_once_somebody_said_so_twice() {
     let output = fleet.swell(&remove);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(text(&output).contains("n3 was removed already, by ada: sold"), "{}", text(&output));
+    let output = fleet.swell(&["host", "hold", "n3", "--for", "1h", "--reason", "disk"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("was removed: there is nothing to hold"), "{}", text(&output));
     assert!(member.submitted().is_empty());
 }
 
