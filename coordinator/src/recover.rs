@@ -1,7 +1,7 @@
 //! Building the state of a coordinator anew from what hosts hold: `swell-coordinator recover`.
 //!
 //! ```text
-//! meet        every host that was named answers, and is one of this fleet
+//! meet        hosts that were named answer, and are of this fleet; the dead ones are told
 //! claim       the empty state directory; from here on a stop half-way is gone on with
 //! gather      roots, statements, certificates, each judged like anything that arrives
 //! artifacts   of every release, where some host has it whole
@@ -82,7 +82,7 @@ pub enum RecoverError {
         #[source]
         source: Box<GatherError>,
     },
-    #[error("no answer from a host (is its agent running? else name another one by --from)")]
+    #[error("none of the hosts answers (do their agents run? else name others by --from)")]
     Unreachable(#[source] Box<GatherError>),
     #[error(
         "stopped half-way; what has come is kept: run the same command again, or with other hosts \
@@ -116,6 +116,8 @@ pub enum RecoverError {
 pub struct Summary {
     fleet: FleetId,
     from: Vec<Met>,
+    /// Named, and not there.
+    silent: Vec<SocketAddr>,
     /// Effective statements by kind.
     kinds: BTreeMap<Kind, usize>,
     pending: usize,
@@ -160,7 +162,7 @@ pub async fn run(
     // The coordinator's own port: hosts' firewalls know it, and two of them cannot run at once.
     let endpoint = Endpoint::bind(config.bind, identity, directory).map_err(RecoverError::Port)?;
     let gatherer = Gatherer::new(endpoint);
-    let members = meet(&gatherer, config, chain.fleet(), from).await?;
+    let Meeting { members, silent } = meet(&gatherer, config, chain.fleet(), from, tell).await?;
 
     if files::begin_recovery(&config.state_dir, &roots.genesis)? {
         tell("going on with the recovery that was begun");
@@ -176,6 +178,9 @@ pub async fn run(
         left.reasons.extend(gathered.reasons);
     }
     keys.check(ledger.chain().root())?;
+    // Else all rollouts would seem to have ended now.
+    let store = ledger.store().clone();
+    spawn_blocking(move || store.mark_gathered()).await??;
     let missing = artifacts(&gatherer, &ledger, &members, tell).await?;
     let reading = (ledger.clone(), members.clone());
     let (recovered, summary) = spawn_blocking(move || {
@@ -183,6 +188,7 @@ pub async fn run(
         Ok::<_, RecoverError>((read(&ledger)?, Summary::of(&ledger, from, missing, left)?))
     })
     .await??;
+    let summary = Summary { silent, ..summary };
     write_database(&config.state_dir, &recovered, summary.event()).await?;
     let seeds: Vec<_> = members.iter().map(Met::address).take(files::SEEDS_MAX).collect();
     files::write_seeds(&files::seeds_path(&config.state_dir), &seeds).map_err(FilesError::from)?;
@@ -209,38 +215,63 @@ fn is_missing_key(error: &FilesError) -> bool {
     source.kind() == io::ErrorKind::NotFound
 }
 
-/// Meets every host before anything is written.
+/// Who was there of the hosts that were named.
+#[derive(Default)]
+struct Meeting {
+    members: Vec<Met>,
+    silent: Vec<SocketAddr>,
+}
+
+/// Meets the hosts before anything is written. Some may have died with the coordinator: one that is
+/// there is enough to go on.
 async fn meet(
     gatherer: &Gatherer,
     config: &Config,
     fleet: &FleetId,
     from: &[SocketAddr],
-) -> Result<Vec<Met>, RecoverError> {
-    let mut members: Vec<Met> = Vec::new();
+    tell: &mut dyn FnMut(&str),
+) -> Result<Meeting, RecoverError> {
+    let (mut meeting, mut why) = (Meeting::default(), None);
     for &address in from {
-        let member = gatherer.meet(address).await.map_err(|source| {
-            let refused = match &source {
-                GatherError::Meet { source, .. } => Some(&**source),
-                _ => None,
-            };
-            match refused {
-                Some(ConnectError::WrongPeer { .. }) => {
-                    let (fleet, root_dir) = (fleet.clone(), config.root_dir.clone());
-                    let source = Box::new(source);
-                    RecoverError::Stranger { address, fleet, root_dir, source }
-                }
-                Some(ConnectError::Refused { code: CloseCode::Forbidden, .. }) => {
-                    let (admit_key, source) = (config.admit_key.clone(), Box::new(source));
-                    RecoverError::NotLetIn { address, admit_key, source }
-                }
-                _ => RecoverError::Unreachable(Box::new(source)),
+        let refused = |source| refusal(config, fleet, address, source);
+        match gatherer.meet(address).await.map_err(refused) {
+            Ok(member) if meeting.members.contains(&member) => {}
+            Ok(member) => meeting.members.push(member),
+            Err(RecoverError::Unreachable(source)) => {
+                tell(&format!("{address} does not answer: going on without what it holds"));
+                meeting.silent.push(address);
+                why = Some(source);
             }
-        })?;
-        if !members.contains(&member) {
-            members.push(member);
+            Err(error) => return Err(error),
         }
     }
-    Ok(members)
+    match why {
+        Some(source) if meeting.members.is_empty() => Err(RecoverError::Unreachable(source)),
+        _ => Ok(meeting),
+    }
+}
+
+fn refusal(
+    config: &Config,
+    fleet: &FleetId,
+    address: SocketAddr,
+    source: GatherError,
+) -> RecoverError {
+    let refused = match &source {
+        GatherError::Meet { source, .. } => Some(&**source),
+        _ => None,
+    };
+    match refused {
+        Some(ConnectError::WrongPeer { .. }) => {
+            let (fleet, root_dir) = (fleet.clone(), config.root_dir.clone());
+            RecoverError::Stranger { address, fleet, root_dir, source: Box::new(source) }
+        }
+        Some(ConnectError::Refused { code: CloseCode::Forbidden, .. }) => {
+            let (admit_key, source) = (config.admit_key.clone(), Box::new(source));
+            RecoverError::NotLetIn { address, admit_key, source }
+        }
+        _ => RecoverError::Unreachable(Box::new(source)),
+    }
 }
 
 async fn open_ledger(config: &Config, roots: &Roots) -> Result<Ledger, RecoverError> {
@@ -346,6 +377,7 @@ impl Summary {
         Ok(Self {
             fleet: chain.fleet().clone(),
             from,
+            silent: Vec::new(),
             kinds,
             pending: ledger.pending().len(),
             certificates: ledger.ids(Part::Certificates, None, usize::MAX).len(),
@@ -405,6 +437,12 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let from: Vec<_> = self.from.iter().map(ToString::to_string).collect();
         writeln!(f, "recovered fleet {} from {}", self.fleet, from.join(", "))?;
+        for address in &self.silent {
+            writeln!(
+                f,
+                "  without {address}, which did not answer: what it alone held is not here"
+            )?;
+        }
         let kinds = self.kinds.iter().map(|(kind, count)| format!("{} {count}", kind.name()));
         let kinds: Vec<_> = kinds.collect();
         writeln!(

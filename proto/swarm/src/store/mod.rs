@@ -5,6 +5,7 @@
 //! pending/<id>.json                           envelopes whose threshold is not met yet
 //! blobs/<id>                                  certificates, by the digest of their bytes
 //! artifacts/<id>/{manifest.json,data,pieces}  see `artifact`
+//! gathered                                    empty; what is older came from others, in bulk
 //! ```
 //!
 //! Knows digests, not meaning: whoever puts a statement here has verified it. Every call blocks on
@@ -242,9 +243,23 @@ impl Store {
         }
     }
 
-    /// When a blob came here, by this machine's clock; none where that is not known. For people.
+    /// Notes that all that is here was gathered from others: when it was new is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Replace`].
+    pub fn mark_gathered(&self) -> Result<(), StoreError> {
+        Ok(replace(&*self.0.disk, &self.gathered_path(), b"")?)
+    }
+
+    /// When a blob came here, by this machine's clock; none where that is not known, or says nothing
+    /// because it was gathered. For people.
     pub fn blob_since(&self, id: &Digest) -> Option<UnixTime> {
         let written = self.0.disk.written(&self.blob_path(id)).ok()?;
+        let gathered = self.0.disk.written(&self.gathered_path());
+        if gathered.is_ok_and(|gathered| written <= gathered) {
+            return None;
+        }
         written.duration_since(UNIX_EPOCH).ok().map(|since| UnixTime(since.as_secs()))
     }
 
@@ -488,6 +503,10 @@ impl Store {
 
     fn statement_path(&self, sort: Sort, id: &Digest) -> PathBuf {
         self.0.dir.join(sort.dir()).join(format!("{id:#}.json"))
+    }
+
+    fn gathered_path(&self) -> PathBuf {
+        self.0.dir.join("gathered")
     }
 
     fn blob_path(&self, id: &Digest) -> PathBuf {

@@ -203,3 +203,18 @@ fn only_the_right_bytes_at_the_right_place_are_kept() {
     let progress = &store.progress()[0];
     assert_eq!((progress.artifact, progress.pieces, progress.of), (id, 1, 3));
 }
+
+#[test]
+fn when_a_blob_came_is_known_unless_it_was_gathered() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(Arc::new(durable::RealDisk), dir.path()).unwrap();
+    let id = store.put_blob(b"certificate").unwrap();
+    assert!(store.blob_since(&id).is_some());
+    store.mark_gathered().unwrap();
+    assert_eq!(store.blob_since(&id), None);
+    // One that comes later.
+    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
+    let blob = std::fs::File::open(dir.path().join(format!("blobs/{id:#}"))).unwrap();
+    blob.set_modified(later).unwrap();
+    assert!(store.blob_since(&id).is_some());
+}
