@@ -17,7 +17,10 @@ const USAGE: &str = "usage: simulate --minutes M [--layer LAYER|all] [--seed S] 
   --minutes M   run fresh seeds for this long (a fraction is fine); default 1
   --layer L     which layer; default all
   --seed S      run this one seed instead and tell what happened
-  --hosts N     hosts of the fleets, 2000 at most; default: as each seed has it";
+  --hosts N     hosts of the fleets, 2000 at most; default: as each seed has it
+
+\"transitions\" counts the changes of a host's state that some seed led to, of all those that are
+legal; \"never taken\" names the others: this run says nothing about them, longer ones take more.";
 
 struct Args {
     minutes: f64,
@@ -35,6 +38,10 @@ struct Tally {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().any(|arg| arg == "--help" || arg == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
     let args = match parse(std::env::args().skip(1)) {
         Ok(args) => args,
         Err(error) => {
