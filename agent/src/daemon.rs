@@ -14,7 +14,7 @@ use proto::{HostId, PublicKey};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::control::Control;
@@ -145,26 +145,13 @@ async fn ended(part: impl Future<Output = ()>) -> Result<()> {
     Ok(())
 }
 
-/// Carries out rollouts, unless somebody else lives under this host's key (R9).
+/// Carries out rollouts.
 async fn roll(context: rollouts::Context, own: Host, stop: CancellationToken) {
     let Some(env) = own.env() else {
         warn!(host = %own.id, "no label `env`: this host takes part in no rollout");
         return stop.cancelled().await;
     };
-    let mut duplicate = context.gossip.duplicate();
-    let rolling = stop.child_token();
-    tokio::select! {
-        () = rollouts::run(context, env, rolling.clone()) => {}
-        Ok(other) = duplicate.wait_for(Option::is_some) => {
-            rolling.cancel();
-            error!(
-                here = %own.id, other = ?*other,
-                "another process lives under this host's key: nothing is activated here any more; \
-                 stop one of the two and let it join again"
-            );
-        }
-    }
-    stop.cancelled().await;
+    rollouts::run(context, env, stop).await;
 }
 
 /// Writes down where members are, so that a cold fleet finds itself without the coordinator (R10).

@@ -72,6 +72,9 @@ pub struct HostReport {
     pub labels: Vec<String>,
     /// `ip:port`, if it was ever heard.
     pub address: Option<String>,
+    /// Another `ip:port` from which its key speaks now: two machines hold it, and neither starts
+    /// anything new (R9).
+    pub twin: Option<String>,
     pub alive: bool,
     pub agent_version: Option<Name>,
     pub services: Vec<ServiceReport>,

@@ -215,7 +215,7 @@ mod tests {
             address: "127.0.0.1:1".parse().unwrap(),
             generation: 1,
             alive,
-            twin: false,
+            twin: None,
             values: said.into_iter().collect(),
         }
     }

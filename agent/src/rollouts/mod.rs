@@ -12,6 +12,7 @@ mod steps;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +72,7 @@ pub(crate) async fn run(context: Context, env: Env, stop: CancellationToken) {
     let (scopes, left_alone) = (BTreeMap::new(), BTreeSet::new());
     let peers = Peerage::new(me.clone());
     let mut driver =
-        Driver { context, env, me, answers, scopes, left_alone, peers, removed: false };
+        Driver { context, env, me, answers, scopes, left_alone, peers, removed: false, twin: None };
     driver.restore().await;
     driver.drive(inbox, stop).await;
 }
@@ -88,6 +89,8 @@ struct Driver {
     peers: Peerage,
     /// It was said that this host is no longer one of the fleet.
     removed: bool,
+    /// Where another machine speaks with this host's key, as the cores were told.
+    twin: Option<SocketAddr>,
 }
 
 impl Driver {
@@ -119,7 +122,9 @@ impl Driver {
     async fn drive(&mut self, mut inbox: mpsc::Receiver<Answer>, stop: CancellationToken) {
         let mut statements = self.context.ledger.events();
         let mut members = self.context.gossip.members();
+        let mut twin = self.context.gossip.duplicate();
         self.read_statements().await;
+        self.tell_twin(&mut twin).await;
         loop {
             let wait = self.wait();
             tokio::select! {
@@ -132,6 +137,7 @@ impl Driver {
                     }
                 }
                 () = tokio::time::sleep(wait) => self.tick().await,
+                Ok(()) = twin.changed() => self.tell_twin(&mut twin).await,
                 Ok(()) = statements.changed() => self.read_statements().await,
                 Ok(()) = members.changed() => self.read_receipts(&mut members).await,
             }
@@ -191,6 +197,27 @@ impl Driver {
                 "this host was removed from the fleet: its services go on and nothing new starts; \
                  to come back it must join anew with another key"
             );
+        }
+    }
+
+    /// Of two machines with one key neither starts anything new (R9): both say so, and where the other
+    /// one is. What either has started comes to its end, or back.
+    async fn tell_twin(&mut self, twin: &mut watch::Receiver<Option<SocketAddr>>) {
+        let address = *twin.borrow_and_update();
+        if std::mem::replace(&mut self.twin, address) == address {
+            return;
+        }
+        let (host, here) = (&self.me, self.context.config.advertise);
+        match address {
+            Some(other) => error!(
+                %host, %here, %other,
+                "another machine uses this host's key: neither starts anything new; stop the agent of \
+                 one of the two, remove its state_dir and let it join with a token of its own"
+            ),
+            None => info!(%host, %here, "no other machine uses this host's key any more"),
+        }
+        for scope in self.scopes.values_mut() {
+            scope.take(Input::Twin { address }).await;
         }
     }
 

@@ -196,7 +196,8 @@ impl Running {
         }
     }
 
-    /// The root, freezes, the removal of this host, and what was stopped while this host was away, too.
+    /// The root, freezes, the removal of this host, a twin of it, and what was stopped while this host
+    /// was away, too.
     async fn read_standing_orders(&mut self, chain: &Chain) {
         let (env, me) = (self.scope.env.clone(), self.host.me().clone());
         self.take(Input::Root { expires: chain.root().expires }).await;
@@ -204,6 +205,8 @@ impl Running {
         if chain.revocation(&me, &env).is_some() {
             self.take(Input::Removed).await;
         }
+        let address = *self.context.gossip.duplicate().borrow();
+        self.take(Input::Twin { address }).await;
         let stopped = self.context.ledger.stopped(&self.scope);
         for release in boxed(&chain.history(&self.scope), &stopped) {
             self.take(Input::Boxed { release }).await;

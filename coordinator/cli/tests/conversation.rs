@@ -498,6 +498,7 @@ fn fleet_report(fleet: &Fleet, host: &Member) -> FleetReport {
             zone: "default".parse().unwrap(),
             labels: Vec::new(),
             address: Some(host.address.to_string()),
+            twin: None,
             alive: true,
             agent_version: None,
             services: Vec::new(),

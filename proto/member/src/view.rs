@@ -114,7 +114,7 @@ impl View {
 
 fn as_seen(member: &Member) -> Seen {
     let (address, values) = (member.address.to_string(), member.values.clone());
-    Seen { address, alive: member.alive, twin: member.twin, values }
+    Seen { address, alive: member.alive, twin: member.twin.map(|home| home.to_string()), values }
 }
 
 fn as_pending(held: swarm::ledger::Pending) -> Option<Pending> {

@@ -21,6 +21,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod twins;
 mod value;
 mod wire;
 
@@ -68,7 +69,7 @@ pub struct GossipConfig {
     pub envelope: HostEnvelope,
 }
 
-/// A member as gossip shows it: its newest life.
+/// A member as gossip shows it: its newest life, of those whose heartbeats come if there are any.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
     pub host: HostId,
@@ -77,8 +78,8 @@ pub struct Member {
     pub generation: u64,
     /// Whether its heartbeats come.
     pub alive: bool,
-    /// Heartbeats of its key come from another address, too: two machines hold it (R9).
-    pub twin: bool,
+    /// Another address from which heartbeats of its key come: two machines hold it (R9).
+    pub twin: Option<SocketAddr>,
     /// What it says, by key; signatures are verified and stripped.
     pub values: BTreeMap<String, String>,
 }
@@ -229,7 +230,8 @@ impl Gossip {
         self.shared.members.subscribe()
     }
 
-    /// Where this host's identity also lives: somebody there signs with its key, and started later.
+    /// Where this member's identity also lives (R9): somebody there signs with its key while this
+    /// member does. None again once that has ended.
     pub fn duplicate(&self) -> watch::Receiver<Option<SocketAddr>> {
         self.shared.duplicate.subscribe()
     }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -193,12 +193,51 @@ async fn r9_two_live_sources_of_one_key_are_noticed() {
     let older = Node::new(&fleet, "b", &[a.addr], &all);
     let id = fleet.host("b").id;
     until("a hears b", || a.says(&id, "h", "b speaking")).await;
-    assert!(!a.member(&id).unwrap().twin);
-    let twin = Node::new(&fleet, "b", &[a.addr], &all);
-    let mut duplicate = older.gossip.duplicate();
-    let noticed = tokio::time::timeout(common::DEADLINE, duplicate.wait_for(Option::is_some));
-    assert_eq!(*noticed.await.expect("in time").unwrap(), Some(twin.addr));
-    until("others see both", || a.member(&id).is_some_and(|member| member.twin)).await;
+    let homes =
+        |member: &Member| BTreeSet::from_iter(member.twin.into_iter().chain([member.address]));
+    let home = |node: &Node| *node.gossip.duplicate().borrow();
+    assert_eq!(a.member(&id).unwrap().twin, None);
+    let younger = Node::new(&fleet, "b", &[a.addr], &all);
+    until("the older one knows", || home(&older) == Some(younger.addr)).await;
+    // What it said first may be from before: the younger one waits for its next word.
+    older.gossip.set("h", "b speaking again").unwrap();
+    until("the younger one knows", || home(&younger) == Some(older.addr)).await;
+    let both = BTreeSet::from([older.addr, younger.addr]);
+    until("others see both", || a.member(&id).is_some_and(|member| homes(&member) == both)).await;
+
+    drop(younger);
+    until("it is gone", || home(&older).is_none()).await;
+    until("the other one counts again", || {
+        a.member(&id).is_some_and(|member| {
+            member.alive && member.address == older.addr && member.twin.is_none()
+        })
+    })
+    .await;
+    older.gossip.set("h", "b speaking alone").unwrap();
+    until("and is heard", || a.says(&id, "h", "b speaking alone")).await;
+}
+
+/// What it said at the address it had before is about for minutes; it is nobody else for that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r9_a_host_that_restarts_at_another_address_is_no_twin() {
+    let fleet = Fleet::new("fleet-a");
+    let all = ["a", "b"];
+    let a = Node::new(&fleet, "a", &[], &all);
+    let before = Node::new(&fleet, "b", &[a.addr], &all);
+    let id = fleet.host("b").id;
+    until("a hears b", || a.says(&id, "h", "b speaking")).await;
+    drop(before);
+    let now = Node::new(&fleet, "b", &[a.addr], &all);
+    let mut duplicate = now.gossip.duplicate();
+    let told =
+        async { while duplicate.changed().await.is_ok_and(|()| duplicate.borrow().is_none()) {} };
+    let known = until("a knows where it lives", || {
+        a.member(&id).is_some_and(|b| b.alive && b.address == now.addr && b.twin.is_none())
+    });
+    tokio::select! {
+        () = told => panic!("it takes its earlier life for a twin"),
+        () = known => {}
+    }
 }
 
 /// A member that breaks the protocol is named in the log, told why, and hung up on.

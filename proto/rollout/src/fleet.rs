@@ -38,8 +38,9 @@ pub struct Seen {
     pub address: String,
     /// Heard of lately.
     pub alive: bool,
-    /// Two machines hold its key: nobody knows which of them is the host (R9).
-    pub twin: bool,
+    /// Another `ip:port` from which its key speaks: two machines hold it, and nobody knows which of them
+    /// is the host (R9).
+    pub twin: Option<String>,
     /// As in [`proto::record`], checked to be the member's own.
     pub values: BTreeMap<String, String>,
 }

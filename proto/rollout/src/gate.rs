@@ -14,6 +14,7 @@
 //! | is the environment (or this host) frozen, is it outside its windows | no | yes |
 //! | is this host removed | yes | yes |
 //! | was this host skipped | yes | no |
+//! | does another machine speak with this host's key (R9) | no | yes |
 //! | is the release in this host's penalty box | no | no |
 //! | is this host's clock wrong, may there be news that it has not heard | no | yes |
 //! | do the requests of the waves before it, pooled, show that the release is worse (R24) | no | no |
@@ -52,6 +53,7 @@ mod tally;
 mod text;
 
 use std::cmp::Reverse;
+use std::net::SocketAddr;
 use std::ops::Range;
 
 use proto::UnixTime;
@@ -161,6 +163,8 @@ pub struct Own {
     pub rank: Option<usize>,
     /// It was removed from the environment.
     pub removed: bool,
+    /// Where another machine speaks with its key (R9).
+    pub twin: Option<SocketAddr>,
     /// It knows of a stop of an earlier rollout to the same release, and this one is no retry (R17).
     pub boxed: bool,
     /// Others know of the same newest rollouts, or did within the last day (R7).
@@ -234,6 +238,10 @@ pub enum Hold {
     Removed,
     /// This host was skipped: the rollout goes on without it.
     Skipped,
+    /// Another machine speaks with this host's key (R9).
+    Twin {
+        address: SocketAddr,
+    },
     /// The release was stopped in an earlier rollout (R17).
     Boxed,
     /// The clock of this host is too far from the others' (R8).
@@ -306,6 +314,7 @@ impl Hold {
             self,
             Self::Rules { .. }
                 | Self::Removed
+                | Self::Twin { .. }
                 | Self::Boxed
                 | Self::ClockOff { .. }
                 | Self::Unconfirmed
@@ -436,6 +445,8 @@ fn kept_back(facts: &Facts<'_>, own: &Own) -> Option<Hold> {
         Some(Hold::Skipped)
     } else if facts.rollout.direction == Direction::Rollback {
         None
+    } else if let Some(address) = own.twin {
+        Some(Hold::Twin { address })
     } else if own.boxed && !facts.complete {
         Some(Hold::Boxed)
     } else if let Some(ahead_s) = off {

@@ -111,6 +111,7 @@ mod transitions;
 mod view;
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::certificate::Claim;
@@ -194,6 +195,11 @@ pub enum Input {
     },
     /// This host was removed from the environment: it starts nothing any more.
     Removed,
+    /// Where another machine speaks with this host's key (R9); none: nowhere. Neither of the two starts
+    /// anything new until that has ended; it is not kept over a restart.
+    Twin {
+        address: Option<SocketAddr>,
+    },
     /// What the other members' records say of this host's knowledge and clock.
     Peers(Peers),
     /// A receipt that was verified under the cohort's key ([`crate::receipts::Receipts::offer`]).

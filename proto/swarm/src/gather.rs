@@ -269,7 +269,7 @@ fn announcer(source: &Source, artifact: Digest) -> Member {
         address: source.address,
         generation: 0,
         alive: true,
-        twin: false,
+        twin: None,
         values: BTreeMap::from([(progress_key(0), to_text(&record))]),
     }
 }

@@ -36,7 +36,7 @@ pub(crate) fn status(report: &FleetReport) -> String {
         if report.coordinator_alive { "alive" } else { "NOT HEARD" },
         span::count(hosts.len(), "host"),
     );
-    text.push_str(&freeze::lines(report));
+    text.push_str(&kept_back(report));
     if report.rollouts.is_empty() {
         text.push_str("\nnothing was rolled out yet\n");
         return text;
@@ -94,11 +94,22 @@ pub(crate) fn hosts(report: &FleetReport) -> String {
     let rows: Vec<_> = report.hosts.iter().map(row).collect();
     let header = ["HOST", "NAME", "ENV", "ZONE", "ALIVE", "ADDRESS", "AGENT", "SERVICES"];
     let mut text = table(header, &rows);
-    let kept = freeze::lines(report);
+    let kept = kept_back(report);
     if !kept.is_empty() {
         text.push_str(&format!("\n{kept}"));
     }
     text
+}
+
+/// What keeps hosts from starting anything new, a line each: freezes, holds, two machines with one key.
+fn kept_back(report: &FleetReport) -> String {
+    let twins = report.hosts.iter().filter_map(|host| {
+        let (one, other) = (plain(host.address.as_deref()?), plain(host.twin.as_deref()?));
+        let name = &host.name;
+        Some(format!("held: the key of {name} is in use at {one} and {other}: let one join anew\n"))
+    });
+    let freezes = freeze::lines(report);
+    [freezes].into_iter().chain(twins).collect()
 }
 
 /// Whether it is heard; of one that was removed, that.
@@ -308,6 +319,17 @@ held: n1 in production until 2027-01-15 10:00:00 UTC (by ada: audit)
         let told = hosts(&report);
         assert!(told.contains("bbbbbbbbbbbb  n2    production  default  removed  -"), "{told}");
         assert!(told.ends_with(&format!("\n\n{kept}")), "{told}");
+    }
+
+    #[test]
+    fn r9_two_machines_with_one_key_are_both_named_by_status_and_hosts() {
+        let mut report = sample();
+        report.hosts[0].twin = Some("192.0.2.99:7070".to_owned());
+        let line = "held: the key of n1 is in use at 192.0.2.11:7070 and 192.0.2.99:7070: let one \
+                    join anew\n";
+        for told in [status(&report), hosts(&report)] {
+            assert!(told.contains(line), "{told}");
+        }
     }
 
     #[test]

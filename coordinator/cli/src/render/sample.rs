@@ -119,6 +119,7 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
         zone: "default".parse().unwrap(),
         labels: vec!["env=production".to_owned()],
         address: alive.then(|| format!("192.0.2.{}:7070", index + 11)),
+        twin: None,
         alive,
         agent_version: Some("0.1.0".parse().unwrap()),
         services: vec![ServiceReport {

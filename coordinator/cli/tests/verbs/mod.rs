@@ -20,6 +20,7 @@ fn about_fleet(
         zone: statement.zone(),
         labels: Vec::new(),
         address: None,
+        twin: None,
         alive: statement.name.as_str() != "n3",
         agent_version: None,
         services: Vec::new(),

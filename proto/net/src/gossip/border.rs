@@ -50,7 +50,7 @@ pub(super) struct Border {
     filter: Mutex<Filter>,
     allowed: Mutex<Quotas<HostId>>,
     inbox: Mutex<Option<mpsc::Sender<(SocketAddr, ChitchatMessage)>>>,
-    younger_self: watch::Sender<Option<(u64, SocketAddr)>>,
+    younger_self: watch::Sender<Option<u64>>,
     pub(super) tally: Tally,
 }
 
@@ -75,8 +75,8 @@ impl Border {
         lock(&self.filter)
     }
 
-    /// Another, younger life of this host, as its own signed values show: generation and address.
-    pub(super) fn younger_self(&self) -> watch::Receiver<Option<(u64, SocketAddr)>> {
+    /// Generation of the youngest life of this very host that others know, if it is not the present one.
+    pub(super) fn younger_self(&self) -> watch::Receiver<Option<u64>> {
         self.younger_self.subscribe()
     }
 
@@ -120,8 +120,8 @@ impl Border {
         Some(bytes)
     }
 
-    /// Takes note of another, younger life of this host.
-    pub(super) fn notice(&self, younger_self: Option<(u64, SocketAddr)>) {
+    /// Takes note of a younger life of this host.
+    pub(super) fn notice(&self, younger_self: Option<u64>) {
         let Some(other) = younger_self else { return };
         self.younger_self.send_if_modified(|known| {
             let newer = known.is_none_or(|known| known < other);

@@ -16,7 +16,6 @@
 
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -55,8 +54,9 @@ pub(super) struct Passed {
     pub(super) message: Vec<u8>,
     /// Members named in it that the directory does not know.
     pub(super) unknown: BTreeSet<HostId>,
-    /// Another life of this very host, younger than this one, and signed with its key.
-    pub(super) younger_self: Option<(u64, SocketAddr)>,
+    /// Generation of a life of this very host, at its address and signed with its key, that is younger
+    /// than the present one: an earlier one, whose clock was ahead of today's.
+    pub(super) younger_self: Option<u64>,
     /// Incarnations left out, for whatever reason.
     pub(super) left_out: usize,
 }
@@ -269,8 +269,9 @@ impl Filter {
         } else {
             self.lives.insert(who.clone(), Life { keys: names.collect(), seen: now });
         }
-        if who.host == self.me.host && who.generation > self.me.generation && !values.is_empty() {
-            passed.younger_self = Some((who.generation, who.addr));
+        let here = who.host == self.me.host && who.addr == self.me.addr;
+        if here && who.generation > self.me.generation && !values.is_empty() {
+            passed.younger_self = passed.younger_self.max(Some(who.generation));
         }
         true
     }

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chitchat::{Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::border::lock;
+use super::twins::Twins;
 use super::wire::Incarnation;
 use super::{GossipConfig, Member, Shared, value};
 use crate::clock;
@@ -39,6 +40,7 @@ pub(super) struct Supervisor {
     config: GossipConfig,
     /// Generation of the last life.
     generation: u64,
+    twins: Twins,
 }
 
 /// Why a life ended.
@@ -50,8 +52,8 @@ enum End {
 }
 
 impl Supervisor {
-    pub(super) const fn new(shared: Arc<Shared>, config: GossipConfig) -> Self {
-        Self { shared, config, generation: 0 }
+    pub(super) fn new(shared: Arc<Shared>, config: GossipConfig) -> Self {
+        Self { shared, config, generation: 0, twins: Twins::default() }
     }
 
     pub(super) async fn run(mut self, stop: CancellationToken) {
@@ -122,8 +124,10 @@ impl Supervisor {
                 written.write(&mut chitchat, &self.values());
                 self.show(&chitchat);
             }
-            if let Some(end) = self.meet_younger_self(&mut younger_self) {
-                return end;
+            let younger = *younger_self.borrow_and_update();
+            if let Some(generation) = younger.filter(|younger| *younger > self.generation) {
+                self.generation = generation;
+                return End::Outlived;
             }
             tokio::select! {
                 biased;
@@ -143,28 +147,9 @@ impl Supervisor {
         }
     }
 
-    /// The same key signs somewhere else, and started later.
-    fn meet_younger_self(
-        &mut self,
-        younger_self: &mut watch::Receiver<Option<(u64, SocketAddr)>>,
-    ) -> Option<End> {
-        let (generation, addr) = (*younger_self.borrow_and_update())?;
-        if generation <= self.generation {
-            return None;
-        }
-        if addr == self.config.advertise {
-            self.generation = generation;
-            return Some(End::Outlived);
-        }
-        let new = self.shared.duplicate.send_if_modified(|known| known.replace(addr) != Some(addr));
-        if new {
-            warn!(host = %self.shared.me, other = %addr, "this host's key is also in use elsewhere");
-        }
-        None
-    }
-
     /// Publishes the members as chitchat knows them now.
-    fn show(&self, chitchat: &Chitchat) {
+    fn show(&mut self, chitchat: &Chitchat) {
+        let now = Instant::now();
         let alive: BTreeSet<_> = chitchat.live_nodes().collect();
         let mut held = BTreeSet::new();
         let mut newest: BTreeMap<_, Member> = BTreeMap::new();
@@ -180,27 +165,36 @@ impl Supervisor {
                 homes.entry(who.host.clone()).or_default().insert(who.addr);
             }
             let mine = who.host == self.shared.me;
-            let known = newest.get(&who.host).map_or(0, |member| member.generation);
+            if mine && who.addr != self.config.advertise && !values.is_empty() {
+                self.twins.hear(&who, who.generation > self.generation, &values, now);
+            }
+            let alive = mine || alive.contains(id);
+            // Of two machines with one key the younger one may be gone.
+            let rank = (alive, who.generation);
+            let known = newest.get(&who.host).map(|member| (member.alive, member.generation));
             // Of this host others may know an older or, wrongly, a younger life.
             let shown = match mine {
                 true => who.generation == self.generation,
                 false => {
                     let removed = self.shared.border().directory().is_removed(&who.host);
-                    !removed && !values.is_empty() && who.generation >= known
+                    !removed && !values.is_empty() && Some(rank) >= known
                 }
             };
             if shown {
                 let Incarnation { host, generation, addr: address } = who;
-                let alive = mine || alive.contains(id);
-                let (member, twin) = (host.clone(), false);
+                let (member, twin) = (host.clone(), None);
                 let member = Member { host: member, address, generation, alive, twin, values };
                 newest.insert(host, member);
             }
         }
         for member in newest.values_mut() {
-            member.twin = homes.get(&member.host).is_some_and(|homes| homes.len() > 1);
+            let mut homes = homes.get(&member.host).into_iter().flatten();
+            member.twin = homes.find(|home| **home != member.address).copied();
         }
-        self.shared.border().filter().retain(&held, Instant::now());
+        self.shared.border().filter().retain(&held, now);
+        self.twins.retain(&held);
+        let alive = homes.remove(&self.shared.me).unwrap_or_default();
+        self.show_twin(self.twins.home(&alive, now));
         let members: Vec<_> = newest.into_values().collect();
         self.shared.members.send_if_modified(|shown| {
             let changed = **shown != members;
@@ -209,6 +203,19 @@ impl Supervisor {
             }
             changed
         });
+    }
+
+    /// Says where this host's identity also lives, or that it does no more.
+    fn show_twin(&self, twin: Option<SocketAddr>) {
+        let replace = |known: &mut Option<SocketAddr>| std::mem::replace(known, twin) != twin;
+        if !self.shared.duplicate.send_if_modified(replace) {
+            return;
+        }
+        let (host, here) = (&self.shared.me, self.config.advertise);
+        match twin {
+            Some(other) => warn!(%host, %here, %other, "its key is also in use elsewhere"),
+            None => info!(%host, %here, "its key is in use nowhere else any more"),
+        }
     }
 
     fn chitchat_config(&self) -> ChitchatConfig {

@@ -309,7 +309,7 @@ impl Outlook<'_> {
     }
 
     fn fitness(&self, scope: &Scope, host: &Host) -> Fitness {
-        if self.members.get(&host.id).is_some_and(|seen| seen.alive && seen.twin) {
+        if self.members.get(&host.id).is_some_and(|seen| seen.alive && seen.twin.is_some()) {
             return Fitness::Duplicate;
         }
         match (self.is_alive(&host.id), self.last_word(scope, host)) {
@@ -369,6 +369,7 @@ impl Outlook<'_> {
             zone: host.zone(),
             labels: host.labels.iter().map(|(key, value)| format!("{key}={value}")).collect(),
             address: seen.map(|seen| seen.address.clone()),
+            twin: seen.and_then(|seen| seen.twin.clone()),
             alive: seen.is_some_and(|seen| seen.alive),
             agent_version: record.map(|record| record.version),
             services: self.services_on(host),

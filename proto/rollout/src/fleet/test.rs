@@ -134,7 +134,7 @@ impl World {
                 Seen {
                     address: format!("127.0.0.{host}:7070"),
                     alive: true,
-                    twin: false,
+                    twin: None,
                     values: BTreeMap::from([(record::HOST.to_owned(), to_text(&record))]),
                 },
             );
@@ -347,7 +347,7 @@ fn the_fleet_is_told_host_by_host() {
     assert_eq!(ids, [second], "the newest of each scope");
 
     let (address, values) = ("127.0.0.9:7070".to_owned(), BTreeMap::new());
-    let coordinator = Seen { address, alive: true, twin: false, values };
+    let coordinator = Seen { address, alive: true, twin: None, values };
     world.members.insert(HostId::of(&public(ADMIT)), coordinator);
     assert!(world.report().coordinator_alive);
 }
@@ -477,8 +477,9 @@ fn r13_the_last_word_of_a_host_says_whether_it_is_fit() {
     assert_eq!(fitness(&mut world)[0], RevertFailed);
     world.receipt(1, 0, third, State::Committed);
     assert_eq!(fitness(&mut world)[0], Fit);
-    world.members.get_mut(&host_id(1)).unwrap().twin = true;
+    world.members.get_mut(&host_id(1)).unwrap().twin = Some("10.0.0.9:7400".to_owned());
     assert_eq!(fitness(&mut world)[0], Duplicate);
+    assert_eq!(world.report().hosts[0].twin.as_deref(), Some("10.0.0.9:7400"));
 }
 
 #[test]

@@ -66,6 +66,9 @@ impl fmt::Display for Hold {
             Self::Skipped => {
                 f.write_str("skipped by an operator: it follows once this is complete")
             }
+            Self::Twin { address } => {
+                write!(f, "held: its key is also in use at {address}: let one of the two join anew")
+            }
             Self::Boxed => f.write_str(
                 "held: this release was stopped before; `swell retry` brings it all the same",
             ),

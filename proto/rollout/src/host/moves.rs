@@ -312,6 +312,7 @@ impl Host {
         let own = Own {
             rank: course.rank,
             removed: self.removed,
+            twin: self.view.twin,
             boxed: self.boxes.contains(&course.to) && !plan.retry,
             confirmed: self.is_confirmed(now),
             clock_ahead_s: self.view.peers.clock_ahead_s,

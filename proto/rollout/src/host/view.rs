@@ -1,6 +1,7 @@
 //! What a host sees of the others and its timers: nothing that outlives a restart.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::HostId;
@@ -19,6 +20,8 @@ pub(super) struct View {
     /// What is heard of the others; none: the rollout was not told yet.
     pub(super) board: Option<Arc<Board>>,
     pub(super) peers: Peers,
+    /// Where another machine speaks with this host's key.
+    pub(super) twin: Option<SocketAddr>,
     /// Since when hosts, by rank, are seen to have their turn to go back.
     pub(super) turns: BTreeMap<usize, u64>,
     /// When this view was empty.

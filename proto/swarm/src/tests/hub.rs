@@ -65,7 +65,7 @@ impl Hub {
             address,
             generation: 1,
             alive: true,
-            twin: false,
+            twin: None,
             values: BTreeMap::new(),
         };
         let mut heard = self.0.lock().unwrap();

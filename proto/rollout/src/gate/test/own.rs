@@ -3,8 +3,14 @@
 use super::*;
 
 /// A host of the first wave about which there is nothing special.
-const PLAIN: Own =
-    Own { rank: Some(0), removed: false, boxed: false, confirmed: true, clock_ahead_s: None };
+const PLAIN: Own = Own {
+    rank: Some(0),
+    removed: false,
+    twin: None,
+    boxed: false,
+    confirmed: true,
+    clock_ahead_s: None,
+};
 
 /// Changes a case, so that something keeps the host from starting.
 type Change = fn(&mut Case, &mut Own);
@@ -25,7 +31,7 @@ fn outside_windows(case: &mut Case, _: &mut Own) {
 
 /// In the order of the policy: each row wins over those after it. Which of these it binds: a rollout
 /// that goes forward, an operator's rollback, the lane of a complete rollout.
-const ROWS: [(Change, &str, [bool; 3]); 13] = [
+const ROWS: [(Change, &str, [bool; 3]); 14] = [
     (|case, _| case.halted = true, "halted: a certificate proves", [true, true, true]),
     (aborted, "aborted by an operator", [true, true, true]),
     (|case, _| case.conflict = true, "held: two rollouts of epoch 1", [true, true, true]),
@@ -44,6 +50,11 @@ const ROWS: [(Change, &str, [bool; 3]); 13] = [
     ),
     (|_, own| own.removed = true, "removed from the environment", [true, true, true]),
     (|case, _| case.excused = vec![0], "skipped by an operator", [true, true, false]),
+    (
+        |_, own| own.twin = Some(([10, 0, 0, 9], 7400).into()),
+        "held: its key is also in use at 10.0.0.9:7400: let one of the two join anew",
+        [true, false, true],
+    ),
     (|_, own| own.boxed = true, "held: this release was stopped before", [true, false, false]),
     (
         |_, own| own.clock_ahead_s = Some(-121),

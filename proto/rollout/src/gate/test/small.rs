@@ -64,6 +64,7 @@ fn run(rollout: &Rollout) -> (usize, usize, usize) {
             let own = Own {
                 rank: Some(rank),
                 removed: false,
+                twin: None,
                 boxed: false,
                 confirmed: true,
                 clock_ahead_s: None,

@@ -50,6 +50,54 @@ fn r9_a_removed_host_starts_nothing() {
     assert_eq!(bench.state().0, State::Staged);
 }
 
+/// Where another machine speaks with its key, if it does.
+fn twin(port: Option<u16>) -> Input {
+    Input::Twin { address: port.map(|port| ([10, 0, 0, 9], port).into()) }
+}
+
+/// R9: it says where the other one is, and goes on once that is gone.
+#[test]
+fn r9_a_host_with_a_twin_starts_nothing_until_that_is_gone() {
+    let mut bench = held(twin(Some(7400)));
+    let text = "held: its key is also in use at 10.0.0.9:7400: let one of the two join anew";
+    assert_eq!((bench.why().as_str(), note(&bench)), (text, text), "the others are told, too");
+    assert!(bench.pass(600_000).asked().is_empty());
+    bench.follow(&next("a")).give(Input::Fetched { release: release("c") });
+    assert_eq!(bench.why(), text, "nor of the next rollout");
+    bench.certify(2, Claim::Complete);
+    assert!(bench.pass(600_000).asked().is_empty(), "nor in the lane");
+    assert_eq!(bench.give(twin(None)).asked(), ["activate c or a"]);
+}
+
+/// R9, R12: a twin in the middle of a bake keeps its verdict and its way back.
+#[test]
+fn r9_a_host_with_a_twin_finishes_what_it_has_started() {
+    let mut bad = bench(0);
+    let attempt = activated(&mut bad);
+    bad.give(twin(Some(7400)));
+    let note = "healthz answered 500 three times".to_owned();
+    assert_eq!(bad.give(Input::Unhealthy { attempt, note }).asked(), ["revert to a"]);
+
+    let mut aborted = new_bench();
+    activated(&mut aborted);
+    aborted.give(twin(Some(7400)));
+    assert_eq!(aborted.direct(1, Action::Abort, None).asked(), ["revert to a"]);
+
+    let mut good = new_bench();
+    activated(&mut good);
+    assert_eq!(good.give(twin(Some(7400))).pass(10_000).asked(), ["commit"]);
+    assert_eq!(good.certify(1, Claim::Halt).asked(), ["revert to a"], "also what it has committed");
+}
+
+/// R9: an operator's rollback is a way back, too.
+#[test]
+fn r9_a_twin_does_not_hold_a_rollback() {
+    let mut bench = bench(0);
+    bench.give(twin(Some(7400)));
+    let back = Rollout { direction: Direction::Rollback, ..rollout(&one_wave()) };
+    assert_eq!(bench.follow(&back).stage().asked(), ["activate b or a"]);
+}
+
 /// A skipped host waits for the end of the rollout; where `to` runs already, it goes on.
 #[test]
 fn r6_a_skipped_host_follows_once_the_rollout_is_complete() {
