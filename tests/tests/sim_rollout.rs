@@ -165,6 +165,15 @@ fn r9_a_removal_lets_the_others_go_on() {
     assert!(outcomes[1].rested_ms < 1_000_000, "{outcomes:?}");
 }
 
+/// A clone of a host keeps that from starting for as long as it is heard, and not a moment longer.
+#[test]
+fn r9_a_twin_holds_its_host_until_it_is_gone() {
+    let twin = Scenario { deeds: vec![(1, Deed::Twin(5, 3_600))], ..Scenario::calm(6, 9) };
+    let outcome = &run_all("twin", [twin].into_iter())[0];
+    assert_eq!((outcome.ending, outcome.ever_ran), (Ending::Complete, 9));
+    assert!((3_600_000..4_600_000).contains(&outcome.rested_ms), "{outcome:?}");
+}
+
 // --- requests (R24) ---
 
 /// A fleet without faults whose requests are counted; given up on after a while.

@@ -134,8 +134,10 @@ impl World {
     }
 
     pub(super) fn handle(&mut self, host: usize, input: Input) {
-        if let Input::Unhealthy { .. } = input {
-            self.checks.sickens(host);
+        match &input {
+            Input::Unhealthy { .. } => self.checks.sickens(host),
+            Input::Twin { address } => self.nodes[host].knows_twin = address.is_some(),
+            _ => {}
         }
         let node = &mut self.nodes[host];
         let now = node.now(self.now);
@@ -273,6 +275,8 @@ impl World {
         let node = &mut self.nodes[host];
         node.todo.extend(effects);
         let held = (0..self.words.len()).filter(|bit| node.holds & (1 << bit) != 0);
+        // What may keep it comes first: the rollout itself may start something.
+        node.inbox.push_back(node.twin_told());
         node.inbox.extend(held.map(|bit| Given::Word { bit }));
         self.work(host);
     }

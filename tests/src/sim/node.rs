@@ -81,6 +81,9 @@ pub(super) struct Node {
     pub(super) holds: u64,
     /// Those its machine was told of since its start.
     pub(super) knows: u64,
+    /// A clone of it is heard; and whether its machine was told so since its start.
+    pub(super) twin: bool,
+    pub(super) knows_twin: bool,
     pub(super) heard: Vec<Heard>,
     /// The rollout it has listened for since its start.
     pub(super) listens_for: Option<Digest>,
@@ -115,10 +118,16 @@ impl Node {
         self.heard.fill(Heard::default());
         self.counts.forget();
         self.listens_for = None;
-        self.knows = 0;
+        (self.knows, self.knows_twin) = (0, false);
         self.digest = 0;
         let version = u32::try_from(self.signed.len()).expect("few receipts");
         self.hear(own, version);
+    }
+
+    /// For its machine: whether a clone of it is heard.
+    pub(super) fn twin_told(&self) -> Given {
+        let address = self.twin.then(|| ([10, 0, 0, 9], 7400).into());
+        Given::Input(Input::Twin { address })
     }
 
     /// Takes a version of another host's receipts, if it is newer.

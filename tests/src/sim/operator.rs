@@ -41,6 +41,11 @@ impl World {
             Deed::Skip(_) | Deed::Freeze(_) | Deed::Unfreeze | Deed::Hold(..) | Deed::Remove(_) => {
                 return self.order(deed, id, &newest);
             }
+            Deed::Twin(host, for_s) => {
+                self.push_in(for_s * 1_000, Event::Deed { deed: Deed::Alone(host) });
+                return self.clone_of(host, true);
+            }
+            Deed::Alone(host) => return self.clone_of(host, false),
         };
         self.sequence += 1;
         let word = Word::Directive(Directive {

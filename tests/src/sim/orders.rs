@@ -75,6 +75,15 @@ impl World {
         }
     }
 
+    /// A clone of a host is heard from now on, or no more.
+    pub(super) fn clone_of(&mut self, host: usize, is_there: bool) {
+        self.nodes[host].twin = is_there;
+        if self.nodes[host].machine.is_some() {
+            let told = self.nodes[host].twin_told();
+            self.give(host, told);
+        }
+    }
+
     // --- what a host holds, and what of it its machine was told ---
 
     fn held(&self, host: usize) -> impl Iterator<Item = &Word> {
@@ -150,6 +159,7 @@ impl World {
         if rollout.direction == Direction::Rollback {
             return;
         }
+        assert!(!self.nodes[host].knows_twin, "{place} another machine has its key");
         let unix = self.nodes[host].now(self.now).unix;
         let frozen = self.frozen_until(host).is_some_and(|until| unix < until);
         assert!(!frozen, "{place} it is frozen");

@@ -140,6 +140,10 @@ pub enum Deed {
     Hold(usize, u64),
     /// This host is no longer one of the environment.
     Remove(usize),
+    /// Another machine speaks with this host's key for so many seconds.
+    Twin(usize, u64),
+    /// It does no more.
+    Alone(usize),
     /// Replaces the rollout that runs by another one of the same release.
     Again,
     /// Aborts the rollout that runs, if it has come to no end by then.
@@ -270,8 +274,8 @@ impl Scenario {
         }
     }
 
-    /// The same, where people also skip, freeze, hold, remove and retry, in rolling rollouts and in
-    /// windows.
+    /// The same, where people also skip, freeze, hold, remove, clone and retry, in rolling rollouts and
+    /// in windows.
     pub fn ordered(seed: u64, hosts: usize) -> Self {
         let mut rng = Rng::new(seed ^ 0x0bde7);
         let mut scenario = Self::drawn(seed, hosts);
@@ -282,13 +286,14 @@ impl Scenario {
         for _ in 0..1 + rng.below(4) {
             let at = rng.below(heals_s);
             let (host, for_s) = (rng.place(hosts), rng.between(10, 900));
-            scenario.deeds.push(match rng.below(8) {
+            scenario.deeds.push(match rng.below(9) {
                 0 | 1 => (at, Deed::Skip(host)),
                 2 => (at, Deed::Freeze(for_s)),
                 3 => (at, Deed::Unfreeze),
                 4 => (at, Deed::Hold(host, for_s)),
                 5 => (at, Deed::Remove(host)),
                 6 => (heals_s + at, Deed::Unaware),
+                7 => (at, Deed::Twin(host, for_s)),
                 _ => (heals_s + at, Deed::Retry),
             });
         }

@@ -172,6 +172,8 @@ fn node(scenario: &Scenario, number: usize, all: usize, rng: &mut Rng) -> Node {
         holds: 0,
         knows: 0,
         listens_for: None,
+        twin: false,
+        knows_twin: false,
         heard: vec![Heard::default(); all],
         digest: 0,
         signed: Vec::new(),
