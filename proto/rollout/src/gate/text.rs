@@ -96,16 +96,9 @@ impl fmt::Display for Hold {
                 "waiting for its turn: {under_way} hosts before it have not come to their end, at \
                  most {in_flight_max} may be under way at once"
             ),
-            Self::UnheardBefore { count, unreachable_max } if count.unheard > *unreachable_max => {
-                not_heard(f, count.unheard, "before it", *unreachable_max, count)
+            Self::UnheardBefore { count, unreachable_max } => {
+                not_heard_before(f, count, *unreachable_max)
             }
-            Self::UnheardBefore { count, unreachable_max } => write!(
-                f,
-                "waiting: {} of {} hosts before it have not said again where they stand, at most \
-                 {unreachable_max} may be missing ({count})",
-                count.unheard + count.unsure,
-                count.hosts
-            ),
             Self::Lane { before, at_once } => write!(
                 f,
                 "waiting for its turn to catch up: {before} hosts before it do, at most {at_once} \
@@ -172,6 +165,24 @@ fn unclear(f: &mut fmt::Formatter<'_>, verdict: Option<&Verdict>) -> fmt::Result
         f,
         "held: over all hosts that run it, {verdict}; it is waited for {most_min} min at most, `swell \
          promote` passes over it"
+    )
+}
+
+/// A host that spoke once is not gone: its next word is what is waited for.
+fn not_heard_before(
+    f: &mut fmt::Formatter<'_>,
+    count: &Count,
+    unreachable_max: usize,
+) -> fmt::Result {
+    if count.unheard > unreachable_max {
+        return not_heard(f, count.unheard, "before it", unreachable_max, count);
+    }
+    write!(
+        f,
+        "waiting: {} of {} hosts before it have not said again where they stand, at most \
+         {unreachable_max} may be missing ({count})",
+        count.unheard + count.unsure,
+        count.hosts
     )
 }
 
