@@ -35,13 +35,11 @@ pub(crate) fn print_line<T: Serialize + ?Sized>(value: &T) {
 /// nobody left to tell.
 pub(crate) fn write(text: &str) {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            if !LOST.swap(true, Ordering::Relaxed) {
-                let _ =
-                    writeln!(io::stderr(), "swell: cannot write to the standard output: {error}");
-            }
-        }
-        _ => {}
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+        && !LOST.swap(true, Ordering::Relaxed)
+    {
+        let _ = writeln!(io::stderr(), "swell: cannot write to the standard output: {error}");
     }
 }

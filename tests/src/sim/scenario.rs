@@ -286,18 +286,16 @@ impl Scenario {
         for _ in 0..1 + rng.below(4) {
             let at = rng.below(heals_s);
             let (host, for_s) = (rng.place(hosts), rng.between(10, 900));
-            scenario.deeds.push(match rng.below(9) {
+            scenario.deeds.push(match rng.below(8) {
                 0 | 1 => (at, Deed::Skip(host)),
                 2 => (at, Deed::Freeze(for_s)),
                 3 => (at, Deed::Unfreeze),
                 4 => (at, Deed::Hold(host, for_s)),
                 5 => (at, Deed::Remove(host)),
                 6 => (heals_s + at, Deed::Unaware),
-                7 => (at, Deed::Twin(host, for_s)),
                 _ => (heals_s + at, Deed::Retry),
             });
         }
-        scenario.deeds.sort_by_key(|(at, _)| *at);
         if rng.permille(400) {
             let batches = [Share::Count(1), Share::Count(3), Share::Percent(10.0)];
             scenario.rolling = Some(batches[rng.place(3)]);
@@ -307,6 +305,11 @@ impl Scenario {
             let windows = ["fri 08:03-09:00", "fri 09:30-10:05", "fri 10:20-24:00"];
             scenario.windows = windows.iter().map(|text| text.parse().expect("a window")).collect();
         }
+        if rng.permille(300) {
+            let twin = Deed::Twin(rng.place(hosts), rng.between(10, 900));
+            scenario.deeds.push((rng.below(heals_s), twin));
+        }
+        scenario.deeds.sort_by_key(|(at, _)| *at);
         scenario
     }
 
