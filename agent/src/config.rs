@@ -365,6 +365,18 @@ mod tests {
         );
     }
 
+    /// What is installed with the agent's package.
+    #[test]
+    fn the_example_is_all_defaults_and_shows_every_key() {
+        let text = include_str!("../../scripts/packaging/agent.toml");
+        assert_eq!(parse(text).unwrap(), parse("").unwrap());
+        let shown: Vec<_> = text.lines().filter_map(|line| line.strip_prefix('#')).collect();
+        let keys = shown.iter().filter(|line| !line.starts_with(' ')).copied();
+        let table: Table = toml::from_str(&keys.collect::<Vec<_>>().join("\n")).unwrap();
+        assert_eq!(table.keys().map(String::as_str).collect::<BTreeSet<_>>(), KEYS.into());
+        parse(&table.to_string()).unwrap();
+    }
+
     #[test]
     fn every_key_is_read() {
         let config = parse(

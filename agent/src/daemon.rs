@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use durable::RealDisk;
-use member::{Membership, Seat, View};
+use member::{Membership, Pulse, Seat, View, manager};
 use net::{Alpn, Handlers, Identity, Port};
 use proto::statement::Host;
 use proto::{HostId, PublicKey};
@@ -85,6 +85,7 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
     let member = Membership::open(seat, stop.clone()).await?;
     let own = member.ledger.host(&me).context("this host's own statement does not verify")?;
     let view = View::new(member.ledger.clone(), member.gossip.members(), own.name.clone());
+    let pulse = Pulse::default();
     let context = rollouts::Context {
         config: Arc::new(config.clone()),
         home: home.clone(),
@@ -95,6 +96,7 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
         services,
         boot,
         disk: Arc::new(RealDisk),
+        pulse: pulse.clone(),
     };
     let handlers = Handlers::new().on(Alpn::Control, Control::new(&member, view.clone()));
 
@@ -103,12 +105,13 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
     let mut part = |name: &'static str, handle: tokio::task::AbortHandle| {
         names.insert(handle.id(), name);
     };
-    part("view", parts.spawn(ended(view.follow(stop.clone()))));
+    part("view", parts.spawn(ended(view.clone().follow(pulse.part("view"), stop.clone()))));
     part("seeds", parts.spawn(ended(keep_seeds(home.clone(), member.clone(), stop.clone()))));
     part("renewal", parts.spawn(ended(renewal::run(home, key, member.clone(), stop.clone()))));
     part("rollouts", parts.spawn(ended(roll(context, own.clone(), stop.clone()))));
     let serving = (member.clone(), stop.clone());
     part("port", parts.spawn(async move { Ok(serving.0.run(handlers, serving.1).await?) }));
+    part("manager", parts.spawn(ended(manager::tell(view, pulse, stop.clone()))));
 
     info!(
         fleet = %own.fleet, host = %own.id, name = %own.name, address = %config.advertise,

@@ -51,7 +51,10 @@ pub async fn join(config: &Config, token: &str) -> Result<()> {
     let host = &welcome.host;
     let joined = format!("joined fleet {} as host {} ({}){labels}", host.fleet, host.id, host.name);
     // It has joined, whether anybody is left to read that or not.
-    let _ = writeln!(std::io::stdout(), "{joined}\nnext: swell-agent run");
+    let _ = writeln!(
+        std::io::stdout(),
+        "{joined}\nnext: systemctl start groundswell-agent (without its package: swell-agent run)"
+    );
     Ok(())
 }
 

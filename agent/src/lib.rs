@@ -4,6 +4,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`arguments`] | what can be typed |
 //! | [`config`] | `agent.toml` |
 //! | [`home`] | what makes a server a host, on disk |
 //! | [`join`] | how it becomes one |
@@ -16,6 +17,7 @@
 //! | [`health`] | the HTTP check; the page of metrics |
 
 pub mod activate;
+pub mod arguments;
 pub mod config;
 mod control;
 pub mod daemon;

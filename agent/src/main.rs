@@ -1,40 +1,17 @@
 //! `swell-agent`: joins a server to its fleet, and runs on it.
 
 use std::io::{IsTerminal as _, Read, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use agent::arguments::{Arguments, Command};
 use agent::config::Config;
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 use tracing_subscriber::EnvFilter;
 
 /// How long a step of a service may go on once the agent has stopped.
 const STEPS_GRACE: Duration = Duration::from_secs(5);
-
-#[derive(Parser)]
-#[command(name = "swell-agent", version, about = "The agent of Groundswell on a server")]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Make this server a host of a fleet, with a token from `swell token create`.
-    Join {
-        /// The token, or `-` to read it from standard input, where no list of processes shows it.
-        token: String,
-        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
-        config: PathBuf,
-    },
-    /// Run the agent until it gets SIGTERM; services go on without it.
-    Run {
-        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
-        config: PathBuf,
-    },
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

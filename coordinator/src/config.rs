@@ -28,7 +28,7 @@ const KEYS: [&str; 7] = [
 /// The checked content of `coordinator.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Database, statements, artifacts. Default `/var/lib/groundswell`.
+    /// Database, statements, artifacts. Default `/var/lib/groundswell-coordinator`.
     pub state_dir: PathBuf,
     /// The one UDP port. Default `0.0.0.0:7070`.
     pub bind: SocketAddr,
@@ -120,7 +120,7 @@ impl Reader {
         for key in self.table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
             self.problems.push(format!("{key}: unknown key, the keys are {}", KEYS.join(", ")));
         }
-        let state_dir = self.path("state_dir", "/var/lib/groundswell");
+        let state_dir = self.path("state_dir", "/var/lib/groundswell-coordinator");
         let (bind, advertise) = self.addresses();
         Config {
             state_dir,
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(
             parse("advertise = \"10.0.0.5:7070\"").unwrap(),
             Config {
-                state_dir: "/var/lib/groundswell".into(),
+                state_dir: "/var/lib/groundswell-coordinator".into(),
                 bind: "0.0.0.0:7070".parse().unwrap(),
                 advertise: "10.0.0.5:7070".parse().unwrap(),
                 admit_key: "/etc/groundswell/admit.key".into(),
@@ -221,6 +221,18 @@ mod tests {
                 gossip_interval: Duration::from_secs(1),
             }
         );
+    }
+
+    /// What is installed with the coordinator's package.
+    #[test]
+    fn the_example_says_only_the_address_and_shows_every_key() {
+        let text = include_str!("../../scripts/packaging/coordinator.toml");
+        assert_eq!(parse(text).unwrap(), parse("advertise = \"10.0.0.5:7070\"").unwrap());
+        let all = text.lines().filter(|line| !line.starts_with("# "));
+        let all: Vec<_> = all.map(|line| line.trim_start_matches('#')).collect();
+        let table: Table = toml::from_str(&all.join("\n")).unwrap();
+        assert!(table.keys().map(String::as_str).eq(KEYS), "{table}");
+        assert_eq!(parse(&table.to_string()).unwrap(), parse(text).unwrap(), "and its default");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use member::{JoinFleetError, Membership, Seat, View};
+use member::{JoinFleetError, Membership, Pulse, Seat, View, manager};
 use net::join::Door;
 use net::{Alpn, Handlers, Identity, NetError, Port};
 use proto::id::FleetId;
@@ -96,13 +96,19 @@ impl Daemon {
             .on(Alpn::Join, Arc::new(Door::new(Arc::new(Registrar::new(desk.clone())))));
         let member = desk.member.clone();
         parts.run("member", |stop| async move { member.run(handlers, stop).await });
-        let view = desk.view.clone();
+        let (view, pulse) = (desk.view.clone(), Pulse::default());
+        let beat = pulse.part("view");
         parts.run("view", |stop| async move {
-            view.follow(stop).await;
+            view.follow(beat, stop).await;
             Ok(())
         });
         let seeds = files::seeds_path(&config.state_dir);
         parts.run("seeds", |stop| keep_seeds(desk.clone(), seeds, stop));
+        let view = desk.view.clone();
+        parts.run("manager", |stop| async move {
+            manager::tell(view, pulse, stop).await;
+            Ok(())
+        });
         unfinished.disarm();
         Ok(Self { desk, address, parts })
     }

@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! |---|---|
+//! | [`arguments`] | what can be typed |
 //! | [`config`], [`files`] | what it starts from |
 //! | [`daemon`] | wires the parts, starts and stops them |
 //! | [`desk`] | what every answer is made from |
@@ -12,9 +13,10 @@
 //! | [`audit`] | the hash chain of the audit record |
 //! | [`token`] | the two halves of a join token |
 //!
-//! **Absent:** systemd, symlinks, any say over a rollout that is under way: the fleet goes on
+//! **Absent:** systemd's units, symlinks, any say over a rollout that is under way: the fleet goes on
 //! without it.
 
+pub mod arguments;
 pub mod audit;
 pub mod authority;
 pub mod config;

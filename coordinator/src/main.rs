@@ -1,41 +1,17 @@
 //! `swell-coordinator`: arguments, logging, signals, exit code.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
+use coordinator::arguments::{Arguments, Command};
 use coordinator::config::Config;
 use coordinator::daemon::Daemon;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
-
-#[derive(Parser)]
-#[command(name = "swell-coordinator", version, about = "The coordinator of a Groundswell fleet")]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Run the coordinator until it gets SIGTERM; the fleet goes on without it.
-    Run {
-        #[arg(long, value_name = "FILE", default_value = "/etc/groundswell/coordinator.toml")]
-        config: PathBuf,
-    },
-    /// Build the lost state of the coordinator anew from what hosts hold. Needs its two keys and its
-    /// roots; signs nothing.
-    Recover {
-        #[arg(long, value_name = "FILE", default_value = "/etc/groundswell/coordinator.toml")]
-        config: PathBuf,
-        /// A host to ask; of several, each makes up for what others lack.
-        #[arg(long, value_name = "HOST:PORT", required = true, value_parser = address)]
-        from: Vec<SocketAddr>,
-    },
-}
 
 fn main() -> ExitCode {
     let command = Arguments::parse().command;
@@ -94,10 +70,4 @@ fn recover(path: &Path, from: &[SocketAddr]) -> Result<()> {
 /// Nobody may be left to read it: that stops nothing.
 fn say(line: &str) {
     let _ = writeln!(io::stdout(), "{line}");
-}
-
-/// The first address of `HOST:PORT`.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let found = text.to_socket_addrs().map_err(|error| error.to_string())?.next();
-    found.ok_or_else(|| "the name has no address".to_owned())
 }

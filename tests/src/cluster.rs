@@ -68,6 +68,8 @@ pub struct Cluster {
     agents: Vec<Agent>,
     /// Whether the service's requests are counted and compared.
     counts: bool,
+    /// Where daemons tell how they are.
+    manager: Option<PathBuf>,
 }
 
 /// One server.
@@ -91,6 +93,7 @@ impl Cluster {
             coordinator: None,
             agents: Vec::new(),
             counts: false,
+            manager: None,
         };
         let address = format!("{}:7070", cluster.coordinator_address());
         cluster.swell(&["init", "--fleet", "demo", "--coordinator", &address])?;
@@ -134,6 +137,11 @@ impl Cluster {
     /// Kills the coordinator as a crash would.
     pub fn kill_coordinator(&mut self) -> Result<()> {
         kill(self.coordinator.take().context("the coordinator does not run")?)
+    }
+
+    /// Process id of the coordinator, if it runs.
+    pub fn coordinator_pid(&self) -> Option<u32> {
+        self.coordinator.as_ref().map(Child::id)
     }
 
     pub fn coordinator_runs(&self) -> bool {
@@ -223,6 +231,12 @@ impl Cluster {
         self.agents[index].process.as_ref().map(Child::id)
     }
 
+    /// Daemons that start from now on tell a service manager with this socket how they are, and feed
+    /// a watchdog of 8 s.
+    pub fn tell_manager(&mut self, socket: &Path) {
+        self.manager = Some(socket.to_owned());
+    }
+
     /// What a member has logged.
     pub fn log(&self, name: &str) -> String {
         fs::read_to_string(self.directory.join(format!("{name}.log"))).unwrap_or_default()
@@ -240,7 +254,11 @@ impl Cluster {
     fn spawn(&self, binary: &str, arguments: &[&str], name: &str) -> Result<Child> {
         let path = self.directory.join(format!("{name}.log"));
         let log = fs::File::options().create(true).append(true).open(path)?;
-        Command::new(self.binaries.join(binary))
+        let mut command = Command::new(self.binaries.join(binary));
+        if let Some(socket) = &self.manager {
+            command.env("NOTIFY_SOCKET", socket).env("WATCHDOG_USEC", "8000000");
+        }
+        command
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

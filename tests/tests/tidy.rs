@@ -22,7 +22,18 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("demo-service", &[]),
     (
         "fleet-tests",
-        &["proto", "durable", "pack", "rollout", "net", "swarm", "member", "agent", "coordinator"],
+        &[
+            "proto",
+            "durable",
+            "pack",
+            "rollout",
+            "net",
+            "swarm",
+            "member",
+            "agent",
+            "coordinator",
+            "swell",
+        ],
     ),
 ];
 

@@ -34,7 +34,7 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::home::Home;
 use crate::services::Services;
-use member::clock;
+use member::{Pulse, clock};
 use peerage::Peerage;
 use scope::Running;
 
@@ -56,6 +56,8 @@ pub(crate) struct Context {
     /// Differs between any two boots of this machine.
     pub(crate) boot: String,
     pub(crate) disk: Arc<dyn Disk>,
+    /// What has to turn, so that the service manager leaves the agent alone.
+    pub(crate) pulse: Pulse,
 }
 
 /// An answer to an effect of a scope.
@@ -125,7 +127,10 @@ impl Driver {
         let mut twin = self.context.gossip.duplicate();
         self.read_statements().await;
         self.tell_twin(&mut twin).await;
+        // Not before: to start the services of a host that has booted takes as long as they take.
+        let beat = self.context.pulse.part("rollouts");
         loop {
+            beat.turn();
             let wait = self.wait();
             tokio::select! {
                 biased;

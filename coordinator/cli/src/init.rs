@@ -295,7 +295,12 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), InitError> {
 }
 
 fn coordinator_toml(address: SocketAddr) -> String {
-    // On loopback nobody else is meant to reach it; else it listens wherever its machine is.
+    // On loopback it is tried out: nobody else is meant to reach it, and its state stays beside it.
+    let state = match address.ip().is_loopback() {
+        true => "state",
+        false => "/var/lib/groundswell-coordinator",
+    };
+    // Else it listens wherever its machine is.
     let bind = match address.ip() {
         ip if ip.is_loopback() => address.to_string(),
         IpAddr::V4(_) => format!("0.0.0.0:{}", address.port()),
@@ -303,7 +308,7 @@ fn coordinator_toml(address: SocketAddr) -> String {
     };
     format!(
         "# The coordinator. Paths are relative to this file.\n\
-         state_dir = \"state\"\n\
+         state_dir = \"{state}\"\n\
          bind = \"{bind}\"\n\
          # Where hosts and operators reach it.\n\
          advertise = \"{address}\"\n\
@@ -316,7 +321,6 @@ fn coordinator_toml(address: SocketAddr) -> String {
 fn next_steps(dir: &Path, operator: &Operator, envs: &[Env]) -> String {
     let (shown, fleet, address) = (dir.display(), &operator.fleet, operator.coordinator);
     let env = envs.iter().find(|env| env.as_str() == "production").unwrap_or(&envs[0]);
-    let (port, any) = (address.port(), if address.is_ipv6() { "[::]" } else { "0.0.0.0" });
     let ip = address.ip();
     format!(
         "Fleet {fleet} is made, in {shown}:\n\
@@ -329,14 +333,15 @@ fn next_steps(dir: &Path, operator: &Operator, envs: &[Env]) -> String {
          Next:\n\
          \x20 export SWELL_DIR={shown}\n\
          \x20 # 1. start the coordinator, which hosts will reach at {address}; then remove its keys here\n\
-         \x20 scp -rp {shown}/{BUNDLE} root@{ip}:/etc/groundswell\n\
-         \x20 ssh root@{ip} swell-coordinator run --config /etc/groundswell/coordinator.toml\n\
+         \x20 #    (its package is installed there)\n\
+         \x20 scp -rp {shown}/{BUNDLE} root@{ip}:/etc/groundswell/\n\
+         \x20 ssh root@{ip} chown -R groundswell: /etc/groundswell/{BUNDLE}\n\
+         \x20 ssh root@{ip} systemctl start groundswell-coordinator\n\
          \x20 rm {shown}/{BUNDLE}/*.key\n\
-         \x20 # 2. let servers in: a token, then on each of them, with an agent.toml that says at least\n\
-         \x20 #    bind = \"{any}:{port}\" and advertise = \"ITS-OWN-IP:{port}\"\n\
+         \x20 # 2. let servers in: a token, then on each of them, where the agent's package is installed\n\
          \x20 swell token create --uses 10 --ttl 1h --label env={env}\n\
-         \x20 swell-agent join TOKEN --config /etc/groundswell/agent.toml\n\
-         \x20 swell-agent run --config /etc/groundswell/agent.toml\n\
+         \x20 swell-agent join TOKEN\n\
+         \x20 systemctl start groundswell-agent\n\
          \x20 # 3. bring a service, described by a swell.toml\n\
          \x20 swell publish DIR --version 1.0.0\n\
          \x20 swell deploy SERVICE 1.0.0 --env {env} --watch\n"
@@ -500,13 +505,13 @@ mod tests {
     #[test]
     fn the_coordinator_listens_where_it_can_be_reached() {
         let cases = [
-            ("127.64.3.1:7070", "bind = \"127.64.3.1:7070\""),
-            ("192.0.2.1:7070", "bind = \"0.0.0.0:7070\""),
-            ("[2001:db8::1]:7071", "bind = \"[::]:7071\""),
+            ("127.64.3.1:7070", "bind = \"127.64.3.1:7070\"", "state_dir = \"state\""),
+            ("192.0.2.1:7070", "bind = \"0.0.0.0:7070\"", "/var/lib/groundswell-coordinator"),
+            ("[2001:db8::1]:7071", "bind = \"[::]:7071\"", "/var/lib/groundswell-coordinator"),
         ];
-        for (address, bind) in cases {
+        for (address, bind, state) in cases {
             let text = coordinator_toml(address.parse().unwrap());
-            assert!(text.contains(bind), "{address}: {text}");
+            assert!(text.contains(bind) && text.contains(state), "{address}: {text}");
             assert!(text.contains(&format!("advertise = \"{address}\"")), "{address}: {text}");
         }
     }

@@ -59,9 +59,7 @@ async fn create(client: &Client, args: TokenCreateArgs) -> Result<(), ClientErro
         );
     }
     if io::stderr().is_terminal() {
-        eprintln!(
-            "next, on each host: swell-agent join TOKEN --config /etc/groundswell/agent.toml"
-        );
+        eprintln!("next, on each host: swell-agent join TOKEN");
     }
     Ok(())
 }

@@ -133,10 +133,9 @@ fn init_says_what_to_do_next_and_keeps_root_key_offline() {
     let text = stdout(&output);
     for part in [
         "KEEP IT OFFLINE",
-        "swell-coordinator run --config",
+        "systemctl start groundswell-coordinator",
         "swell token create --uses 10 --ttl 1h --label env=lab",
-        "advertise = \"ITS-OWN-IP:7070\"",
-        "swell-agent join TOKEN --config /etc/groundswell/agent.toml\n  swell-agent run --config",
+        "swell-agent join TOKEN\n  systemctl start groundswell-agent",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

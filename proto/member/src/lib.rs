@@ -9,14 +9,17 @@
 //! | [`late`] | statements that would be in vain |
 //! | [`submitted`] | what people may hand in, and the answer |
 //! | [`view`] | what a member sees of the fleet, for people |
+//! | [`manager`] | what the service manager is told |
 //! | [`clock`] | the machine's two clocks |
 
 pub mod clock;
 pub mod late;
+pub mod manager;
 pub mod membership;
 pub mod submitted;
 pub mod view;
 
+pub use manager::{Beat, Pulse};
 pub use membership::{JoinFleetError, Membership, Seat, keep_record};
 pub use submitted::{refuse_submitted, reply_to_admitted};
 pub use view::View;

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::clock;
+use crate::{Beat, clock};
 
 /// How often a member looks around where nothing changes: silence must be told from not listening.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -64,7 +64,8 @@ impl View {
     }
 
     /// Follows gossip and ledger until `stop`, so that the view knows who has been silent for long.
-    pub async fn follow(self, stop: CancellationToken) {
+    /// Turns every [`LOOK_EVERY`] at least.
+    pub async fn follow(self, beat: Beat, stop: CancellationToken) {
         let (mut statements, mut members) = (self.ledger.events(), self.members.clone());
         loop {
             tokio::select! {
@@ -78,6 +79,7 @@ impl View {
             if let Err(error) = tokio::task::spawn_blocking(look).await {
                 warn!(%error, "looking around failed");
             }
+            beat.turn();
         }
     }
 

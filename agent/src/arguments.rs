@@ -1,0 +1,30 @@
+//! What can be typed after `swell-agent`; the manual is made of it, too.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// What `swell-agent` is told.
+#[derive(Parser)]
+#[command(name = "swell-agent", version, about = "The agent of Groundswell on a server")]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What it shall do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Make this server a host of a fleet, with a token from `swell token create`.
+    Join {
+        /// The token, or `-` to read it from standard input, where no list of processes shows it.
+        token: String,
+        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
+        config: PathBuf,
+    },
+    /// Run the agent until it gets SIGTERM; services go on without it.
+    Run {
+        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
+        config: PathBuf,
+    },
+}
