@@ -60,6 +60,7 @@ fn daemons_outlive_their_logs() {
     }
     cluster.start_coordinator().unwrap();
     cluster.start_agent(0).unwrap();
+    all_are_heard(&cluster);
     deploy_and_complete(&cluster, "1.0.0", 1);
 }
 

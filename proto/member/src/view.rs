@@ -64,7 +64,7 @@ impl View {
     }
 
     /// Follows gossip and ledger until `stop`, so that the view knows who has been silent for long.
-    /// Turns every [`LOOK_EVERY`] at least.
+    /// Turns every `LOOK_EVERY` at least.
     pub async fn follow(self, beat: Beat, stop: CancellationToken) {
         let (mut statements, mut members) = (self.ledger.events(), self.members.clone());
         loop {

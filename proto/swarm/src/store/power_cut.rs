@@ -213,8 +213,8 @@ fn when_a_blob_came_is_known_unless_it_was_gathered() {
     store.mark_gathered().unwrap();
     assert_eq!(store.blob_since(&id), None);
     // One that comes later.
-    let later = std::time::SystemTime::now() + std::time::Duration::from_secs(60);
     let blob = std::fs::File::open(dir.path().join(format!("blobs/{id:#}"))).unwrap();
-    blob.set_modified(later).unwrap();
+    let written = blob.metadata().unwrap().modified().unwrap();
+    blob.set_modified(written + std::time::Duration::from_secs(60)).unwrap();
     assert!(store.blob_since(&id).is_some());
 }
