@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
+use proto::Service;
 
 /// What `swell-agent` is told.
 #[derive(Parser)]
@@ -24,6 +25,14 @@ pub enum Command {
     },
     /// Run the agent until it gets SIGTERM; services go on without it.
     Run {
+        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
+        config: PathBuf,
+    },
+    /// Stand in for an agent that is not there: bring services to the end of what was under way, and
+    /// start them after a boot. A service that an agent looks after is left to it.
+    Guard {
+        /// The service; without one, all that were ever activated here.
+        service: Option<Service>,
         #[arg(long, default_value = "/etc/groundswell/agent.toml")]
         config: PathBuf,
     },

@@ -11,6 +11,7 @@ use member::{Membership, Pulse, Seat, View, manager};
 use net::{Alpn, Handlers, Identity, Port};
 use proto::statement::Host;
 use proto::{HostId, PublicKey};
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
@@ -45,12 +46,20 @@ impl Ground {
     ///
     /// The directories of services cannot be made.
     pub fn machine(config: &Config) -> Result<Self> {
-        let services = Home::new(&config.state_dir).services();
-        let shell = Shell::new(&services, tokio::runtime::Handle::current())
-            .context("cannot make the directories of services")?;
-        let (port, services) = (Port::Machine(config.bind), Arc::new(shell));
-        Ok(Self { port, services, boot: boot_id() })
+        let services = services(config, Handle::current())?;
+        Ok(Self { port: Port::Machine(config.bind), services, boot: boot_id() })
     }
+}
+
+/// This machine's services, asked on `runtime`.
+///
+/// # Errors
+///
+/// Their directories cannot be made.
+pub(crate) fn services(config: &Config, runtime: Handle) -> Result<Arc<dyn Services>> {
+    let shell = Shell::new(&Home::new(&config.state_dir).services(), runtime)
+        .context("cannot make the directories of services")?;
+    Ok(Arc::new(shell))
 }
 
 /// Runs the agent on this machine until SIGTERM or SIGINT. Services are left as they are.

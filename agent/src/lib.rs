@@ -12,6 +12,7 @@
 //! | `rollouts` | the loop around the rollout core |
 //! | `control` | what an agent answers to people |
 //! | `renewal` | certificates |
+//! | [`guard`] | what stands in for an agent that is not there |
 //! | [`activate`] | one path forward and back, journalled |
 //! | [`services`] | start and stop commands |
 //! | [`health`] | the HTTP check; the page of metrics |
@@ -21,6 +22,7 @@ pub mod arguments;
 pub mod config;
 mod control;
 pub mod daemon;
+pub mod guard;
 pub mod health;
 pub mod home;
 pub mod join;

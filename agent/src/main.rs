@@ -34,7 +34,9 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> Result<()> {
-    let (Command::Join { config: path, .. } | Command::Run { config: path }) = &command;
+    let (Command::Join { config: path, .. }
+    | Command::Run { config: path }
+    | Command::Guard { config: path, .. }) = &command;
     let config = Config::load(path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -47,6 +49,7 @@ fn run(command: Command) -> Result<()> {
             runtime.block_on(agent::join::join(&config, token.trim()))
         }
         Command::Run { .. } => runtime.block_on(agent::daemon::run(config)),
+        Command::Guard { service, .. } => agent::guard::run(&config, service, runtime.handle()),
     };
     // A command of a service may take an hour. It is not waited for: the next start of the agent
     // finds it and the step it was for, as after a kill.

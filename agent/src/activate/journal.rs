@@ -7,9 +7,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use durable::{Disk, ReplaceError, replace};
-use proto::Digest;
+use durable::{Disk, RealDisk, ReplaceError, replace};
 use proto::receipt::Cause;
+use proto::{Digest, Service};
 use serde::{Deserialize, Serialize};
 
 /// The form of the file.
@@ -145,6 +145,26 @@ impl Journal {
         replace(disk, path, &bytes)
             .map_err(|source| JournalError::Write { path: path.to_owned(), source })
     }
+}
+
+/// Where a service's journal is, below the directory of services.
+pub(super) fn path(state_dir: &Path, service: &Service) -> PathBuf {
+    state_dir.join("activations").join(format!("{service}.json"))
+}
+
+/// The services that have a journal below `state_dir`, which were activated here at least once.
+///
+/// # Errors
+///
+/// The directory cannot be read; one that is not there is no error.
+pub fn activated(state_dir: &Path) -> io::Result<Vec<Service>> {
+    let names = match RealDisk.list(&state_dir.join("activations")) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let services = names.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
+    Ok(services.filter_map(|service| service.parse().ok()).collect())
 }
 
 /// `note`, short enough for the journal and without what would grow in JSON.

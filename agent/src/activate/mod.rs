@@ -22,6 +22,7 @@
 mod collect;
 mod journal;
 mod layout;
+mod lease;
 mod recover;
 mod space;
 mod stage;
@@ -32,7 +33,8 @@ mod tests;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, TryLockError};
+use std::sync::{Arc, OnceLock, PoisonError, TryLockError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use durable::{Disk, replace_link};
@@ -41,8 +43,9 @@ use proto::{Digest, Version};
 use tokio_util::sync::CancellationToken;
 
 pub use collect::{Fate, InUse, fates};
-pub use journal::{Journal, JournalError, Step};
+pub use journal::{Journal, JournalError, Step, activated};
 pub use layout::{Installed, LayoutError, Paths, list};
+pub use lease::Lease;
 pub use space::{Need, SpaceError, check as check_space};
 pub use stage::{StageError, stage};
 
@@ -97,6 +100,7 @@ pub struct Activator {
     paths: Paths,
     journal: PathBuf,
     boot: String,
+    lease: OnceLock<Lease>,
 }
 
 /// The two ends of an attempt, read from disk.
@@ -125,12 +129,25 @@ impl Activator {
         state_dir: &Path,
         boot: String,
     ) -> Self {
-        let journal = state_dir.join("activations").join(format!("{}.json", paths.service()));
-        Self { disk, services, paths, journal, boot }
+        let journal = journal::path(state_dir, paths.service());
+        Self { disk, services, paths, journal, boot, lease: OnceLock::new() }
     }
 
     pub fn paths(&self) -> &Paths {
         &self.paths
+    }
+
+    /// Takes the service's [`Lease`] for as long as this activator lives; false: for as long as
+    /// `patience` another process had it. To be had before [`Self::recover`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Lease::take`].
+    pub fn hold(&self, patience: Duration) -> io::Result<bool> {
+        let Some(lease) = Lease::take(&self.journal.with_extension("lock"), patience)? else {
+            return Ok(false);
+        };
+        Ok(self.lease.set(lease).is_ok())
     }
 
     /// Whether a release stands here whole: verified now, against its statement.
@@ -208,6 +225,7 @@ impl Activator {
                 return self.verified_back(attempt, from, to, cause, note);
             }
             Err(Failure { cause, note }) => {
+                self.services.arm(&self.paths, false);
                 // Nothing was touched: what ran runs. Told again after a restart, if it can be
                 // written down; if not, the next try fails the same way.
                 let step = Step::Reverted { cause, note: shortened(&note) };
@@ -284,13 +302,15 @@ impl Activator {
     }
 
     /// Whether `to` serves already; if not, the first step is in the journal. Where that cannot be
-    /// written, nothing is stopped.
+    /// written, nothing is stopped. The guard is set before.
     fn begin(&self, ends: &Ends) -> Result<bool, Failure> {
         let running = self.current().map_err(|error| Failure::host(error.to_string()))?;
         let serves = |running: &Installed| {
             self.services.ready(self.call(running, None, Way::Forward)).is_ok()
         };
-        if running.is_some_and(|running| running.id == ends.to.id && serves(&running)) {
+        let serves = running.is_some_and(|running| running.id == ends.to.id && serves(&running));
+        self.services.arm(&self.paths, true);
+        if serves {
             return Ok(true);
         }
         self.write(ends, Step::Staged)?;
@@ -343,7 +363,9 @@ impl Activator {
         }
         journal.step = Step::Committed;
         journal.boot.clone_from(&self.boot);
-        Ok(journal.store(&*self.disk, &self.journal)?)
+        journal.store(&*self.disk, &self.journal)?;
+        self.services.arm(&self.paths, false);
+        Ok(())
     }
 }
 
@@ -416,6 +438,7 @@ impl Activator {
             service = %self.paths.service(), to = %ends.to.id, from = ?ends.back_to_id(), %note,
             "going back"
         );
+        self.services.arm(&self.paths, true);
         let step = Step::Reverting { cause, note: shortened(&note) };
         self.note(&self.journal_of(ends, step));
         let (step, outcome) = match self.back_to(ends) {
@@ -431,6 +454,7 @@ impl Activator {
             }
         };
         self.note(&self.journal_of(ends, step));
+        self.services.arm(&self.paths, false);
         outcome
     }
 

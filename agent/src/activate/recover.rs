@@ -21,7 +21,10 @@ impl Activator {
         if let Err(failure) = self.services.end_left_over(&self.paths) {
             tracing::error!(note = failure.note, "going on all the same");
         }
-        let Some(journal) = Journal::load(&*self.disk, &self.journal)? else { return Ok(None) };
+        let Some(journal) = Journal::load(&*self.disk, &self.journal)? else {
+            self.services.arm(&self.paths, false);
+            return Ok(None);
+        };
         let booted = journal.boot != self.boot;
         let at_to = self
             .current()
@@ -54,7 +57,33 @@ impl Activator {
                 }
             }
         };
+        self.services.arm(&self.paths, phase == Phase::Baking);
         Ok(Some(Standing { attempt, from, to, phase, down }))
+    }
+
+    /// What a guard does where no agent lives (R19): as [`Self::recover`]; and what bakes on with
+    /// nobody to watch it goes back once it does not answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::recover`].
+    pub fn stand_in(&self) -> Result<Option<Standing>, JournalError> {
+        let Some(mut standing) = self.recover()? else { return Ok(None) };
+        if standing.phase == Phase::Baking
+            && let Err(Failure { cause, note }) = self.answers()
+        {
+            let Standing { attempt, from, to, .. } = standing;
+            let note = format!("no agent watches it, and {note}");
+            standing.phase = Phase::after(self.verified_back(attempt, from, to, cause, note));
+        }
+        Ok(Some(standing))
+    }
+
+    /// Whether what `current` points at answers its check.
+    fn answers(&self) -> Result<(), Failure> {
+        let current = self.current().map_err(|error| Failure::host(error.to_string()))?;
+        current
+            .map_or(Ok(()), |current| self.services.ready(self.call(&current, None, Way::Forward)))
     }
 
     /// Starts what `current` points at; else why it does not run.

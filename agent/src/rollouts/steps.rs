@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use proto::receipt::Cause;
@@ -20,6 +21,8 @@ use tracing::{error, info, warn};
 use super::{Answer, Context, answer};
 use crate::activate::{Activator, CommitError, Fate, Need, Outcome, Paths, check_space, stage};
 
+/// How long to wait for a guard before that is said, again and again.
+const GUARD_PATIENCE: Duration = Duration::from_secs(10);
 /// Steps waiting for their turn: the core asks for one at a time.
 const JOBS_MAX: usize = 8;
 
@@ -67,9 +70,11 @@ impl Steps {
             context.boot.clone(),
         ));
         let recovering = activator.clone();
-        let standing = spawn_blocking(move || recovering.recover())
-            .await?
-            .context("cannot recover the last activation")?;
+        let recovered = spawn_blocking(move || {
+            take_over(&recovering);
+            recovering.recover()
+        });
+        let standing = recovered.await?.context("cannot recover the last activation")?;
         if let Some(standing) = standing {
             info!(%service, to = %standing.to, phase = ?standing.phase, "recovered");
             if let Some(why) = standing.down {
@@ -172,6 +177,22 @@ impl Steps {
     async fn queue(&self, job: Job) {
         if self.jobs.send(job).await.is_err() {
             error!(service = %self.service, "the steps of this service have ended");
+        }
+    }
+}
+
+/// Waits for a guard that is moving the service to be done with it: for as long as that takes, which
+/// is what the commands and the check of a release may take.
+fn take_over(activator: &Activator) {
+    let service = activator.paths().service();
+    loop {
+        match activator.hold(GUARD_PATIENCE) {
+            Ok(true) => return,
+            Ok(false) => info!(%service, "its guard is at work: it is waited for"),
+            // A full disk, say: what was under way has to be brought to an end all the same.
+            Err(error) => {
+                return warn!(%service, %error, "going on without the lease of the service");
+            }
         }
     }
 }

@@ -121,6 +121,10 @@ pub trait Services: Send + Sync {
     /// Where to read what the service counts of its requests; none: nowhere.
     fn page(&self, call: Call<'_>) -> Result<Option<Page>, Failure>;
 
+    /// Sets what runs the guard of the service again and again should this agent die
+    /// ([`crate::guard`]), or takes it away. Where there is nobody who could, nothing happens.
+    fn arm(&self, paths: &Paths, armed: bool);
+
     /// Ends a command that an agent, killed in the middle of it, left running.
     fn end_left_over(&self, paths: &Paths) -> Result<(), Failure>;
 }

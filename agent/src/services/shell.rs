@@ -126,6 +126,8 @@ impl Services for Shell {
         Page::new(&call.release.release.health, &variables).map_err(|error| bad_url(call, &error))
     }
 
+    fn arm(&self, _: &Paths, _: bool) {}
+
     fn end_left_over(&self, paths: &Paths) -> Result<(), Failure> {
         end_recorded(&self.record(paths)).map_err(Failure::host)
     }

@@ -109,7 +109,7 @@ fn r29_what_is_needed_is_asked_for_when_nothing_is_staged_any_more() {
         let mut asked = None;
         let pinned = || {
             asked = Some(threads.spawn(|| host.activator.check_staged(&other)));
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50));
             assert!(!asked.as_ref().unwrap().is_finished(), "it is not known yet whether it stays");
             [old].into()
         };

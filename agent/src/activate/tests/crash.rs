@@ -170,25 +170,15 @@ fn r22_power_cut_again_while_recovering() {
     }
 }
 
-#[test]
-fn r22_agent_killed_before_every_step() {
+/// Every story, with the agent killed before every step of the disk and in every command.
+fn killed(mut test: impl FnMut(&Scene, &Host, &str)) {
     for story in STORIES {
         for step in steps_of(story) {
             let mut scene = story.begin();
             scene.host.disk.fail_at(step);
             scene.play(story.then);
-            let case = format!("{}, killed before step {step}", story.name);
-            let host = scene.host.after_kill();
-            let standing = host.activator.recover().unwrap();
-            scene.check(&host, standing.as_ref(), false, &case);
-            goes_on(&host, &case);
+            test(&scene, &scene.host.after_kill(), &format!("{}, before step {step}", story.name));
         }
-    }
-}
-
-#[test]
-fn r22_agent_killed_in_every_command() {
-    for story in STORIES {
         let mut scene = story.begin();
         scene.play(story.then);
         for call in 0..scene.host.calls().len() {
@@ -196,14 +186,59 @@ fn r22_agent_killed_in_every_command() {
                 let mut scene = story.begin();
                 scene.host.services.machine.lock().unwrap().dies_in = Some((call, happens));
                 scene.play(story.then);
-                let case = format!("{}, killed in call {call} ({happens})", story.name);
-                let host = scene.host.after_kill();
-                let standing = host.activator.recover().unwrap();
-                scene.check(&host, standing.as_ref(), false, &case);
-                goes_on(&host, &case);
+                let case = format!("{}, in call {call} ({happens})", story.name);
+                test(&scene, &scene.host.after_kill(), &case);
             }
         }
     }
+}
+
+#[test]
+fn r22_agent_killed_before_every_step_and_in_every_command() {
+    killed(|scene, host, case| {
+        let standing = host.activator.recover().unwrap();
+        scene.check(host, standing.as_ref(), false, case);
+        goes_on(host, case);
+    });
+}
+
+/// The agent is killed and does not come back: the guard is set for as long as there is anything to
+/// decide, decides it, and the agent finds what it decided.
+#[test]
+fn r19_the_guard_brings_to_an_end_what_a_killed_agent_left() {
+    killed(|scene, host, case| {
+        let left = Journal::load(&*host.disk, &host.activator.journal).unwrap();
+        let over = |step: &Step| step.is_settled() || matches!(step, Step::RevertFailed { .. });
+        let open = left.is_some_and(|left| !over(&left.step));
+        assert!(host.armed() || !open, "{case}: nobody would look");
+        let stood = host.activator.stand_in().unwrap();
+        scene.check(host, stood.as_ref(), false, case);
+        let bakes = stood.as_ref().is_some_and(|stood| stood.phase == Phase::Baking);
+        assert_eq!(host.armed(), bakes, "{case}: the guard is set while it bakes");
+        assert_eq!(host.activator.recover().unwrap(), stood, "{case}");
+        goes_on(host, case);
+        assert!(!host.armed(), "{case}: nothing is under way");
+    });
+}
+
+#[test]
+fn r19_what_bakes_with_nobody_to_watch_goes_back_once_it_does_not_answer() {
+    let mut scene = STORIES[1].begin();
+    scene.play(Then::Nothing);
+    let host = scene.host.after_kill();
+    let standing = host.activator.stand_in().unwrap().unwrap();
+    assert_eq!((standing.phase, host.running()), (Phase::Baking, Some(scene.to)));
+    host.services.machine.lock().unwrap().running = None;
+    let standing = host.activator.stand_in().unwrap().unwrap();
+    let Phase::Reverted { cause: Cause::Release, note } = &standing.phase else {
+        panic!("{standing:?}");
+    };
+    assert_eq!(note, "no agent watches it, and not ready within 30 s");
+    assert_eq!((host.current(), host.running()), (scene.from, scene.from));
+    // Back is back: the same once more changes nothing.
+    host.calls();
+    assert_eq!(host.activator.stand_in().unwrap().unwrap(), standing);
+    assert_eq!(host.calls(), [""; 0]);
 }
 
 /// A full disk is no power cut: the agent goes on, and so does the service.

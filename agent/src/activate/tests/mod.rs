@@ -41,6 +41,8 @@ struct Machine {
     /// The agent dies in the call with this index; whether what it asked for still happens.
     dies_in: Option<(usize, bool)>,
     dead: bool,
+    /// The guard is set.
+    armed: bool,
 }
 
 struct SimServices {
@@ -154,6 +156,13 @@ impl Services for SimServices {
         Ok(None)
     }
 
+    fn arm(&self, _: &Paths, armed: bool) {
+        let mut machine = self.machine.lock().unwrap();
+        if !machine.dead && self.disk.kind(Path::new("/")).is_ok() {
+            machine.armed = armed;
+        }
+    }
+
     fn end_left_over(&self, _paths: &Paths) -> Result<(), Failure> {
         Ok(())
     }
@@ -229,6 +238,10 @@ impl Host {
         self.services.machine.lock().unwrap().running
     }
 
+    fn armed(&self) -> bool {
+        self.services.machine.lock().unwrap().armed
+    }
+
     /// The calls since the last time.
     fn calls(&self) -> Vec<String> {
         std::mem::take(&mut self.services.machine.lock().unwrap().calls)
@@ -246,12 +259,15 @@ impl Host {
 
     /// The agent is killed and starts again; disk and service are as they were.
     fn after_kill(&self) -> Self {
+        let now = self.services.machine.lock().unwrap();
         let machine = Machine {
-            behaviours: self.behaviours(),
-            running: self.running(),
-            answered: self.services.machine.lock().unwrap().answered.clone(),
+            behaviours: now.behaviours.clone(),
+            running: now.running,
+            answered: now.answered.clone(),
+            armed: now.armed,
             ..Machine::default()
         };
+        drop(now);
         let boot = self.activator.boot.clone();
         self.disk.settle();
         Self::on(self.disk.after_power_cut(0), machine, &boot)

@@ -9,6 +9,8 @@ use durable::RealDisk;
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::config::{Config, Machine};
+use crate::guard;
 use crate::services::{Shell, Variables};
 
 /// A host with a service that is a `sleep`, and what stands for its HTTP side.
@@ -61,7 +63,7 @@ impl Ground {
     }
 
     fn activator(&self) -> Activator {
-        let state = self.dir.path().join("state");
+        let state = self.dir.path().join("state/services");
         let shell = Shell::new(&state, self.runtime.handle().clone()).unwrap();
         let boot = crate::services::boot_id();
         Activator::new(Arc::new(RealDisk), Arc::new(shell), self.paths.clone(), &state, boot)
@@ -146,6 +148,51 @@ fn r22_forward_and_back_with_real_processes() {
 }
 
 #[test]
+fn r19_a_guard_does_what_an_agent_would_and_nothing_beside_one() {
+    let ground = Ground::new();
+    let path = ground.dir.path().join("agent.toml");
+    let [state, srv] = ["state", "srv"].map(|name| ground.dir.path().join(name));
+    let text = format!("state_dir = {state:?}\nservice_root = {srv:?}\nname = \"a\"\n");
+    let config = Config::parse(&path, &format!("{text}bind = \"127.0.0.1:7070\""), Machine::this);
+    let config = config.unwrap();
+    let guard = |service| guard::run(&config, service, ground.runtime.handle());
+    guard(None).expect("nothing was ever activated");
+
+    let first = ground.stage("1", START).unwrap();
+    let agent = ground.activator();
+    assert!(agent.hold(Duration::ZERO).unwrap());
+    assert_eq!(agent.activate(1, None, first), Outcome::Baking);
+    agent.commit(1).unwrap();
+    let second = ground.stage("2", START).unwrap();
+    assert_eq!(agent.activate(2, Some(first), second), Outcome::Baking);
+    // What bakes dies, which is for its agent to see.
+    let pid = ground.paths.shared().join("pid");
+    let kill = || {
+        std::process::Command::new("kill").arg(fs::read_to_string(&pid).unwrap().trim()).status()
+    };
+    kill().unwrap();
+    fs::remove_file(&pid).unwrap();
+    guard(Some("web".parse().unwrap())).expect("an agent is there");
+    assert_eq!(ground.current_version(), "2");
+    drop(agent);
+    guard(Some("web".parse().unwrap())).unwrap();
+    assert_eq!(ground.current_version(), "1");
+    assert_eq!(ground.started(), ["1 from=none forward", "2 from=1 forward", "1 from=2 back"]);
+    // And the agent that comes back at last finds it so.
+    let standing = ground.activator().recover().unwrap().unwrap();
+    let Phase::Reverted { cause: Cause::Release, note } = standing.phase else {
+        panic!("{standing:?}");
+    };
+    assert_eq!(note, "no agent watches it, and /healthz: not ready within 1 s: 503");
+
+    // One that cannot be read is named, and makes it fail.
+    let journal = state.join("services/activations/mail.json");
+    fs::write(&journal, "{").unwrap();
+    let error = guard(None).unwrap_err().to_string();
+    assert_eq!(error, "1 of 2 services: see above");
+}
+
+#[test]
 fn r23_a_failed_start_is_told_with_its_last_words() {
     let ground = Ground::new();
     let activator = ground.activator();
@@ -165,7 +212,7 @@ fn r23_a_failed_start_is_told_with_its_last_words() {
     let expected = Outcome::Reverted { cause: Cause::Release, note };
     assert_eq!(activator.activate(3, Some(first), mute), expected);
     assert_eq!(ground.current_version(), "1");
-    let log = fs::read_to_string(ground.dir.path().join("state/logs/web.log")).unwrap();
+    let log = fs::read_to_string(ground.dir.path().join("state/services/logs/web.log")).unwrap();
     assert!(log.contains("starting\nno such table: users\n"), "{log}");
 }
 
