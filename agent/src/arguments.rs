@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use proto::Service;
 
+use crate::config::DEFAULT_PATH;
+
 /// What `swell-agent` is told.
 #[derive(Parser)]
 #[command(name = "swell-agent", version, about = "The agent of Groundswell on a server")]
@@ -20,12 +22,12 @@ pub enum Command {
     Join {
         /// The token, or `-` to read it from standard input, where no list of processes shows it.
         token: String,
-        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
+        #[arg(long, default_value = DEFAULT_PATH)]
         config: PathBuf,
     },
     /// Run the agent until it gets SIGTERM; services go on without it.
     Run {
-        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
+        #[arg(long, default_value = DEFAULT_PATH)]
         config: PathBuf,
     },
     /// Stand in for an agent that is not there: bring services to the end of what was under way, and
@@ -33,7 +35,7 @@ pub enum Command {
     Guard {
         /// The service; without one, all that were ever activated here.
         service: Option<Service>,
-        #[arg(long, default_value = "/etc/groundswell/agent.toml")]
+        #[arg(long, default_value = DEFAULT_PATH)]
         config: PathBuf,
     },
 }

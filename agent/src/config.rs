@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,10 @@ use proto::statement::within;
 use proto::{Name, Service};
 use toml::{Table, Value};
 
+/// The configuration of an agent that is told no other; where it is missing, all is default.
+pub const DEFAULT_PATH: &str = "/etc/groundswell/agent.toml";
+/// Where an agent keeps what it has, unless told otherwise; the units of the package look there.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
 /// Longest `agent.toml` read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 /// Services an allow-list may name.
@@ -91,8 +96,14 @@ impl Config {
     ///
     /// [`ConfigError`]: unreadable, not TOML, or every bad value at once.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text =
-            read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = match read(path) {
+            Err(error)
+                if error.kind() == ErrorKind::NotFound && path == Path::new(DEFAULT_PATH) =>
+            {
+                String::new()
+            }
+            read => read.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?,
+        };
         Self::parse(path, &text, Machine::this)
     }
 
@@ -176,7 +187,7 @@ struct Reader {
 impl Reader {
     fn config(&mut self, machine: impl FnOnce(SocketAddr) -> Machine) -> Config {
         self.unknown_keys();
-        let state_dir = self.directory("state_dir", "/var/lib/groundswell");
+        let state_dir = self.directory("state_dir", DEFAULT_STATE_DIR);
         let bind = self.address("bind");
         let known = bind.is_ok();
         let bind = bind.ok().flatten().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 7070).into());

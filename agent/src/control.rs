@@ -27,7 +27,7 @@ const PER_MEMBER_MAX: usize = 2;
 /// How long a request may take to arrive, and its answer to be taken.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// The handler of `gsw-control/1` on an agent.
+/// The handler of `gsw-control/2` on an agent.
 pub(crate) struct Control {
     ledger: Ledger,
     view: View,

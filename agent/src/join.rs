@@ -7,6 +7,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use std::io::Write as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ed25519_dalek::SigningKey;
@@ -18,7 +19,7 @@ use proto::trust::{Chain, Standing, verify};
 use proto::wire::{JoinReply, JoinRequest, join_proof};
 use proto::{PublicKey, UnixTime};
 
-use crate::config::Config;
+use crate::config::{Config, DEFAULT_STATE_DIR};
 use crate::home::{Home, Joined};
 use member::clock;
 
@@ -50,11 +51,18 @@ pub async fn join(config: &Config, token: &str) -> Result<()> {
     let labels: String = labels.iter().map(|(key, value)| format!(" {key}={value}")).collect();
     let host = &welcome.host;
     let joined = format!("joined fleet {} as host {} ({}){labels}", host.fleet, host.id, host.name);
+    let next = match config.state_dir == Path::new(DEFAULT_STATE_DIR) {
+        true => {
+            "systemctl start groundswell-agent (without its package: swell-agent run)".to_owned()
+        }
+        false => format!(
+            "swell-agent run; the package's units start nothing but what is in {DEFAULT_STATE_DIR}: for {} \
+             change their StateDirectory and ConditionPathExists (systemctl edit)",
+            config.state_dir.display()
+        ),
+    };
     // It has joined, whether anybody is left to read that or not.
-    let _ = writeln!(
-        std::io::stdout(),
-        "{joined}\nnext: systemctl start groundswell-agent (without its package: swell-agent run)"
-    );
+    let _ = writeln!(std::io::stdout(), "{joined}\nnext: {next}");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use durable::{Disk as _, RealDisk, ReplaceError, SecretError};
@@ -35,6 +35,11 @@ pub enum FilesError {
         #[source]
         source: io::Error,
     },
+    #[error(
+        "{dir:?} is of user {owner}, and this runs as user {me}: run it as its owner \
+         (runuser -u USER -- ...), or start it by systemctl start groundswell-coordinator"
+    )]
+    Foreign { dir: PathBuf, owner: u32, me: u32 },
     #[error("cannot clear {path:?}")]
     Clear {
         path: PathBuf,
@@ -174,7 +179,7 @@ pub fn prepare(state_dir: &Path) -> Result<PathBuf, FilesError> {
     if recovering(state_dir)?.is_some() {
         return Err(FilesError::Unfinished { dir: state_dir.to_owned() });
     }
-    make(state_dir)?;
+    make_state(state_dir)?;
     let scratch = state_dir.join("scratch");
     match fs::remove_dir_all(&scratch) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
@@ -189,6 +194,19 @@ pub fn prepare(state_dir: &Path) -> Result<PathBuf, FilesError> {
 fn make(path: &Path) -> Result<(), FilesError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| FilesError::Make { path: path.to_owned(), source })
+}
+
+/// Makes the state directory. Another user's is refused: what root would leave in it, the daemon's own
+/// user could not use any more.
+fn make_state(dir: &Path) -> Result<(), FilesError> {
+    make(dir)?;
+    let found = fs::metadata(dir);
+    let owner = found.map_err(|source| FilesError::Read { path: dir.to_owned(), source })?.uid();
+    let me = rustix::process::geteuid().as_raw();
+    if owner != me {
+        return Err(FilesError::Foreign { dir: dir.to_owned(), owner, me });
+    }
+    Ok(())
 }
 
 // --- recovery ---
@@ -206,7 +224,7 @@ pub fn begin_recovery(state_dir: &Path, genesis: &Digest) -> Result<bool, FilesE
         Some(_) => return Err(FilesError::OtherRecovery { dir: dir() }),
         None => {}
     }
-    make(state_dir)?;
+    make_state(state_dir)?;
     let names = RealDisk.list(state_dir);
     let names = names.map_err(|source| FilesError::Read { path: dir(), source })?;
     // What a new file system has by itself, and what a cut left of this very note.
@@ -296,6 +314,21 @@ mod tests {
         fs::create_dir_all(scratch.join("0/bin")).unwrap();
         prepare(&state).unwrap();
         assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_state_of_another_user_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = match std::os::unix::fs::chown(dir.path(), Some(65_534), None) {
+            Ok(()) => dir.path(),
+            // Not root, whose this is.
+            Err(_) => Path::new("/usr"),
+        };
+        let refused = prepare(state).unwrap_err();
+        assert!(matches!(refused, FilesError::Foreign { .. }), "{refused}");
+        let refused = begin_recovery(state, &Digest::of(b"root")).unwrap_err();
+        assert!(matches!(refused, FilesError::Foreign { .. }), "{refused}");
+        assert!(!state.join("scratch").exists());
     }
 
     #[test]

@@ -63,7 +63,11 @@ fn recover(path: &Path, from: &[SocketAddr]) -> Result<()> {
     let recovery = coordinator::recover::run(&config, from, &mut tell);
     let summary = runtime.block_on(recovery).context("cannot recover")?;
     say(&summary.to_string());
-    say(&format!("next: swell-coordinator run --config {}", path.display()));
+    say(&format!(
+        "next: systemctl start groundswell-coordinator (without its package: swell-coordinator run \
+         --config {})",
+        path.display()
+    ));
     Ok(())
 }
 

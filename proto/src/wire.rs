@@ -136,7 +136,7 @@ pub struct Have {
 
 // --- control ---
 
-/// `gsw-control/1`: people, CI and daemons to the coordinator or, where it can, to any agent.
+/// `gsw-control/2`: people, CI and daemons to the coordinator or, where it can, to any agent.
 /// Each is answered by one [`ControlReply`], uploads by two.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControlRequest {

@@ -17,7 +17,8 @@ pub(crate) const fn verb(action: Action) -> &'static str {
     }
 }
 
-/// Says why nothing need be signed: it is so already. None: it would change something.
+/// Says why nothing need be signed: it is so already. None: it would change something. A pause is
+/// signed however it looks: the member that was asked may not have heard yet that it was ended.
 ///
 /// # Errors
 ///
@@ -32,7 +33,7 @@ pub(crate) fn needless(
     use RolloutPhase as P;
     let id = report.id;
     match (report.phase, action) {
-        (P::Paused, Action::Pause) | (P::Aborted, Action::Abort) => Ok(Some(format!(
+        (P::Aborted, Action::Abort) => Ok(Some(format!(
             "rollout {id} is so already: {}; nothing was signed\n",
             render::plain(&report.why)
         ))),
@@ -117,7 +118,7 @@ mod tests {
         let cases = [
             (P::Pending, "ssss"),
             (P::Running, "snss"),
-            (P::Paused, "nsss"),
+            (P::Paused, "ssss"),
             (P::Halted, "cccs"),
             (P::Aborted, "cccn"),
             (P::Complete, "cccc"),

@@ -1,8 +1,12 @@
 //! Commands that people are told to type next. Where a host was asked, the coordinator may be gone: so
 //! they go to that host, too.
 
-/// What only the coordinator or nobody is asked for.
-const NOT_HOSTS: [&str; 4] = ["init", "publish", "token", "--"];
+/// What hosts answer, too.
+const HOSTS_ANSWER: [&str; 20] = [
+    "abort", "approve", "deploy", "explain", "freeze", "history", "host", "hosts", "pause", "plan",
+    "promote", "releases", "resume", "retry", "rollback", "skip", "status", "unfreeze", "watch",
+    "doctor",
+];
 
 /// The text, with `--via` in each command in it that a host answers.
 pub(crate) fn via(host: Option<&str>, text: &str) -> String {
@@ -10,8 +14,9 @@ pub(crate) fn via(host: Option<&str>, text: &str) -> String {
     let mut parts = text.split("swell ");
     let mut told = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let command = part.starts_with(|c: char| c.is_ascii_lowercase())
-            && !NOT_HOSTS.iter().any(|word| part.starts_with(word))
+        let word = part.split(|c: char| !c.is_ascii_lowercase()).next().unwrap_or_default();
+        let command = HOSTS_ANSWER.contains(&word)
+            && !told.ends_with(char::is_alphanumeric)
             && !part.contains("--via");
         told.push_str("swell ");
         if command {
@@ -42,6 +47,8 @@ mod tests {
             "swell publish DIR --version V",
             "swell watch ab12 --via HOST later",
             "the file swell.toml",
+            "paused: swell bug 17",
+            "groundswell is a word",
         ] {
             assert_eq!(via(Some("n1"), others), others);
         }

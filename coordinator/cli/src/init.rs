@@ -322,6 +322,21 @@ fn next_steps(dir: &Path, operator: &Operator, envs: &[Env]) -> String {
     let (shown, fleet, address) = (dir.display(), &operator.fleet, operator.coordinator);
     let env = envs.iter().find(|env| env.as_str() == "production").unwrap_or(&envs[0]);
     let ip = address.ip();
+    let copied_to = match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let start = match ip.is_loopback() {
+        // To try it out, beside everything else.
+        true => format!("\x20 swell-coordinator run --config {shown}/{BUNDLE}/coordinator.toml\n"),
+        false => format!(
+            "\x20 #    (its package is installed there)\n\
+             \x20 scp -rp {shown}/{BUNDLE} root@{copied_to}:/etc/groundswell/\n\
+             \x20 ssh root@{ip} chown -R groundswell: /etc/groundswell/{BUNDLE}\n\
+             \x20 ssh root@{ip} systemctl start groundswell-coordinator\n\
+             \x20 rm {shown}/{BUNDLE}/*.key\n"
+        ),
+    };
     format!(
         "Fleet {fleet} is made, in {shown}:\n\
          \x20 root.key        changes who may do what. KEEP IT OFFLINE: move it to a medium that is\n\
@@ -332,12 +347,8 @@ fn next_steps(dir: &Path, operator: &Operator, envs: &[Env]) -> String {
          \n\
          Next:\n\
          \x20 export SWELL_DIR={shown}\n\
-         \x20 # 1. start the coordinator, which hosts will reach at {address}; then remove its keys here\n\
-         \x20 #    (its package is installed there)\n\
-         \x20 scp -rp {shown}/{BUNDLE} root@{ip}:/etc/groundswell/\n\
-         \x20 ssh root@{ip} chown -R groundswell: /etc/groundswell/{BUNDLE}\n\
-         \x20 ssh root@{ip} systemctl start groundswell-coordinator\n\
-         \x20 rm {shown}/{BUNDLE}/*.key\n\
+         \x20 # 1. start the coordinator, which hosts will reach at {address}; its keys belong there alone\n\
+         {start}\
          \x20 # 2. let servers in: a token, then on each of them, where the agent's package is installed\n\
          \x20 swell token create --uses 10 --ttl 1h --label env={env}\n\
          \x20 swell-agent join TOKEN\n\

@@ -186,7 +186,7 @@ fn unheard(report: &RolloutReport) -> WatchError {
 fn given_up(report: &RolloutReport, outcome: Outcome, after: Duration) -> WatchError {
     let (rollout, after_s, why) = (report.id, after.as_secs(), held_by(report));
     let next = match report.phase {
-        RolloutPhase::Pending => format!("swell approve {rollout}, or swell abort {rollout}"),
+        RolloutPhase::Pending => format!("swell approve {rollout}; left alone, it expires"),
         RolloutPhase::Paused => format!("swell resume {rollout}, or swell abort {rollout}"),
         _ if render::rollout::is_worse(report) => format!(
             "swell abort {rollout}, and it is taken back; the numbers: swell explain {rollout}"

@@ -133,15 +133,23 @@ fn init_says_what_to_do_next_and_keeps_root_key_offline() {
     let text = stdout(&output);
     for part in [
         "KEEP IT OFFLINE",
-        "systemctl start groundswell-coordinator",
+        "\n  swell-coordinator run --config ",
         "swell token create --uses 10 --ttl 1h --label env=lab",
         "swell-agent join TOKEN\n  systemctl start groundswell-agent",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     assert!(!text.contains("gsw-secret"), "{text}");
-    let output = swell(temp.path(), &["init", "--fleet", "shop"]);
-    assert!(stdout(&output).contains("--label env=production"), "{}", stderr(&output));
+    let arguments_of_one = ["init", "--fleet", "shop", "--coordinator", "[2001:db8::1]:7070"];
+    let output = swell(temp.path(), &arguments_of_one);
+    let text = stdout(&output);
+    for part in [
+        "--label env=production",
+        " root@[2001:db8::1]:/etc/groundswell/\n",
+        "\n  ssh root@2001:db8::1 systemctl start groundswell-coordinator\n",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
     let again = swell(temp.path(), &arguments);
     assert_eq!(again.status.code(), Some(1));
     let fleet = fs::read_to_string(dir.join("operator.toml")).unwrap();

@@ -359,7 +359,6 @@ fn a_directive_has_the_sequence_after_the_highest_known() {
 #[test]
 fn what_is_so_already_is_said_and_not_signed() {
     for (action, phase, said) in [
-        ("pause", RolloutPhase::Paused, "is so already: paused; nothing was signed"),
         ("abort", RolloutPhase::Aborted, "is so already: aborted; nothing was signed"),
         ("resume", RolloutPhase::Running, "is not paused; nothing was signed"),
     ] {

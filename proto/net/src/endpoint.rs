@@ -8,7 +8,7 @@ use std::time::Duration;
 use quinn::congestion::BbrConfig;
 use quinn::{
     AsyncUdpSocket, EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig,
-    VarInt,
+    TransportErrorCode, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
@@ -79,6 +79,11 @@ pub enum ConnectError {
     /// The other side refused, and said why.
     #[error("{addr} refused this side: {reason}")]
     Refused { addr: SocketAddr, code: CloseCode, reason: String },
+    /// It does not speak this version of the protocol.
+    #[error(
+        "{addr} runs a version of Groundswell that does not understand this one: upgrade the older one"
+    )]
+    Version { addr: SocketAddr },
     #[error("lost {addr} while connecting")]
     Lost {
         addr: SocketAddr,
@@ -249,6 +254,9 @@ pub(crate) fn chain_of(connection: &quinn::Connection) -> Vec<CertificateDer<'st
 
 fn refused_or_lost(addr: SocketAddr, source: ConnectionLost) -> ConnectError {
     match source {
+        ConnectionLost::ConnectionClosed(close) if is_no_common_protocol(close.error_code) => {
+            ConnectError::Version { addr }
+        }
         ConnectionLost::ApplicationClosed(close) => ConnectError::Refused {
             addr,
             code: CloseCode::of_wire(close.error_code),
@@ -267,8 +275,13 @@ fn refused_or_lost(addr: SocketAddr, source: ConnectionLost) -> ConnectError {
     }
 }
 
+/// Whether a QUIC error code is the TLS alert `no_application_protocol` (RFC 7301, 3.2).
+fn is_no_common_protocol(code: TransportErrorCode) -> bool {
+    code == TransportErrorCode::crypto(120)
+}
+
 /// Whether a QUIC error code carries a TLS alert (RFC 9001, 4.8).
-fn is_tls_alert(code: quinn::TransportErrorCode) -> bool {
+fn is_tls_alert(code: TransportErrorCode) -> bool {
     u64::from(code) & !0xff == 0x100
 }
 

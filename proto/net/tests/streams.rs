@@ -194,7 +194,40 @@ async fn r10_what_is_not_served_is_refused_in_words() {
     let client = Endpoint::bind(loopback(), fleet.identity("client"), fleet.directory()).unwrap();
     let addr = server.local_addr().unwrap();
     let error = client.connect(Alpn::Control, addr, Expect::AnyMember).await.unwrap_err();
-    assert!(error.to_string().contains("gsw-control/1 is not served here"), "{error}");
+    assert!(error.to_string().contains("gsw-control/2 is not served here"), "{error}");
+}
+
+#[tokio::test]
+async fn r10_a_member_of_another_version_is_named_as_such() {
+    let old = rcgen::generate_simple_self_signed(["old".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(old.signing_key.serialize_der());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![old.cert.der().clone()], key.into())
+        .unwrap();
+    tls.alpn_protocols = vec![b"gsw-control/0".to_vec()];
+    let tls = quinn::crypto::rustls::QuicServerConfig::try_from(tls).unwrap();
+    let config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+    let server = quinn::Endpoint::server(config, loopback()).unwrap();
+    let addr = server.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Some(incoming) = server.accept().await {
+            let _ = incoming.await;
+        }
+    });
+    let fleet = Fleet::new("fleet-a");
+    let client = Endpoint::bind(loopback(), fleet.identity("client"), fleet.directory()).unwrap();
+    let error = client.connect(Alpn::Control, addr, Expect::AnyMember).await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{addr} runs a version of Groundswell that does not understand this one: upgrade the \
+             older one"
+        )
+    );
 }
 
 // --- join ---
