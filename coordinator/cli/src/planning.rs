@@ -148,9 +148,9 @@ fn list(envs: &[Env]) -> String {
 impl Advise for PlanningError {
     fn next(&self) -> Option<String> {
         match self {
-            Self::Stable { service, env, .. } => Some(format!(
-                "see swell explain {service}/{env}; to go back to it: swell rollback {service} \
-                 --env {env} --reason TEXT"
+            Self::Stable { service, version, env } => Some(format!(
+                "see swell explain {service}/{env}; to go back to it from a rollout that was stopped: \
+                 swell rollback {service} --env {env} --to {version} --reason TEXT"
             )),
             Self::OnItsWay { rollout, .. } => Some(format!("swell watch {rollout}")),
             Self::First { rollout, goes_on: true, .. } => Some(format!(
@@ -213,9 +213,12 @@ pub(crate) fn forward(
     if facts.head.is_none() && facts.scopes as usize >= SLOTS {
         return Err(PlanningError::TooMany { service, env });
     }
-    let stable = facts.stable.as_ref().map(|(id, release)| target(*id, release));
-    if stable.as_ref().is_some_and(|stable| stable.release == *id) {
-        return Err(PlanningError::Stable { service, version, env });
+    let mut from = facts.stable.as_ref().map(|(id, release)| target(*id, release));
+    if from.as_ref().is_some_and(|stable| stable.release == *id) {
+        from = Some(match away_from(facts, id) {
+            Some(away) => away.clone(),
+            None => return Err(PlanningError::Stable { service, version, env }),
+        });
     }
     if let Some((rollout, newest)) = going_on(facts)
         && newest.to.release == *id
@@ -231,7 +234,7 @@ pub(crate) fn forward(
         windows: &deploy.windows,
         thresholds: release.health.metrics.is_some().then_some(deploy.thresholds),
     };
-    let (plan, mut planned) = assemble(intent, facts, (*id, release), stable, &shape)?;
+    let (plan, mut planned) = assemble(intent, facts, (*id, release), from, &shape)?;
     planned.notes.extend(impossible::refuse(intent, &plan, deploy, &planned.rollout)?);
     check_policy(policy, &planned.rollout)
         .map_err(|source| PlanningError::Policy { env, source })?;
@@ -344,6 +347,15 @@ pub(crate) fn going_on(facts: &Facts) -> Option<&(Digest, Rollout)> {
         RolloutPhase::Running | RolloutPhase::Paused | RolloutPhase::Pending
     );
     facts.head.as_ref().filter(|(id, _)| goes_on && report.id == *id)
+}
+
+/// Where a rollback led that has not been carried to its end: some hosts are there, others still on
+/// the stable release `stable`, and only by waves do all come to that again. No rollback leads to it,
+/// since nothing has gone forward from it.
+fn away_from<'a>(facts: &'a Facts, stable: &Digest) -> Option<&'a Target> {
+    let (_, newest) = facts.head.as_ref()?;
+    let away = newest.direction == Direction::Rollback && newest.to.release != *stable;
+    (away && !is_done(facts)).then_some(&newest.to)
 }
 
 /// Whether the newest rollout is complete; a rollback, only once it is on every host: its budget

@@ -185,6 +185,33 @@ fn a_rollback_that_failed_is_tried_again() {
     assert!(matches!(back(&done, "1.1.0"), Err(PlanningError::Stable { .. })));
 }
 
+/// No rollback leads to what a rollback was to take away, so the way there is forward, by waves.
+#[test]
+fn r12_a_rollback_that_was_stopped_is_undone_by_waves() {
+    use RolloutPhase as P;
+    for (phase, stable, undone) in [
+        (P::Aborted, "1.2.0", true),
+        (P::Halted, "1.2.0", true),
+        (P::Running, "1.2.0", true),
+        (P::Complete, "1.1.0", false),
+    ] {
+        let mut facts = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, phase);
+        facts.stable = Some(sample::release(stable));
+        match forward(Policy::default(), &facts, stable, &canary(0)) {
+            Ok(planned) if undone => {
+                let rollout = planned.rollout;
+                rollout.check().unwrap();
+                assert_eq!(rollout.direction, Direction::Forward);
+                let versions = (rollout.from.unwrap().version, rollout.to.version);
+                assert_eq!(versions, (sample::version("1.1.0"), sample::version("1.2.0")));
+                assert!(rollout.waves.len() > 1, "{phase:?}");
+            }
+            Err(PlanningError::Stable { .. }) if !undone => {}
+            other => panic!("{phase:?}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn the_version_before_is_told_or_has_to_be_said() {
     let (service, env) = ("web".parse().unwrap(), "production".parse().unwrap());
