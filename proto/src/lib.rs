@@ -16,6 +16,7 @@
 //! | [`record`] | what is gossiped, each value with a byte ceiling |
 //! | [`selector`] | which samples of a page of metrics count |
 //! | [`report`] | what daemons tell people |
+//! | [`unit`] | unit files of systemd, as far as they are looked at |
 //! | [`wire`] | messages of the `join`, `swarm` and `control` protocols |
 //! | [`codec`] | frames between daemons: the only file that names bincode |
 
@@ -32,6 +33,7 @@ pub mod selector;
 pub mod statement;
 pub mod strict;
 pub mod trust;
+pub mod unit;
 pub mod wire;
 
 pub use id::{Digest, Env, FleetId, HostId, KeyId, Name, Scope, Service, Version, Zone};

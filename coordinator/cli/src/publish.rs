@@ -8,7 +8,8 @@ use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
 use pack::{PackError, TarError};
 use proto::artifact::{Manifest, What};
 use proto::id::{Digest, Service, Version};
-use proto::statement::{Payload as _, Release, Source, Statement};
+use proto::statement::{Payload as _, Release, Run, Source, Statement};
+use proto::unit::{UNIT_BYTES_MAX, UnitFile};
 use proto::wire::{ControlRequest, RefusedKind};
 
 use crate::args::PublishArgs;
@@ -37,6 +38,8 @@ pub(crate) enum PublishError {
     Keys { what: PathBuf, home: PathBuf },
     #[error("cannot publish {}: there is no file in it", what.display())]
     Empty { what: PathBuf },
+    #[error("cannot publish {}: run.unit = \"{unit}\", and {problem}", what.display())]
+    Unit { what: PathBuf, unit: String, problem: String },
     #[error("cannot extract {}", what.display())]
     Extract {
         what: PathBuf,
@@ -69,6 +72,9 @@ impl Advise for PublishError {
             Self::Keys { .. } => Some("publish a directory that holds the build alone".to_owned()),
             Self::Empty { .. } => {
                 Some("look whether the build went to another directory".to_owned())
+            }
+            Self::Unit { unit, .. } => {
+                Some(format!("put the unit file {unit} at the root of what is published"))
             }
             Self::Temporary(_) => Some("point $TMPDIR to a place with more room".to_owned()),
             Self::Taken { .. } => Some("publish under a new version".to_owned()),
@@ -108,14 +114,14 @@ pub(crate) fn prepare(home: &Home, args: PublishArgs) -> Result<Ready, Failure> 
     let packed = match is_dir {
         true => {
             refuse_keys(home, &what)?;
-            pack_dir(&what)?
+            packed(&what, &what, &config.run)?
         }
         false if what.to_string_lossy().ends_with(".tar.zst") => {
             let temporary = tempfile::tempdir().map_err(PublishError::Temporary)?;
             let tree = temporary.path().join("tree");
             pack::extract_tar(&what, &tree)
                 .map_err(|source| PublishError::Extract { what: what.clone(), source })?;
-            pack_dir(&tree)?
+            packed(&what, &tree, &config.run)?
         }
         false => return Err(PublishError::Neither { what }.into()),
     };
@@ -135,6 +141,37 @@ fn refuse_keys(home: &Home, what: &Path) -> Result<(), PublishError> {
         true => Err(PublishError::Keys { what: what.to_owned(), home: home.dir.clone() }),
         false => Ok(()),
     }
+}
+
+/// Packs `tree`, which is what `what` holds, once the unit of the release is found to be in it.
+fn packed(what: &Path, tree: &Path, run: &Run) -> Result<Packed, PublishError> {
+    if let Some(unit) = &run.unit {
+        check_unit(&tree.join(unit)).map_err(|problem| PublishError::Unit {
+            what: what.to_owned(),
+            unit: unit.clone(),
+            problem,
+        })?;
+    }
+    pack_dir(tree)
+}
+
+/// Whether a unit file stands at `path`. `Err`: why what stands there is none.
+fn check_unit(path: &Path) -> Result<(), String> {
+    match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err("what bears this name is no regular file".to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err("there is no such file at its root".to_owned());
+        }
+        Err(error) => return Err(format!("it cannot be read: {error}")),
+    }
+    let mut bytes = Vec::new();
+    // A little more than is allowed, so that it is seen to be too long.
+    let file = File::open(path).map_err(|error| format!("it cannot be read: {error}"))?;
+    file.take(2 * UNIT_BYTES_MAX as u64)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("it cannot be read: {error}"))?;
+    UnitFile::parse(&bytes).map(drop).map_err(|error| format!("the file {error}"))
 }
 
 fn pack_dir(dir: &Path) -> Result<Packed, PublishError> {
@@ -356,7 +393,7 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use proto::statement::{ArtifactRef, Health, Run, UnixTime};
+    use proto::statement::{ArtifactRef, Health, UnixTime};
 
     use super::*;
 
@@ -373,7 +410,7 @@ mod tests {
             },
             source: Source::default(),
             created: UnixTime(1),
-            run: Run { start: "a".into(), stop: "b".into(), timeout_s: 30 },
+            run: Run { start: "a".into(), stop: "b".into(), timeout_s: 30, ..Run::default() },
             health: Health::default(),
             critical: Vec::new(),
         }
@@ -387,6 +424,37 @@ mod tests {
         later.run.start = "c".to_owned();
         later.artifact.id = Digest::of(b"another");
         assert_eq!(difference(&release(), &later), Some("the files, [run]".to_owned()));
+    }
+
+    #[test]
+    fn a_unit_that_is_none_is_not_published() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("web.service");
+        let run = Run { unit: Some("web.service".into()), timeout_s: 30, ..Run::default() };
+        let problem = || match packed(Path::new("out"), temp.path(), &run) {
+            Ok(_) => String::new(),
+            Err(error) => error.to_string(),
+        };
+        let starts = "cannot publish out: run.unit = \"web.service\", and ";
+        assert_eq!(problem(), format!("{starts}there is no such file at its root"));
+        let long = vec![b'#'; UNIT_BYTES_MAX + 1];
+        let cases: [(&[u8], &str); 4] = [
+            (b"[Service]\nExecStart=/bin/true\n", ""),
+            (b"ExecStart=/bin/true\n", "the file has no [Service] section"),
+            (b"[Service]\n\xff", "the file is not UTF-8"),
+            (&long, "the file is 65537 bytes long, at most 65536 are read"),
+        ];
+        for (bytes, expected) in cases {
+            std::fs::write(&path, bytes).unwrap();
+            let expected = if expected.is_empty() { "" } else { &format!("{starts}{expected}") };
+            assert_eq!(problem(), expected);
+        }
+        std::fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/bin/true", &path).unwrap();
+        assert_eq!(problem(), format!("{starts}what bears this name is no regular file"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert_eq!(problem(), format!("{starts}what bears this name is no regular file"));
     }
 
     #[test]

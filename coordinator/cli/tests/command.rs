@@ -241,7 +241,7 @@ fn publish_finds_mistakes_before_it_asks_anybody() {
     fs::write(temp.path().join("swell.toml"), "service = 'web'\n[run]\nunit = 'x'\n").unwrap();
     let output = publish("build");
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("run.unit: this version starts no systemd units"));
+    assert!(stderr(&output).contains("run.unit = \"x\": must be the name of a file"));
 
     let good = "service = 'web'\n[run]\nstart = 'a'\nstop = 'b'\n";
     fs::write(temp.path().join("swell.toml"), good).unwrap();

@@ -358,7 +358,12 @@ impl Parcel {
             artifact,
             source: Source::default(),
             created: now(),
-            run: Run { start: "bin/start".into(), stop: "bin/stop".into(), timeout_s: 5 },
+            run: Run {
+                start: "bin/start".into(),
+                stop: "bin/stop".into(),
+                timeout_s: 5,
+                ..Run::default()
+            },
             health: Health::default(),
             critical: Vec::new(),
         };

@@ -24,7 +24,7 @@ pub use directive::{Action, Directive};
 pub use freeze::{COORDINATOR_FREEZE_S_MAX, FREEZE_S_MAX, Freeze};
 pub use host::{Host, check_label};
 pub use range::within;
-pub use release::{ArtifactRef, Health, Release, Run, Source};
+pub use release::{ArtifactRef, Health, Hook, Release, Run, Source, is_user_name};
 pub use revocation::Revocation;
 pub use rollout::{CohortHost, Direction, Limits, OnFailure, Rollout, Target, Wave};
 pub use root::{KeyEntry, Policy, Role, RoleKeys, Root};

@@ -6,6 +6,7 @@ use super::range::{none_of, one_line, within};
 use super::{Kind, Payload, UnixTime};
 use crate::id::{Digest, FleetId, Service, Version};
 use crate::selector::Selector;
+use crate::unit::is_unit_name;
 
 /// What to transfer: an artifact's manifest and its sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,24 +29,81 @@ pub struct Source {
     pub commit_time: Option<UnixTime>,
 }
 
-/// `[run]`: how the service is run. Commands go through `/bin/sh -c`, in the release's directory,
-/// with the environment of `shared/env` and `SWELL_*`; each must return (a service it starts stays
-/// behind in the background), and exit code 0 means done.
+/// `[run]`: how the service is run: as a unit of systemd, or by `start` and `stop`. Commands go
+/// through `/bin/sh -c`, in the release's directory, with the environment of `shared/env` and
+/// `SWELL_*`; each must return (a service it starts stays behind in the background). Exit code 0
+/// means done, 75 not yet: it is run again until its time is over; any other that it failed. What is
+/// left out is not written, as before there was such a thing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// Starts the service from the directory `current` points at.
+    /// Starts the service from the directory `current` points at; empty: a unit is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub start: String,
-    /// Stops it; must succeed when it does not run.
+    /// Stops it; must succeed when it does not run. Empty: a unit is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stop: String,
-    /// Longest time either command may take, in seconds; 1 to 3,600.
+    /// Longest time any command may take, and the unit to start or stop, in seconds; 1 to 3,600.
     #[serde(default = "Run::timeout_s_default")]
     pub timeout_s: u32,
+    /// The unit the service runs as, a file at the root of the artifact. None: by commands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The user that commands run as. None: the agent's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Runs before the service is stopped for another release: takes it out of use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<String>,
+    /// Runs once the service is ready: whether it is well, by its own word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+    /// Runs once it is checked: puts it into use. Must succeed when it was never taken out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undrain: Option<String>,
+    /// Runs once its bake has passed on this host; can no longer take anything back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_commit: Option<String>,
+}
+
+/// A command that a release may have beside those that start and stop it (R23).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    Drain,
+    Check,
+    Undrain,
+    AfterCommit,
+}
+
+impl Hook {
+    /// The key of `[run]`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Check => "check",
+            Self::Undrain => "undrain",
+            Self::AfterCommit => "after_commit",
+        }
+    }
 }
 
 impl Run {
+    /// Longest command, in bytes.
+    const COMMAND_BYTES_MAX: usize = 4_096;
+
     const fn timeout_s_default() -> u32 {
         30
+    }
+
+    /// The command of a hook, where there is one.
+    pub fn hook(&self, hook: Hook) -> Option<&str> {
+        let command = match hook {
+            Hook::Drain => &self.drain,
+            Hook::Check => &self.check,
+            Hook::Undrain => &self.undrain,
+            Hook::AfterCommit => &self.after_commit,
+        };
+        command.as_deref()
     }
 }
 
@@ -121,13 +179,59 @@ pub struct Release {
 impl Run {
     /// What is out of range, one line each, keys as in `swell.toml`.
     pub fn problems(&self) -> Vec<String> {
-        let Self { start, stop, timeout_s } = self;
+        let Self { start, stop, timeout_s, unit, user, drain, check, undrain, after_commit } = self;
         let mut problems = Vec::new();
-        within("run.start", start.len(), 1..=4_096, " bytes", &mut problems);
-        within("run.stop", stop.len(), 1..=4_096, " bytes", &mut problems);
+        let bytes = 1..=Self::COMMAND_BYTES_MAX;
+        match unit {
+            Some(unit) => {
+                if !is_unit_name(unit) {
+                    problems.push(format!(
+                        "run.unit = {unit:?}: must be the name of a file at the root of the artifact, \
+                         of A-Z, a-z, 0-9, `_`, `.`, `@`, `-`, like \"web.service\""
+                    ));
+                }
+                if !(start.is_empty() && stop.is_empty()) {
+                    problems.push(
+                        "run.unit: a service runs by it, or by run.start and run.stop: not both"
+                            .to_owned(),
+                    );
+                }
+            }
+            None => {
+                within("run.start", start.len(), bytes.clone(), " bytes", &mut problems);
+                within("run.stop", stop.len(), bytes.clone(), " bytes", &mut problems);
+            }
+        }
+        if let Some(user) = user
+            && !is_user_name(user)
+        {
+            problems.push(format!(
+                "run.user = {user:?}: must be 1 to 32 of a-z, 0-9, `_`, `-`, not starting with a \
+                 digit or `-`"
+            ));
+        }
+        let hooks = [
+            ("drain", drain),
+            ("check", check),
+            ("undrain", undrain),
+            ("after_commit", after_commit),
+        ];
+        for (key, command) in hooks {
+            if let Some(command) = command {
+                let key = format!("run.{key}");
+                within(&key, command.len(), bytes.clone(), " bytes", &mut problems);
+            }
+        }
         within("run.timeout_s", *timeout_s, 1..=3_600, "", &mut problems);
         problems
     }
+}
+
+/// Whether `name` can be that of a user of a host: what Debian's `adduser` takes, and `_` in front.
+pub fn is_user_name(name: &str) -> bool {
+    (1..=32).contains(&name.len())
+        && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-".contains(&b))
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -195,5 +299,61 @@ impl Payload for Release {
             one_line(key, text.as_deref().unwrap_or_default(), 200, &mut problems);
         }
         none_of(&problems)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands() -> Run {
+        Run { start: "a".into(), stop: "b".into(), timeout_s: 30, ..Run::default() }
+    }
+
+    #[test]
+    fn what_is_left_out_is_not_written() {
+        let text = serde_json::to_string(&commands()).unwrap();
+        assert_eq!(
+            text, r#"{"start":"a","stop":"b","timeout_s":30}"#,
+            "as before there were units"
+        );
+        let unit = Run { unit: Some("web.service".into()), timeout_s: 30, ..Run::default() };
+        let text = serde_json::to_string(&unit).unwrap();
+        assert_eq!(text, r#"{"timeout_s":30,"unit":"web.service"}"#);
+        assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), unit);
+    }
+
+    #[test]
+    fn run_problems_table() {
+        let run = |change: fn(&mut Run)| {
+            let mut run = commands();
+            change(&mut run);
+            run.problems().join("; ")
+        };
+        let unit = |run: &mut Run| {
+            *run = Run { unit: Some("web.service".into()), timeout_s: 1, ..Run::default() };
+        };
+        assert_eq!(run(|_| ()), "");
+        assert_eq!(run(unit), "");
+        assert!(run(|run| run.start.clear()).starts_with("run.start = 0 bytes"));
+        assert!(run(|run| run.unit = Some("web.service".into())).ends_with("not both"));
+        assert!(run(|run| run.timeout_s = 0).starts_with("run.timeout_s = 0"));
+        for name in ["_apt", "www-data", "a"] {
+            assert!(is_user_name(name), "{name}");
+        }
+        let long = "a".repeat(33);
+        for name in ["", "Web", "1a", "-a", "web:x", "../a", "a b", "a%i", long.as_str()] {
+            assert!(!is_user_name(name), "{name}");
+        }
+        let hooks = |run: &mut Run, text: &str| {
+            for hook in [&mut run.drain, &mut run.check, &mut run.undrain, &mut run.after_commit] {
+                *hook = Some(text.to_owned());
+            }
+        };
+        for (text, problems) in [("true", 0), ("", 4), (&"a".repeat(4_097), 4)] {
+            let mut run = commands();
+            hooks(&mut run, text);
+            assert_eq!(run.problems().len(), problems, "{} bytes", text.len());
+        }
     }
 }

@@ -136,7 +136,12 @@ pub(crate) fn release(version: &str) -> Release {
         },
         source: Source::default(),
         created: NOW,
-        run: Run { start: "bin/web &".to_owned(), stop: "pkill web".to_owned(), timeout_s: 30 },
+        run: Run {
+            start: "bin/web &".to_owned(),
+            stop: "pkill web".to_owned(),
+            timeout_s: 30,
+            ..Run::default()
+        },
         health: Health::default(),
         critical: Vec::new(),
     }

@@ -111,7 +111,12 @@ pub(crate) fn release(version: &str, artifact: ArtifactRef) -> Release {
         artifact,
         source: Source::default(),
         created: BEGIN,
-        run: Run { start: "start".to_owned(), stop: "stop".to_owned(), timeout_s: 30 },
+        run: Run {
+            start: "start".to_owned(),
+            stop: "stop".to_owned(),
+            timeout_s: 30,
+            ..Run::default()
+        },
         health: Health::default(),
         critical: Vec::new(),
     }

@@ -315,7 +315,7 @@ fn release(version: &str) -> (Digest, Release, Vec<u8>) {
         artifact,
         source: Source::default(),
         created: UnixTime(0),
-        run: Run { start: "start".into(), stop: "stop".into(), timeout_s: 30 },
+        run: Run { start: "start".into(), stop: "stop".into(), timeout_s: 30, ..Run::default() },
         health: Health { http: Some("http://localhost/".into()), ..Health::default() },
         critical: Vec::new(),
     };

@@ -174,7 +174,7 @@ pub(crate) fn release(text: &str) -> (Digest, Release) {
         },
         source: Source::default(),
         created: CREATED,
-        run: Run { start: "a".into(), stop: "b".into(), timeout_s: 30 },
+        run: Run { start: "a".into(), stop: "b".into(), timeout_s: 30, ..Run::default() },
         health: Health::default(),
         critical: Vec::new(),
     };

@@ -177,14 +177,28 @@ fn swell_toml(table: Table, problems: &mut Vec<String>) -> Option<SwellToml> {
 }
 
 fn run(mut section: Section<'_>) -> Option<Run> {
-    let units = "this version starts no systemd units: give run.start and run.stop";
-    section.later("unit", units);
-    section.later("user", "this version runs every service as the user of its agent");
-    section.later("reload", "this version knows start and stop only");
-    let (start, stop) = (section.required_text("start"), section.required_text("stop"));
-    let timeout_s = section.whole("timeout_s").unwrap_or(30);
+    section.later("reload", "this version stops and starts: it knows no reload");
+    let unit = section.text("unit");
+    let commands = match unit {
+        None => section.required_text("start").zip(section.required_text("stop")),
+        Some(_) => Some((
+            section.text("start").unwrap_or_default(),
+            section.text("stop").unwrap_or_default(),
+        )),
+    };
+    let run = Run {
+        timeout_s: section.whole("timeout_s").unwrap_or(30),
+        unit,
+        user: section.text("user"),
+        drain: section.text("drain"),
+        check: section.text("check"),
+        undrain: section.text("undrain"),
+        after_commit: section.text("after_commit"),
+        ..Run::default()
+    };
     section.refuse_unknown();
-    let run = Run { start: start?, stop: stop?, timeout_s };
+    let (start, stop) = commands?;
+    let run = Run { start, stop, ..run };
     section.problems.extend(run.problems());
     Some(run)
 }

@@ -47,7 +47,10 @@ fn problems(text: &str) -> Vec<String> {
 fn every_key_is_read() {
     let read = read(GOOD).unwrap();
     assert_eq!(read.service.as_str(), "web");
-    assert_eq!(read.run, Run { start: "bin/start".into(), stop: "bin/stop".into(), timeout_s: 10 });
+    assert_eq!(
+        read.run,
+        Run { start: "bin/start".into(), stop: "bin/stop".into(), timeout_s: 10, ..Run::default() }
+    );
     let http = Some("http://127.0.0.1:8080/healthz".to_owned());
     assert_eq!(read.health, Health { http, warmup_s: 5, ..Health::default() });
     let deploy = |env: &str| &read.deploy[&env.parse::<Env>().unwrap()];
@@ -96,6 +99,24 @@ fn every_key_is_read() {
             thresholds: Thresholds::default(),
         }
     );
+}
+
+#[test]
+fn r23_a_unit_a_user_and_hooks_are_read() {
+    const TEXT: &str = "service = 'web'\n[run]\nunit = 'web.service'\nuser = 'web'\ndrain = 'a'\n\
+                        check = 'b'\nundrain = 'c'\nafter_commit = 'd'\n";
+    let text = |text: &str| Some(text.to_owned());
+    let expected = Run {
+        timeout_s: 30,
+        unit: text("web.service"),
+        user: text("web"),
+        drain: text("a"),
+        check: text("b"),
+        undrain: text("c"),
+        after_commit: text("d"),
+        ..Run::default()
+    };
+    assert_eq!(read(TEXT).unwrap().run, expected);
 }
 
 /// The example of the README, as far as it is about requests.
@@ -149,8 +170,8 @@ fn check(cases: &[(&str, String, &str)]) {
 #[test]
 fn a_bad_service_or_run_gives_one_line() {
     let run = &TOP["service = 'web'\n".len()..];
-    let units = "run.unit: this version starts no systemd units: give run.start and run.stop";
-    let user = "run.user: this version runs every service as the user of its agent";
+    let unit = |line: &str| format!("service = 'web'\n[run]\nunit = 'web.service'\n{line}");
+    let both = "run.unit: a service runs by it, or by run.start and run.stop: not both";
     check(&[
         ("no service", run.to_owned(), "service: is missing"),
         (
@@ -160,8 +181,27 @@ fn a_bad_service_or_run_gives_one_line() {
         ),
         ("no run", "service = 'web'".to_owned(), "run: is missing"),
         ("no stop", "service = 'web'\n[run]\nstart = 'a'".to_owned(), "run.stop: is missing"),
-        ("a unit", format!("{TOP}unit = 'web.service'"), units),
-        ("a user", format!("{TOP}user = 'web'"), user),
+        ("a unit and commands", format!("{TOP}unit = 'web.service'"), both),
+        ("a unit and a command", unit("stop = 'a'"), both),
+        (
+            "a unit in a directory",
+            "service = 'web'\n[run]\nunit = 'etc/web.service'".to_owned(),
+            "run.unit = \"etc/web.service\": must be the name of a file at the root of the artifact, \
+             of A-Z, a-z, 0-9, `_`, `.`, `@`, `-`, like \"web.service\"",
+        ),
+        (
+            "a user that is none",
+            format!("{TOP}user = 'Web'"),
+            "run.user = \"Web\": must be 1 to 32 of a-z, 0-9, `_`, `-`, not starting with a digit \
+             or `-`",
+        ),
+        ("a hook that is none", unit("drain = 7"), "run.drain = 7: must be a text"),
+        ("an empty hook", unit("check = ''"), "run.check = 0 bytes: must be 1 to 4096 bytes"),
+        (
+            "a reload",
+            format!("{TOP}reload = 'a'"),
+            "run.reload: this version stops and starts: it knows no reload",
+        ),
         ("an unknown key", format!("{TOP}colour = 'red'"), "run.colour: there is no such key"),
         ("an unknown section", format!("{TOP}[build]\nimage = 'x'"), "build: there is no such key"),
     ]);
@@ -411,13 +451,13 @@ fn a_bad_environment_gives_one_line() {
 
 #[test]
 fn all_that_is_bad_is_told_at_once() {
-    let text = "service = 7\n[run]\nstart = ''\nstop = 'b'\nunit = 'u'\n[health]\n\
+    let text = "service = 7\n[run]\nstart = ''\nstop = 'b'\nreload = 'r'\n[health]\n\
                 interval_ms = 1\nmetrics = 'm'\n[deploy.x]\nstrategy = 'rolling'\nstages = 10\n";
     assert_eq!(
         read(text).unwrap_err().to_string(),
         "swell.toml has 8 bad value(s):\
          \n  service = 7: must be a text\
-         \n  run.unit: this version starts no systemd units: give run.start and run.stop\
+         \n  run.reload: this version stops and starts: it knows no reload\
          \n  run.start = 0 bytes: must be 1 to 4096 bytes\
          \n  health.metrics = \"m\": must be an http:// URL of at most 2048 bytes\
          \n  health.interval_ms = 1: must be 100 to 60000\

@@ -96,7 +96,7 @@ impl Fleet {
             },
             source: Source::default(),
             created: UnixTime(1_700_000_000),
-            run: Run { start: "a".into(), stop: "b".into(), timeout_s: 30 },
+            run: Run { start: "a".into(), stop: "b".into(), timeout_s: 30, ..Run::default() },
             health: Health::default(),
             critical: Vec::new(),
         }

@@ -171,7 +171,7 @@ impl World {
             artifact,
             source: Source::default(),
             created: NOW,
-            run: Run { start: "true".into(), stop: "true".into(), timeout_s: 1 },
+            run: Run { start: "true".into(), stop: "true".into(), timeout_s: 1, ..Run::default() },
             health: Health::default(),
             critical: Vec::new(),
         };

@@ -106,7 +106,8 @@ pub(super) fn identity(name: &str) -> Identity {
 }
 
 pub(super) fn release(version: &str, artifact: ArtifactRef) -> Release {
-    let run = Run { start: "true".to_owned(), stop: "true".to_owned(), timeout_s: 1 };
+    let run =
+        Run { start: "true".to_owned(), stop: "true".to_owned(), timeout_s: 1, ..Run::default() };
     Release {
         fleet: root(1, 1).fleet,
         service: scope().service,
