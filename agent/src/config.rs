@@ -10,9 +10,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proto::statement::within;
+use proto::statement::{is_user_name, within};
 use proto::{Name, Service};
 use toml::{Table, Value};
+
+use crate::allowed::{Allowed, UnitPattern};
 
 /// The configuration of an agent that is told no other; where it is missing, all is default.
 pub const DEFAULT_PATH: &str = "/etc/groundswell/agent.toml";
@@ -22,16 +24,21 @@ pub const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 /// Services an allow-list may name.
 const SERVICES_MAX: usize = 256;
+/// Users, or patterns of units, that a list may name.
+const NAMES_MAX: usize = 256;
 /// Every key there is, as the error for an unknown one lists them.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 11] = [
     "advertise",
     "bind",
+    "drop_ins",
     "gossip_interval_ms",
     "keep_releases",
     "name",
     "service_root",
     "services",
     "state_dir",
+    "units",
+    "users",
 ];
 
 /// The checked content of `agent.toml`.
@@ -50,6 +57,8 @@ pub struct Config {
     pub service_root: PathBuf,
     /// The only services this host runs, whatever a rollout says. None: every one.
     pub services: Option<BTreeSet<Service>>,
+    /// What releases may do here: the keys `users`, `units` and `drop_ins`.
+    pub allowed: Allowed,
     /// Releases of a service that stay on disk besides those in use; 2 to 100, default 5.
     pub keep_releases: usize,
     /// Between two rounds of gossip; 100 ms to 60 s, default 1 s.
@@ -196,6 +205,8 @@ impl Reader {
         let name = self.name(&machine.hostname);
         let service_root = self.directory("service_root", "/srv");
         let services = self.services();
+        let allowed =
+            Allowed { users: self.users(), units: self.units(), drop_ins: self.drop_ins() };
         let keep_releases = self.number("keep_releases", 5, 2..=100);
         let interval_ms = self.number("gossip_interval_ms", 1_000, 100..=60_000);
         Config {
@@ -205,6 +216,7 @@ impl Reader {
             name,
             service_root,
             services,
+            allowed,
             keep_releases: usize::try_from(keep_releases).unwrap_or(usize::MAX),
             gossip_interval: Duration::from_millis(interval_ms),
         }
@@ -312,23 +324,62 @@ impl Reader {
     }
 
     fn services(&mut self) -> Option<BTreeSet<Service>> {
-        let value = self.table.remove("services")?;
-        let Value::Array(items) = &value else {
-            self.bad("services", &value, "a list of service names, like [\"web\"]");
-            return None;
-        };
-        within("services", items.len(), 0..=SERVICES_MAX, " names", &mut self.problems);
-        let mut services = BTreeSet::new();
-        for (index, item) in items.iter().enumerate().take(SERVICES_MAX) {
-            match item.as_str().map(str::parse) {
-                Some(Ok(service)) => drop(services.insert(service)),
-                Some(Err(_)) | None => {
-                    let must = "a service name: 1 to 32 of a-z, 0-9 and inner hyphens";
-                    self.bad(&format!("services.{index}"), item, must);
-                }
+        const MUST: &str = "a service name: 1 to 32 of a-z, 0-9 and inner hyphens";
+        let all = "a list of service names, like [\"web\"]";
+        let services = self.list("services", SERVICES_MAX, all, MUST, |text| text.parse().ok())?;
+        Some(services.into_iter().collect())
+    }
+
+    fn users(&mut self) -> Option<BTreeSet<String>> {
+        const MUST: &str = "a user's name: 1 to 32 of a-z, 0-9, `_`, `-`";
+        let name = |text: &str| is_user_name(text).then(|| text.to_owned());
+        let all = "a list of users, like [\"web\"]";
+        Some(self.list("users", NAMES_MAX, all, MUST, name)?.into_iter().collect())
+    }
+
+    fn units(&mut self) -> Option<Vec<UnitPattern>> {
+        const MUST: &str =
+            "a name of units with at most one `*`, like \"web.service\" or \"shop-*.service\"";
+        let all = "a list of names of units, like [\"web.service\", \"shop-*.service\"]";
+        self.list("units", NAMES_MAX, all, MUST, UnitPattern::parse)
+    }
+
+    /// Whether they are allowed.
+    fn drop_ins(&mut self) -> bool {
+        const MUST: &str = "\"allow\" or \"refuse\"";
+        match self.text("drop_ins", MUST).as_deref() {
+            None | Some("allow") => true,
+            Some("refuse") => false,
+            Some(other) => {
+                self.bad("drop_ins", &Value::from(other), MUST);
+                false
             }
         }
-        Some(services)
+    }
+
+    /// The items of a list, where there is one; those that are none are told one by one.
+    fn list<T>(
+        &mut self,
+        key: &str,
+        items_max: usize,
+        must: &str,
+        each_must: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let value = self.table.remove(key)?;
+        let Value::Array(items) = &value else {
+            self.bad(key, &value, must);
+            return None;
+        };
+        within(key, items.len(), 0..=items_max, " names", &mut self.problems);
+        let mut all = Vec::new();
+        for (index, item) in items.iter().enumerate().take(items_max) {
+            match item.as_str().and_then(&read) {
+                Some(one) => all.push(one),
+                None => self.bad(&format!("{key}.{index}"), item, each_must),
+            }
+        }
+        Some(all)
     }
 
     fn number(&mut self, key: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
@@ -370,6 +421,7 @@ mod tests {
                 name: "web-1".parse().unwrap(),
                 service_root: "/srv".into(),
                 services: None,
+                allowed: Allowed::default(),
                 keep_releases: 5,
                 gossip_interval: Duration::from_secs(1),
             }
@@ -398,6 +450,9 @@ mod tests {
             name = "alpha"
             service_root = "/tmp/srv"
             services = ["web", "mail"]
+            users = ["web", "root"]
+            units = ["web.service", "mail*"]
+            drop_ins = "refuse"
             keep_releases = 2
             gossip_interval_ms = 100
             "#,
@@ -409,6 +464,11 @@ mod tests {
         assert_eq!(config.name.as_str(), "alpha");
         assert_eq!(config.service_root, Path::new("/tmp/srv"));
         assert_eq!((config.keep_releases, config.gossip_interval.as_millis()), (2, 100));
+        let allowed = &config.allowed;
+        assert!(allowed.user("web").is_ok() && allowed.user("mail").is_err());
+        let unit = |unit: &str| allowed.unit(&"web".parse().unwrap(), unit).is_ok();
+        assert!(unit("web.service") && unit("mail@1.service") && !unit("web-1.service"));
+        assert!(!allowed.drop_ins);
         assert!(config.allows(&"web".parse().unwrap()) && config.allows(&"mail".parse().unwrap()));
         assert!(!config.allows(&"shop".parse().unwrap()), "agent.toml has the last word");
         assert!(parse("").unwrap().allows(&"shop".parse().unwrap()));
@@ -434,20 +494,26 @@ mod tests {
             advertise = 7070
             name = "über"
             services = ["web", "Web", 3]
+            users = ["web", "Web"]
+            units = ["*.service", "a*b*"]
+            drop_ins = "no"
             keep_releases = 1
             gossip_interval_ms = 99
             bindd = "0.0.0.0:7070"
             "#,
         )
         .unwrap_err();
-        let expected = r#"/etc/groundswell/agent.toml has 9 bad value(s):
-  bindd: unknown key, the keys are advertise, bind, gossip_interval_ms, keep_releases, name, service_root, services, state_dir
+        let expected = r#"/etc/groundswell/agent.toml has 12 bad value(s):
+  bindd: unknown key, the keys are advertise, bind, drop_ins, gossip_interval_ms, keep_releases, name, service_root, services, state_dir, units, users
   state_dir = "state": must be an absolute path, without `..`
   bind = "0.0.0.0": must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
   advertise = 7070: must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
   name = "über": must be 1 to 63 of A-Z, a-z, 0-9, `.`, `_`, `-`, starting with a letter or digit
   services.1 = "Web": must be a service name: 1 to 32 of a-z, 0-9 and inner hyphens
   services.2 = 3: must be a service name: 1 to 32 of a-z, 0-9 and inner hyphens
+  users.1 = "Web": must be a user's name: 1 to 32 of a-z, 0-9, `_`, `-`
+  units.1 = "a*b*": must be a name of units with at most one `*`, like "web.service" or "shop-*.service"
+  drop_ins = "no": must be "allow" or "refuse"
   keep_releases = 1: must be 2 to 100
   gossip_interval_ms = 99: must be 100 to 60000"#;
         assert_eq!(error.to_string(), expected);
@@ -466,6 +532,9 @@ mod tests {
             ("a path with ..", "service_root = \"/srv/..\"", "service_root = \"/srv/..\": must be"),
             ("a path of another type", "state_dir = true", "state_dir = true: must be an absolute"),
             ("services as text", "services = \"web\"", "services = \"web\": must be a list"),
+            ("users as text", "users = \"web\"", "users = \"web\": must be a list of users"),
+            ("a unit of another kind", "units = [\"a.socket\"]", "units.0 = \"a.socket\": must be"),
+            ("drop-ins as a switch", "drop_ins = true", "drop_ins = true: must be \"allow\""),
             ("negative", "keep_releases = -1", "keep_releases = -1: must be 2 to 100"),
             ("a fraction", "keep_releases = 2.5", "keep_releases = 2.5: must be 2 to 100"),
             ("too many", "keep_releases = 101", "keep_releases = 101: must be 2 to 100"),

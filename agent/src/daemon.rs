@@ -22,7 +22,7 @@ use crate::control::Control;
 use crate::home::Home;
 use crate::renewal;
 use crate::rollouts;
-use crate::services::{Services, Shell, boot_id};
+use crate::services::{Machine, Services, boot_id};
 
 /// How long the parts have to end once the agent stops.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -57,9 +57,10 @@ impl Ground {
 ///
 /// Their directories cannot be made.
 pub(crate) fn services(config: &Config, runtime: Handle) -> Result<Arc<dyn Services>> {
-    let shell = Shell::new(&Home::new(&config.state_dir).services(), runtime)
+    let state_dir = Home::new(&config.state_dir).services();
+    let machine = Machine::new(&state_dir, config.allowed.clone(), runtime)
         .context("cannot make the directories of services")?;
-    Ok(Arc::new(shell))
+    Ok(Arc::new(machine))
 }
 
 /// Runs the agent on this machine until SIGTERM or SIGINT. Services are left as they are.

@@ -14,10 +14,12 @@
 //! | `renewal` | certificates |
 //! | [`guard`] | what stands in for an agent that is not there |
 //! | [`activate`] | one path forward and back, journalled |
-//! | [`services`] | start and stop commands |
+//! | [`services`] | units of systemd, commands |
+//! | [`allowed`] | what `agent.toml` lets them do |
 //! | [`health`] | the HTTP check; the page of metrics |
 
 pub mod activate;
+pub mod allowed;
 pub mod arguments;
 pub mod config;
 mod control;

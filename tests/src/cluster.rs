@@ -9,8 +9,9 @@
     reason = "a harness: an error ends the test and says what it was about"
 )]
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -200,7 +201,9 @@ impl Cluster {
         let directory = self.agent_dir(&agent.name);
         let shared = directory.join("srv/web/shared");
         fs::create_dir_all(&shared)?;
-        fs::write(shared.join("env"), format!("LISTEN={}:8080\n", agent.address))?;
+        let env = shared.join("env");
+        fs::write(&env, format!("LISTEN={}:8080\n", agent.address))?;
+        fs::set_permissions(&env, Permissions::from_mode(0o600))?;
         let config = format!(
             "name = \"{}\"\nstate_dir = \"{}\"\nservice_root = \"{}\"\nbind = \"{}:7070\"\n\
              gossip_interval_ms = 250\n",

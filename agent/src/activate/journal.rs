@@ -23,14 +23,18 @@ const NOTE_CHARS: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Step {
-    /// Both trees are verified; what runs is being stopped.
+    /// Both trees are verified; what runs is being taken out of use, if it can be, and stopped.
     Staged,
+    /// What runs is out of use, and is being stopped.
+    Drained,
     /// Nothing runs; `current` may point at either.
     Stopped,
     /// `current` points at `to`, which is being started.
     Swapped,
-    /// The start command is done; the first good answer is waited for.
+    /// It is started; the first good answer is waited for.
     Started,
+    /// It answers and says that it is well; it is being put into use.
+    Checked,
     /// `to` serves and is watched.
     Baking,
     /// The bake passed: an end.
@@ -53,9 +57,11 @@ impl Step {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Staged => "staged",
+            Self::Drained => "drained",
             Self::Stopped => "stopped",
             Self::Swapped => "swapped",
             Self::Started => "started",
+            Self::Checked => "checked",
             Self::Baking => "baking",
             Self::Committed => "committed",
             Self::Reverting { .. } => "reverting",
@@ -190,9 +196,11 @@ mod tests {
         let (cause, note) = (Cause::Release, shortened("a\n\"note\""));
         for step in [
             Step::Staged,
+            Step::Drained,
             Step::Stopped,
             Step::Swapped,
             Step::Started,
+            Step::Checked,
             Step::Baking,
             Step::Committed,
             Step::Reverting { cause, note: note.clone() },

@@ -1,16 +1,20 @@
 //! Activation: one path forward and back, journalled (R22, R25).
 //!
 //! ```text
-//! staged -> stopped -> swapped -> started -> baking -> committed
-//!    |         |          |          |          |          |
-//!    +---------+----------+-- reverting --------+----------+--> reverted | revert-failed
+//! staged -> drained -> stopped -> swapped -> started -> checked -> baking -> committed
+//!    |         |          |          |          |          |         |          |
+//!    +---------+----------+----- reverting -----+----------+---------+----------+--> reverted | revert-failed
 //! ```
 //!
-//! Forward: verify `from` and `to`, stop what runs, point `current` at `to`, start it, wait until it
-//! answers. Whatever fails, at whatever step, the way back is one and the same: stop what `current`
-//! points at, point it at `from` (first deployment: remove it), start that, wait until it answers.
-//! After a kill or a power cut [`Activator::recover`] finds the step in the journal and takes the
-//! same way back, unless the service outlived the agent and is baking.
+//! Forward: verify `from` and `to`, take what runs out of use, stop it, point `current` at `to` and
+//! have the machine know its unit, start it, wait until it answers and says that it is well, put it
+//! into use. `drained` and `checked` are written down only where there is a hook for them. Whatever
+//! fails, at whatever step, the way back is one and the same: stop what `current` points at, point
+//! it at `from` (first deployment: remove it), start that, wait until it answers, put it into use.
+//! Nothing is drained on the way back: what is left is sick, or to be gone soon. Only where draining
+//! itself fails has nothing been stopped, and what runs is put into use again. After a kill or a power
+//! cut [`Activator::recover`] finds the step in the journal and takes the same way back, unless the
+//! service outlived the agent and is baking.
 //!
 //! What always holds: `current` is absent or points at a whole release that was verified, because
 //! it is only ever replaced by a rename, after the trees were verified and before anything is
@@ -39,6 +43,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use durable::{Disk, replace_link};
 use proto::receipt::Cause;
+use proto::statement::Hook;
 use proto::{Digest, Version};
 use tokio_util::sync::CancellationToken;
 
@@ -260,9 +265,11 @@ impl Activator {
             Step::RevertFailed { cause, note } => Some(Outcome::RevertFailed { cause, note }),
             // Left in the middle, and not recovered: from the start.
             Step::Staged
+            | Step::Drained
             | Step::Stopped
             | Step::Swapped
             | Step::Started
+            | Step::Checked
             | Step::Reverting { .. } => None,
         })
     }
@@ -301,20 +308,39 @@ impl Activator {
         })
     }
 
-    /// Whether `to` serves already; if not, the first step is in the journal. Where that cannot be
-    /// written, nothing is stopped. The guard is set before.
+    /// Whether `to` serves already; if not, what runs is out of use, and that is in the journal. Where
+    /// that cannot be done or written, nothing is stopped. The guard is set before.
     fn begin(&self, ends: &Ends) -> Result<bool, Failure> {
         let running = self.current().map_err(|error| Failure::host(error.to_string()))?;
         let serves = |running: &Installed| {
             self.services.ready(self.call(running, None, Way::Forward)).is_ok()
         };
-        let serves = running.is_some_and(|running| running.id == ends.to.id && serves(&running));
+        let serves =
+            running.as_ref().is_some_and(|running| running.id == ends.to.id && serves(running));
         self.services.arm(&self.paths, true);
         if serves {
             return Ok(true);
         }
         self.write(ends, Step::Staged)?;
+        if let Some(running) = &running {
+            self.drain(ends, running)?;
+        }
         Ok(false)
+    }
+
+    /// Takes what runs out of use; where that fails, it is put into use again.
+    fn drain(&self, ends: &Ends, running: &Installed) -> Result<(), Failure> {
+        if running.release.run.drain.is_none() {
+            return Ok(());
+        }
+        let call = self.call(running, Some(&running.release.version), Way::Forward);
+        let drained =
+            self.services.hook(Hook::Drain, call).and_then(|()| self.write(ends, Step::Drained));
+        drained.inspect_err(|_| {
+            if let Err(failure) = self.services.hook(Hook::Undrain, call) {
+                tracing::error!(note = failure.note, "what runs may be out of use");
+            }
+        })
     }
 
     fn forward(&self, ends: &Ends) -> Result<(), Failure> {
@@ -326,17 +352,27 @@ impl Activator {
         }
         self.try_to_stop(to, leaving)?;
         self.write(ends, Step::Stopped)?;
-        self.point_at(Some(&to.id))?;
+        self.point_at(Some(to))?;
         self.write(ends, Step::Swapped)?;
-        self.services.start(self.call(to, leaving, Way::Forward))?;
+        let call = self.call(to, leaving, Way::Forward);
+        self.services.start(call)?;
         self.write(ends, Step::Started)?;
-        self.services.ready(self.call(to, leaving, Way::Forward))?;
+        self.services.ready(call)?;
+        self.services.hook(Hook::Check, call)?;
+        if to.release.run.undrain.is_some() {
+            self.write(ends, Step::Checked)?;
+            self.services.hook(Hook::Undrain, call)?;
+        }
         self.write(ends, Step::Baking)
     }
 
     /// Stops what is to be started, while nothing runs: that must work, and a release that cannot be
-    /// stopped could not be left again, neither forward nor back.
+    /// stopped could not be left again, neither forward nor back. A unit has no command of its own to
+    /// be mistyped: systemd stops it.
     fn try_to_stop(&self, to: &Installed, leaving: Option<&Version>) -> Result<(), Failure> {
+        if to.release.run.unit.is_some() {
+            return Ok(());
+        }
         let stopped = self.services.stop(self.call(to, leaving, Way::Forward));
         stopped.map_err(|failure| {
             Failure::release(format!("{}, tried while nothing ran", failure.note))
@@ -366,6 +402,23 @@ impl Activator {
         journal.store(&*self.disk, &self.journal)?;
         self.services.arm(&self.paths, false);
         Ok(())
+    }
+
+    /// What a release has to do once it is committed; at most once, and whatever comes of it takes
+    /// nothing back.
+    pub fn after_commit(&self) {
+        let done =
+            self.current().map_err(|error| Failure::host(error.to_string())).and_then(|current| {
+                match &current {
+                    None => Ok(()),
+                    Some(current) => self
+                        .services
+                        .hook(Hook::AfterCommit, self.call(current, None, Way::Forward)),
+                }
+            });
+        if let Err(failure) = done {
+            tracing::error!(service = %self.paths.service(), note = failure.note, "after the commit");
+        }
     }
 }
 
@@ -474,9 +527,7 @@ impl Activator {
             tracing::warn!(note = failure.note, "cannot stop what runs, going on");
         }
         let never_left = running.as_ref().is_some_and(|running| running.id == from.id);
-        if !never_left {
-            self.point_at(Some(&from.id))?;
-        }
+        self.point_at(Some(from))?;
         let call = self.call(from, leaving, Way::Back);
         let started = self.services.start(call);
         match started {
@@ -485,11 +536,27 @@ impl Activator {
             Err(_) if never_left && stopped.is_err() && from.release.health.http.is_some() => {}
             started => started?,
         }
-        self.services.ready(call)
+        self.services.ready(call)?;
+        self.services.hook(Hook::Check, call)?;
+        self.services.hook(Hook::Undrain, call)
     }
 
-    /// Points `current` there, or at nothing.
-    fn point_at(&self, id: Option<&Digest>) -> Result<(), Failure> {
+    /// Points `current` there, or at nothing, and has the machine know. Where it points there already
+    /// that is made durable: an agent may have been killed in between.
+    fn point_at(&self, release: Option<&Installed>) -> Result<(), Failure> {
+        let there = self.current().is_ok_and(|current| {
+            current.map(|current| current.id) == release.map(|release| release.id)
+        });
+        match there {
+            true => self.disk.sync_dir(self.paths.directory()).map_err(|error| {
+                Failure::host(format!("{}: {error}", self.paths.directory().display()))
+            })?,
+            false => self.move_current(release.map(|release| &release.id))?,
+        }
+        self.services.load(&self.paths, release)
+    }
+
+    fn move_current(&self, id: Option<&Digest>) -> Result<(), Failure> {
         let link = self.paths.current();
         let failed = |error: String| Failure::host(format!("{}: {error}", link.display()));
         let removed = |()| self.disk.sync_dir(self.paths.directory());

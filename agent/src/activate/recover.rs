@@ -33,7 +33,12 @@ impl Activator {
         let back = |cause, note| Phase::after(self.verified_back(attempt, from, to, cause, note));
         let mut down = None;
         let phase = match step.clone() {
-            Step::Staged | Step::Stopped | Step::Swapped | Step::Started => {
+            Step::Staged
+            | Step::Drained
+            | Step::Stopped
+            | Step::Swapped
+            | Step::Started
+            | Step::Checked => {
                 let what = if booted { "the machine went down" } else { "the agent was killed" };
                 back(Cause::Host, format!("{what} in the middle of it (step {})", step.name()))
             }
@@ -91,6 +96,7 @@ impl Activator {
         let started =
             self.current().map_err(|error| Failure::host(error.to_string())).and_then(|current| {
                 let Some(current) = current else { return Ok(()) };
+                self.services.load(&self.paths, Some(&current))?;
                 let call = self.call(&current, None, Way::Forward);
                 let started = self.services.start(call);
                 // Something else may have started it before the agent.

@@ -32,6 +32,7 @@ type Pinned = Arc<Mutex<BTreeSet<Digest>>>;
 enum Job {
     Activate(Activation),
     Revert { attempt: u64, to: Option<Digest> },
+    AfterCommit,
     Collect,
 }
 
@@ -161,7 +162,11 @@ impl Steps {
                 error!(service = %self.service, %error, "not committed in the journal");
                 Ok(())
             }
-            committed => Ok(committed?),
+            Err(error) => Err(error.into()),
+            Ok(()) => {
+                self.queue(Job::AfterCommit).await;
+                Ok(())
+            }
         }
     }
 
@@ -241,6 +246,7 @@ impl Worker {
             match job {
                 Job::Activate(activation) => self.activate(activation).await,
                 Job::Revert { attempt, to } => self.revert(attempt, to).await,
+                Job::AfterCommit => self.after_commit().await,
                 Job::Collect => self.collect().await,
             }
         }
@@ -294,6 +300,13 @@ impl Worker {
             }
         };
         answer(&self.answers, &self.service, input).await;
+    }
+
+    async fn after_commit(&self) {
+        let activator = self.activator.clone();
+        if let Err(error) = spawn_blocking(move || activator.after_commit()).await {
+            error!(service = %self.service, %error, "what was to be done after the commit ended");
+        }
     }
 
     async fn collect(&self) {

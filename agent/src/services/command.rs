@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, geteuid};
 
 use super::process::Leader;
 
@@ -23,17 +23,24 @@ const TAIL_BYTES: u64 = 64 << 10;
 const LAST_LINE_CHARS: usize = 200;
 /// How long a killed process may take to go.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+/// Exit code of a command that is to be run again: not yet (`EX_TEMPFAIL` of `sysexits.h`).
+const EXIT_LATER: i32 = 75;
+/// Between two runs of such a command.
+const LATER_PAUSE: Duration = Duration::from_millis(500);
 
 /// A command and all it needs.
 #[derive(Debug)]
 pub(super) struct Script<'a> {
-    /// `start` or `stop`: how errors and the log call it.
+    /// `start`, `stop`, `drain`...: how errors and the log call it.
     pub(super) name: &'static str,
     /// For `/bin/sh -c`.
     pub(super) text: &'a str,
     pub(super) directory: &'a Path,
     /// All of its environment.
     pub(super) variables: &'a [(String, String)],
+    /// User and group to run as, and no other group; none: those of the agent.
+    pub(super) user: Option<(u32, u32)>,
+    /// For all of its runs together.
     pub(super) timeout: Duration,
     pub(super) log: &'a Path,
     /// Where it is on record while it runs, so that an agent started anew can end it.
@@ -58,6 +65,10 @@ impl CommandError {
     pub(super) fn is_exit(&self) -> bool {
         matches!(self, Self::Exit { .. })
     }
+
+    fn is_later(&self) -> bool {
+        matches!(self, Self::Exit { status, .. } if status.code() == Some(EXIT_LATER))
+    }
 }
 
 struct Last<'a>(&'a str);
@@ -76,6 +87,9 @@ struct Ended(ExitStatus);
 impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match (self.0.code(), self.0.signal()) {
+            (Some(EXIT_LATER), _) => {
+                write!(f, "exited {EXIT_LATER}, not yet, to the end of its time")
+            }
             (Some(code), _) => write!(f, "exited {code}"),
             (None, Some(signal)) => write!(f, "was killed by signal {signal}"),
             (None, None) => f.write_str("ended in an unknown way"),
@@ -84,19 +98,36 @@ impl std::fmt::Display for Ended {
 }
 
 impl Script<'_> {
-    /// Runs it to its end.
+    /// Runs it to its end, again and again while it says that it is not yet time.
     ///
     /// # Errors
     ///
     /// [`CommandError`]. After a timeout nothing of its process group is left.
     pub(super) fn run(&self) -> Result<(), CommandError> {
+        let end = Instant::now() + self.timeout;
+        loop {
+            match self.run_once(end) {
+                Err(error) if error.is_later() && Instant::now() + LATER_PAUSE < end => {
+                    std::thread::sleep(LATER_PAUSE);
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    fn run_once(&self, end: Instant) -> Result<(), CommandError> {
         let file = |path: &Path| {
             let path = path.to_owned();
             move |source| CommandError::File { name: self.name, path, source }
         };
         let (log, start) = self.open_log().map_err(file(self.log))?;
         let output = || log.try_clone().map(Stdio::from);
-        let mut child = Command::new("/bin/sh")
+        let mut command = Command::new("/bin/sh");
+        if let Some((uid, gid)) = self.user.filter(|(uid, _)| *uid != geteuid().as_raw()) {
+            // With another user's id the groups of root are given up, too.
+            command.uid(uid).gid(gid);
+        }
+        let mut child = command
             .args(["-c", self.text])
             .current_dir(self.directory)
             .env_clear()
@@ -112,7 +143,7 @@ impl Script<'_> {
         if let Some(Err(error)) = Leader::of(leader).map(|leader| leader.record(self.record)) {
             tracing::warn!(%error, path = %self.record.display(), "cannot record a command");
         }
-        let ended = self.wait(&mut child);
+        let ended = Self::wait(&mut child, end);
         let _ = fs::remove_file(self.record);
         let status = ended.map_err(|source| self.spawn_error(source))?;
         let last = || last_line(self.log, start);
@@ -131,9 +162,8 @@ impl Script<'_> {
         CommandError::Spawn { name: self.name, directory: self.directory.to_owned(), source }
     }
 
-    /// Its exit status; `None`: it took too long and was killed.
-    fn wait(&self, child: &mut std::process::Child) -> io::Result<Option<ExitStatus>> {
-        let end = Instant::now() + self.timeout;
+    /// Its exit status; `None`: it had not ended at `end` and was killed.
+    fn wait(child: &mut std::process::Child, end: Instant) -> io::Result<Option<ExitStatus>> {
         let mut pause = Duration::from_millis(1);
         loop {
             if let Some(status) = child.try_wait()? {
@@ -205,11 +235,12 @@ mod tests {
     struct Bench {
         dir: tempfile::TempDir,
         timeout: Duration,
+        user: Option<(u32, u32)>,
     }
 
     impl Bench {
         fn new() -> Self {
-            Self { dir: tempfile::tempdir().unwrap(), timeout: Duration::from_secs(20) }
+            Self { dir: tempfile::tempdir().unwrap(), timeout: Duration::from_secs(20), user: None }
         }
 
         fn path(&self, name: &str) -> PathBuf {
@@ -223,6 +254,7 @@ mod tests {
                 text,
                 directory: self.dir.path(),
                 variables: &variables,
+                user: self.user,
                 timeout: self.timeout,
                 log: &self.path("logs/web.log"),
                 record: &self.path("web.command"),
@@ -311,6 +343,43 @@ mod tests {
     }
 
     #[test]
+    fn r23_what_says_not_yet_is_run_again() {
+        let mut bench = Bench::new();
+        bench.run("test -f asked && exit 0; touch asked; exit 75").unwrap();
+        // In the time it has, and no longer.
+        bench.timeout = Duration::from_millis(700);
+        let error = bench.run("echo waiting for b; exit 75").unwrap_err();
+        let expected = "start exited 75, not yet, to the end of its time: waiting for b";
+        assert_eq!(error.to_string(), expected);
+        assert!(error.is_exit());
+        let log = fs::read_to_string(bench.path("logs/web.log")).unwrap();
+        assert_eq!(log.matches("waiting for b").count(), 2, "{log}");
+        let error = bench.run("test -f slept && sleep 600; touch slept; exit 75").unwrap_err();
+        assert!(error.to_string().starts_with("start did not end within 700ms"), "{error}");
+    }
+
+    #[test]
+    fn r23_it_runs_as_the_user_it_is_to_run_as() {
+        let mut bench = Bench::new();
+        let own = geteuid().as_raw();
+        bench.user = Some((own, rustix::process::getegid().as_raw()));
+        bench.run("id -u > own").unwrap();
+        assert_eq!(fs::read_to_string(bench.path("own")).unwrap().trim(), own.to_string());
+        let nobody = 65_534;
+        bench.user = Some((nobody, nobody));
+        if own != 0 {
+            let error = bench.run("true").unwrap_err();
+            assert!(error.to_string().contains("cannot be run in"), "{error}");
+            return;
+        }
+        // Where it may write: the directory is root's alone.
+        let shown = bench.run("id -u; id -g; id -G; exit 1").unwrap_err().to_string();
+        assert_eq!(shown, format!("start exited 1: {nobody}"), "no other group");
+        let log = fs::read_to_string(bench.path("logs/web.log")).unwrap();
+        assert!(log.ends_with(&format!("{nobody}\n").repeat(3)), "{log}");
+    }
+
+    #[test]
     fn a_command_of_a_killed_agent_is_ended_and_nothing_else() {
         let bench = Bench::new();
         let record = bench.path("web.command");
@@ -347,6 +416,7 @@ mod tests {
             text: "true",
             directory: &bench.path("missing"),
             variables: &[],
+            user: None,
             timeout: bench.timeout,
             log: &bench.path("log"),
             record: &bench.path("record"),

@@ -2,10 +2,13 @@
 //!
 //! One `NAME=VALUE` a line; empty lines and those that start with `#` do not count. A value is
 //! everything after the first `=`, as it stands: nothing is quoted, expanded or trimmed. Values may
-//! be secrets: no error and no log line holds one.
+//! be secrets: no error and no log line holds one, and a file that others can read is refused.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
 
 /// Longest file read, in bytes.
 const ENV_BYTES_MAX: u64 = 64 << 10;
@@ -19,6 +22,11 @@ pub struct Variables(BTreeMap<String, String>);
 pub enum EnvError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
+    /// Values may be secrets, and decide what runs.
+    #[error("{} can be read by others (mode {mode:04o}): chmod 600 it", path.display())]
+    Open { path: PathBuf, mode: u32 },
+    #[error("{} belongs to the user with id {owner}: chown it to root or to the service's user", path.display())]
+    Owner { path: PathBuf, owner: u32 },
     #[error("{} line {line}: {problem}", path.display())]
     Line { path: PathBuf, line: usize, problem: EnvProblem },
 }
@@ -105,6 +113,29 @@ impl<const N: usize> From<[(&str, &str); N]> for Variables {
     }
 }
 
+/// Whether the file, if there is one, is of root, of the agent or of the user with the id `user`,
+/// and nobody else can read or write it. Asked before something new is brought, not when a way back
+/// depends on it.
+///
+/// # Errors
+///
+/// [`EnvError`]: it is not.
+pub(super) fn check_access(path: &Path, user: Option<u32>) -> Result<(), EnvError> {
+    // What else is wrong with it shows when it is read.
+    let Ok(metadata) = path.metadata() else { return Ok(()) };
+    let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+    if !metadata.is_file() {
+        return Ok(());
+    }
+    if owner != 0 && owner != geteuid().as_raw() && Some(owner) != user {
+        return Err(EnvError::Owner { path: path.to_owned(), owner });
+    }
+    match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(EnvError::Open { path: path.to_owned(), mode }),
+    }
+}
+
 fn variable(text: &str) -> Result<(&str, &str), EnvProblem> {
     let (name, value) = text.split_once('=').ok_or(EnvProblem::NoValue)?;
     if !is_variable_name(name) {
@@ -132,6 +163,9 @@ pub(crate) fn is_variable_name(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -172,13 +206,38 @@ mod tests {
     fn the_error_names_file_and_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("env");
-        assert_eq!(Variables::load(&path).unwrap(), Variables::default(), "no file, no variables");
+        let load = || Variables::load(&path);
+        assert_eq!(load().unwrap(), Variables::default(), "no file, no variables");
         std::fs::write(&path, "A=1\nB\n").unwrap();
         let expected = format!("{} line 2: must be NAME=VALUE", path.display());
-        assert_eq!(Variables::load(&path).unwrap_err().to_string(), expected);
+        assert_eq!(load().unwrap_err().to_string(), expected);
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
-        assert!(Variables::load(&path).unwrap_err().to_string().starts_with("cannot read "));
+        assert!(load().unwrap_err().to_string().starts_with("cannot read "));
+    }
+
+    #[test]
+    fn r23_what_others_can_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("env");
+        std::fs::write(&path, "SECRET=1\n").unwrap();
+        for (mode, good) in [(0o600, true), (0o400, true), (0o640, false), (0o604, false)] {
+            std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let read = check_access(&path, None);
+            assert_eq!(read.is_ok(), good, "{mode:o}");
+            let shown = read.map_or_else(|error| error.to_string(), |()| String::new());
+            assert!(
+                good || shown.ends_with(&format!("(mode {mode:04o}): chmod 600 it")),
+                "{shown}"
+            );
+        }
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        if geteuid().is_root() {
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            let error = check_access(&path, None).unwrap_err().to_string();
+            assert!(error.contains("belongs to the user with id 65534: chown it"), "{error}");
+            assert!(check_access(&path, Some(65_534)).is_ok(), "the service's own");
+        }
     }
 
     #[test]

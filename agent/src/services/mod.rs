@@ -1,10 +1,14 @@
-//! Running a service by its release's commands (R23), and what activation asks of the outside.
+//! Running a service as its release says (R23), and what activation asks of the outside.
 //!
 //! [`Services`] is the seam between the order of an activation's steps ([`crate::activate`]) and
-//! the processes of this machine. Its real side is [`Shell`]: `/bin/sh -c`, in the release's
-//! directory, in a process group of its own. A command must return; what it leaves behind in the
-//! background is the service, which outlives the agent and is never killed by it. Only a command
-//! that does not return in time is killed, with its process group.
+//! this machine. Its real side is [`Machine`]: a release runs as a unit of systemd (`units`), or by
+//! commands (`shell`); hooks are commands either way.
+//!
+//! A command is `/bin/sh -c`, in the release's directory, in a process group of its own, as the
+//! release's user. It must return; what it leaves behind in the background is the service, which
+//! outlives the agent and is never killed by it. Only a command that does not return in time is
+//! killed, with its process group. Exit code 75 means not yet: it is run again for as long as it may
+//! take.
 //!
 //! **Environment of a command**: `PATH`, `LANG`, `HOME` (= `shared/`), then the variables of
 //! `shared/env`, then
@@ -22,20 +26,32 @@
 
 mod command;
 mod env;
+mod machine;
 mod process;
 mod shell;
+mod systemd;
+mod units;
+mod user;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::path::Path;
 use std::pin::Pin;
 
 use proto::Version;
 use proto::receipt::Cause;
+use proto::statement::Hook;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use env::is_variable_name;
 pub use env::{EnvError, EnvProblem, Variables};
+pub use machine::Machine;
 pub use process::boot_id;
-pub use shell::Shell;
+#[cfg(test)]
+pub(crate) use shell::Shell;
+#[cfg(test)]
+pub(crate) use units::link as link_unit;
 
 use crate::activate::{Installed, Paths};
 use crate::health::metrics::Page;
@@ -106,11 +122,18 @@ pub trait Services: Send + Sync {
     /// Whether the tree in `directory` is exactly what `manifest` says.
     fn verify(&self, manifest: &[u8], directory: &Path) -> Result<(), Failure>;
 
-    /// Runs the start command.
+    /// Tells the machine that `current` points at `release` now, or at nothing: from here on it knows
+    /// the unit of that one, and of no other of the service.
+    fn load(&self, paths: &Paths, release: Option<&Installed>) -> Result<(), Failure>;
+
+    /// Starts the release, by its command or as its unit.
     fn start(&self, call: Call<'_>) -> Result<(), Failure>;
 
-    /// Runs the stop command.
+    /// Stops it; what does not run is stopped.
     fn stop(&self, call: Call<'_>) -> Result<(), Failure>;
+
+    /// Runs a command that the release may have; nothing where it has none.
+    fn hook(&self, hook: Hook, call: Call<'_>) -> Result<(), Failure>;
 
     /// Waits until the service answers its health check, within the release's limit.
     fn ready(&self, call: Call<'_>) -> Result<(), Failure>;

@@ -1,43 +1,43 @@
-//! The real side of [`Services`]: `/bin/sh`, HTTP, the file system.
+//! Commands of releases: `/bin/sh`, with the environment and as the user that R23 gives them.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use proto::artifact::Manifest;
+use durable::RealDisk;
 use proto::receipt::Cause;
-use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 use super::command::{Script, end_recorded};
-use super::{Call, Failure, Services, Variables, Watch};
+use super::env::check_access;
+use super::units::unit_file;
+use super::user::User;
+use super::{Call, Failure, Variables};
 use crate::activate::Paths;
+use crate::allowed::Allowed;
 use crate::health::metrics::Page;
-use crate::health::{self, Check, UrlError};
+use crate::health::{Check, UrlError};
 
 /// Where a command finds programs, unless `shared/env` says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Runs commands of releases on this machine.
-///
-/// Its calls block: they belong on a thread where that is allowed, never on a worker of `runtime`.
 #[derive(Debug, Clone)]
-pub struct Shell {
+pub(crate) struct Shell {
     logs: PathBuf,
     records: PathBuf,
-    runtime: Handle,
 }
 
 impl Shell {
-    /// Keeps logs in `STATE/logs` and what runs in `STATE/run`; checks health on `runtime`.
+    /// Keeps logs in `STATE/logs` and what runs in `STATE/run`.
     ///
     /// # Errors
     ///
     /// As making those directories.
-    pub fn new(state_dir: &Path, runtime: Handle) -> std::io::Result<Self> {
+    pub(super) fn new(state_dir: &Path) -> io::Result<Self> {
         let (logs, records) = (state_dir.join("logs"), state_dir.join("run"));
         std::fs::create_dir_all(&logs)?;
         std::fs::create_dir_all(&records)?;
-        Ok(Self { logs, records, runtime })
+        Ok(Self { logs, records })
     }
 
     /// The health check of a release on this host; none where the release has none.
@@ -45,14 +45,39 @@ impl Shell {
     /// # Errors
     ///
     /// [`Failure`] of the host: `shared/env` does not parse, or lacks what the URL names.
-    pub fn check(call: Call<'_>) -> Result<Option<Check>, Failure> {
+    pub(crate) fn check(call: Call<'_>) -> Result<Option<Check>, Failure> {
         let variables = variables(call.paths)?;
         let health = &call.release.release.health;
         Check::new(health, &variables).map_err(|error| bad_url(call, &error))
     }
 
-    /// `refusal`: whose fault it is when the command itself says no.
-    fn run(
+    /// Where to read what a release counts of its requests; none where the release says nowhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::check`].
+    pub(super) fn page(call: Call<'_>) -> Result<Option<Page>, Failure> {
+        let variables = variables(call.paths)?;
+        Page::new(&call.release.release.health, &variables).map_err(|error| bad_url(call, &error))
+    }
+
+    /// Whatever can be known to be wrong before anything is stopped.
+    pub(super) fn prepare(&self, call: Call<'_>, allowed: &Allowed) -> Result<(), Failure> {
+        let user = user(call)?;
+        match &user {
+            Some(user) => allowed.user(&user.name)?,
+            None if allowed.users.is_some() => allowed.user(&User::own().map_err(no_user)?.name)?,
+            None => {}
+        }
+        check_access(&call.paths.env(), user.map(|user| user.uid))
+            .map_err(|error| Failure::host(error.to_string()))?;
+        environment(call)?;
+        Self::page(call)?;
+        Self::check(call).map(drop)
+    }
+
+    /// Runs a command. `refusal`: whose fault it is when the command itself says no.
+    pub(super) fn run(
         &self,
         name: &'static str,
         text: &str,
@@ -65,6 +90,7 @@ impl Shell {
             text,
             directory: &call.paths.release(&call.release.id),
             variables: &variables,
+            user: user(call)?.map(|user| (user.uid, user.gid)),
             timeout: Duration::from_secs(call.release.release.run.timeout_s.into()),
             log: &self.logs.join(format!("{}.log", call.paths.service())),
             record: &self.record(call.paths),
@@ -76,61 +102,32 @@ impl Shell {
         })
     }
 
+    pub(super) fn end_left_over(&self, paths: &Paths) -> Result<(), Failure> {
+        end_recorded(&self.record(paths)).map_err(Failure::host)
+    }
+
     fn record(&self, paths: &Paths) -> PathBuf {
         self.records.join(format!("{}.command", paths.service()))
     }
 }
 
-impl Services for Shell {
-    fn prepare(&self, call: Call<'_>) -> Result<(), Failure> {
-        environment(call)?;
-        self.page(call)?;
-        Self::check(call).map(drop)
-    }
+/// The user that commands of a release run as: the one it names, or that of its unit; none: the
+/// agent's.
+fn user(call: Call<'_>) -> Result<Option<User>, Failure> {
+    let run = &call.release.release.run;
+    let name = match (&run.user, &run.unit) {
+        (Some(name), _) => Some(name.clone()),
+        (None, Some(unit)) => unit_file(&RealDisk, call, unit)?.user().map(str::to_owned),
+        (None, None) => None,
+    };
+    let Some(name) = name else { return Ok(None) };
+    let user = User::named(&name).map_err(no_user)?;
+    user.check().map_err(no_user)?;
+    Ok(Some(user))
+}
 
-    fn verify(&self, manifest: &[u8], directory: &Path) -> Result<(), Failure> {
-        let manifest = Manifest::parse(manifest)
-            .map_err(|error| Failure::host(format!("manifest: {error}")))?;
-        pack::verify_tree(&manifest, directory).map_err(|error| Failure::host(error.to_string()))
-    }
-
-    fn start(&self, call: Call<'_>) -> Result<(), Failure> {
-        self.run("start", &call.release.release.run.start, call, Cause::Release)
-    }
-
-    fn stop(&self, call: Call<'_>) -> Result<(), Failure> {
-        self.run("stop", &call.release.release.run.stop, call, Cause::Host)
-    }
-
-    fn ready(&self, call: Call<'_>) -> Result<(), Failure> {
-        match Self::check(call)? {
-            None => Ok(()),
-            Some(check) => {
-                self.runtime.block_on(health::wait_ready(&check)).map_err(Failure::release)
-            }
-        }
-    }
-
-    fn watch(&self, call: Call<'_>, stop: CancellationToken) -> Result<Watch, Failure> {
-        let check = Self::check(call)?;
-        Ok(Box::pin(async move {
-            match check {
-                None => None,
-                Some(check) => health::watch(&check, &stop).await,
-            }
-        }))
-    }
-
-    fn page(&self, call: Call<'_>) -> Result<Option<Page>, Failure> {
-        let variables = variables(call.paths)?;
-        Page::new(&call.release.release.health, &variables).map_err(|error| bad_url(call, &error))
-    }
-
-    fn arm(&self, _: &Paths, _: bool) {}
-
-    fn end_left_over(&self, paths: &Paths) -> Result<(), Failure> {
-        end_recorded(&self.record(paths)).map_err(Failure::host)
-    }
+fn no_user(why: impl std::fmt::Display) -> Failure {
+    Failure::host(format!("run.user: {why}"))
 }
 
 fn bad_url(call: Call<'_>, error: &UrlError) -> Failure {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent::allowed::Allowed;
 use agent::config::Config;
 use agent::home::{Home, Joined};
 use durable::RealDisk;
@@ -170,6 +171,7 @@ impl Fleet {
             name: named(&name_of(host)),
             service_root: self.service_root(host),
             services: None,
+            allowed: Allowed::default(),
             keep_releases: 5,
             gossip_interval: Duration::from_secs(1),
         }

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use agent::activate::Paths;
+use agent::activate::{Installed, Paths};
 use agent::health::metrics::Page;
 use agent::services::{Call, Failure, Services, Watch};
 use proto::Digest;
 use proto::artifact::Manifest;
+use proto::statement::Hook;
 use tokio_util::sync::CancellationToken;
 
 use crate::sim_ground::machine::Machine;
@@ -109,6 +110,10 @@ impl Services for SimServices {
         pack::verify_tree(&manifest, directory).map_err(|error| Failure::host(error.to_string()))
     }
 
+    fn load(&self, _: &Paths, _: Option<&Installed>) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn start(&self, call: Call<'_>) -> Result<(), Failure> {
         self.see_start(call);
         match self.witness.quality(&call.release.id) {
@@ -122,6 +127,10 @@ impl Services for SimServices {
 
     fn stop(&self, _: Call<'_>) -> Result<(), Failure> {
         self.machine.run(None);
+        Ok(())
+    }
+
+    fn hook(&self, _: Hook, _: Call<'_>) -> Result<(), Failure> {
         Ok(())
     }
 

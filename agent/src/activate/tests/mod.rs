@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 
 use durable::{Disk, SimDisk};
 use proto::artifact::{FORMAT, Manifest};
-use proto::statement::{ArtifactRef, Health, Release, Run, Source, UnixTime};
+use proto::statement::{self, ArtifactRef, Health, Hook, Release, Source, UnixTime};
 
 use super::*;
 use crate::health::metrics::Page;
@@ -26,14 +26,35 @@ enum Behaviour {
     StopFails,
     /// Its stop never works, whether it runs or not.
     NoStop,
+    /// Ready, and not well by its own word.
+    CheckRefuses,
+    DrainFails,
     /// Good, and has no check: nobody can ask it.
     Unasked,
 }
+
+/// How the releases of a host are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Run {
+    Commands,
+    /// As the unit `web.service`, with all hooks.
+    Unit,
+    /// As Unit, each version as a unit of another name.
+    UnitOfItsOwn,
+}
+
+const RUNS: [Run; 3] = [Run::Commands, Run::Unit, Run::UnitOfItsOwn];
+
+const UNITS: &str = "/etc/systemd/system";
 
 /// What processes do, in memory. They stop when the power does.
 #[derive(Debug, Default)]
 struct Machine {
     running: Option<Digest>,
+    /// The release whose unit file systemd has read.
+    loaded: Option<Digest>,
+    /// Traffic comes here; not a matter of this machine, so no power cut changes it.
+    in_use: bool,
     behaviours: BTreeMap<Digest, Behaviour>,
     calls: Vec<String>,
     /// What has answered its check.
@@ -51,10 +72,25 @@ struct SimServices {
 }
 
 impl SimServices {
+    fn any_call<'a>(&self, paths: &'a Paths, release: &'a Installed) -> Call<'a> {
+        Call { paths, release, leaving: None, way: Way::Forward }
+    }
+
     /// Commands may well go through `current`: it points at the release whose command it is.
     fn assert_current(&self, id: &Digest) {
         let link = self.disk.read_link(&paths().current()).unwrap();
         assert_eq!(link, layout::target(id));
+    }
+
+    /// The release whose unit file the links of units lead to.
+    fn linked(&self) -> Option<Digest> {
+        let links = links(&self.disk);
+        assert!(links.len() < 2, "{links:?}: the units of one release at a time");
+        let unit = links.first()?;
+        let file = self.disk.read_link(&paths().current()).ok()?;
+        let file = paths().directory().join(file).join(unit);
+        let text = String::from_utf8(self.disk.read(&file, 1_000).ok()?).ok()?;
+        text.trim_start_matches("[Service]\n# ").parse().ok()
     }
 
     /// Does `change` to the machine, unless agent or power is gone.
@@ -102,10 +138,28 @@ impl Services for SimServices {
         Ok(())
     }
 
+    fn load(&self, paths: &Paths, release: Option<&Installed>) -> Result<(), Failure> {
+        let unit = release.and_then(|release| release.release.run.unit.as_deref());
+        crate::services::link_unit(&*self.disk, Path::new(UNITS), paths, unit)?;
+        let Some(release) = release.filter(|_| unit.is_some()) else {
+            let mut machine = self.machine.lock().unwrap();
+            if !machine.dead {
+                machine.loaded = None;
+            }
+            return Ok(());
+        };
+        self.call("load", self.any_call(paths, release), |machine| {
+            machine.loaded = self.linked();
+            Ok(())
+        })
+    }
+
     fn start(&self, call: Call<'_>) -> Result<(), Failure> {
         let id = call.release.id;
+        let unit = call.release.release.run.unit.is_some();
         self.call("start", call, |machine| {
             self.assert_current(&id);
+            assert!(!unit || machine.loaded == Some(id), "systemd has read its own unit file");
             if machine.behaviours[&id] == Behaviour::StartFails {
                 return Err(Failure::release("start exited 1"));
             }
@@ -133,6 +187,26 @@ impl Services for SimServices {
             }
             machine.running = None;
             Ok(())
+        })
+    }
+
+    fn hook(&self, hook: Hook, call: Call<'_>) -> Result<(), Failure> {
+        let id = call.release.id;
+        if call.release.release.run.hook(hook).is_none() {
+            return Ok(());
+        }
+        self.call(hook.name(), call, |machine| {
+            let behaviour = machine.behaviours[&id];
+            match hook {
+                Hook::Drain => machine.in_use = false,
+                Hook::Undrain => machine.in_use = true,
+                Hook::Check | Hook::AfterCommit => {}
+            }
+            match (hook, behaviour) {
+                (Hook::Drain, Behaviour::DrainFails) => Err(Failure::host("drain exited 1")),
+                (Hook::Check, Behaviour::CheckRefuses) => Err(Failure::release("check exited 1")),
+                _ => Ok(()),
+            }
         })
     }
 
@@ -170,6 +244,7 @@ impl Services for SimServices {
 
 /// A host with a simulated disk, and what runs on it.
 struct Host {
+    run: Run,
     disk: Arc<SimDisk>,
     services: Arc<SimServices>,
     activator: Activator,
@@ -177,15 +252,19 @@ struct Host {
 
 impl Host {
     fn new() -> Self {
-        let disk = SimDisk::new();
-        let paths = paths();
-        for directory in [paths.releases(), paths.shared()] {
-            disk.create_dir_all(&directory).unwrap();
-        }
-        Self::on(disk, Machine::default(), "boot 1")
+        Self::that_runs(Run::Commands)
     }
 
-    fn on(disk: SimDisk, machine: Machine, boot: &str) -> Self {
+    fn that_runs(run: Run) -> Self {
+        let disk = SimDisk::new();
+        let paths = paths();
+        for directory in [paths.releases(), paths.shared(), UNITS.into()] {
+            disk.create_dir_all(&directory).unwrap();
+        }
+        Self::on(run, disk, Machine::default(), "boot 1")
+    }
+
+    fn on(run: Run, disk: SimDisk, machine: Machine, boot: &str) -> Self {
         let disk = Arc::new(disk);
         let services = Arc::new(SimServices { disk: disk.clone(), machine: Mutex::new(machine) });
         let activator = Activator::new(
@@ -195,7 +274,7 @@ impl Host {
             Path::new("/var/lib/groundswell"),
             boot.to_owned(),
         );
-        Self { disk, services, activator }
+        Self { run, disk, services, activator }
     }
 
     /// Puts a release on the disk, durably.
@@ -203,6 +282,23 @@ impl Host {
         let (id, mut release, manifest) = release(version);
         if behaviour == Behaviour::Unasked {
             release.health.http = None;
+        }
+        let unit = match self.run {
+            Run::Commands => None,
+            Run::Unit => Some("web.service".to_owned()),
+            Run::UnitOfItsOwn => Some(format!("web-{version}.service")),
+        };
+        if unit.is_some() {
+            let hook = || Some("true".to_owned());
+            release.run = statement::Run {
+                timeout_s: 30,
+                drain: hook(),
+                check: hook(),
+                undrain: hook(),
+                after_commit: hook(),
+                unit: unit.clone(),
+                ..statement::Run::default()
+            };
         }
         let (disk, paths) = (&*self.disk, paths());
         let staged = list(disk, &paths).unwrap().len() as u64 + 1;
@@ -213,6 +309,9 @@ impl Host {
         disk.create_dir(&tree).unwrap();
         for name in ["a", "b"] {
             disk.create(&tree.join(name), &content(&Digest::of(&manifest))).unwrap();
+        }
+        if let Some(unit) = unit {
+            disk.create(&tree.join(unit), format!("[Service]\n# {id:#}").as_bytes()).unwrap();
         }
         disk.settle();
         self.services.machine.lock().unwrap().behaviours.insert(id, behaviour);
@@ -253,8 +352,13 @@ impl Host {
 
     /// The machine comes up again after a power cut.
     fn after_power_cut(&self, seed: u64, boot: &str) -> Self {
-        let machine = Machine { behaviours: self.behaviours(), ..Machine::default() };
-        Self::on(self.disk.after_power_cut(seed), machine, boot)
+        let in_use = self.services.machine.lock().unwrap().in_use;
+        let machine = Machine { behaviours: self.behaviours(), in_use, ..Machine::default() };
+        let host = Self::on(self.run, self.disk.after_power_cut(seed), machine, boot);
+        // Systemd reads what is there when it comes up.
+        let linked = host.services.linked();
+        host.services.machine.lock().unwrap().loaded = linked;
+        host
     }
 
     /// The agent is killed and starts again; disk and service are as they were.
@@ -263,6 +367,8 @@ impl Host {
         let machine = Machine {
             behaviours: now.behaviours.clone(),
             running: now.running,
+            loaded: now.loaded,
+            in_use: now.in_use,
             answered: now.answered.clone(),
             armed: now.armed,
             ..Machine::default()
@@ -270,7 +376,7 @@ impl Host {
         drop(now);
         let boot = self.activator.boot.clone();
         self.disk.settle();
-        Self::on(self.disk.after_power_cut(0), machine, &boot)
+        Self::on(self.run, self.disk.after_power_cut(0), machine, &boot)
     }
 
     /// Whether the tree of a release is what its manifest says.
@@ -278,6 +384,12 @@ impl Host {
         let installed = layout::installed(&*self.disk, &paths(), id).unwrap();
         self.activator.verify(&installed).is_ok()
     }
+}
+
+/// The names of the links of units.
+fn links(disk: &SimDisk) -> Vec<std::ffi::OsString> {
+    let names = disk.list(Path::new(UNITS)).unwrap_or_default();
+    names.into_iter().filter(|name| !durable::is_leftover(name)).collect()
 }
 
 fn paths() -> Paths {
@@ -315,7 +427,12 @@ fn release(version: &str) -> (Digest, Release, Vec<u8>) {
         artifact,
         source: Source::default(),
         created: UnixTime(0),
-        run: Run { start: "start".into(), stop: "stop".into(), timeout_s: 30, ..Run::default() },
+        run: statement::Run {
+            start: "start".into(),
+            stop: "stop".into(),
+            timeout_s: 30,
+            ..statement::Run::default()
+        },
         health: Health { http: Some("http://localhost/".into()), ..Health::default() },
         critical: Vec::new(),
     };

@@ -69,6 +69,16 @@ fn r22_a_release_that_cannot_be_stopped_is_not_started() {
     host.settle_on("2");
 }
 
+/// Systemd stops a unit, so there is no command of the release to be found wanting.
+#[test]
+fn r22_the_stop_of_a_unit_is_not_tried() {
+    let host = Host::that_runs(Run::Unit);
+    let to = host.install("1", Behaviour::NoStop);
+    assert_eq!(host.activator.activate(ATTEMPT, None, to), Outcome::Baking);
+    let called = ["load 1 forward", "start 1 forward", "ready 1 forward", "check 1 forward"];
+    assert_eq!(host.calls()[..4], called);
+}
+
 #[test]
 fn r25_a_bad_first_deployment_leaves_nothing() {
     for behaviour in BAD {
@@ -430,4 +440,70 @@ fn an_unreadable_journal_touches_nothing() {
     let error = host.activator.recover().unwrap_err().to_string();
     assert!(error.contains("web.json is not an activation journal"), "{error}");
     assert_eq!(host.calls(), [""; 0]);
+}
+
+#[test]
+fn r23_hooks_in_order_forward_and_back() {
+    let host = Host::that_runs(Run::Unit);
+    let from = host.settle_on("1");
+    host.calls();
+    let to = host.install("2", Behaviour::Good);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    let forward = ["drain 1", "stop 1", "load 2", "start 2", "ready 2", "check 2", "undrain 2"];
+    assert_eq!(host.calls(), forward.map(|call| format!("{call} forward")));
+    host.activator.commit(ATTEMPT).unwrap();
+    host.activator.after_commit();
+    assert_eq!(host.calls(), ["after_commit 2 forward"]);
+    host.activator.revert(ATTEMPT + 1, Some(from)).unwrap();
+    let calls = host.calls();
+    let back = ["stop 2", "start 1", "ready 1", "check 1", "undrain 1"];
+    let loaded = calls.iter().position(|call| call == "load 1 forward").expect("loaded");
+    assert_eq!(loaded, 1, "its unit is known before it is started: {calls:?}");
+    let others: Vec<_> = calls.into_iter().filter(|call| call != "load 1 forward").collect();
+    assert_eq!(others, back.map(|call| format!("{call} back")), "nothing is drained");
+    assert_eq!(host.running(), Some(from));
+}
+
+#[test]
+fn r23_what_refuses_its_check_goes_back() {
+    let host = Host::that_runs(Run::Unit);
+    let from = host.settle_on("1");
+    let to = host.install("2", Behaviour::CheckRefuses);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    assert_eq!(outcome, release_failure("check exited 1"));
+    assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
+    assert!(host.services.machine.lock().unwrap().in_use);
+}
+
+#[test]
+fn r23_what_cannot_be_drained_is_not_stopped() {
+    let host = Host::that_runs(Run::Unit);
+    let from = host.settle_on("1");
+    host.services.machine.lock().unwrap().behaviours.insert(from, Behaviour::DrainFails);
+    let to = host.install("2", Behaviour::Good);
+    host.calls();
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    let note = "drain exited 1".to_owned();
+    assert_eq!(outcome, Outcome::Reverted { cause: Cause::Host, note });
+    assert_eq!(host.calls(), ["drain 1 forward", "undrain 1 forward"]);
+    assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
+    assert!(host.services.machine.lock().unwrap().in_use, "and put into use again");
+    // An agent that starts anew leaves it alone, too.
+    let standing = host.after_kill().activator.recover().unwrap().unwrap();
+    assert!(matches!(standing.phase, Phase::Reverted { cause: Cause::Host, .. }), "{standing:?}");
+}
+
+#[test]
+fn units_and_commands_follow_each_other() {
+    for (first, second) in [(Run::Commands, Run::Unit), (Run::Unit, Run::Commands)] {
+        let mut host = Host::that_runs(first);
+        let from = host.settle_on("1");
+        host.run = second;
+        let to = host.install("2", Behaviour::Good);
+        assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+        assert_eq!(links(&host.disk).len(), usize::from(second == Run::Unit));
+        host.activator.revert(ATTEMPT + 1, Some(from)).unwrap();
+        assert_eq!(links(&host.disk).len(), usize::from(first == Run::Unit));
+        assert_eq!(host.running(), Some(from));
+    }
 }

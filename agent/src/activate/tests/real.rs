@@ -3,15 +3,17 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use durable::RealDisk;
 use tokio::runtime::Runtime;
 
 use super::*;
+use crate::allowed::Allowed;
 use crate::config::{Config, Machine};
 use crate::guard;
-use crate::services::{Shell, Variables};
+use crate::services::{Machine as RealMachine, Shell, Variables};
 
 /// A host with a service that is a `sleep`, and what stands for its HTTP side.
 struct Ground {
@@ -43,7 +45,7 @@ impl Ground {
         fs::create_dir_all(paths.shared()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        fs::write(paths.env(), format!("LISTEN={address}\n")).unwrap();
+        write_env(&paths, &format!("LISTEN={address}\n"));
         let pid = paths.shared().join("pid");
         std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -64,9 +66,15 @@ impl Ground {
 
     fn activator(&self) -> Activator {
         let state = self.dir.path().join("state/services");
-        let shell = Shell::new(&state, self.runtime.handle().clone()).unwrap();
         let boot = crate::services::boot_id();
-        Activator::new(Arc::new(RealDisk), Arc::new(shell), self.paths.clone(), &state, boot)
+        let machine = Arc::new(self.machine());
+        Activator::new(Arc::new(RealDisk), machine, self.paths.clone(), &state, boot)
+    }
+
+    fn machine(&self) -> RealMachine {
+        let state = self.dir.path().join("state/services");
+        let runtime = self.runtime.handle().clone();
+        RealMachine::new(&state, Allowed::default(), runtime).unwrap()
     }
 
     /// Packs and stages a version.
@@ -111,6 +119,12 @@ impl Drop for Ground {
             let _ = std::process::Command::new("kill").arg(pid.trim()).status();
         }
     }
+}
+
+/// As whoever sets up a host is to write it.
+fn write_env(paths: &Paths, text: &str) {
+    fs::write(paths.env(), text).unwrap();
+    fs::set_permissions(paths.env(), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Cuts the data of an artifact into its pieces.
@@ -223,13 +237,12 @@ fn settings_of_the_host_are_checked_before_anything_is_stopped() {
     let first = ground.stage("1", START).unwrap();
     assert_eq!(activator.activate(1, None, first), Outcome::Baking);
     let second = ground.stage("2", START).unwrap();
-    let env = ground.paths.env();
     let cases = [
         ("# nothing\n", "names ${LISTEN}, which is not set on this host"),
         ("LISTEN\n", "shared/env line 1: must be NAME=VALUE"),
     ];
     for ((text, expected), attempt) in cases.into_iter().zip(2..) {
-        fs::write(&env, text).unwrap();
+        write_env(&ground.paths, text);
         match activator.activate(attempt, Some(first), second) {
             Outcome::Reverted { cause: Cause::Host, note } => {
                 assert!(note.contains(expected), "{note}");
@@ -314,24 +327,121 @@ fn r29_old_releases_go_and_staging_is_left_alone() {
 }
 
 #[test]
+fn r23_hooks_are_commands_of_the_release() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    let hooked = |version: &str, check: &str| {
+        let (mut release, manifest, data) = ground.packed(version, START);
+        let say = |name: &str| {
+            Some(format!("echo {name} $SWELL_RELEASE $SWELL_DIRECTION >> $SWELL_SHARED/started"))
+        };
+        release.run.drain = say("drain");
+        release.run.check = Some(check.to_owned());
+        release.run.undrain = say("undrain");
+        release.run.after_commit = say("after_commit");
+        let id = Digest::of(version.as_bytes());
+        let mut piece = pieces(&manifest, &data);
+        stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+        id
+    };
+    let first = hooked("1", "true");
+    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    activator.commit(1).unwrap();
+    activator.after_commit();
+    let bad = hooked("2", "echo 'no database' >&2; exit 1");
+    let note = "check exited 1: no database".to_owned();
+    let expected = Outcome::Reverted { cause: Cause::Release, note };
+    assert_eq!(activator.activate(2, Some(first), bad), expected);
+    assert_eq!(
+        ground.started(),
+        [
+            "1 from=none forward",
+            "undrain 1 forward",
+            "after_commit 1 forward",
+            "drain 1 forward",
+            "2 from=1 forward",
+            "1 from=2 back",
+            "undrain 1 back",
+        ]
+    );
+}
+
+/// A release as a unit of this machine's systemd, and back from whatever a unit can get wrong.
+#[test]
+fn r22_forward_and_back_with_real_systemd() {
+    let Some(directory) = crate::services::tests::volatile_units() else { return };
+    let ground = Ground::new();
+    let unit = format!("web-test-{}.service", std::process::id());
+    let pid = ground.paths.shared().join("pid");
+    let serves = format!(
+        "Type=exec\nExecStart=/bin/sh -c 'echo $$$$ > {0}; exec sleep 600'\nExecStopPost=/bin/rm -f {0}",
+        pid.display()
+    );
+    let stage_unit = |version: &str, lines: &str| {
+        let source = ground.dir.path().join(format!("source-{version}"));
+        fs::create_dir_all(&source).unwrap();
+        fs::write(source.join(&unit), format!("[Service]\n{lines}\n")).unwrap();
+        let (mut release, manifest, data) = ground.packed(version, START);
+        release.run =
+            statement::Run { unit: Some(unit.clone()), timeout_s: 2, ..statement::Run::default() };
+        let id = Digest::of(version.as_bytes());
+        let mut piece = pieces(&manifest, &data);
+        stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+        id
+    };
+    let machine = Arc::new(ground.machine().with_units_in(directory));
+    let boot = crate::services::boot_id();
+    let state = ground.dir.path().join("state");
+    let activator = Activator::new(Arc::new(RealDisk), machine, ground.paths.clone(), &state, boot);
+    let good = stage_unit("1", &serves);
+    assert_eq!(activator.activate(1, None, good), Outcome::Baking);
+    activator.commit(1).unwrap();
+
+    let says = |text: &str| format!("ExecStart=/bin/sh -c 'echo {text} >&2; exit 3'");
+    let cases = [
+        ("exits-at-once", says("no-such-table"), "exited with status 3"),
+        ("restarts", format!("{}\nRestart=always", says("again")), "ended"),
+        ("no-command", "Type=exec\nExecStart=/no/such/file".to_owned(), "(203/EXEC)"),
+        ("no-user", "Type=exec\nExecStart=/bin/true\nUser=no-such".to_owned(), "no user"),
+        ("never-ready", "Type=notify\nExecStart=/bin/sleep 600".to_owned(), "within 2 s"),
+        ("broken", "Environment=A=1".to_owned(), "bad unit file setting"),
+        ("mute", "ExecStart=/bin/sleep 600".to_owned(), "not ready within 1 s: 503"),
+    ];
+    for ((version, lines, expected), attempt) in cases.iter().zip(2..) {
+        let bad = stage_unit(version, lines);
+        match activator.activate(attempt, Some(good), bad) {
+            Outcome::Reverted { note, .. } => {
+                eprintln!("{version}: {note}");
+                assert!(note.contains(expected), "{version}: {note}");
+            }
+            other => panic!("{version}: {other:?}"),
+        }
+        assert_eq!(ground.current_version(), "1", "{version}");
+        assert!(pid.exists(), "{version}: the old release serves");
+    }
+    activator.revert(100, None).unwrap();
+    assert!(!pid.exists());
+    assert!(!directory.join(&unit).is_symlink(), "its link went with it");
+}
+
+#[test]
 fn a_command_left_by_a_killed_agent_is_ended() {
     let ground = Ground::new();
     let start = "echo $$ > \"$SWELL_SHARED/starting\"; sleep 600";
     let id = ground.stage("1", start).unwrap();
     let starting = ground.paths.shared().join("starting");
-    let shell =
-        Shell::new(&ground.dir.path().join("state"), ground.runtime.handle().clone()).unwrap();
+    let machine = ground.machine();
     let release = layout::installed(&RealDisk, &ground.paths, &id).unwrap();
     let call = Call { paths: &ground.paths, release: &release, leaving: None, way: Way::Forward };
     std::thread::scope(|scope| {
-        let stuck = scope.spawn(|| shell.start(call));
+        let stuck = scope.spawn(|| machine.start(call));
         let end = Instant::now() + Duration::from_secs(20);
         while !fs::read_to_string(&starting).is_ok_and(|pid| pid.ends_with('\n')) {
             assert!(Instant::now() < end, "it starts");
             std::thread::sleep(Duration::from_millis(5));
         }
         // As by an agent started anew, which knows nothing but what is on disk.
-        shell.end_left_over(&ground.paths).unwrap();
+        machine.end_left_over(&ground.paths).unwrap();
         let ended = stuck.join().unwrap().unwrap_err();
         assert!(ended.note.contains("was killed by signal 9"), "{}", ended.note);
     });
