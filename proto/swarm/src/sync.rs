@@ -23,7 +23,7 @@ use proto::record::{
     scope_key,
 };
 use proto::statement::ENVELOPE_BYTES_MAX;
-use proto::trust::{Chain, Standing};
+use proto::trust::{Chain, Refusal, Standing};
 use proto::wire::SwarmRequest;
 use proto::{Digest, HostId};
 use rand::seq::IndexedRandom;
@@ -532,6 +532,13 @@ impl Pauses {
         let unreachable = matches!(&error, SyncError::Ask(error) if error.is_unreachable());
         let cause: &(dyn Error + 'static) = &error;
         debug!(%member, ?want, cause, "what is announced did not come");
+        if self.is_news(want, &error) {
+            warn!(
+                %error,
+                "members know of a statement that is signed and cannot be read here: if they are of \
+                 a later version, upgrade this one"
+            );
+        }
         let now = Instant::now();
         if unreachable {
             rest(self.members.entry(member), REST_MAX, now);
@@ -546,6 +553,13 @@ impl Pauses {
         }
         let longest = if matches!(error, SyncError::Busy) { REST } else { ITEM_REST_MAX };
         rest(self.items.entry(item), longest, now);
+    }
+
+    /// Whether this is to be told to people, once: a version that does not know how a release wants to
+    /// be run takes no part in its rollouts, and nothing else would say why (R20).
+    fn is_news(&self, want: Want, error: &SyncError) -> bool {
+        matches!(error, SyncError::Admit(AdmitError::Refused(Refusal::Statement(_))))
+            && !self.items.keys().any(|(_, item)| *item == want)
     }
 
     fn next(&self, now: Instant) -> Option<Instant> {
@@ -573,10 +587,27 @@ mod test {
     use std::path::Path;
 
     use durable::SimDisk;
+    use proto::statement::{Kind, StatementError};
 
     use super::*;
     use crate::tests::hub::open;
     use crate::tests::kit::host_id;
+
+    #[test]
+    fn r20_what_cannot_be_read_here_is_told_once() {
+        let want = Want::Statement(Digest::of(b"release"));
+        let unread = || {
+            let why = "unknown field `reload`".to_owned();
+            let error = StatementError::Malformed { kind: Kind::Release, why };
+            SyncError::Admit(AdmitError::Refused(Refusal::Statement(error)))
+        };
+        let mut pauses = Pauses::default();
+        assert!(pauses.is_news(want, &unread()));
+        assert!(!pauses.is_news(want, &SyncError::NotThere), "it may still come");
+        pauses.note(host_id("one"), want, Err(unread()));
+        assert!(!pauses.is_news(want, &unread()), "whoever announces it");
+        assert!(pauses.is_news(Want::Statement(Digest::of(b"another")), &unread()));
+    }
 
     /// What never comes keeps nobody from the rest of a long shelf, nor has it read again and again.
     #[test]

@@ -222,6 +222,26 @@ fn r1_unknown_fields_pass_and_critical_ones_do_not() {
     ]);
 }
 
+/// A member that does not know all of how a release wants to be run must not run it by half. It cannot
+/// read the rollout either, which needs the release, whatever rules that asks for.
+#[test]
+fn r20_a_release_that_wants_to_be_run_in_unknown_ways_is_refused() {
+    let chain = chain_of(&root());
+    let json = String::from_utf8(release("1").envelope().payload().to_vec()).unwrap();
+    let with = |section: &str, key: &str| {
+        let opened = format!("\"{section}\":{{");
+        let bent = json.replacen(&opened, &format!("{opened}\"{key}\":\"x\","), 1);
+        assert_ne!(bent, json);
+        let kind = Kind::Release.payload_type();
+        outcome(&chain, &signed_raw(kind, bent.as_bytes(), &[CI, COORDINATOR]))
+    };
+    check_rows(&[
+        ("to be run", with("run", "reload"), "release is malformed: unknown field `reload`"),
+        ("to be asked", with("health", "grpc"), "release is malformed: unknown field `grpc`"),
+        ("one we know", with("run", "check"), "effective"),
+    ]);
+}
+
 /// Of the signatures of one key over one message, one form verifies.
 #[test]
 fn signatures_are_not_malleable() {
