@@ -159,6 +159,8 @@ impl Services for SimServices {
         Ok(None)
     }
 
+    fn arm(&self, _: &Paths, _: bool) {}
+
     fn end_left_over(&self, _: &Paths) -> Result<(), Failure> {
         Ok(())
     }
