@@ -151,6 +151,9 @@ pub enum Verdict {
         needed: u64,
     },
     Fail(Comparison),
+    /// It fails by what was counted now, and did not by what was counted a few looks ago: the next
+    /// looks tell.
+    Fresh(Comparison),
     /// The old release has traffic and the new one has not enough of it. `worse`: what little there is
     /// fails the test, or there is none at all.
     Starved {
@@ -170,16 +173,20 @@ impl Verdict {
     /// What was compared; none: there was too little.
     pub const fn comparison(self) -> Option<Comparison> {
         match self {
-            Self::Pass(comparison) | Self::Fail(comparison) | Self::Shared { comparison, .. } => {
-                Some(comparison)
-            }
+            Self::Pass(comparison)
+            | Self::Fail(comparison)
+            | Self::Fresh(comparison)
+            | Self::Shared { comparison, .. } => Some(comparison),
             Self::Quiet { .. } | Self::Starved { .. } => None,
         }
     }
 
     /// Whether another one must be waited for.
     pub const fn holds(self) -> bool {
-        matches!(self, Self::Fail(_) | Self::Starved { .. } | Self::Shared { .. })
+        match self {
+            Self::Pass(_) | Self::Quiet { .. } => false,
+            Self::Fail(_) | Self::Fresh(_) | Self::Starved { .. } | Self::Shared { .. } => true,
+        }
     }
 }
 
@@ -219,8 +226,9 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         return Verdict::Pass(compared);
     }
     let then = case.earlier.unwrap_or(&new);
-    if let (compared_then, false) = worst(case, then, &old) {
-        return Verdict::Pass(compared_then);
+    let (_, failed_then) = worst(case, then, &old);
+    if !failed_then {
+        return Verdict::Fresh(compared);
     }
     match shared(compared.signal, then, control) {
         Some((hosts, of)) => Verdict::Shared { comparison: compared, hosts, of },

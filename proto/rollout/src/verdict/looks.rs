@@ -39,6 +39,7 @@ impl Conclusion {
 /// |---|---|---|
 /// | not worse, or quiet | good | |
 /// | worse | worse, once it was so often enough in a row | worse |
+/// | worse, and a moment ago not yet | doubt | worse |
 /// | shared | doubt | worse: of an outage that lasts it has the larger part |
 /// | starved | doubt | good if what little came passes the test; worse if it does not, or nothing came |
 ///
@@ -74,7 +75,9 @@ impl Looks {
         let stays = match verdict {
             Verdict::Fail(_) => false,
             Verdict::Quiet { .. } | Verdict::Starved { .. } => self.fails > 0,
-            Verdict::Pass(_) | Verdict::Shared { .. } => was_worse && well_ms < DOUBT_MS_MAX,
+            Verdict::Pass(_) | Verdict::Fresh(_) | Verdict::Shared { .. } => {
+                was_worse && well_ms < DOUBT_MS_MAX
+            }
         };
         if !stays {
             let fails = matches!(verdict, Verdict::Fail(_));
@@ -135,7 +138,10 @@ impl Streak {
                     self.worse.pop_front();
                 }
             }
-            _ => self.worse.clear(),
+            Verdict::Fresh(_) => self.worse = VecDeque::from([new]),
+            Verdict::Pass(_) | Verdict::Quiet { .. } | Verdict::Starved { .. } => {
+                self.worse.clear();
+            }
         }
         verdict
     }

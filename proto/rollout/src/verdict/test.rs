@@ -34,6 +34,7 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::Quiet { .. } => "quiet",
         Verdict::Fail(_) => "fail",
         Verdict::Starved { .. } => "starved",
+        Verdict::Fresh(_) => "fresh",
         Verdict::Shared { .. } => "shared",
     }
 }
@@ -165,7 +166,7 @@ proptest! {
         let control: Vec<_> = control.into_iter().map(|(bad, of)| tally(bad, of)).collect();
         let (fewer, many) = (tally(errors_one, requests), tally(errors_one + more, requests));
         let z = |verdict| match verdict {
-            Verdict::Pass(c) | Verdict::Fail(c) | Verdict::Shared { comparison: c, .. } => c.z_milli,
+            Verdict::Pass(c) | Verdict::Fail(c) | Verdict::Fresh(c) | Verdict::Shared { comparison: c, .. } => c.z_milli,
             Verdict::Quiet { .. } | Verdict::Starved { .. } => i64::MIN,
         };
         let (one, other) = (errors(&fewer, &control, ppm), errors(&many, &control, ppm));

@@ -13,6 +13,9 @@ impl fmt::Display for Verdict {
                 "too quiet to compare, {new} of {needed} requests: health checks alone count"
             ),
             Self::Fail(comparison) => write!(f, "worse: {comparison}"),
+            Self::Fresh(comparison) => {
+                write!(f, "inconclusive: worse only since the last looks: {comparison}")
+            }
             Self::Starved { new, needed, .. } => write!(
                 f,
                 "inconclusive: {new} of {needed} requests reached the new release, and the old one \

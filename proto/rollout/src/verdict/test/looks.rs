@@ -134,6 +134,22 @@ fn r24_a_shared_outage_of_a_small_fleet_is_not_blamed_on_who_heard_of_it_late() 
     }
 }
 
+/// What the others count has risen since the look before, and so that one proves nothing any more; but
+/// neither is a release good that is worse at this very look.
+#[test]
+fn r24_a_release_that_is_worse_now_is_not_good_for_having_been_better() {
+    let (mut streak, mut looks) = (Streak::default(), Looks::new(FAILS_MIN));
+    let tally = |errors| Tally { requests: 1_000, errors, over_ms: 10_000, ..Tally::default() };
+    let rows = [(0, 6, "good"), (40, 6, "doubt"), (200, 20, "doubt"), (200, 20, "doubt")];
+    for (second, (errors, control, expected)) in rows.into_iter().enumerate() {
+        let control = vec![tally(control); 5];
+        let verdict = streak.look(tally(errors), &control, &LIMITS, 10_000);
+        looks.take(second as u64 * 1_000, verdict, false);
+        assert_eq!(word(looks.conclusion()), expected, "look {second}: {verdict}");
+        assert_eq!(matches!(verdict, Verdict::Fresh(_)), second == 2, "look {second}: {verdict}");
+    }
+}
+
 /// The excuse is none for a release that fails alone, whatever the window: it goes at the third look;
 /// a little later where one of the others has an outage, too.
 #[test]
