@@ -213,17 +213,15 @@ pub(crate) fn forward(
     if facts.head.is_none() && facts.scopes as usize >= SLOTS {
         return Err(PlanningError::TooMany { service, env });
     }
-    let mut from = facts.stable.as_ref().map(|(id, release)| target(*id, release));
-    if from.as_ref().is_some_and(|stable| stable.release == *id) {
-        from = Some(match away_from(facts, id) {
-            Some(away) => away.clone(),
-            None => return Err(PlanningError::Stable { service, version, env }),
-        });
-    }
     if let Some((rollout, newest)) = going_on(facts)
         && newest.to.release == *id
     {
         return Err(PlanningError::OnItsWay { service, version, env, rollout: *rollout });
+    }
+    let stable = facts.stable.as_ref().map(|(id, release)| target(*id, release));
+    let from = going_back(facts).map(|newest| newest.to.clone()).or(stable);
+    if from.as_ref().is_some_and(|from| from.release == *id) {
+        return Err(PlanningError::Stable { service, version, env });
     }
     let shape = Shape {
         direction: Direction::Forward,
@@ -349,13 +347,13 @@ pub(crate) fn going_on(facts: &Facts) -> Option<&(Digest, Rollout)> {
     facts.head.as_ref().filter(|(id, _)| goes_on && report.id == *id)
 }
 
-/// Where a rollback led that has not been carried to its end: some hosts are there, others still on
-/// the stable release `stable`, and only by waves do all come to that again. No rollback leads to it,
-/// since nothing has gone forward from it.
-fn away_from<'a>(facts: &'a Facts, stable: &Digest) -> Option<&'a Target> {
+/// The newest rollout, where it is a rollback that has not been carried to its end. What is stable by
+/// the record is then what somebody takes away: the next rollout comes from where this one leads, and
+/// no way back leads to the other. (Who has changed his mind brings that by waves: nothing has gone
+/// forward from it, so no rollback leads there either.)
+fn going_back(facts: &Facts) -> Option<&Rollout> {
     let (_, newest) = facts.head.as_ref()?;
-    let away = newest.direction == Direction::Rollback && newest.to.release != *stable;
-    (away && !is_done(facts)).then_some(&newest.to)
+    (newest.direction == Direction::Rollback && !is_done(facts)).then_some(newest)
 }
 
 /// Whether the newest rollout is complete; a rollback, only once it is on every host: its budget

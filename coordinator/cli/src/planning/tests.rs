@@ -185,31 +185,29 @@ fn a_rollback_that_failed_is_tried_again() {
     assert!(matches!(back(&done, "1.1.0"), Err(PlanningError::Stable { .. })));
 }
 
-/// No rollback leads to what a rollback was to take away, so the way there is forward, by waves.
+/// While a rollback has not come to its end, what is stable by the record is what it takes away: no
+/// way back leads there. It can be brought again, by waves.
 #[test]
-fn r12_a_rollback_that_was_stopped_is_undone_by_waves() {
+fn r12_what_a_rollback_takes_away_is_no_way_back() {
     use RolloutPhase as P;
-    for (phase, stable, undone) in [
-        (P::Aborted, "1.2.0", true),
-        (P::Halted, "1.2.0", true),
-        (P::Running, "1.2.0", true),
-        (P::Complete, "1.1.0", false),
-    ] {
+    for phase in [P::Running, P::Aborted, P::Halted, P::Expired] {
         let mut facts = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, phase);
-        facts.stable = Some(sample::release(stable));
-        match forward(Policy::default(), &facts, stable, &canary(0)) {
-            Ok(planned) if undone => {
-                let rollout = planned.rollout;
-                rollout.check().unwrap();
-                assert_eq!(rollout.direction, Direction::Forward);
-                let versions = (rollout.from.unwrap().version, rollout.to.version);
-                assert_eq!(versions, (sample::version("1.1.0"), sample::version("1.2.0")));
-                assert!(rollout.waves.len() > 1, "{phase:?}");
-            }
-            Err(PlanningError::Stable { .. }) if !undone => {}
-            other => panic!("{phase:?}: {other:?}"),
+        facts.stable = Some(sample::release("1.2.0"));
+        for version in ["1.2.0", "1.3.0"] {
+            let rollout = forward(Policy::default(), &facts, version, &canary(0)).unwrap().rollout;
+            rollout.check().unwrap();
+            assert_eq!(rollout.direction, Direction::Forward);
+            let versions = (rollout.from.unwrap().version, rollout.to.version);
+            assert_eq!(versions, (sample::version("1.1.0"), sample::version(version)));
+            assert!(rollout.waves.len() > 1, "{phase:?}");
         }
     }
+    let mut done = sample::facts(Some("1.2.0"), "1.1.0", Direction::Rollback, P::Complete);
+    done.stable = Some(sample::release("1.1.0"));
+    let again = forward(Policy::default(), &done, "1.1.0", &canary(0));
+    assert!(matches!(again, Err(PlanningError::Stable { .. })), "{again:?}");
+    let next = forward(Policy::default(), &done, "1.3.0", &canary(0)).unwrap().rollout;
+    assert_eq!(next.from.unwrap().version, sample::version("1.1.0"));
 }
 
 #[test]
