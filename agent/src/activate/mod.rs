@@ -210,7 +210,11 @@ impl Activator {
     ///
     /// Ends with `to` serving and [`Outcome::Baking`], or back. Asked again for the attempt that was
     /// the last one, it answers again and does nothing.
-    pub fn activate(&self, attempt: u64, from: Option<Digest>, to: Digest) -> Outcome {
+    ///
+    /// `way`: [`Way::Back`] where an operator takes the fleet back to what it ran before. As on every
+    /// way back, what cannot be drained or stopped, or does not stop while it does not run, is then no
+    /// reason to stay.
+    pub fn activate(&self, attempt: u64, from: Option<Digest>, to: Digest, way: Way) -> Outcome {
         match self.answer_again(attempt, from, to) {
             Ok(Some(outcome)) => return outcome,
             Ok(None) => {}
@@ -221,7 +225,7 @@ impl Activator {
         }
         let begun = self.ends(attempt, from, &to).and_then(|ends| {
             self.verify_ends(&ends)?;
-            let serves = self.begin(&ends)?;
+            let serves = self.begin(&ends, way)?;
             Ok((ends, serves))
         });
         let (ends, serves) = match begun {
@@ -240,7 +244,7 @@ impl Activator {
         };
         let forward = match serves {
             true => self.write(&ends, Step::Baking),
-            false => self.forward(&ends),
+            false => self.forward(&ends, way),
         };
         match forward {
             Ok(()) => Outcome::Baking,
@@ -310,11 +314,10 @@ impl Activator {
 
     /// Whether `to` serves already; if not, what runs is out of use, and that is in the journal. Where
     /// that cannot be done or written, nothing is stopped. The guard is set before.
-    fn begin(&self, ends: &Ends) -> Result<bool, Failure> {
+    fn begin(&self, ends: &Ends, way: Way) -> Result<bool, Failure> {
         let running = self.current().map_err(|error| Failure::host(error.to_string()))?;
-        let serves = |running: &Installed| {
-            self.services.ready(self.call(running, None, Way::Forward)).is_ok()
-        };
+        let serves =
+            |running: &Installed| self.services.ready(self.call(running, None, way)).is_ok();
         let serves =
             running.as_ref().is_some_and(|running| running.id == ends.to.id && serves(running));
         self.services.arm(&self.paths, true);
@@ -323,38 +326,40 @@ impl Activator {
         }
         self.write(ends, Step::Staged)?;
         if let Some(running) = &running {
-            self.drain(ends, running)?;
+            in_the_way(way, self.drain(ends, running, way))?;
         }
         Ok(false)
     }
 
     /// Takes what runs out of use; where that fails, it is put into use again.
-    fn drain(&self, ends: &Ends, running: &Installed) -> Result<(), Failure> {
+    fn drain(&self, ends: &Ends, running: &Installed, way: Way) -> Result<(), Failure> {
         if running.release.run.drain.is_none() {
             return Ok(());
         }
-        let call = self.call(running, Some(&running.release.version), Way::Forward);
+        let call = self.call(running, Some(&running.release.version), way);
         let drained =
             self.services.hook(Hook::Drain, call).and_then(|()| self.write(ends, Step::Drained));
         drained.inspect_err(|_| {
-            if let Err(failure) = self.services.hook(Hook::Undrain, call) {
+            if way == Way::Forward
+                && let Err(failure) = self.services.hook(Hook::Undrain, call)
+            {
                 tracing::error!(note = failure.note, "what runs may be out of use");
             }
         })
     }
 
-    fn forward(&self, ends: &Ends) -> Result<(), Failure> {
+    fn forward(&self, ends: &Ends, way: Way) -> Result<(), Failure> {
         let to = &ends.to;
         let running = self.current().map_err(|error| Failure::host(error.to_string()))?;
         let leaving = running.as_ref().map(|running| &running.release.version);
         if let Some(running) = &running {
-            self.services.stop(self.call(running, leaving, Way::Forward))?;
+            in_the_way(way, self.services.stop(self.call(running, leaving, way)))?;
         }
-        self.try_to_stop(to, leaving)?;
+        in_the_way(way, self.try_to_stop(to, leaving, way))?;
         self.write(ends, Step::Stopped)?;
         self.point_at(Some(to))?;
         self.write(ends, Step::Swapped)?;
-        let call = self.call(to, leaving, Way::Forward);
+        let call = self.call(to, leaving, way);
         self.services.start(call)?;
         self.write(ends, Step::Started)?;
         self.services.ready(call)?;
@@ -369,11 +374,16 @@ impl Activator {
     /// Stops what is to be started, while nothing runs: that must work, and a release that cannot be
     /// stopped could not be left again, neither forward nor back. A unit has no command of its own to
     /// be mistyped: systemd stops it.
-    fn try_to_stop(&self, to: &Installed, leaving: Option<&Version>) -> Result<(), Failure> {
+    fn try_to_stop(
+        &self,
+        to: &Installed,
+        leaving: Option<&Version>,
+        way: Way,
+    ) -> Result<(), Failure> {
         if to.release.run.unit.is_some() {
             return Ok(());
         }
-        let stopped = self.services.stop(self.call(to, leaving, Way::Forward));
+        let stopped = self.services.stop(self.call(to, leaving, way));
         stopped.map_err(|failure| {
             Failure::release(format!("{}, tried while nothing ran", failure.note))
         })
@@ -653,6 +663,17 @@ pub enum CollectError {
     Layout(#[from] LayoutError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+}
+
+/// What keeps a host from going forward, and no host from going back.
+fn in_the_way(way: Way, done: Result<(), Failure>) -> Result<(), Failure> {
+    match (way, done) {
+        (Way::Back, Err(failure)) => {
+            tracing::warn!(note = failure.note, "going back all the same");
+            Ok(())
+        }
+        (_, done) => done,
+    }
 }
 
 fn and(note: &str, more: impl std::fmt::Display) -> String {

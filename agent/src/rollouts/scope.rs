@@ -28,6 +28,7 @@ use super::counting::{Bake, Counter, Counting, Serving, tallies};
 use super::steps::Steps;
 use super::waiting::Waiting;
 use super::{Answer, Context, records};
+use crate::services::Way;
 use member::clock;
 
 /// Longest record read, in bytes.
@@ -302,9 +303,22 @@ impl Running {
             Effect::Commit { .. } => self.steps.collect(),
             Effect::Publish(receipt) => self.publish(&receipt),
             Effect::Fetch { release } => self.steps.fetch(release),
-            Effect::Activate { attempt, from, to } => self.steps.activate(attempt, from, to).await,
+            Effect::Activate { attempt, from, to } => {
+                let way = self.way();
+                self.steps.activate(attempt, from, to, way).await;
+            }
             Effect::Revert { attempt, to } => self.steps.revert(attempt, to).await,
             Effect::Certify { rollout, claim } => self.certify(rollout, claim).await,
+        }
+    }
+
+    /// Which way the rollout goes that is followed.
+    fn way(&self) -> Way {
+        let chain = self.context.ledger.chain();
+        let rollout = self.host.rollout().and_then(|id| chain.rollout(&id));
+        match rollout.map(|rollout| rollout.direction) {
+            Some(Direction::Rollback) => Way::Back,
+            Some(Direction::Forward) | None => Way::Forward,
         }
     }
 

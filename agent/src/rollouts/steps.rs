@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 
 use super::{Answer, Context, answer};
 use crate::activate::{Activator, CommitError, Fate, Need, Outcome, Paths, check_space, stage};
+use crate::services::Way;
 
 /// How long to wait for a guard before that is said, again and again.
 const GUARD_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,6 +41,7 @@ struct Activation {
     attempt: u64,
     from: Option<Digest>,
     to: Digest,
+    way: Way,
     /// Ends the watch over its health.
     watch: CancellationToken,
 }
@@ -137,10 +139,16 @@ impl Steps {
         self.fetching = Some((release, task.abort_handle()));
     }
 
-    pub(super) async fn activate(&mut self, attempt: u64, from: Option<Digest>, to: Digest) {
+    pub(super) async fn activate(
+        &mut self,
+        attempt: u64,
+        from: Option<Digest>,
+        to: Digest,
+        way: Way,
+    ) {
         let watch = CancellationToken::new();
         self.watch = Some(watch.clone().drop_guard());
-        self.queue(Job::Activate(Activation { attempt, from, to, watch })).await;
+        self.queue(Job::Activate(Activation { attempt, from, to, way, watch })).await;
     }
 
     pub(super) async fn revert(&mut self, attempt: u64, to: Option<Digest>) {
@@ -279,9 +287,9 @@ impl Worker {
     }
 
     async fn start(&self, activation: &Activation) -> Outcome {
-        let Activation { attempt, from, to, .. } = *activation;
+        let Activation { attempt, from, to, way, .. } = *activation;
         let activator = self.activator.clone();
-        spawn_blocking(move || activator.activate(attempt, from, to)).await.unwrap_or_else(
+        spawn_blocking(move || activator.activate(attempt, from, to, way)).await.unwrap_or_else(
             |error| {
                 let note = format!("the activation ended unexpectedly: {error}");
                 Outcome::RevertFailed { cause: Cause::Host, note }

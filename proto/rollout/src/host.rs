@@ -130,9 +130,10 @@ use view::View;
 
 /// Longest time without an answer to [`Effect::Fetch`] before it is asked again.
 pub const FETCH_MS_MAX: u64 = 600_000;
-/// Longest time without an answer to [`Effect::Activate`] or [`Effect::Revert`]: three commands of
-/// the longest time a release may ask for (stop, start, ready), and ten minutes.
-pub const STEP_MS_MAX: u64 = 3 * 3_600_000 + 600_000;
+/// Longest time without an answer to [`Effect::Activate`] or [`Effect::Revert`]: as many commands of
+/// the longest time a release may ask for as there are on the way forward (drain, stop, the stop that is
+/// tried, start, ready, check, undrain) and then back (stop, start, ready), and ten minutes.
+pub const STEP_MS_MAX: u64 = 10 * 3_600_000 + 600_000;
 
 /// How long hosts wait for one that is heard and whose turn to go back it is, in milliseconds: a bad
 /// release must not be kept by one that cannot be told of the stop, or lies.

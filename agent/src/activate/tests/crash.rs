@@ -80,7 +80,7 @@ impl Scene {
     /// Goes on to the end, or until agent or power are gone.
     fn play(&mut self, then: Then) {
         let activator = &self.host.activator;
-        if activator.activate(ATTEMPT, self.from, self.to) != Outcome::Baking {
+        if activator.activate(ATTEMPT, self.from, self.to, Way::Forward) != Outcome::Baking {
             return;
         }
         if matches!(then, Then::Commit | Then::CommitAndRevert) {
@@ -133,7 +133,11 @@ fn goes_on(host: &Host, case: &str) {
     let from = host.current();
     let next = host.install("3", Behaviour::Good);
     let attempt = ATTEMPT + 2;
-    assert_eq!(host.activator.activate(attempt, from, next), Outcome::Baking, "{case}");
+    assert_eq!(
+        host.activator.activate(attempt, from, next, Way::Forward),
+        Outcome::Baking,
+        "{case}"
+    );
     host.activator.commit(attempt).unwrap();
     assert_eq!((host.current(), host.running()), (Some(next), Some(next)), "{case}");
 }
@@ -273,7 +277,7 @@ fn a_journal_that_cannot_be_written_stops_nothing() {
         let journal = scene.host.activator.journal.clone();
         let _ = scene.host.disk.remove_file(&journal);
         scene.host.disk.create_dir_all(&journal).unwrap();
-        let outcome = scene.host.activator.activate(ATTEMPT, scene.from, scene.to);
+        let outcome = scene.host.activator.activate(ATTEMPT, scene.from, scene.to, Way::Forward);
         assert!(matches!(outcome, Outcome::Reverted { cause: Cause::Host, .. }), "{outcome:?}");
         assert_eq!(scene.host.running(), scene.from, "{}", story.name);
         assert_eq!(scene.host.current(), scene.from, "{}", story.name);

@@ -323,7 +323,7 @@ impl Host {
         let id = self.install(version, Behaviour::Good);
         let from = self.current();
         let attempt = list(&*self.disk, &paths()).unwrap().len() as u64;
-        assert_eq!(self.activator.activate(attempt, from, id), Outcome::Baking);
+        assert_eq!(self.activator.activate(attempt, from, id, Way::Forward), Outcome::Baking);
         self.activator.commit(attempt).unwrap();
         self.disk.settle();
         id

@@ -14,7 +14,7 @@ fn r22_forward_in_order() {
     let from = host.settle_on("1");
     host.calls();
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     // Once more while nothing runs: a release that cannot be stopped could not be left again.
     let expected = ["stop 1 forward", "stop 2 forward", "start 2 forward", "ready 2 forward"];
     assert_eq!(host.calls(), expected);
@@ -35,7 +35,7 @@ fn r22_a_bad_release_goes_back_the_same_way() {
         let from = host.settle_on("1");
         host.calls();
         let to = host.install("2", behaviour);
-        let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+        let outcome = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
         assert_eq!(outcome, release_failure(note), "{behaviour:?}");
         let mut expected = vec!["stop 1 forward", "stop 2 forward", "start 2 forward"];
         expected.extend(ready);
@@ -54,7 +54,7 @@ fn r22_a_release_that_cannot_be_stopped_is_not_started() {
     let from = host.settle_on("1");
     host.calls();
     let to = host.install("2", Behaviour::NoStop);
-    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
     assert_eq!(outcome, release_failure("stop exited 127, tried while nothing ran"));
     let called =
         ["stop 1 forward", "stop 2 forward", "stop 1 back", "start 1 back", "ready 1 back"];
@@ -63,10 +63,31 @@ fn r22_a_release_that_cannot_be_stopped_is_not_started() {
 
     let host = Host::new();
     let first = host.install("1", Behaviour::NoStop);
-    let outcome = host.activator.activate(ATTEMPT, None, first);
+    let outcome = host.activator.activate(ATTEMPT, None, first, Way::Forward);
     assert_eq!(outcome, release_failure("stop exited 127, tried while nothing ran"));
     assert_eq!((host.current(), host.running()), (None, None));
     host.settle_on("2");
+}
+
+/// What everything ran before is brought back, however its commands do, and those of what is left.
+#[test]
+fn r12_an_operators_way_back_is_barred_by_no_stop_and_no_drain() {
+    let host = Host::that_runs(Run::Unit);
+    let bad = host.settle_on("2");
+    host.services.machine.lock().unwrap().behaviours.insert(bad, Behaviour::DrainFails);
+    let good = host.install("1", Behaviour::Good);
+    host.calls();
+    assert_eq!(host.activator.activate(ATTEMPT, Some(bad), good, Way::Back), Outcome::Baking);
+    assert_eq!(host.calls()[..2], ["drain 2 back", "stop 2 back"]);
+    assert_eq!((host.current(), host.running()), (Some(good), Some(good)));
+
+    let host = Host::new();
+    let bad = host.settle_on("2");
+    let good = host.install("1", Behaviour::NoStop);
+    host.calls();
+    assert_eq!(host.activator.activate(ATTEMPT, Some(bad), good, Way::Back), Outcome::Baking);
+    assert_eq!(host.calls()[..3], ["stop 2 back", "stop 1 back", "start 1 back"]);
+    assert_eq!((host.current(), host.running()), (Some(good), Some(good)));
 }
 
 /// Systemd stops a unit, so there is no command of the release to be found wanting.
@@ -74,7 +95,7 @@ fn r22_a_release_that_cannot_be_stopped_is_not_started() {
 fn r22_the_stop_of_a_unit_is_not_tried() {
     let host = Host::that_runs(Run::Unit);
     let to = host.install("1", Behaviour::NoStop);
-    assert_eq!(host.activator.activate(ATTEMPT, None, to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, None, to, Way::Forward), Outcome::Baking);
     let called = ["load 1 forward", "start 1 forward", "ready 1 forward", "check 1 forward"];
     assert_eq!(host.calls()[..4], called);
 }
@@ -84,7 +105,7 @@ fn r25_a_bad_first_deployment_leaves_nothing() {
     for behaviour in BAD {
         let host = Host::new();
         let to = host.install("1", behaviour);
-        let outcome = host.activator.activate(ATTEMPT, None, to);
+        let outcome = host.activator.activate(ATTEMPT, None, to, Way::Forward);
         assert!(matches!(outcome, Outcome::Reverted { cause: Cause::Release, .. }), "{outcome:?}");
         assert_eq!((host.current(), host.running()), (None, None), "{behaviour:?}");
         assert_eq!(host.calls().last().unwrap(), "stop 1 back", "{behaviour:?}");
@@ -99,7 +120,7 @@ fn a_way_back_from_the_bake_and_after_a_commit() {
         let host = Host::new();
         let from = host.settle_on("1");
         let to = host.install("2", Behaviour::Good);
-        assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+        assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
         if committed {
             host.activator.commit(ATTEMPT).unwrap();
         }
@@ -131,10 +152,10 @@ fn a_way_back_to_what_serves_stops_nothing() {
 fn a_failed_way_back_to_what_nobody_can_ask_is_tried_again() {
     let host = Host::new();
     let from = host.install("1", Behaviour::Unasked);
-    assert_eq!(host.activator.activate(1, None, from), Outcome::Baking);
+    assert_eq!(host.activator.activate(1, None, from, Way::Forward), Outcome::Baking);
     host.activator.commit(1).unwrap();
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     host.services.machine.lock().unwrap().behaviours.insert(to, Behaviour::StopFails);
     host.activator.revert(ATTEMPT + 1, Some(from)).unwrap_err();
     host.services.machine.lock().unwrap().running = None;
@@ -147,18 +168,18 @@ fn an_attempt_asked_for_again_answers_again() {
     let host = Host::new();
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     host.calls();
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     assert_eq!(host.calls(), [""; 0]);
     let bad = host.install("3", Behaviour::StartFails);
-    let outcome = host.activator.activate(ATTEMPT + 1, Some(from), bad);
+    let outcome = host.activator.activate(ATTEMPT + 1, Some(from), bad, Way::Forward);
     assert_eq!(outcome, release_failure("start exited 1"));
     host.calls();
-    assert_eq!(host.activator.activate(ATTEMPT + 1, Some(from), bad), outcome);
+    assert_eq!(host.activator.activate(ATTEMPT + 1, Some(from), bad, Way::Forward), outcome);
     assert_eq!(host.calls(), [""; 0]);
     // Another attempt tries again.
-    assert_eq!(host.activator.activate(ATTEMPT + 2, Some(from), bad), outcome);
+    assert_eq!(host.activator.activate(ATTEMPT + 2, Some(from), bad, Way::Forward), outcome);
     assert_eq!(host.calls()[..2], ["stop 1 forward", "stop 3 forward"]);
 }
 
@@ -168,13 +189,13 @@ fn what_serves_already_is_not_stopped() {
     let to = host.settle_on("1");
     let from = host.install("0", Behaviour::Good);
     host.calls();
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     assert_eq!(host.calls(), ["ready 1 forward"]);
     host.activator.revert(ATTEMPT + 1, Some(from)).expect("and it can go back");
     assert_eq!(host.running(), Some(from));
     // Where it is there and does not answer, it is started.
     host.services.machine.lock().unwrap().running = None;
-    assert_eq!(host.activator.activate(ATTEMPT + 2, Some(to), from), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT + 2, Some(to), from, Way::Forward), Outcome::Baking);
     assert_eq!(host.running(), Some(from));
 }
 
@@ -185,7 +206,7 @@ fn a_host_that_missed_a_rollout_goes_back_to_from() {
     let from = host.install("2", Behaviour::Good);
     let to = host.install("3", Behaviour::NeverReady);
     host.calls();
-    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
     assert_eq!(outcome, release_failure("not ready within 30 s"));
     assert_eq!(host.calls()[0], "stop 1 forward", "by the stop command of what ran");
     assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
@@ -199,17 +220,21 @@ fn r12_a_host_that_missed_a_rollout_goes_back_to_from_also_when_nothing_was_star
     let from = host.install("2", Behaviour::Good);
     let to = host.install("3", Behaviour::Good);
     host.disk.write_at(&paths().release(&to).join("b"), 0, b"edited").unwrap();
-    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
     let note = "3 is not whole on disk: b was changed".to_owned();
     assert_eq!(outcome, Outcome::Reverted { cause: Cause::Host, note });
     assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), outcome, "told again");
+    assert_eq!(
+        host.activator.activate(ATTEMPT, Some(from), to, Way::Forward),
+        outcome,
+        "told again"
+    );
 
     let host = Host::new();
     let runs = host.settle_on("1");
     let to = host.install("3", Behaviour::Good);
     host.calls();
-    match host.activator.activate(ATTEMPT, Some(Digest::of(b"missing")), to) {
+    match host.activator.activate(ATTEMPT, Some(Digest::of(b"missing")), to, Way::Forward) {
         Outcome::RevertFailed { cause: Cause::Host, note } => {
             assert!(note.contains("cannot read /srv/web/releases/"), "{note}");
         }
@@ -262,7 +287,7 @@ fn r22_nothing_is_stopped_unless_both_trees_are_whole() {
         let to = host.install("2", Behaviour::Good);
         host.calls();
         let (wanted_from, wanted_to) = prepare(&host, from, to);
-        match host.activator.activate(ATTEMPT, Some(wanted_from), wanted_to) {
+        match host.activator.activate(ATTEMPT, Some(wanted_from), wanted_to, Way::Forward) {
             Outcome::Reverted { cause: Cause::Host, note } => {
                 assert!(note.contains(expected), "{case}: {note}");
             }
@@ -284,7 +309,7 @@ fn nothing_is_stopped_where_the_first_step_cannot_be_written_down() {
     host.disk.create_dir_all(Path::new("/var/lib/groundswell")).unwrap();
     let journals = Path::new("/var/lib/groundswell/activations");
     host.disk.symlink(Path::new("nowhere"), journals).unwrap();
-    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
     match outcome {
         Outcome::Reverted { cause: Cause::Host, note } => {
             assert!(note.starts_with("cannot write the activation journal"), "{note}");
@@ -302,7 +327,7 @@ fn an_old_release_that_does_not_stop_stays() {
     host.services.machine.lock().unwrap().behaviours.insert(from, Behaviour::StopFails);
     host.calls();
     let to = host.install("2", Behaviour::Good);
-    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
     let note = "stop exited 1".to_owned();
     assert_eq!(outcome, Outcome::Reverted { cause: Cause::Host, note }, "it still answers");
     let expected = ["stop 1 forward", "stop 1 back", "start 1 back", "ready 1 back"];
@@ -315,7 +340,7 @@ fn a_new_release_that_neither_serves_nor_stops_needs_a_person() {
     let host = Host::new();
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     host.services.machine.lock().unwrap().behaviours.insert(to, Behaviour::StopFails);
     let revert = || host.activator.revert(ATTEMPT + 1, Some(from));
     let note = "going back: the port is taken".to_owned();
@@ -333,7 +358,7 @@ fn a_new_release_that_neither_serves_nor_stops_needs_a_person() {
 fn a_first_deployment_that_does_not_stop_keeps_current() {
     let host = Host::new();
     let to = host.install("1", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, None, to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, None, to, Way::Forward), Outcome::Baking);
     host.services.machine.lock().unwrap().behaviours.insert(to, Behaviour::StopFails);
     let error = host.activator.revert(ATTEMPT + 1, None).unwrap_err();
     assert!(error.contains("stop exited 1"), "{error}");
@@ -346,7 +371,7 @@ fn only_the_attempt_that_bakes_can_be_committed() {
     let text = |attempt| host.activator.commit(attempt).unwrap_err().to_string();
     assert!(text(ATTEMPT).ends_with("this service was never activated"));
     let to = host.install("1", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, None, to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, None, to, Way::Forward), Outcome::Baking);
     assert!(text(ATTEMPT + 1).ends_with("the last one is attempt 100"));
     host.activator.commit(ATTEMPT).unwrap();
 }
@@ -359,7 +384,7 @@ fn a_service_that_outlives_the_agent_bakes_on() {
     assert_eq!(host.activator.recover().unwrap(), None, "never activated");
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     let host = host.after_kill();
     let expected =
         Standing { attempt: ATTEMPT, from: Some(from), to, phase: Phase::Baking, down: None };
@@ -373,7 +398,7 @@ fn r19_a_boot_in_the_bake_goes_back() {
     let host = Host::new();
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     let host = host.after_power_cut(0, "boot 2");
     let standing = host.activator.recover().unwrap().unwrap();
     let note = "the machine went down in the bake".to_owned();
@@ -404,7 +429,7 @@ fn a_moved_current_is_no_bake() {
     let host = Host::new();
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     replace_link(&*host.disk, &paths().current(), &layout::target(&from)).unwrap();
     // The release that runs is stopped by the command of another: it takes down what it finds.
     let standing = host.after_kill().activator.recover().unwrap().unwrap();
@@ -416,7 +441,7 @@ fn r22_after_a_boot_a_damaged_from_is_not_started() {
     let host = Host::new();
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     host.disk.write_at(&paths().release(&from).join("a"), 0, b"edited").unwrap();
     host.disk.settle();
     let host = host.after_power_cut(0, "boot 2");
@@ -448,7 +473,7 @@ fn r23_hooks_in_order_forward_and_back() {
     let from = host.settle_on("1");
     host.calls();
     let to = host.install("2", Behaviour::Good);
-    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
     let forward = ["drain 1", "stop 1", "load 2", "start 2", "ready 2", "check 2", "undrain 2"];
     assert_eq!(host.calls(), forward.map(|call| format!("{call} forward")));
     host.activator.commit(ATTEMPT).unwrap();
@@ -469,7 +494,7 @@ fn r23_what_refuses_its_check_goes_back() {
     let host = Host::that_runs(Run::Unit);
     let from = host.settle_on("1");
     let to = host.install("2", Behaviour::CheckRefuses);
-    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
     assert_eq!(outcome, release_failure("check exited 1"));
     assert_eq!((host.current(), host.running()), (Some(from), Some(from)));
     assert!(host.services.machine.lock().unwrap().in_use);
@@ -482,7 +507,7 @@ fn r23_what_cannot_be_drained_is_not_stopped() {
     host.services.machine.lock().unwrap().behaviours.insert(from, Behaviour::DrainFails);
     let to = host.install("2", Behaviour::Good);
     host.calls();
-    let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+    let outcome = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
     let note = "drain exited 1".to_owned();
     assert_eq!(outcome, Outcome::Reverted { cause: Cause::Host, note });
     assert_eq!(host.calls(), ["drain 1 forward", "undrain 1 forward"]);
@@ -500,7 +525,7 @@ fn units_and_commands_follow_each_other() {
         let from = host.settle_on("1");
         host.run = second;
         let to = host.install("2", Behaviour::Good);
-        assert_eq!(host.activator.activate(ATTEMPT, Some(from), to), Outcome::Baking);
+        assert_eq!(host.activator.activate(ATTEMPT, Some(from), to, Way::Forward), Outcome::Baking);
         assert_eq!(links(&host.disk).len(), usize::from(second == Run::Unit));
         host.activator.revert(ATTEMPT + 1, Some(from)).unwrap();
         assert_eq!(links(&host.disk).len(), usize::from(first == Run::Unit));

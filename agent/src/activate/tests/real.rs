@@ -145,12 +145,12 @@ fn r22_forward_and_back_with_real_processes() {
     let ground = Ground::new();
     let activator = ground.activator();
     let first = ground.stage("1", START).unwrap();
-    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    assert_eq!(activator.activate(1, None, first, Way::Forward), Outcome::Baking);
     activator.commit(1).unwrap();
     assert_eq!(ground.current_version(), "1");
 
     let second = ground.stage("2", START).unwrap();
-    assert_eq!(activator.activate(2, Some(first), second), Outcome::Baking);
+    assert_eq!(activator.activate(2, Some(first), second, Way::Forward), Outcome::Baking);
     assert_eq!(ground.current_version(), "2");
     // The agent starts anew; the service bakes on.
     let activator = ground.activator();
@@ -175,10 +175,10 @@ fn r19_a_guard_does_what_an_agent_would_and_nothing_beside_one() {
     let first = ground.stage("1", START).unwrap();
     let agent = ground.activator();
     assert!(agent.hold(Duration::ZERO).unwrap());
-    assert_eq!(agent.activate(1, None, first), Outcome::Baking);
+    assert_eq!(agent.activate(1, None, first, Way::Forward), Outcome::Baking);
     agent.commit(1).unwrap();
     let second = ground.stage("2", START).unwrap();
-    assert_eq!(agent.activate(2, Some(first), second), Outcome::Baking);
+    assert_eq!(agent.activate(2, Some(first), second, Way::Forward), Outcome::Baking);
     // What bakes dies, which is for its agent to see.
     let pid = ground.paths.shared().join("pid");
     let kill = || {
@@ -211,20 +211,20 @@ fn r23_a_failed_start_is_told_with_its_last_words() {
     let ground = Ground::new();
     let activator = ground.activator();
     let first = ground.stage("1", START).unwrap();
-    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    assert_eq!(activator.activate(1, None, first, Way::Forward), Outcome::Baking);
     activator.commit(1).unwrap();
 
     let bad = ground.stage("2", "echo starting; echo 'no such table: users' >&2; exit 3").unwrap();
     let note = "start exited 3: no such table: users".to_owned();
     let expected = Outcome::Reverted { cause: Cause::Release, note };
-    assert_eq!(activator.activate(2, Some(first), bad), expected);
+    assert_eq!(activator.activate(2, Some(first), bad, Way::Forward), expected);
     assert_eq!(ground.current_version(), "1");
 
     // It starts, says so, and serves nothing.
     let mute = ground.stage("3", "exit 0").unwrap();
     let note = "/healthz: not ready within 1 s: 503".to_owned();
     let expected = Outcome::Reverted { cause: Cause::Release, note };
-    assert_eq!(activator.activate(3, Some(first), mute), expected);
+    assert_eq!(activator.activate(3, Some(first), mute, Way::Forward), expected);
     assert_eq!(ground.current_version(), "1");
     let log = fs::read_to_string(ground.dir.path().join("state/services/logs/web.log")).unwrap();
     assert!(log.contains("starting\nno such table: users\n"), "{log}");
@@ -235,7 +235,7 @@ fn settings_of_the_host_are_checked_before_anything_is_stopped() {
     let ground = Ground::new();
     let activator = ground.activator();
     let first = ground.stage("1", START).unwrap();
-    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    assert_eq!(activator.activate(1, None, first, Way::Forward), Outcome::Baking);
     let second = ground.stage("2", START).unwrap();
     let cases = [
         ("# nothing\n", "names ${LISTEN}, which is not set on this host"),
@@ -243,7 +243,7 @@ fn settings_of_the_host_are_checked_before_anything_is_stopped() {
     ];
     for ((text, expected), attempt) in cases.into_iter().zip(2..) {
         write_env(&ground.paths, text);
-        match activator.activate(attempt, Some(first), second) {
+        match activator.activate(attempt, Some(first), second, Way::Forward) {
             Outcome::Reverted { cause: Cause::Host, note } => {
                 assert!(note.contains(expected), "{note}");
             }
@@ -278,7 +278,7 @@ fn r29_a_release_is_staged_once_and_mended_unless_it_runs() {
     stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
     assert_eq!(fs::read_to_string(&edited).unwrap(), "1", "staged anew");
 
-    assert_eq!(activator.activate(1, None, id), Outcome::Baking);
+    assert_eq!(activator.activate(1, None, id, Way::Forward), Outcome::Baking);
     edit();
     let error = ground.stage("1", START).unwrap_err().to_string();
     assert!(error.contains("runs and is not what was released"), "{error}");
@@ -345,13 +345,13 @@ fn r23_hooks_are_commands_of_the_release() {
         id
     };
     let first = hooked("1", "true");
-    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    assert_eq!(activator.activate(1, None, first, Way::Forward), Outcome::Baking);
     activator.commit(1).unwrap();
     activator.after_commit();
     let bad = hooked("2", "echo 'no database' >&2; exit 1");
     let note = "check exited 1: no database".to_owned();
     let expected = Outcome::Reverted { cause: Cause::Release, note };
-    assert_eq!(activator.activate(2, Some(first), bad), expected);
+    assert_eq!(activator.activate(2, Some(first), bad, Way::Forward), expected);
     assert_eq!(
         ground.started(),
         [
@@ -394,7 +394,7 @@ fn r22_forward_and_back_with_real_systemd() {
     let state = ground.dir.path().join("state");
     let activator = Activator::new(Arc::new(RealDisk), machine, ground.paths.clone(), &state, boot);
     let good = stage_unit("1", &serves);
-    assert_eq!(activator.activate(1, None, good), Outcome::Baking);
+    assert_eq!(activator.activate(1, None, good, Way::Forward), Outcome::Baking);
     activator.commit(1).unwrap();
 
     let says = |text: &str| format!("ExecStart=/bin/sh -c 'echo {text} >&2; exit 3'");
@@ -409,7 +409,7 @@ fn r22_forward_and_back_with_real_systemd() {
     ];
     for ((version, lines, expected), attempt) in cases.iter().zip(2..) {
         let bad = stage_unit(version, lines);
-        match activator.activate(attempt, Some(good), bad) {
+        match activator.activate(attempt, Some(good), bad, Way::Forward) {
             Outcome::Reverted { note, .. } => {
                 eprintln!("{version}: {note}");
                 assert!(note.contains(expected), "{version}: {note}");
