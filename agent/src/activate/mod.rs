@@ -51,7 +51,7 @@ pub use collect::{Fate, InUse, fates};
 pub use journal::{Journal, JournalError, Step, activated};
 pub use layout::{Installed, LayoutError, Paths, list};
 pub use lease::Lease;
-pub use space::{Need, SpaceError, check as check_space};
+pub use space::{Free, Need, SpaceError, check as check_space, free as free_space};
 pub use stage::{StageError, stage};
 
 use crate::health::metrics::Page;

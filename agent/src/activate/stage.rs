@@ -79,7 +79,7 @@ pub fn stage(
     if let Some(installed) = already_there(paths, id, &manifest)? {
         return Ok(installed);
     }
-    space::check(&paths.releases(), Need::to_unpack(&manifest))?;
+    space::check(&[(&paths.releases(), Need::to_unpack(&manifest))])?;
     let newest = layout::list(&RealDisk, paths)?.last().map_or(0, |newest| newest.staged);
     let installed = Installed { id: *id, staged: newest + 1, release: release.clone() };
     let record = serde_json::to_vec(&installed).expect("records serialize");

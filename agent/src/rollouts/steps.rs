@@ -13,6 +13,7 @@ use proto::receipt::Cause;
 use proto::statement::Role;
 use proto::{Digest, HostId, Service};
 use rollout::host::Input;
+use swarm::Fits;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -129,9 +130,7 @@ impl Steps {
                         %service, %release, error = format!("{error:#}"),
                         "a release is not on disk"
                     );
-                    // A note is short, and what is wrong in the end says more than where.
-                    let note = format!("{}: {error}", error.root_cause());
-                    Input::FetchFailed { release, note }
+                    Input::FetchFailed { release, note: short(&error) }
                 }
             };
             answer(&answers, &service, input).await;
@@ -201,13 +200,19 @@ fn take_over(activator: &Activator) {
     loop {
         match activator.hold(GUARD_PATIENCE) {
             Ok(true) => return,
-            Ok(false) => info!(%service, "its guard is at work: it is waited for"),
+            Ok(false) => info!(%service, "another process moves it, its guard or an older agent"),
             // A full disk, say: what was under way has to be brought to an end all the same.
             Err(error) => {
                 return warn!(%service, %error, "going on without the lease of the service");
             }
         }
     }
+}
+
+/// For a note, which is short: what is wrong in the end says more than where.
+fn short(error: &anyhow::Error) -> String {
+    let (root, top) = (error.root_cause().to_string(), error.to_string());
+    if root == top { root } else { format!("{root}: {top}") }
 }
 
 /// Fetches a release from the fleet and stages it, unless it is there whole.
@@ -218,13 +223,16 @@ async fn bring(context: &Context, activator: Arc<Activator>, id: Digest) -> Resu
     }
     let chain = context.ledger.chain();
     let release = chain.release(&id).context("its release statement is not here yet")?.clone();
-    let store = context.home.store();
     let artifact = release.artifact;
     if !context.swarm.store().has_whole(&artifact.id) {
-        spawn_blocking(move || check_space(&store, Need::to_fetch(&artifact))).await??;
+        let (store, releases) = (context.home.store(), activator.paths().releases());
+        let fits: Fits = Box::new(move |manifest, missing_bytes| {
+            let (keep, unpack) = (Need::to_keep(missing_bytes), Need::to_unpack(manifest));
+            Ok(check_space(&[(&store, keep), (&releases, unpack)])?)
+        });
         // The coordinator seeds what it admits, whether or not gossip shows that yet.
         let origin = chain.root().keys_of(&Role::Admit).next().map(|(_, key)| HostId::of(key));
-        context.swarm.fetch(artifact, origin).done().await?;
+        context.swarm.fetch_if(artifact, origin, fits).done().await?;
     }
     let (paths, store) = (activator.paths().clone(), context.swarm.store().clone());
     let staged = spawn_blocking(move || {

@@ -21,6 +21,8 @@ const LOG_BYTES_MAX: u64 = 1 << 20;
 const TAIL_BYTES: u64 = 64 << 10;
 /// Longest last line in an error, in characters.
 const LAST_LINE_CHARS: usize = 200;
+/// Where output goes that cannot be logged.
+const NOWHERE: &str = "/dev/null";
 /// How long a killed process may take to go.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// Exit code of a command that is to be run again: not yet (`EX_TEMPFAIL` of `sysexits.h`).
@@ -120,7 +122,7 @@ impl Script<'_> {
             let path = path.to_owned();
             move |source| CommandError::File { name: self.name, path, source }
         };
-        let (log, start) = self.open_log().map_err(file(self.log))?;
+        let (log, start) = self.open_log().map_err(file(Path::new(NOWHERE)))?;
         let output = || log.try_clone().map(Stdio::from);
         let mut command = Command::new("/bin/sh");
         if let Some((uid, gid)) = self.user.filter(|(uid, _)| *uid != geteuid().as_raw()) {
@@ -181,8 +183,16 @@ impl Script<'_> {
         }
     }
 
-    /// The log, and its length before this command's output.
+    /// Where output goes, and its length before this command's. What cannot be logged, on a full disk
+    /// say, is run all the same: it may be the way back.
     fn open_log(&self) -> io::Result<(File, u64)> {
+        self.open_file().or_else(|error| {
+            tracing::error!(%error, path = %self.log.display(), "a command runs without its log");
+            Ok((OpenOptions::new().write(true).open(NOWHERE)?, 0))
+        })
+    }
+
+    fn open_file(&self) -> io::Result<(File, u64)> {
         if let Some(directory) = self.log.parent() {
             fs::create_dir_all(directory)?;
         }
@@ -406,6 +416,29 @@ mod tests {
         bench.run("true").unwrap();
         assert!(fs::metadata(bench.path("logs/web.log")).unwrap().len() < 1_000);
         assert!(bench.path("logs/web.log.old").exists());
+    }
+
+    /// It may be the way back, and what fills the disk may be what has to go.
+    #[test]
+    fn r29_a_command_runs_where_its_log_cannot_be_written() {
+        let bench = Bench::new();
+        let (file, record) = (bench.path("file"), bench.path("record"));
+        fs::write(&file, "").unwrap();
+        for log in [Path::new("/dev/full"), &file.join("web.log")] {
+            let script = |text| Script {
+                name: "start",
+                text,
+                directory: bench.dir.path(),
+                variables: &[],
+                timeout: bench.timeout,
+                log,
+                record: &record,
+            };
+            script("echo said > ran").run().unwrap();
+            assert_eq!(fs::read_to_string(bench.path("ran")).unwrap(), "said\n");
+            let error = script("echo lost; exit 3").run().unwrap_err();
+            assert_eq!(error.to_string(), "start exited 3");
+        }
     }
 
     #[test]

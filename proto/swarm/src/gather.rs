@@ -225,7 +225,7 @@ impl Gatherer {
         let (_members, known) = watch::channel(Arc::new(holders));
         let pool = self.pool.clone();
         let around = Surroundings { me: None, store, pool, members: known };
-        let fetch = fetch::start(around, artifact, None, Arc::default());
+        let fetch = fetch::start(around, artifact, None, Box::new(|_, _| Ok(())), Arc::default());
         let progress = fetch.progress();
         tokio::select! {
             done = fetch.done() => done.map(|()| true),

@@ -46,7 +46,7 @@ use tracing::{error, warn};
 pub use bits::Bits;
 pub use ledger::Ledger;
 pub use store::{Store, StoreError};
-pub use transfer::fetch::{FetchError, FetchHandle, Progress};
+pub use transfer::fetch::{FetchError, FetchHandle, Fits, Progress};
 
 use transfer::fetch::{self, Surroundings};
 use transfer::provide::{Provider, UPLOADS_MAX};
@@ -139,10 +139,20 @@ impl Swarm {
     ///
     /// Must be called in a tokio runtime. It runs on its own, whether or not [`Self::run`] does.
     pub fn fetch(&self, artifact: ArtifactRef, origin: Option<HostId>) -> FetchHandle {
+        self.fetch_if(artifact, origin, Box::new(|_, _| Ok(())))
+    }
+
+    /// As [`Self::fetch`], if it fits: that is asked once the manifest is known.
+    pub fn fetch_if(
+        &self,
+        artifact: ArtifactRef,
+        origin: Option<HostId>,
+        fits: Fits,
+    ) -> FetchHandle {
         let Hearsay { me, members, .. } = self.0.hearsay.clone();
         let pool = self.0.pool.clone();
         let around = Surroundings { me: Some(me), store: self.store().clone(), pool, members };
-        fetch::start(around, artifact, origin, self.turn(artifact.id))
+        fetch::start(around, artifact, origin, fits, self.turn(artifact.id))
     }
 
     /// Keeps a whole artifact whose pieces lie in the file `data`: see [`Store::add_whole`].

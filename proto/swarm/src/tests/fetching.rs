@@ -492,3 +492,34 @@ async fn a_full_disk_ends_the_fetch_by_name_and_nothing_else() {
     let progress = fetch(&host, &artifact).await;
     assert_eq!(progress.bytes_from_origin, 6 * 10_000);
 }
+
+/// Asked with the manifest in hand, and only of what is missing: a fetch that was nearly done needs
+/// little room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r29_a_fetch_that_does_not_fit_asks_for_no_piece_and_needs_only_what_is_missing() {
+    let (hub, artifact) = (Hub::default(), artifact(10, 10_000));
+    let origin = node(&hub, "admit");
+    give(origin.swarm.store(), &artifact, |_| true);
+    let host = node(&hub, "one");
+    let id = artifact.about.id;
+    let refuse = |_: &proto::artifact::Manifest, missing: u64| {
+        Err(format!("{missing} bytes do not fit").into())
+    };
+    let handle = host.swarm.fetch_if(artifact.about, Some(host_id("admit")), Box::new(refuse));
+    let error = timeout(DEADLINE, handle.done()).await.unwrap().unwrap_err();
+    let FetchError::NoRoom(why) = error else { panic!("{error:?}") };
+    let all = artifact.about.bytes + artifact.about.manifest_bytes;
+    assert_eq!(why.to_string(), format!("{all} bytes do not fit"));
+    assert_eq!(host.swarm.store().artifacts(), [], "nothing was made");
+
+    give(host.swarm.store(), &artifact, |index| index < 7);
+    let (tell, told) = std::sync::mpsc::channel();
+    let fits = move |manifest: &proto::artifact::Manifest, missing: u64| {
+        tell.send((manifest.pieces.len(), missing)).unwrap();
+        Ok(())
+    };
+    let handle = host.swarm.fetch_if(artifact.about, Some(host_id("admit")), Box::new(fits));
+    timeout(DEADLINE, handle.done()).await.unwrap().unwrap();
+    assert_eq!(told.recv().unwrap(), (10, 3 * 10_000));
+    assert!(host.swarm.store().has_whole(&id));
+}

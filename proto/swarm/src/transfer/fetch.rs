@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::{Member, Pool};
-use proto::HostId;
 use proto::artifact::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
 use proto::statement::ArtifactRef;
 use proto::wire::SwarmRequest;
+use proto::{Digest, HostId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::{self, Instant};
@@ -58,6 +58,9 @@ pub struct Progress {
 pub enum FetchError {
     #[error("cancelled")]
     Cancelled,
+    /// Whoever asked for it says that it does not fit ([`Fits`]): no piece was asked for.
+    #[error("not fetched")]
+    NoRoom(#[source] Box<dyn Error + Send + Sync>),
     /// See [`StoreError::is_full`].
     #[error("cannot keep what was fetched")]
     Store(#[from] StoreError),
@@ -69,6 +72,10 @@ pub enum FetchError {
     #[error("a part of the fetch failed")]
     Failed(#[from] JoinError),
 }
+
+/// Whether there is room for what this manifest is of, so many bytes of whose pieces are missing here.
+/// Asked once the manifest is known and before any piece is; may block.
+pub type Fits = Box<dyn FnOnce(&Manifest, u64) -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
 
 /// A fetch under way. Dropping it cancels the fetch.
 #[derive(Debug)]
@@ -117,6 +124,7 @@ pub(crate) fn start(
     around: Surroundings,
     artifact: ArtifactRef,
     origin: Option<HostId>,
+    fits: Fits,
     turn: Arc<tokio::sync::Mutex<()>>,
 ) -> FetchHandle {
     let stop = CancellationToken::new();
@@ -125,7 +133,7 @@ pub(crate) fn start(
     let task = tokio::spawn(async move {
         let begun = async {
             let turn = turn.lock_owned().await;
-            let driver = Driver::begin(around, artifact, origin, progress_sender).await?;
+            let driver = Driver::begin(around, artifact, origin, fits, progress_sender).await?;
             Ok::<_, FetchError>((turn, driver))
         };
         let (_turn, mut driver) = tokio::select! {
@@ -197,18 +205,17 @@ impl Driver {
         around: Surroundings,
         artifact: ArtifactRef,
         origin: Option<HostId>,
+        fits: Fits,
         progress: watch::Sender<Progress>,
     ) -> Result<Self, FetchError> {
-        let (id, store) = (artifact.id, around.store.clone());
-        if store.pieces(&id).is_err() {
-            let manifest = manifest(&around, &artifact, origin.as_ref(), &progress).await?;
-            let store = store.clone();
-            task::spawn_blocking(move || store.begin(&id, &manifest)).await??;
-        }
-        let here = task::spawn_blocking(move || {
-            store.check(&id)?;
-            store.pieces(&id)
-        });
+        let id = artifact.id;
+        let known = around.store.pieces(&id).is_ok();
+        let manifest = match known {
+            true => None,
+            false => Some(manifest(&around, &artifact, origin.as_ref(), &progress).await?),
+        };
+        let store = around.store.clone();
+        let here = task::spawn_blocking(move || take_stock(&store, &id, manifest, fits));
         let picker = Picker::new(here.await??, rand::random());
         let (peers, following, asking, asks) = Default::default();
         let now = Instant::now();
@@ -452,6 +459,28 @@ impl Driver {
     }
 }
 
+/// The pieces of earlier fetches, once it is known that the others fit. `manifest`: of an artifact of
+/// which nothing is here.
+fn take_stock(
+    store: &Store,
+    id: &Digest,
+    manifest: Option<Vec<u8>>,
+    fits: Fits,
+) -> Result<Bits, FetchError> {
+    let Some(bytes) = manifest else {
+        store.check(id)?;
+        let (manifest, here) = (store.manifest(id)?, store.pieces(id)?);
+        let pieces = (0..).zip(&manifest.pieces).filter(|(index, _)| !here.contains(*index));
+        let missing_bytes = pieces.map(|(_, piece)| u64::from(piece.bytes)).sum();
+        fits(&manifest, missing_bytes).map_err(FetchError::NoRoom)?;
+        return Ok(here);
+    };
+    let manifest = Manifest::parse(&bytes)?;
+    fits(&manifest, manifest.bytes() + bytes.len() as u64).map_err(FetchError::NoRoom)?;
+    store.begin(id, &bytes)?;
+    Ok(store.pieces(id)?)
+}
+
 /// Asks for a piece, checks it and keeps it.
 async fn piece(around: &Surroundings, of: &Source, artifact: ArtifactRef, index: u32) -> Outcome {
     let piece = match around.store.piece(&artifact.id, index) {
@@ -593,7 +622,7 @@ async fn manifest_of(
     let max = artifact.manifest_bytes.min(MANIFEST_BYTES_MAX);
     let request = SwarmRequest::Blob { id: artifact.id };
     match ask::content(&around.pool, of, &request, max).await? {
-        Answer::Content(bytes) if proto::Digest::of(&bytes) == artifact.id => Ok(Some(bytes)),
+        Answer::Content(bytes) if Digest::of(&bytes) == artifact.id => Ok(Some(bytes)),
         Answer::Content(_) => {
             warn!(artifact = %artifact.id, peer = %of.host, "a peer sent another manifest");
             Err(AskError::OtherContent)
