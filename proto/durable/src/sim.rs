@@ -3,6 +3,8 @@
 //! It keeps, for each file and each directory, what is durable and what was done since. A power
 //! cut keeps the former and of the latter whatever the seed picks: more can be lost here than on
 //! any one real file system, so what survives all seeds survives them all.
+//!
+//! It can also fill up, become read-only or fail, and be mended: then the machine goes on.
 
 mod tree;
 
@@ -11,9 +13,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
+
 use crate::disk::{Disk, Kind, same_directory};
 use crate::read::too_large;
-use tree::{Node, Tree};
+use tree::{Node, Tree, Used};
 
 /// A disk whose power can be cut before any step.
 ///
@@ -37,12 +41,27 @@ pub struct SimDisk {
     state: Mutex<State>,
 }
 
+/// What is wrong with a disk that goes on being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing more fits than what is on it: there is room only for as much as is removed.
+    Full,
+    /// Nothing can be changed, as after an error of the file system.
+    ReadOnly,
+    /// Whatever is to be changed or synced fails.
+    Failing,
+}
+
 #[derive(Debug, Default)]
 struct State {
     tree: Tree,
     steps: u64,
     fail_at: Option<u64>,
     off: bool,
+    /// What goes wrong from which step on, until it is mended or that many steps have failed.
+    fault: Option<(u64, Fault, u64)>,
+    /// What fits, once the disk is full.
+    room: Option<Used>,
 }
 
 impl SimDisk {
@@ -60,6 +79,19 @@ impl SimDisk {
     /// made: that step, all later ones and all reading fail.
     pub fn fail_at(&self, step: u64) {
         self.lock().fail_at = Some(step);
+    }
+
+    /// Lets `fault` begin before the step that follows the first `step` steps since the disk was made;
+    /// `lasts`: so many steps fail, then it has passed.
+    pub fn break_at(&self, step: u64, fault: Fault, lasts: u64) {
+        let mut state = self.lock();
+        (state.fault, state.room) = (Some((step, fault, lasts)), None);
+    }
+
+    /// Ends the fault.
+    pub fn mend(&self) {
+        let mut state = self.lock();
+        (state.fault, state.room) = (None, None);
     }
 
     /// Makes everything done so far durable, without a step: for setting up a test.
@@ -91,7 +123,31 @@ impl SimDisk {
             return Err(power());
         }
         state.steps += 1;
-        change(&mut state.tree)
+        state.change(change)
+    }
+}
+
+impl State {
+    fn change<T>(&mut self, change: impl FnOnce(&mut Tree) -> io::Result<T>) -> io::Result<T> {
+        let fault = self.fault.filter(|(from, _, left)| self.steps > *from && *left > 0);
+        let Some((from, fault, left)) = fault else { return change(&mut self.tree) };
+        let failed = match fault {
+            Fault::ReadOnly => Err(Errno::ROFS.into()),
+            Fault::Failing => Err(Errno::IO.into()),
+            Fault::Full => {
+                let room = *self.room.get_or_insert_with(|| self.tree.used());
+                let before = self.tree.clone();
+                let changed = change(&mut self.tree);
+                let used = self.tree.used();
+                if used.bytes <= room.bytes && used.files <= room.files {
+                    return changed;
+                }
+                self.tree = before;
+                Err(Errno::NOSPC.into())
+            }
+        };
+        self.fault = Some((from, fault, left - 1));
+        failed
     }
 }
 

@@ -58,6 +58,15 @@ pub(super) struct Write {
     bytes: Vec<u8>,
 }
 
+/// What everything on the disk takes up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Used {
+    /// Content of files; directories and links take up none.
+    pub(super) bytes: u64,
+    /// Files, links and directories.
+    pub(super) files: u64,
+}
+
 // --- impl Node, State ---
 
 impl Node {
@@ -146,6 +155,21 @@ impl Tree {
             Node::Directory(directory) => Ok(&directory.now),
             Node::File(_) | Node::Link(_) => Err(io::ErrorKind::NotADirectory.into()),
         }
+    }
+
+    /// What stands below the root takes up; what was removed takes up nothing any more.
+    pub(super) fn used(&self) -> Used {
+        let mut used = Used::default();
+        let mut ahead = vec![ROOT];
+        while let Some(inode) = ahead.pop() {
+            used.files += 1;
+            match &self.nodes[inode] {
+                Node::Directory(directory) => ahead.extend(directory.now.values()),
+                Node::File(file) => used.bytes += file.now.len() as u64,
+                Node::Link(_) => {}
+            }
+        }
+        used
     }
 
     /// What stands at `path`; links on the way are followed, the last one if `follow`.
