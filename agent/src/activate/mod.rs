@@ -28,6 +28,7 @@ mod journal;
 mod layout;
 mod lease;
 mod recover;
+mod reserve;
 mod space;
 mod stage;
 
@@ -57,6 +58,7 @@ pub use stage::{StageError, stage};
 use crate::health::metrics::Page;
 use crate::services::{Call, Failure, Services, Watch, Way};
 use journal::shortened;
+use reserve::Reserve;
 
 /// How an activation or a way back ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,6 +106,7 @@ pub struct Activator {
     services: Arc<dyn Services>,
     paths: Paths,
     journal: PathBuf,
+    reserve: Reserve,
     boot: String,
     lease: OnceLock<Lease>,
 }
@@ -135,7 +138,8 @@ impl Activator {
         boot: String,
     ) -> Self {
         let journal = journal::path(state_dir, paths.service());
-        Self { disk, services, paths, journal, boot, lease: OnceLock::new() }
+        let reserve = Reserve::new(&paths, &journal);
+        Self { disk, services, paths, journal, reserve, boot, lease: OnceLock::new() }
     }
 
     pub fn paths(&self) -> &Paths {
@@ -324,6 +328,7 @@ impl Activator {
         if serves {
             return Ok(true);
         }
+        in_the_way(way, self.reserve.hold(&*self.disk).map_err(Failure::host))?;
         self.write(ends, Step::Staged)?;
         if let Some(running) = &running {
             in_the_way(way, self.drain(ends, running, way))?;
@@ -503,7 +508,7 @@ impl Activator {
         );
         self.services.arm(&self.paths, true);
         let step = Step::Reverting { cause, note: shortened(&note) };
-        self.note(&self.journal_of(ends, step));
+        self.note_urgently(&self.journal_of(ends, step));
         let (step, outcome) = match self.back_to(ends) {
             Ok(()) => {
                 let step = Step::Reverted { cause, note: shortened(&note) };
@@ -516,7 +521,7 @@ impl Activator {
                 (step, Outcome::RevertFailed { cause, note })
             }
         };
-        self.note(&self.journal_of(ends, step));
+        self.note_urgently(&self.journal_of(ends, step));
         self.services.arm(&self.paths, false);
         outcome
     }
@@ -537,7 +542,7 @@ impl Activator {
             tracing::warn!(note = failure.note, "cannot stop what runs, going on");
         }
         let never_left = running.as_ref().is_some_and(|running| running.id == from.id);
-        self.point_at(Some(from))?;
+        self.urgently(|| self.point_at(Some(from)))?;
         let call = self.call(from, leaving, Way::Back);
         let started = self.services.start(call);
         match started {
@@ -642,6 +647,18 @@ impl Activator {
         if let Err(error) = self.store(journal) {
             tracing::error!(%error, step = journal.step.name(), "going on without the journal");
         }
+    }
+
+    /// As [`Self::note`], on the way back: with the room that is held for it.
+    fn note_urgently(&self, journal: &Journal) {
+        if let Err(error) = self.urgently(|| self.store(journal)) {
+            tracing::error!(%error, step = journal.step.name(), "going back without the journal");
+        }
+    }
+
+    /// Does what the way back needs, where it fails once more with the room that is held for it.
+    fn urgently<E>(&self, act: impl Fn() -> Result<(), E>) -> Result<(), E> {
+        act().or_else(|error| if self.reserve.spend(&*self.disk) { act() } else { Err(error) })
     }
 
     fn store(&self, journal: &Journal) -> Result<(), JournalError> {
