@@ -1,7 +1,9 @@
-//! What an agent answers to people (`swell --via HOST`): what it sees, and statements to pass on.
+//! What an agent answers to people (`swell --via HOST`): what it sees, what lies on its disk, and
+//! statements to pass on.
 //!
 //! Whoever may connect may ask. A statement that is handed in counts by its own signatures, so it
-//! does not matter who brings it.
+//! does not matter who brings it. Old releases are cleared away for anybody whose key is in the root:
+//! it removes only what the agent would remove by itself. Other members may look.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,10 @@ use swarm::ledger::AdmitError;
 use tokio::task::{JoinSet, spawn_blocking};
 use tracing::{info, warn};
 
+use crate::config::Config;
+use crate::home::Home;
+use crate::rollouts::Storage;
+
 /// Requests of people under way, over all connections, and of one key of theirs: whoever asks and
 /// reads no answer keeps no operator out.
 const PEOPLE_MAX: usize = 8;
@@ -29,14 +35,30 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// The handler of `gsw-control/2` on an agent.
 pub(crate) struct Control {
-    ledger: Ledger,
-    view: View,
+    desk: Desk,
     turns: Turns,
 }
 
+/// What lies on this host's disk.
+#[derive(Clone)]
+pub(crate) struct Cellar {
+    pub(crate) storage: Storage,
+    pub(crate) config: Arc<Config>,
+    pub(crate) home: Home,
+}
+
+/// What answers are made of.
+#[derive(Clone)]
+struct Desk {
+    ledger: Ledger,
+    view: View,
+    cellar: Cellar,
+}
+
 impl Control {
-    pub(crate) fn new(member: &Membership, view: View) -> Arc<Self> {
-        Arc::new(Self { ledger: member.ledger.clone(), view, turns: Turns::new() })
+    pub(crate) fn new(member: &Membership, view: View, cellar: Cellar) -> Arc<Self> {
+        let desk = Desk { ledger: member.ledger.clone(), view, cellar };
+        Arc::new(Self { desk, turns: Turns::new() })
     }
 }
 
@@ -69,17 +91,16 @@ impl Handler for Control {
         while let Ok((send, recv)) = connection.accept_bi().await {
             while requests.try_join_next().is_some() {}
             let turn = self.turns.of(connection.peer()).take(connection.peer()).await;
-            let (ledger, view) = (self.ledger.clone(), self.view.clone());
-            let peer = connection.peer().to_string();
+            let (desk, peer) = (self.desk.clone(), connection.peer().clone());
             requests.spawn(async move {
-                serve(ledger, view, &peer, send, recv).await;
+                serve(desk, &peer, send, recv).await;
                 drop(turn);
             });
         }
     }
 }
 
-async fn serve(ledger: Ledger, view: View, peer: &str, mut send: SendStream, mut recv: RecvStream) {
+async fn serve(desk: Desk, peer: &Peer, mut send: SendStream, mut recv: RecvStream) {
     let request = match frame::recv::<ControlRequest>(&mut recv, CONTROL_BYTES_MAX, WITHIN).await {
         Ok(request) => request,
         Err(error) => return warn!(%peer, %error, "a request that cannot be read"),
@@ -87,16 +108,44 @@ async fn serve(ledger: Ledger, view: View, peer: &str, mut send: SendStream, mut
     if let ControlRequest::Submit { .. } = &request {
         info!(%peer, "a statement is handed in");
     }
-    let answered = spawn_blocking(move || answer(&ledger, &view, request)).await;
-    let reply = answered.unwrap_or_else(|error| {
-        warn!(%peer, %error, "answering failed");
-        refusal(RefusedKind::Busy, "this agent cannot answer now", "its log says why")
-    });
+    let reply = match request {
+        ControlRequest::Disk { dry_run } => disk(&desk, peer, dry_run).await,
+        request => {
+            let answered = spawn_blocking(move || answer(&desk.ledger, &desk.view, request)).await;
+            answered.unwrap_or_else(|error| {
+                warn!(%peer, %error, "answering failed");
+                refusal(RefusedKind::Busy, "this agent cannot answer now", "its log says why")
+            })
+        }
+    };
     if let Err(error) = frame::send(&mut send, &reply, CONTROL_BYTES_MAX, WITHIN).await {
         warn!(%peer, %error, "an answer is not taken");
     }
     // The other side closes once it has read it all.
     let _ = tokio::time::timeout(WITHIN, send.stopped()).await;
+}
+
+/// What lies on the disk; for people, once what nothing needs is gone.
+async fn disk(desk: &Desk, peer: &Peer, dry_run: bool) -> ControlReply {
+    if !dry_run {
+        if !may_clear(peer) {
+            return refusal(
+                RefusedKind::Forbidden,
+                "only people have old releases cleared away",
+                "a member may look: with --dry-run",
+            );
+        }
+        info!(%peer, "old releases are to be cleared away now");
+    }
+    let Cellar { storage, config, home } = &desk.cellar;
+    let directories = vec![config.service_root.clone(), home.store()];
+    let report = storage.report(desk.ledger.clone(), config.keep_releases, directories, dry_run);
+    ControlReply::Disk(Box::new(report.await))
+}
+
+/// Anybody whose key is in the root: nobody else is let in as a person.
+const fn may_clear(peer: &Peer) -> bool {
+    matches!(peer, Peer::Person(_))
 }
 
 /// Answers one request. Blocks on the disk.

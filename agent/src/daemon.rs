@@ -18,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::config::Config;
-use crate::control::Control;
+use crate::control::{Cellar, Control};
 use crate::home::Home;
 use crate::renewal;
-use crate::rollouts;
+use crate::rollouts::{self, Storage};
 use crate::services::{Machine, Services, boot_id};
 
 /// How long the parts have to end once the agent stops.
@@ -95,7 +95,7 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
     let member = Membership::open(seat, stop.clone()).await?;
     let own = member.ledger.host(&me).context("this host's own statement does not verify")?;
     let view = View::new(member.ledger.clone(), member.gossip.members(), own.name.clone());
-    let pulse = Pulse::default();
+    let (pulse, storage) = (Pulse::default(), Storage::default());
     let context = rollouts::Context {
         config: Arc::new(config.clone()),
         home: home.clone(),
@@ -107,8 +107,11 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
         boot,
         disk: Arc::new(RealDisk),
         pulse: pulse.clone(),
+        storage: storage.clone(),
     };
-    let handlers = Handlers::new().on(Alpn::Control, Control::new(&member, view.clone()));
+    let cellar = Cellar { storage, config: context.config.clone(), home: home.clone() };
+    let control = Control::new(&member, view.clone(), cellar);
+    let handlers = Handlers::new().on(Alpn::Control, control);
 
     let mut parts = JoinSet::new();
     let mut names = BTreeMap::new();

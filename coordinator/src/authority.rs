@@ -49,6 +49,7 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::Scope(_)
         | ControlRequest::Statement { .. }
         | ControlRequest::Host { .. }
+        | ControlRequest::Disk { .. }
         | ControlRequest::Release { .. } => Needs::Read,
         ControlRequest::Rollout(_) | ControlRequest::Releases { .. } => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,

@@ -158,6 +158,11 @@ impl Control {
             (ControlRequest::TokenRevoke { token }, Asker::Person { owner, .. }) => {
                 self.desk.token_revoke(&owner, &token).await
             }
+            (ControlRequest::Disk { .. }, _) => Err(Refused {
+                kind: RefusedKind::NotHere,
+                reason: "this is the coordinator: it installs no release".to_owned(),
+                next: "ask a host".to_owned(),
+            }),
             (_, asker) => Err(Refused {
                 kind: RefusedKind::Forbidden,
                 reason: format!("{asker} may not ask this"),

@@ -278,3 +278,99 @@ pub struct StandingReport {
     /// Heard of lately.
     pub alive: bool,
 }
+
+// --- what lies on a host's disk ---
+
+/// What lies on a host's disk, and what becomes of it: `swell host gc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskReport {
+    /// Whether it was only looked at: then what goes has not gone yet.
+    pub dry_run: bool,
+    /// How many of the newest releases of a service stay in any case.
+    pub keep_releases: u32,
+    pub services: Vec<StoredService>,
+    pub artifacts: Vec<StoredArtifact>,
+    /// What is free, of the file system of each of these directories, afterwards.
+    pub free: Vec<FreeReport>,
+}
+
+/// The installed releases of a service, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredService {
+    pub service: Service,
+    pub releases: Vec<StoredRelease>,
+    /// Why nothing is cleared away now, or not all; empty: nothing is in the way.
+    pub note: String,
+}
+
+/// An installed release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredRelease {
+    pub release: Digest,
+    pub version: Version,
+    /// What its tree takes up, whole blocks counted, and in files; 0: its manifest does not read.
+    pub bytes: u64,
+    pub files: u64,
+    pub fate: Fate,
+}
+
+/// Why a release stays on the disk of a host, or that it goes (R29): the first reason that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    Current,
+    /// Both ends of the last activation, as the journal knows them.
+    From,
+    To,
+    /// A step of it is under way, or a way back from what bakes may become one.
+    InFlight,
+    /// Both ends of the newest rollout.
+    RolloutFrom,
+    RolloutTo,
+    /// What serves, as far as the record knows.
+    Serves,
+    /// The last one that passed its bake here, or that a way back led to.
+    Stable,
+    /// One of the newest, `keep_releases` of them.
+    Recent,
+    Remove,
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Current => "stays: it runs",
+            Self::From => "stays: the way back goes there",
+            Self::To => "stays: the last activation was of it",
+            Self::InFlight => "stays: a step of it is under way",
+            Self::RolloutFrom => "stays: the newest rollout comes from it",
+            Self::RolloutTo => "stays: the newest rollout brings it",
+            Self::Serves => "stays: it serves",
+            Self::Stable => "stays: the last that passed its bake here",
+            Self::Recent => "stays: one of the newest",
+            Self::Remove => "goes",
+        })
+    }
+}
+
+/// The pieces of an artifact, kept to be served to peers and to be staged from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredArtifact {
+    pub artifact: Digest,
+    /// Of its verified pieces, and of all.
+    pub bytes: u64,
+    pub of_bytes: u64,
+    /// `SERVICE VERSION` of the releases it is the artifact of, as far as they are known here.
+    pub releases: Vec<String>,
+    /// None of these is needed any more.
+    pub goes: bool,
+}
+
+/// What a file system has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FreeReport {
+    pub directory: String,
+    pub bytes: u64,
+    /// None: it knows no limit.
+    pub files: Option<u64>,
+}

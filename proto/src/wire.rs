@@ -11,7 +11,7 @@ use crate::certificate::Claim;
 use crate::codec::FRAME_BYTES_MAX;
 use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
 use crate::key::{PublicKey, Signature};
-use crate::report::{Fitness, FleetReport, FreezeReport, RolloutReport};
+use crate::report::{DiskReport, Fitness, FleetReport, FreezeReport, RolloutReport};
 use crate::statement::UnixTime;
 
 /// Longest frame of the join protocol, in bytes: its sender may be anybody.
@@ -185,6 +185,11 @@ pub enum ControlRequest {
     Host {
         id: HostId,
     },
+    /// What lies on the disk of the host that is asked; unless `dry_run`, it clears away first what it
+    /// would clear away by itself after its next rollout. Hosts, each about itself.
+    Disk {
+        dry_run: bool,
+    },
 }
 
 /// Which rollout.
@@ -231,6 +236,7 @@ pub enum ControlReply {
     Tokens(Vec<TokenReport>),
     Done,
     Refused(Refused),
+    Disk(Box<DiskReport>),
 }
 
 /// Why a request was not done.

@@ -1,12 +1,20 @@
 //! Which releases stay on disk, why, and how the others go (R29).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::TryLockError;
 
 use durable::{Disk, is_leftover};
 use proto::Digest;
+use proto::artifact::Manifest;
+use proto::report::{Fate, StoredRelease};
 
+use super::journal::{Journal, JournalError};
 use super::layout::{self, Installed, LayoutError, Paths, is_release, is_trash};
+use super::{Activator, Need};
+
+/// What the rollouts of a service need on disk, and why.
+pub type Pins = BTreeMap<Digest, Fate>;
 
 /// What must stay, whatever its age.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -16,33 +24,8 @@ pub struct InUse {
     /// Both ends of the last attempt.
     pub from: Option<Digest>,
     pub to: Option<Digest>,
-    /// What rollouts need that are not over, and the stable release (R12).
-    pub pinned: BTreeSet<Digest>,
-}
-
-/// Why a release stays, or that it goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    Current,
-    From,
-    To,
-    Pinned,
-    /// One of the newest, `keep_releases` of them.
-    Recent,
-    Remove,
-}
-
-impl std::fmt::Display for Fate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Current => "stays: it runs",
-            Self::From => "stays: the way back goes there",
-            Self::To => "stays: the last activation was of it",
-            Self::Pinned => "stays: a rollout needs it",
-            Self::Recent => "stays: one of the newest",
-            Self::Remove => "goes",
-        })
-    }
+    /// What rollouts need that are not over, and the stable release (R12), each with the reason.
+    pub pinned: Pins,
 }
 
 /// The fate of each release, in the order of `installed`, with the first reason that holds.
@@ -51,11 +34,11 @@ pub fn fates(installed: &[Installed], in_use: &InUse, keep_releases: usize) -> V
     newest.sort_unstable_by(|a, b| b.cmp(a));
     newest.truncate(keep_releases);
     let recent: BTreeSet<Digest> = newest.into_iter().map(|(_, id)| id).collect();
-    let fate = |id: Digest| match Some(id) {
-        id if id == in_use.current => Fate::Current,
-        id if id == in_use.from => Fate::From,
-        id if id == in_use.to => Fate::To,
-        _ if in_use.pinned.contains(&id) => Fate::Pinned,
+    let fate = |id: Digest| match (Some(id), in_use.pinned.get(&id)) {
+        (one, _) if one == in_use.current => Fate::Current,
+        (one, _) if one == in_use.from => Fate::From,
+        (one, _) if one == in_use.to => Fate::To,
+        (_, Some(why)) => *why,
         _ if recent.contains(&id) => Fate::Recent,
         _ => Fate::Remove,
     };
@@ -141,4 +124,78 @@ pub(super) fn collect(
         tracing::info!(release = %id, service = %paths.service(), "removed an old release");
     }
     Ok(fates)
+}
+
+/// Why releases could not be removed.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    #[error("a release is being staged: later")]
+    Staging,
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+}
+
+impl Activator {
+    /// Removes releases that nothing needs; returns the fate of each, for people. `pinned` tells
+    /// what rollouts need, and is asked once nothing can be staged any more. What `current` and the
+    /// journal name stays without being named.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read, or the first thing that cannot be removed. Nothing is removed where
+    /// it is not known what is in use, or while something is being staged.
+    pub fn collect_garbage(
+        &self,
+        pinned: impl FnOnce() -> Pins,
+        keep_releases: usize,
+    ) -> Result<Vec<(Digest, Fate)>, CollectError> {
+        // Not waited for: a way back may be next in line.
+        let _turn = match self.paths.turn.try_lock() {
+            Ok(turn) => turn,
+            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+            Err(TryLockError::WouldBlock) => return Err(CollectError::Staging),
+        };
+        let in_use = self.in_use(pinned)?;
+        Ok(collect(&*self.disk, &self.paths, &in_use, keep_releases)?)
+    }
+
+    /// What [`Self::collect_garbage`] would make of each release now, oldest first. Changes nothing and
+    /// waits for nobody.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub fn survey(
+        &self,
+        pinned: Pins,
+        keep_releases: usize,
+    ) -> Result<Vec<StoredRelease>, CollectError> {
+        let in_use = self.in_use(|| pinned)?;
+        let installed = layout::list(&*self.disk, &self.paths)?;
+        let fates = fates(&installed, &in_use, keep_releases);
+        let stored = |(one, (_, fate)): (Installed, (Digest, Fate))| {
+            let Need { bytes, files } = self.taken_up(&one);
+            StoredRelease { release: one.id, version: one.release.version, bytes, files, fate }
+        };
+        Ok(installed.into_iter().zip(fates).map(stored).collect())
+    }
+
+    fn in_use(&self, pinned: impl FnOnce() -> Pins) -> Result<InUse, CollectError> {
+        let journal = Journal::load(&*self.disk, &self.journal)?;
+        Ok(InUse {
+            current: self.current()?.map(|current| current.id),
+            from: journal.as_ref().and_then(|journal| journal.from),
+            to: journal.as_ref().map(|journal| journal.to),
+            pinned: pinned(),
+        })
+    }
+
+    /// By its manifest; nothing where that does not read.
+    fn taken_up(&self, installed: &Installed) -> Need {
+        let manifest = layout::manifest(&*self.disk, &self.paths, installed).ok();
+        let manifest = manifest.and_then(|bytes| Manifest::parse(&bytes).ok());
+        manifest.map_or_else(Need::default, |manifest| Need::to_unpack(&manifest))
+    }
 }

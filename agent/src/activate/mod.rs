@@ -35,10 +35,9 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -48,7 +47,7 @@ use proto::statement::Hook;
 use proto::{Digest, Version};
 use tokio_util::sync::CancellationToken;
 
-pub use collect::{Fate, InUse, fates};
+pub use collect::{CollectError, InUse, Pins, fates};
 pub use journal::{Journal, JournalError, Step, activated};
 pub use layout::{Installed, LayoutError, Paths, list};
 pub use lease::Lease;
@@ -592,38 +591,9 @@ impl Activator {
     }
 }
 
-// --- impl Activator: removing, small parts ---
+// --- impl Activator: small parts ---
 
 impl Activator {
-    /// Removes releases that nothing needs; returns the fate of each, for people. `pinned` tells
-    /// what rollouts need, and is asked once nothing can be staged any more. What `current` and the
-    /// journal name stays without being named.
-    ///
-    /// # Errors
-    ///
-    /// What cannot be read, or the first thing that cannot be removed. Nothing is removed where
-    /// it is not known what is in use, or while something is being staged.
-    pub fn collect_garbage(
-        &self,
-        pinned: impl FnOnce() -> BTreeSet<Digest>,
-        keep_releases: usize,
-    ) -> Result<Vec<(Digest, Fate)>, CollectError> {
-        // Not waited for: a way back may be next in line.
-        let _turn = match self.paths.turn.try_lock() {
-            Ok(turn) => turn,
-            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(CollectError::Staging),
-        };
-        let journal = Journal::load(&*self.disk, &self.journal)?;
-        let in_use = InUse {
-            current: self.current()?.map(|current| current.id),
-            from: journal.as_ref().and_then(|journal| journal.from),
-            to: journal.as_ref().map(|journal| journal.to),
-            pinned: pinned(),
-        };
-        Ok(collect::collect(&*self.disk, &self.paths, &in_use, keep_releases)?)
-    }
-
     fn call<'a>(
         &'a self,
         release: &'a Installed,
@@ -669,17 +639,6 @@ impl Activator {
         }
         journal.store(&*self.disk, &self.journal)
     }
-}
-
-/// Why releases could not be removed.
-#[derive(Debug, thiserror::Error)]
-pub enum CollectError {
-    #[error("a release is being staged: later")]
-    Staging,
-    #[error(transparent)]
-    Layout(#[from] LayoutError),
-    #[error(transparent)]
-    Journal(#[from] JournalError),
 }
 
 /// What keeps a host from going forward, and no host from going back.

@@ -5,6 +5,7 @@
 //! service on a blocking thread, one at a time per service. A kill at any point is fine: the record
 //! is made durable before the effects that depend on it, and what is not answered is asked again.
 
+mod clearing;
 mod counting;
 mod peerage;
 mod scope;
@@ -38,6 +39,8 @@ use member::{Pulse, clock};
 use peerage::Peerage;
 use scope::Running;
 
+pub(crate) use clearing::Storage;
+
 /// Answers waiting to be taken in. Each scope has a few steps under way at most.
 const ANSWERS_MAX: usize = 64;
 /// How long to wait at most before looking at the clock again.
@@ -58,6 +61,8 @@ pub(crate) struct Context {
     pub(crate) disk: Arc<dyn Disk>,
     /// What has to turn, so that the service manager leaves the agent alone.
     pub(crate) pulse: Pulse,
+    /// What lies on the disk of each service, for people who ask.
+    pub(crate) storage: Storage,
 }
 
 /// An answer to an effect of a scope.

@@ -3,9 +3,8 @@
 //! Activations and ways back run one at a time, in the order asked, on a blocking thread; each ends
 //! with an answer. A step asked for again after a restart is answered from the journal.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -14,13 +13,14 @@ use proto::statement::Role;
 use proto::{Digest, HostId, Service};
 use rollout::host::Input;
 use swarm::Fits;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
+use super::clearing::{Cleared, Holder, Pinned, forget_artifacts, read};
 use super::{Answer, Context, answer};
-use crate::activate::{Activator, CommitError, Fate, Need, Outcome, Paths, check_space, stage};
+use crate::activate::{Activator, CommitError, Need, Outcome, Paths, Pins, check_space, stage};
 use crate::services::Way;
 
 /// How long to wait for a guard before that is said, again and again.
@@ -28,17 +28,21 @@ const GUARD_PATIENCE: Duration = Duration::from_secs(10);
 /// Steps waiting for their turn: the core asks for one at a time.
 const JOBS_MAX: usize = 8;
 
-/// What the core needs on disk, as of now: it may change while clearing away waits for its turn.
-type Pinned = Arc<Mutex<BTreeSet<Digest>>>;
-
-enum Job {
+/// What is done one at a time.
+pub(super) enum Job {
     Activate(Activation),
-    Revert { attempt: u64, to: Option<Digest> },
+    Revert {
+        attempt: u64,
+        to: Option<Digest>,
+    },
     AfterCommit,
-    Collect,
+    Collect {
+        /// Who asked for it.
+        done: Option<oneshot::Sender<Cleared>>,
+    },
 }
 
-struct Activation {
+pub(super) struct Activation {
     attempt: u64,
     from: Option<Digest>,
     to: Digest,
@@ -87,6 +91,9 @@ impl Steps {
         }
         let (jobs, queue) = mpsc::channel(JOBS_MAX);
         let pinned = Pinned::default();
+        let holder =
+            Holder { activator: activator.clone(), pinned: pinned.clone(), jobs: jobs.downgrade() };
+        context.storage.add(&service, holder);
         let worker = Worker {
             context: context.clone(),
             service: service.clone(),
@@ -105,9 +112,8 @@ impl Steps {
     }
 
     /// What must stay on disk from now on. To be said before a release is asked for.
-    pub(super) fn pin(&self, pinned: Vec<Digest>) {
-        let mut held = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
-        *held = pinned.into_iter().collect();
+    pub(super) fn pin(&self, pinned: Pins) {
+        *self.pinned.lock().unwrap_or_else(PoisonError::into_inner) = pinned;
     }
 
     /// Brings a release onto the disk; asked again for the same one, it goes on.
@@ -182,7 +188,7 @@ impl Steps {
     pub(super) fn collect(&self) {
         if self.jobs.capacity() > JOBS_MAX / 2 {
             // Full or ended since: it is done after the next rollout.
-            let _ = self.jobs.try_send(Job::Collect);
+            let _ = self.jobs.try_send(Job::Collect { done: None });
         }
     }
 
@@ -263,7 +269,7 @@ impl Worker {
                 Job::Activate(activation) => self.activate(activation).await,
                 Job::Revert { attempt, to } => self.revert(attempt, to).await,
                 Job::AfterCommit => self.after_commit().await,
-                Job::Collect => self.collect().await,
+                Job::Collect { done } => self.collect(done).await,
             }
         }
     }
@@ -325,56 +331,25 @@ impl Worker {
         }
     }
 
-    async fn collect(&self) {
+    async fn collect(&self, done: Option<oneshot::Sender<Cleared>>) {
         let (activator, pinned) = (self.activator.clone(), self.pinned.clone());
         let keep = self.context.config.keep_releases;
-        let pinned = move || pinned.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match spawn_blocking(move || activator.collect_garbage(pinned, keep)).await {
-            Ok(Ok(fates)) => self.forget_artifacts(fates).await,
-            Ok(Err(error)) => {
-                warn!(service = %self.service, %error, "old releases are not cleared away");
+        let collected = move || activator.collect_garbage(|| read(&pinned), keep);
+        let cleared = match spawn_blocking(collected).await {
+            Ok(Ok(fates)) => {
+                let ledger = &self.context.ledger;
+                forget_artifacts(ledger, &self.service, &fates, &self.pinned).await;
+                Ok(fates)
             }
-            Err(error) => warn!(service = %self.service, %error, "clearing away failed"),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = &cleared {
+            warn!(service = %self.service, %error, "old releases are not cleared away");
         }
+        // Nobody asked, or whoever did waits no more.
+        let _ = done.map(|done| done.send(cleared));
     }
-}
-
-impl Worker {
-    /// The artifacts of releases that are gone go, too, and of those that never came so far as to be
-    /// installed; those of others stay to be served to peers.
-    async fn forget_artifacts(&self, fates: Vec<(Digest, Fate)>) {
-        let installed = fates.into_iter().filter(|(_, fate)| *fate != Fate::Remove);
-        let mut needed: BTreeSet<_> = installed.map(|(id, _)| id).collect();
-        // As of now: what is being fetched is among it.
-        needed.extend(self.pinned.lock().unwrap_or_else(PoisonError::into_inner).iter());
-        let chain = self.context.ledger.chain();
-        let releases = chain.releases_of(&self.service);
-        let releases = releases.iter().map(|(id, release)| (*id, release.artifact.id));
-        let here = self.context.swarm.store().artifacts();
-        for id in unneeded(releases, &needed, here) {
-            let store = self.context.swarm.store().clone();
-            match spawn_blocking(move || store.remove_artifact(&id)).await {
-                Ok(Ok(())) => info!(service = %self.service, artifact = %id, "cleared away"),
-                Ok(Err(error)) => warn!(artifact = %id, %error, "an artifact is not cleared away"),
-                Err(error) => warn!(artifact = %id, %error, "an artifact is not cleared away"),
-            }
-        }
-    }
-}
-
-/// Of the artifacts that are `here`, those of releases of the service of which none is needed.
-/// `releases`: all of the service's, each with its artifact.
-fn unneeded(
-    releases: impl Iterator<Item = (Digest, Digest)>,
-    needed: &BTreeSet<Digest>,
-    here: Vec<Digest>,
-) -> Vec<Digest> {
-    let (stays, goes): (Vec<_>, Vec<_>) = releases.partition(|(id, _)| needed.contains(id));
-    let artifacts = |releases: Vec<(Digest, Digest)>| -> BTreeSet<Digest> {
-        releases.into_iter().map(|(_, artifact)| artifact).collect()
-    };
-    let (stays, goes) = (artifacts(stays), artifacts(goes));
-    here.into_iter().filter(|id| goes.contains(id) && !stays.contains(id)).collect()
 }
 
 /// Watches what bakes until it fails, or until `stop`.
@@ -392,28 +367,5 @@ async fn watch_health(
     };
     if let Some(note) = note {
         answer(&answers, &service, Input::Unhealthy { attempt, note }).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn r29_artifacts_that_no_needed_release_has_go() {
-        let [old, new, same, never, mine, shared, foreign] =
-            ["old", "new", "same", "never", "mine", "shared", "foreign"]
-                .map(|name| Digest::of(name.as_bytes()));
-        // Two versions of one content; one that was superseded before it was installed.
-        let releases = [(old, mine), (never, foreign), (new, shared), (same, shared)];
-        let other_service = Digest::of(b"of another service");
-        let here = vec![mine, shared, foreign, other_service];
-        let gone = |needed: &[Digest]| {
-            let needed = needed.iter().copied().collect();
-            unneeded(releases.into_iter(), &needed, here.clone())
-        };
-        assert_eq!(gone(&[new]), [mine, foreign]);
-        assert_eq!(gone(&[old, same, never]), []);
-        assert_eq!(gone(&[]), [mine, shared, foreign]);
     }
 }

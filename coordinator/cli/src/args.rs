@@ -71,7 +71,7 @@ pub(crate) enum AskCommand {
     Freeze(FreezeArgs),
     /// End a freeze
     Unfreeze(UnfreezeArgs),
-    /// Hold a host for a time, or remove it for ever
+    /// Hold a host for a time, remove it for ever, or clear its disk
     #[command(subcommand)]
     Host(HostCommand),
     /// Follow a rollout until it ends
@@ -378,6 +378,8 @@ pub(crate) enum HostCommand {
     Hold(HoldArgs),
     /// Remove a host for ever: nobody waits for it, and it is let in nowhere
     Remove(RemoveArgs),
+    /// Show which releases lie on a host's disk and why each stays; clear the others away now
+    Gc(GcArgs),
 }
 
 #[derive(Debug, Args)]
@@ -409,6 +411,18 @@ pub(crate) struct RemoveArgs {
     /// Do not ask
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    /// Its name or id; it is asked itself
+    pub(crate) host: String,
+    /// Only show what would go
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod args;
 mod ask;
 mod client;
 mod directive;
+mod disk;
 mod failure;
 mod freeze;
 mod hint;
@@ -130,6 +131,7 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
         AskCommand::Host(HostCommand::Remove(_)) => home.key(KeyName::Operator, "remove a host"),
         AskCommand::Token(_)
         | AskCommand::Plan(_)
+        | AskCommand::Host(HostCommand::Gc(_))
         | AskCommand::Watch(_)
         | AskCommand::Status(_)
         | AskCommand::Hosts(_)
@@ -161,6 +163,7 @@ async fn ask_somebody(
         AskCommand::Unfreeze(args) => freeze::unfreeze(home, client, key, args).await,
         AskCommand::Host(HostCommand::Hold(args)) => host::hold(home, client, key, args).await,
         AskCommand::Host(HostCommand::Remove(args)) => host::remove(home, client, key, args).await,
+        AskCommand::Host(HostCommand::Gc(args)) => disk::gc(home, client, key, args).await,
         AskCommand::Watch(args) => watch::run(home, client, key, args).await,
         AskCommand::Status(args) => reading::status(home, client, args).await,
         AskCommand::Hosts(args) => reading::hosts(home, client, args).await,

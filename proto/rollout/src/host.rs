@@ -110,12 +110,13 @@ mod take;
 mod transitions;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use proto::certificate::Claim;
 use proto::receipt::{Cause, Receipt, State};
+use proto::report::Fate;
 use proto::statement::{Direction, Directive, Rollout};
 use proto::{Digest, HostId, Scope, UnixTime};
 use serde::{Deserialize, Serialize};
@@ -476,16 +477,22 @@ impl Host {
         self.prior.as_ref().map(|prior| prior.rollout)
     }
 
-    /// What must stay on disk: what runs, both sides of the newest rollout, those of a step under
-    /// way, and where what is watched goes back to.
-    pub fn pinned(&self) -> Vec<Digest> {
-        let course = self.course.iter().flat_map(|course| [course.from, Some(course.to)]);
+    /// What must stay on disk, each with the first reason for it: a step under way and the way back
+    /// from what bakes, both sides of the newest rollout, what runs, what last passed its bake here.
+    pub fn pinned(&self) -> BTreeMap<Digest, Fate> {
         let step = self.step.iter().flat_map(|step| [step.from, step.to]);
         let watch = self.watch.iter().map(|watch| watch.from);
-        let serves = [self.running, self.proven];
-        let mut pinned: Vec<_> = course.chain(step).chain(watch).chain(serves).flatten().collect();
-        pinned.sort();
-        pinned.dedup();
+        let in_flight = step.chain(watch).map(|id| (id, Fate::InFlight));
+        let course = self.course.iter().flat_map(|course| {
+            [(course.from, Fate::RolloutFrom), (Some(course.to), Fate::RolloutTo)]
+        });
+        let serves = [(self.running, Fate::Serves), (self.proven, Fate::Stable)];
+        let mut pinned = BTreeMap::new();
+        for (id, fate) in in_flight.chain(course).chain(serves) {
+            if let Some(id) = id {
+                pinned.entry(id).or_insert(fate);
+            }
+        }
         pinned
     }
 

@@ -1,5 +1,7 @@
 //! Which releases stay, and that half a removal never looks like a release (R29).
 
+use proto::report::Fate;
+
 use super::*;
 
 fn names(host: &Host) -> Vec<String> {
@@ -22,10 +24,10 @@ fn r29_fates_table() {
         current: Some(ids[0]),
         from: Some(ids[1]),
         to: Some(ids[5]),
-        pinned: [ids[0], ids[2]].into(),
+        pinned: [(ids[0], Fate::Serves), (ids[2], Fate::Stable)].into(),
     };
     let fate = |keep| fates(&all, &in_use, keep).into_iter().map(|(_, fate)| fate).collect();
-    let first_three = [Fate::Current, Fate::From, Fate::Pinned];
+    let first_three = [Fate::Current, Fate::From, Fate::Stable];
     let cases: [(usize, [Fate; 3]); 3] = [
         (2, [Fate::Remove, Fate::Recent, Fate::To]),
         (3, [Fate::Recent, Fate::Recent, Fate::To]),
@@ -47,7 +49,7 @@ fn r29_what_runs_and_the_way_back_stay_without_being_named() {
     for version in ["4", "5"] {
         host.install(version, Behaviour::Good);
     }
-    let fates = host.activator.collect_garbage(BTreeSet::new, 2).unwrap();
+    let fates = host.activator.collect_garbage(Pins::new, 2).unwrap();
     assert_eq!(fates.len(), 5);
     assert_eq!(versions(&host), ["2", "3", "4", "5"], "3 runs, 2 is its from, 4 and 5 are new");
     assert!(!names(&host).iter().any(|name| name.starts_with(&Digest::of(b"1").to_string())));
@@ -60,7 +62,7 @@ fn r29_nothing_goes_while_it_is_unknown_what_runs() {
         host.install(version, Behaviour::Good);
     }
     host.disk.create(&paths().current(), b"").unwrap();
-    assert!(host.activator.collect_garbage(BTreeSet::new, 2).is_err());
+    assert!(host.activator.collect_garbage(Pins::new, 2).is_err());
     assert_eq!(versions(&host).len(), 3);
 }
 
@@ -73,7 +75,7 @@ fn r29_power_cut_before_every_step_of_a_removal() {
         }
         host
     };
-    let collect = |host: &Host| host.activator.collect_garbage(BTreeSet::new, 2);
+    let collect = |host: &Host| host.activator.collect_garbage(Pins::new, 2);
     let host = begin();
     let start = host.disk.steps();
     collect(&host).unwrap();
@@ -111,7 +113,7 @@ fn r29_what_is_needed_is_asked_for_when_nothing_is_staged_any_more() {
             asked = Some(threads.spawn(|| host.activator.check_staged(&other)));
             std::thread::sleep(Duration::from_millis(50));
             assert!(!asked.as_ref().unwrap().is_finished(), "it is not known yet whether it stays");
-            [old].into()
+            [(old, Fate::RolloutFrom)].into()
         };
         host.activator.collect_garbage(pinned, 2).unwrap();
         assert!(asked.unwrap().join().unwrap().is_err(), "it is gone, and that is said");

@@ -43,7 +43,7 @@ fn goes_on(host: &Host, case: &str) {
     assert_eq!(outcome, Outcome::Baking, "{case}");
     host.activator.commit(ATTEMPT + 3).unwrap();
     assert_eq!((host.current(), host.running()), (Some(next), Some(next)), "{case}");
-    host.activator.collect_garbage(BTreeSet::new, 2).expect(case);
+    host.activator.collect_garbage(Pins::new, 2).expect(case);
 }
 
 /// The promise of R29: whatever fills the disk, and whenever, the way back is there.
@@ -159,7 +159,7 @@ fn r29_a_fault_at_every_step_of_a_removal_leaves_whole_releases() {
         }
         host
     };
-    let collect = |host: &Host| host.activator.collect_garbage(BTreeSet::new, 2);
+    let collect = |host: &Host| host.activator.collect_garbage(Pins::new, 2);
     let host = begin();
     let start = host.disk.steps();
     collect(&host).unwrap();

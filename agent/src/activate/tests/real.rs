@@ -299,7 +299,7 @@ fn a_failed_staging_leaves_no_release() {
     let error = stage(&ground.paths, &id, &release, &other, &mut lost).unwrap_err();
     assert!(matches!(error, StageError::OtherManifest { .. }), "{error}");
     // What is left of it goes with the next clearing away.
-    ground.activator().collect_garbage(BTreeSet::new, 5).unwrap();
+    ground.activator().collect_garbage(Pins::new, 5).unwrap();
     assert_eq!(fs::read_dir(ground.paths.releases()).unwrap().count(), 0);
     ground.stage("1", START).unwrap();
 }
@@ -315,13 +315,13 @@ fn r29_old_releases_go_and_staging_is_left_alone() {
     let (release, manifest, data) = ground.packed("4", START);
     let mut whole = pieces(&manifest, &data);
     let mut piece = |index| {
-        let busy = activator.collect_garbage(BTreeSet::new, 2).unwrap_err().to_string();
+        let busy = activator.collect_garbage(Pins::new, 2).unwrap_err().to_string();
         assert_eq!(busy, "a release is being staged: later");
         whole(index)
     };
     let id = Digest::of(b"4");
     stage(&paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
-    activator.collect_garbage(BTreeSet::new, 2).unwrap();
+    activator.collect_garbage(Pins::new, 2).unwrap();
     let left: Vec<_> = list(&RealDisk, &paths).unwrap().into_iter().map(|one| one.staged).collect();
     assert_eq!(left, [3, 4]);
 }

@@ -1,6 +1,6 @@
 //! `skip`, `freeze`, `host`, `retry`: what is signed, over what is known, and for whom.
 
-use proto::report::{FreezeReport, RemovalReport, SkipReport};
+use proto::report::{DiskReport, FreezeReport, RemovalReport, SkipReport, StoredService};
 use proto::statement::{Freeze, Revocation, UnixTime};
 
 use super::*;
@@ -455,4 +455,41 @@ fn windows_are_signed_and_called_critical_and_a_freeze_is_told_by_plan() {
     assert_eq!(rollout.windows, ["mon-sun 00:00-24:00".parse().unwrap()]);
     assert_eq!(rollout.critical, ["windows"]);
     assert!(rollout.expires > rollout.created.plus_s(86_400), "a day after the window's end");
+}
+
+// --- host gc ---
+
+#[test]
+fn r29_a_host_is_asked_itself_what_lies_on_its_disk() {
+    let fleet = Fleet::new();
+    let report = |dry_run| DiskReport {
+        dry_run,
+        keep_releases: 5,
+        services: vec![StoredService {
+            service: "web".parse().unwrap(),
+            releases: Vec::new(),
+            note: if dry_run { String::new() } else { "a step is under way".to_owned() },
+        }],
+        artifacts: Vec::new(),
+        free: Vec::new(),
+    };
+    let host = fleet.member(1, move |request: &ControlRequest| match request {
+        ControlRequest::Disk { dry_run } => ControlReply::Disk(Box::new(report(*dry_run))),
+        other => panic!("{other:?}"),
+    });
+    let address = host.address.to_string();
+    let known = move |report: &mut FleetReport| report.hosts[0].address = Some(address);
+    let _coordinator = fleet.coordinator(about_fleet(&fleet, known, submitted));
+
+    let output = fleet.swell(&["host", "gc", "n1", "--dry-run", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["dry_run"], &json["services"][0]["service"]), (&true.into(), &"web".into()));
+    // Not all was done: the exit code says so.
+    let output = fleet.swell(&["host", "gc", "n1"]);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("not cleared away: a step is under way"), "{}", text(&output));
+    let output = fleet.swell(&["host", "gc", "n2"]);
+    assert_eq!(output.status.code(), Some(5), "{}", text(&output));
+    assert!(text(&output).contains("was never heard"), "{}", text(&output));
 }

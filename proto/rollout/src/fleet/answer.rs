@@ -46,7 +46,8 @@ impl Outlook<'_> {
             | ControlRequest::Renew
             | ControlRequest::TokenCreate { .. }
             | ControlRequest::TokenList
-            | ControlRequest::TokenRevoke { .. } => return None,
+            | ControlRequest::TokenRevoke { .. }
+            | ControlRequest::Disk { .. } => return None,
         };
         Some(answered.unwrap_or_else(ControlReply::Refused))
     }

@@ -461,7 +461,10 @@ fn r12_what_is_watched_goes_back_where_it_came_from() {
     let attempt = activated(&mut bench);
     bench.follow(&next("b"));
     assert_eq!(bench.host.prior_rollout(), Some(rollout_id(1)));
-    assert!(bench.host.pinned().contains(&release("a")), "its way back stays on disk");
+    assert!(
+        bench.host.pinned().get(&release("a")) == Some(&Fate::InFlight),
+        "its way back stays on disk"
+    );
     assert_eq!(bench.restart(false).asked(), ["fetch c", "activate b or a"]);
     let (cause, note) = (Cause::Host, "went back at boot".to_owned());
     bench.give(Input::ActivationFailed { attempt, reverted: true, cause, note });
@@ -556,9 +559,13 @@ fn r17_a_fleet_of_one_halts_and_completes() {
 fn both_sides_of_a_rollout_are_pinned() {
     let mut bench = bench(0);
     committed(&mut bench);
-    let mut pinned = vec![release("a"), release("b")];
-    pinned.sort();
-    assert_eq!(bench.host.pinned(), pinned);
+    let both = [(release("a"), Fate::RolloutFrom), (release("b"), Fate::RolloutTo)];
+    assert_eq!(bench.host.pinned(), both.into());
+    // While a step is under way that is the reason to be told.
+    let mut bench = new_bench();
+    bench.follow(&rollout(&one_wave())).stage();
+    let both = [(release("a"), Fate::InFlight), (release("b"), Fate::InFlight)];
+    assert_eq!(bench.host.pinned(), both.into());
 }
 
 fn any_input() -> impl Strategy<Value = Input> {
@@ -630,7 +637,7 @@ proptest! {
         rank in 0usize..6,
     ) {
         let mut bench = bench(rank);
-        let mut signed: std::collections::BTreeMap<Digest, u64> = Default::default();
+        let mut signed: BTreeMap<Digest, u64> = Default::default();
         let (mut epoch, mut halted, mut steps) = (0, None, 0);
         for (input, pause_ms, fate) in inputs {
             bench.now.boot_ms += pause_ms;
