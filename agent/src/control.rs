@@ -186,6 +186,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn r29_only_people_have_a_disk_cleared() {
+        let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
+        assert!(may_clear(&Peer::Person(KeyId::of(&key))));
+        for other in [Peer::Host(HostId::of(&key)), Peer::Anonymous] {
+            assert!(!may_clear(&other), "{other}");
+        }
+    }
+
+    #[test]
     fn r4_stolen_hosts_however_many_leave_people_their_turns() {
         let key = |seed: u8| PublicKey::of(&SigningKey::from_bytes(&[seed; 32]));
         let turns = Turns::new();

@@ -2,13 +2,13 @@
 //!
 //! Gossip says what exists; content is fetched by digest. Keys are reused and never deleted:
 //! `h`, `root`, `x`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `t/0..8` (the requests of a
-//! service each), `a/0..8` (an artifact each).
+//! service each), `a/0..8` (an artifact each), `d/0..8` (the drift of a service each).
 //! The network layer signs each value and refuses values over [`VALUE_BYTES_MAX`].
 
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::Claim;
-use crate::id::{Digest, Name, Scope};
+use crate::id::{Digest, Name, Scope, Service};
 use crate::statement::UnixTime;
 
 /// Longest value, in bytes, before the network layer adds its signature.
@@ -43,6 +43,11 @@ pub fn tally_key(slot: usize) -> String {
 /// Key of the [`ProgressRecord`] in this slot.
 pub fn progress_key(slot: usize) -> String {
     format!("a/{slot}")
+}
+
+/// Key of the [`DriftRecord`] in this slot, the one of its service's receipts.
+pub fn drift_key(slot: usize) -> String {
+    format!("d/{slot}")
 }
 
 /// Who speaks, and what it serves, for people (`status`, `hosts`).
@@ -162,6 +167,17 @@ pub struct TallyRecord {
     /// told.
     #[serde(default)]
     pub over_ms: u32,
+}
+
+/// Whether what a host serves of a service is what was released (R25). Said once it was not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftRecord {
+    pub service: Service,
+    pub release: Digest,
+    /// In how many places it differs; 0: it does no more.
+    pub found: u32,
+    /// The first of them, as a [`crate::receipt::note`].
+    pub first: String,
 }
 
 /// Highest count in a [`TallyRecord`].

@@ -135,6 +135,18 @@ pub struct ServiceReport {
     pub version: Option<Version>,
     pub state: State,
     pub note: String,
+    /// How what it serves differs from what was released; none: not at all, as far as was looked.
+    pub drift: Option<DriftReport>,
+}
+
+/// What serves on a host is not what was released: shown, and left as it is (R25).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftReport {
+    pub release: Digest,
+    /// In how many places.
+    pub found: u32,
+    /// The first of them.
+    pub first: String,
 }
 
 /// Where a rollout stands as a whole.
@@ -277,6 +289,8 @@ pub struct StandingReport {
     pub counted: Option<CountedReport>,
     /// Heard of lately.
     pub alive: bool,
+    /// How what it serves differs from what was released.
+    pub drift: Option<DriftReport>,
 }
 
 // --- what lies on a host's disk ---

@@ -11,7 +11,7 @@ use common::{all_are_heard, all_serve, deploy_and_complete, fleet, issued_days_a
 use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
 use fleet_tests::traffic::{Traffic, ask};
 use proto::receipt::State;
-use proto::report::{RolloutPhase, RolloutReport};
+use proto::report::{DiskReport, Fate, RolloutPhase, RolloutReport};
 use proto::statement::{Action, Directive, Freeze, Revocation};
 use proto::{HostId, UnixTime};
 
@@ -114,6 +114,15 @@ fn an_operator_rolls_a_complete_rollout_back() {
         })
         .unwrap();
     all_serve(&cluster, "1.0.0");
+    // Both are the newest there are, so clearing away by hand leaves them where they lie (R29).
+    let told = cluster.swell(&["host", "gc", "host-1", "--json"]).unwrap();
+    let disk: DiskReport = serde_json::from_slice(&told.stdout).unwrap();
+    let web = &disk.services[0];
+    let fates: Vec<_> = web.releases.iter().map(|one| (one.version.as_str(), one.fate)).collect();
+    assert_eq!(fates, [("1.0.0", Fate::Current), ("2.0.0", Fate::From)], "{disk:#?}");
+    assert!(web.releases.iter().all(|one| one.files > 0) && web.note.is_empty(), "{disk:#?}");
+    assert!(disk.artifacts.iter().all(|one| !one.goes && one.bytes == one.of_bytes), "{disk:#?}");
+    assert_eq!((disk.artifacts.len(), disk.free.len()), (2, 2), "{disk:#?}");
 }
 
 #[test]

@@ -24,6 +24,7 @@
 //! behind [`Disk`] and [`Services`], so that crash tests cut the power before every step.
 
 mod collect;
+mod drift;
 mod journal;
 mod layout;
 mod lease;
@@ -48,6 +49,7 @@ use proto::{Digest, Version};
 use tokio_util::sync::CancellationToken;
 
 pub use collect::{CollectError, InUse, Pins, fates};
+pub use drift::{Drifted, Outlook};
 pub use journal::{Journal, JournalError, Step, activated};
 pub use layout::{Installed, LayoutError, Paths, list};
 pub use lease::Lease;

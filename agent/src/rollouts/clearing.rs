@@ -206,6 +206,35 @@ fn unneeded(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::activate::Paths;
+    use crate::services::Shell;
+
+    #[tokio::test]
+    async fn r29_clearing_now_takes_its_turn_among_the_steps_or_says_why_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let shell = Shell::new(dir.path(), tokio::runtime::Handle::current()).unwrap();
+        let paths = Paths::new(dir.path(), &"web".parse().unwrap());
+        let (disk, shell) = (Arc::new(durable::RealDisk), Arc::new(shell));
+        let activator = Arc::new(Activator::new(disk, shell, paths, dir.path(), String::new()));
+        let (jobs, mut queue) = mpsc::channel(1);
+        let holder = Holder { activator, pinned: Pinned::default(), jobs: jobs.downgrade() };
+        let why = |cleared: Cleared| cleared.unwrap_err();
+
+        jobs.send(Job::Revert { attempt: 1, to: None }).await.unwrap();
+        assert!(why(clear_now(&holder).await).starts_with("a step of this service is under way"));
+        queue.recv().await.unwrap();
+
+        let fates = vec![(Digest::of(b"release"), Fate::Remove)];
+        let work = async {
+            let Some(Job::Collect { done: Some(done) }) = queue.recv().await else { panic!() };
+            done.send(Ok(fates.clone())).unwrap();
+        };
+        let (cleared, ()) = tokio::join!(clear_now(&holder), work);
+        assert_eq!(cleared, Ok(fates));
+
+        drop(jobs);
+        assert_eq!(why(clear_now(&holder).await), "the agent is stopping");
+    }
 
     #[test]
     fn r29_artifacts_that_no_needed_release_has_go() {

@@ -7,6 +7,7 @@
 
 mod clearing;
 mod counting;
+mod drift;
 mod peerage;
 mod scope;
 mod steps;

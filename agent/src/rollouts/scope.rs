@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::counting::{Bake, Counter, Counting, Serving, tallies};
+use super::drift::{Watcher, Watching};
 use super::steps::Steps;
 use super::waiting::Waiting;
 use super::{Answer, Context, records};
@@ -44,6 +45,7 @@ pub(super) struct Running {
     slot: usize,
     steps: Steps,
     counting: Counting,
+    watching: Watching,
     waiting: Waiting,
     context: Context,
 }
@@ -84,9 +86,25 @@ impl Running {
             slot,
             answers,
         });
+        let watching = Watching::start(Watcher {
+            service: scope.service.clone(),
+            activator: steps.activator().clone(),
+            gossip: context.gossip.clone(),
+            slot,
+        });
         let (receipts, waiting) = (None, Waiting::default());
-        let mut running =
-            Self { scope, host, receipts, record, slot, steps, counting, waiting, context };
+        let mut running = Self {
+            scope,
+            host,
+            receipts,
+            record,
+            slot,
+            steps,
+            counting,
+            watching,
+            waiting,
+            context,
+        };
         let mut effects = Vec::new();
         running.host.resume(running.now(), &mut effects);
         running.carry_out(effects).await;
@@ -272,7 +290,7 @@ impl Running {
         }
     }
 
-    /// Says what serves here now, and whether it bakes.
+    /// Says what serves here now, and whether it bakes: before any step begins.
     fn count(&self) {
         let bake = self.host.baking().zip(self.receipts.as_ref());
         let bake = bake.filter(|(_, receipts)| self.host.rollout() == Some(receipts.id()));
@@ -283,6 +301,7 @@ impl Running {
             at: Instant::now(),
         });
         let serving = self.host.steady();
+        self.watching.say(serving);
         self.counting.say(serving.map(|release| Serving { release, bake }));
     }
 

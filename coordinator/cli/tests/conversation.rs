@@ -253,6 +253,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         of: 8,
         counted: None,
         alive: true,
+        drift: None,
     };
     let wave = |index: usize| WaveReport {
         hosts: 1,

@@ -6,6 +6,7 @@
 //! | [`extract_tar`] | a `.tar.zst` that somebody built | a directory to pack |
 //! | [`unpack`] | a manifest and pieces from anywhere | a directory, whole and durable, or nothing |
 //! | [`verify_tree`] | a manifest and a directory | whether it is still exactly that |
+//! | [`Lookout`] | the same, again and again | what differs, at little cost |
 //!
 //! Input is hostile on both sides: whatever could reach outside the tree, or be more than a plain
 //! file, directory or link in it, is refused when it is packed and again when it is unpacked.
@@ -14,6 +15,7 @@
 //! **Absent:** network, async.
 
 mod frame;
+mod lookout;
 mod pack;
 mod refusal;
 mod stage;
@@ -23,6 +25,7 @@ mod unpack;
 mod walk;
 
 pub use frame::FrameError;
+pub use lookout::{Drift, GivenUp, Lookout};
 pub use pack::{PackError, artifact_ref, pack};
 pub use refusal::Refusal;
 pub use tar::{TarError, extract_tar};

@@ -60,6 +60,18 @@ pub fn verify_tree(manifest: &Manifest, dir: &Path) -> Result<(), TreeError> {
 }
 
 fn compare(entry: &Entry, found: &Found, dir: &Path, buffer: &mut [u8]) -> Result<(), TreeError> {
+    compare_facts(entry, found)?;
+    let What::File { bytes, digest, .. } = &entry.what else { return Ok(()) };
+    let full = dir.join(&entry.path);
+    match digest_of(&full, *bytes, buffer) {
+        Ok(got) if got == *digest => Ok(()),
+        Ok(_) => Err(TreeError::Content { path: entry.path.clone() }),
+        Err(source) => Err(TreeError::Read { path: full, source }),
+    }
+}
+
+/// Compares all but the content of a file.
+pub(crate) fn compare_facts(entry: &Entry, found: &Found) -> Result<(), TreeError> {
     let path = || entry.path.clone();
     let kind = |wanted| Err(TreeError::Kind { path: path(), wanted });
     match (&entry.what, &found.what) {
@@ -70,7 +82,7 @@ fn compare(entry: &Entry, found: &Found, dir: &Path, buffer: &mut [u8]) -> Resul
             Err(TreeError::Target { path: path(), got: got.clone(), wanted: wanted.clone() })
         }
         (What::Link { .. }, _) => kind("link"),
-        (What::File { bytes, digest, executable }, FoundWhat::File(facts)) => {
+        (What::File { bytes, executable, .. }, FoundWhat::File(facts)) => {
             if facts.bytes != *bytes {
                 return Err(TreeError::Length { path: path(), got: facts.bytes, wanted: *bytes });
             }
@@ -78,12 +90,7 @@ fn compare(entry: &Entry, found: &Found, dir: &Path, buffer: &mut [u8]) -> Resul
                 let got = facts.mode & 0o7777;
                 return Err(TreeError::Mode { path: path(), got, executable: *executable });
             }
-            let full = dir.join(&entry.path);
-            match digest_of(&full, *bytes, buffer) {
-                Ok(got) if got == *digest => Ok(()),
-                Ok(_) => Err(TreeError::Content { path: path() }),
-                Err(source) => Err(TreeError::Read { path: full, source }),
-            }
+            Ok(())
         }
         (What::File { .. }, _) => kind("file"),
     }

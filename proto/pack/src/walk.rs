@@ -44,7 +44,7 @@ pub(crate) enum FoundWhat {
 }
 
 /// What tells one state of a file from another without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Facts {
     pub(crate) bytes: u64,
     pub(crate) mode: u32,

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use proto::certificate;
 use proto::receipt::{Cause, Receipt, State};
 use proto::report::{
-    ComparedReport, CountedReport, Finding, RolloutPhase, RolloutReport, StandingReport,
-    VerdictReport, WaveReport,
+    ComparedReport, CountedReport, DriftReport, Finding, RolloutPhase, RolloutReport,
+    StandingReport, VerdictReport, WaveReport,
 };
 use proto::statement::{Action, Rollout};
 use proto::{HostId, Name, UnixTime};
@@ -63,6 +63,8 @@ pub struct HostFacts {
     pub of: u32,
     /// Errors of the requests it says it counted over the last window; none: it does not count.
     pub counted: Option<Counted>,
+    /// How what it serves differs from what was released, as it says.
+    pub drift: Option<DriftReport>,
 }
 
 /// The report on a rollout, as the member that has this view sees it.
@@ -344,7 +346,7 @@ impl<'a> View<'a> {
     fn hosts(&self) -> Vec<StandingReport> {
         let rollout = self.receipts.rollout();
         let standing = |(rank, member): (usize, &proto::statement::CohortHost)| {
-            let HostFacts { name, alive, pieces, of, counted } = (self.facts_of)(&member.id);
+            let HostFacts { name, alive, pieces, of, counted, drift } = (self.facts_of)(&member.id);
             let receipt: Option<&Receipt> = self.receipts.latest(&member.id);
             StandingReport {
                 host: member.id.clone(),
@@ -358,6 +360,7 @@ impl<'a> View<'a> {
                 of,
                 counted: counted.map(counted_report),
                 alive,
+                drift,
             }
         };
         rollout.cohort.iter().enumerate().map(standing).collect()

@@ -5,9 +5,9 @@ use proto::receipt::{
     Cause, NOTE_BYTES_MAX, RECEIPT_BYTES_MAX, Receipt, ReceiptError, SignedReceipt, State, note,
 };
 use proto::record::{
-    BOUND_MS_MAX, BUCKETS_MAX, HostRecord, ProgressRecord, RootRecord, SHELF_BYTES_MAX,
-    SHELF_ITEMS_MAX, ScopeRecord, Shelf, ShelfRecord, TALLY_COUNT_MAX, TallyRecord,
-    VALUE_BYTES_MAX, from_text, to_text,
+    BOUND_MS_MAX, BUCKETS_MAX, DriftRecord, HostRecord, ProgressRecord, RootRecord,
+    SHELF_BYTES_MAX, SHELF_ITEMS_MAX, ScopeRecord, Shelf, ShelfRecord, TALLY_COUNT_MAX,
+    TallyRecord, VALUE_BYTES_MAX, from_text, to_text,
 };
 use proto::statement::COUNTER_MAX;
 use proto::{Digest, HostId, Scope, UnixTime};
@@ -51,7 +51,14 @@ fn r11_the_longest_records_fit() {
         bounds_ms: vec![BOUND_MS_MAX; BUCKETS_MAX - 1],
         over_ms: u32::MAX,
     };
+    let drift = DriftRecord {
+        service: parsed(&name(32)),
+        release: digest,
+        found: u32::MAX,
+        first: note(&"w".repeat(1_000)),
+    };
     for (record, text) in [
+        ("drift", to_text(&drift)),
         ("scope", to_text(&scope)),
         ("host", to_text(&host)),
         ("root", to_text(&root)),

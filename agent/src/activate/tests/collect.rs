@@ -56,6 +56,31 @@ fn r29_what_runs_and_the_way_back_stay_without_being_named() {
 }
 
 #[test]
+fn r29_looking_says_what_clearing_away_would_do_and_does_nothing() {
+    let host = Host::new();
+    for version in ["1", "2", "3", "4", "5"] {
+        host.settle_on(version);
+    }
+    let pins = || Pins::from([(Digest::of(b"2"), Fate::RolloutFrom)]);
+    let before = (names(&host), host.disk.steps());
+    let seen = host.activator.survey(pins(), 2).unwrap();
+    assert_eq!((names(&host), host.disk.steps()), before);
+    let told: Vec<_> = seen.iter().map(|one| (one.version.as_str(), one.fate)).collect();
+    let expected = [
+        ("1", Fate::Remove),
+        ("2", Fate::RolloutFrom),
+        ("3", Fate::Remove),
+        ("4", Fate::From),
+        ("5", Fate::Current),
+    ];
+    assert_eq!(told, expected);
+    let fates = host.activator.collect_garbage(pins, 2).unwrap();
+    let seen: Vec<_> = seen.iter().map(|one| (one.release, one.fate)).collect();
+    assert_eq!(fates, seen);
+    assert_eq!(versions(&host), ["2", "4", "5"]);
+}
+
+#[test]
 fn r29_nothing_goes_while_it_is_unknown_what_runs() {
     let host = Host::new();
     for version in ["1", "2", "3"] {

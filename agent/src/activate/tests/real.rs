@@ -285,6 +285,39 @@ fn r29_a_release_is_staged_once_and_mended_unless_it_runs() {
     assert_eq!(fs::read_to_string(&edited).unwrap(), "edited", "shown, not undone");
 }
 
+/// Found, told, and left as it is.
+#[test]
+fn r25_what_was_edited_or_moved_by_hand_is_found_and_not_undone() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    let first = ground.stage("1", START).unwrap();
+    let second = ground.stage("2", START).unwrap();
+    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    let mut known = Outlook::default();
+    let mut look = |serving: &Digest| {
+        let found = activator.drift(serving, &mut known, u64::MAX, &mut |_| true).unwrap();
+        found.map_or_else(String::new, |drift| format!("{}: {}", drift.found, drift.first))
+    };
+    assert_eq!(look(&first), "");
+    let edited = ground.paths.release(&first).join("VERSION");
+    fs::remove_file(&edited).unwrap();
+    fs::write(&edited, "edited").unwrap();
+    fs::write(ground.paths.release(&first).join("added"), "").unwrap();
+    assert_eq!(look(&first), "2: \"VERSION\" has 6 bytes, not 1");
+    assert_eq!(fs::read_to_string(&edited).unwrap(), "edited");
+
+    let current = ground.paths.current();
+    replace_link(&RealDisk, &current, &layout::target(&second)).unwrap();
+    assert_eq!(look(&first), format!("1: current was moved to 2, releases/{first} serves"));
+    assert_eq!(fs::read_link(&current).unwrap(), layout::target(&second));
+    // Had it been brought there, it would be as it was released.
+    assert_eq!(look(&second), "");
+    fs::remove_file(&current).unwrap();
+    assert_eq!(look(&second), format!("1: {} is gone", current.display()));
+    fs::write(&current, "").unwrap();
+    assert!(look(&second).ends_with("is not a link to releases/<12 hex>: move it away"));
+}
+
 #[test]
 fn a_failed_staging_leaves_no_release() {
     let ground = Ground::new();

@@ -2,12 +2,14 @@
 
 use proto::id::{Digest, Env, Name, Service, Version};
 use proto::receipt::State;
-use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport, StandingReport};
+use proto::report::{
+    FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport, StandingReport,
+};
 use proto::statement::{Direction, UnixTime};
 use proto::wire::TokenReport;
 use serde::Serialize;
 
-use super::{change, freeze, plain, table, yes};
+use super::{change, drift, freeze, plain, table, yes};
 use crate::span;
 
 /// The phase as a word.
@@ -102,14 +104,22 @@ pub(crate) fn hosts(report: &FleetReport) -> String {
 }
 
 /// What keeps hosts from starting anything new, a line each: freezes, holds, two machines with one key.
+/// And what is not as it was released.
 fn kept_back(report: &FleetReport) -> String {
     let twins = report.hosts.iter().filter_map(|host| {
         let (one, other) = (plain(host.address.as_deref()?), plain(host.twin.as_deref()?));
         let name = &host.name;
         Some(format!("held: the key of {name} is in use at {one} and {other}: let one join anew\n"))
     });
+    let drifts = report.hosts.iter().flat_map(|host| {
+        let drifted = |service: &ServiceReport| {
+            let found = service.drift.as_ref()?;
+            Some(drift(&service.service, &host.name, found))
+        };
+        host.services.iter().filter_map(drifted)
+    });
     let freezes = freeze::lines(report);
-    [freezes].into_iter().chain(twins).collect()
+    [freezes].into_iter().chain(twins).chain(drifts).collect()
 }
 
 /// Whether it is heard; of one that was removed, that.
@@ -244,7 +254,7 @@ pub(crate) fn tokens(tokens: &[TokenReport], now: UnixTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::report::{FreezeReport, RemovalReport};
+    use proto::report::{DriftReport, FreezeReport, RemovalReport};
 
     use super::*;
     use crate::render::sample;
@@ -330,6 +340,24 @@ held: n1 in production until 2027-01-15 10:00:00 UTC (by ada: audit)
         for told in [status(&report), hosts(&report)] {
             assert!(told.contains(line), "{told}");
         }
+    }
+
+    #[test]
+    fn r25_what_is_not_as_it_was_released_is_told_by_status_and_hosts() {
+        let mut report = sample();
+        let found = DriftReport {
+            release: Digest::of(b"release"),
+            found: 3,
+            first: "'bin/web' was edited".to_owned(),
+        };
+        report.hosts[0].services[0].drift = Some(found.clone());
+        let line = "drift: web on n1: 'bin/web' was edited, first of 3\n";
+        for told in [status(&report), hosts(&report)] {
+            assert!(told.contains(line), "{told}");
+        }
+        report.rollouts[0].hosts[0].drift = Some(found);
+        let told = crate::render::rollout::explain(&report.rollouts[0]);
+        assert!(told.contains(line), "{told}");
     }
 
     #[test]

@@ -9,7 +9,8 @@ pub(crate) mod rollout;
 #[cfg(test)]
 pub(crate) mod sample;
 
-use proto::id::Version;
+use proto::id::{Name, Service, Version};
+use proto::report::DriftReport;
 use proto::statement::Direction;
 
 /// Text that other machines wrote, fit for a terminal: no control characters.
@@ -47,6 +48,15 @@ pub(crate) const fn direction(direction: Direction) -> &'static str {
         Direction::Forward => "forward",
         Direction::Rollback => "rollback",
     }
+}
+
+/// A line about a service of a host that is not what was released any more.
+pub(crate) fn drift(service: &Service, host: &Name, drift: &DriftReport) -> String {
+    let more = match drift.found {
+        1 => String::new(),
+        found => format!(", first of {found}"),
+    };
+    format!("drift: {service} on {host}: {}{more}\n", plain(&drift.first))
 }
 
 pub(crate) const fn yes(yes: bool) -> &'static str {

@@ -8,7 +8,7 @@ use proto::report::{
 };
 
 use super::fleet::phase;
-use super::{change, direction, plain, table, yes};
+use super::{change, direction, drift, plain, table, yes};
 use crate::span;
 
 /// `web 1.2.0 -> 1.3.0 in production`.
@@ -72,6 +72,10 @@ pub(crate) fn explain(report: &RolloutReport) -> String {
     let header = ["HOST", "NAME", "WAVE", "STATE", "CAUSE", "PIECES", "ALIVE", "NOTE"];
     text.push('\n');
     text.push_str(&table(header, &hosts));
+    let drifted = |host: &StandingReport| {
+        host.drift.as_ref().map(|found| drift(&report.service, &host.name, found))
+    };
+    text.extend(report.hosts.iter().filter_map(drifted));
     if let Some(doubt) = doubt(report) {
         text.push_str(&format!("\n{doubt}\n"));
     }

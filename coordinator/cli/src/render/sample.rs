@@ -43,6 +43,7 @@ pub(crate) fn standing(index: usize, wave: u32, state: Option<State>) -> Standin
         of: 8,
         counted: None,
         alive: true,
+        drift: None,
     }
 }
 
@@ -127,6 +128,7 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
             version: Some(version("1.2.0")),
             state: State::Committed,
             note: String::new(),
+            drift: None,
         }],
         held: None,
         removed: None,

@@ -2,9 +2,10 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use pack::verify_tree;
+use pack::{GivenUp, Lookout, verify_tree};
+use proto::artifact::Manifest;
 
 use crate::support::{Make, Sandbox, file, make, packed, told, unpacked};
 
@@ -85,8 +86,7 @@ const DRIFT: &[(&str, Change, &str)] = &[
     ("the tree is gone", |top| fs::remove_dir_all(top).unwrap(), "cannot read"),
 ];
 
-#[test]
-fn r22_drift_of_an_installed_tree_is_named() {
+fn packed_tree() -> (Manifest, Vec<Vec<u8>>) {
     let source = tempfile::tempdir().unwrap();
     let tree = [
         file("d/text", "text"),
@@ -96,7 +96,19 @@ fn r22_drift_of_an_installed_tree_is_named() {
         file("z", "z"),
     ];
     make(source.path(), &tree);
-    let (manifest, pieces) = packed(source.path()).unwrap();
+    packed(source.path()).unwrap()
+}
+
+/// That tree, unpacked in a sandbox.
+fn installed(sandbox: &Sandbox) -> (Manifest, PathBuf) {
+    let (manifest, pieces) = packed_tree();
+    unpacked(&manifest, &pieces, &sandbox.dest()).unwrap();
+    (manifest, sandbox.dest())
+}
+
+#[test]
+fn r22_drift_of_an_installed_tree_is_named() {
+    let (manifest, pieces) = packed_tree();
     for (name, change, why) in DRIFT {
         let sandbox = Sandbox::new();
         unpacked(&manifest, &pieces, &sandbox.dest()).unwrap();
@@ -105,4 +117,85 @@ fn r22_drift_of_an_installed_tree_is_named() {
         let error = told(&verify_tree(&manifest, &sandbox.dest()).expect_err(name));
         assert!(error.contains(why), "{name}: {error}");
     }
+}
+
+/// All that a look tells: how much it found, and the first; empty: nothing.
+fn looked(known: &mut Lookout, manifest: &Manifest, top: &Path, bytes_max: u64) -> String {
+    let found = known.look(manifest, top, bytes_max, &mut |_| true).unwrap();
+    found.map_or_else(String::new, |drift| format!("{}: {}", drift.found, drift.first))
+}
+
+#[test]
+fn r25_a_look_finds_what_a_whole_reading_finds() {
+    for (case, change, expected) in DRIFT {
+        let sandbox = Sandbox::new();
+        let (manifest, top) = installed(&sandbox);
+        let mut known = Lookout::new(&manifest);
+        assert_eq!(looked(&mut known, &manifest, &top, u64::MAX), "", "{case}");
+        change(&top);
+        let told = looked(&mut known, &manifest, &top, u64::MAX);
+        assert!(told.contains(expected), "{case}: {told}");
+        // And does so again, though it reads nothing again.
+        assert_eq!(looked(&mut known, &manifest, &top, 0), told, "{case}");
+    }
+}
+
+#[test]
+fn r25_a_look_counts_what_differs_and_forgets_what_was_put_right() {
+    let sandbox = Sandbox::new();
+    let (manifest, top) = installed(&sandbox);
+    let mut known = Lookout::new(&manifest);
+    edit(&top.join("d/text"), "TEXT");
+    edit_new(&top.join("d/zz"));
+    fs::remove_file(top.join("z")).unwrap();
+    let told = looked(&mut known, &manifest, &top, u64::MAX);
+    assert!(told.starts_with("3: ") && told.contains("\"d/text\" was edited"), "{told}");
+    edit(&top.join("d/text"), "text");
+    fs::remove_file(top.join("d/zz")).unwrap();
+    let told = looked(&mut known, &manifest, &top, u64::MAX);
+    assert!(told.starts_with("1: ") && told.contains("\"z\" is missing"), "{told}");
+    fs::remove_dir_all(&top).unwrap();
+    let told = looked(&mut known, &manifest, &top, u64::MAX);
+    assert!(told.starts_with("1: cannot read "), "{told}");
+}
+
+/// What a disk has lost shows in no listing: each look reads a part, and in time all of it.
+#[test]
+fn r25_a_look_reads_what_changed_first_and_the_rest_in_turn() {
+    let sandbox = Sandbox::new();
+    let names = ["a", "b", "c", "d"];
+    let source = tempfile::tempdir().unwrap();
+    make(source.path(), &names.map(|name| file(name, "0123456789")));
+    let (manifest, pieces) = packed(source.path()).unwrap();
+    let top = sandbox.dest();
+    unpacked(&manifest, &pieces, &top).unwrap();
+    let mut known = Lookout::new(&manifest);
+    let read_in = |known: &mut Lookout| {
+        let mut bytes = 0;
+        let mut pace = |read| {
+            bytes += read;
+            true
+        };
+        let found = known.look(&manifest, &top, 15, &mut pace).unwrap();
+        (bytes, found.map(|drift| drift.first.to_string()))
+    };
+    // Two files each time: it ends with the one that comes to the limit.
+    assert_eq!([read_in(&mut known), read_in(&mut known)], [(20, None), (20, None)]);
+    // The content is another one, and nothing else tells.
+    let lost = top.join("b");
+    let facts = fs::metadata(&lost).unwrap();
+    fs::set_permissions(&lost, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&lost, "012345678X").unwrap();
+    fs::set_permissions(&lost, facts.permissions()).unwrap();
+    let (bytes, told) = read_in(&mut known);
+    assert_eq!(
+        (bytes, told.as_deref()),
+        (20, Some("\"b\" was edited: its content is not what was signed"))
+    );
+    // It is told on while others are read, and no look reads more than its part.
+    for _ in 0..4 {
+        assert_eq!(read_in(&mut known), (20, told.clone()));
+    }
+    let mut known = Lookout::new(&manifest);
+    assert_eq!(known.look(&manifest, &top, 15, &mut |_| false).unwrap_err(), GivenUp);
 }

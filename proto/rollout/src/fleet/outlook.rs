@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, SignedReceipt, State};
-use proto::record::{self, HostRecord, ProgressRecord, TallyRecord};
+use proto::record::{self, DriftRecord, HostRecord, ProgressRecord, TallyRecord};
 use proto::report::{
-    Fitness, FleetReport, FreezeReport, HostReport, RemovalReport, RolloutPhase, RolloutReport,
-    ServiceReport, SkipReport,
+    DriftReport, Fitness, FleetReport, FreezeReport, HostReport, RemovalReport, RolloutPhase,
+    RolloutReport, ServiceReport, SkipReport,
 };
 use proto::statement::{Action, Direction, Freeze, Host, Role, Rollout};
 use proto::trust::Chain;
@@ -399,9 +399,20 @@ impl Outlook<'_> {
             let waits = said.state < State::Activating && rollout.rank_of(&host.id).is_none();
             let version = serving(rollout, said.state).filter(|_| !waits);
             let version = version.map(|target| target.version.clone());
-            ServiceReport { service, version, state: said.state, note: said.note }
+            let drift = self.drift_of(&host.id, &service);
+            ServiceReport { service, version, state: said.state, note: said.note, drift }
         };
         newest.into_iter().map(report).collect()
+    }
+
+    /// How what a host serves of a service differs from what was released, as it says itself.
+    fn drift_of(&self, host: &HostId, service: &Service) -> Option<DriftReport> {
+        let seen = self.members.get(host)?;
+        let texts = (0..record::SLOTS).filter_map(|slot| seen.values.get(&record::drift_key(slot)));
+        let mut said = { texts }.filter_map(|text| record::from_text::<DriftRecord>(text));
+        let DriftRecord { release, found, first, .. } =
+            said.find(|drift| drift.service == *service && drift.found > 0)?;
+        Some(DriftReport { release, found, first })
     }
 
     fn host_facts(
@@ -422,6 +433,7 @@ impl Outlook<'_> {
             pieces: held.as_ref().map_or(0, |held| held.pieces),
             of: held.as_ref().map_or(0, |held| held.of),
             counted: rollout.limits.as_ref().and_then(|_| counted(seen?, rollout)),
+            drift: self.drift_of(id, &rollout.service),
         }
     }
 }

@@ -674,6 +674,7 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         ControlRequest::TokenList,
         ControlRequest::TokenRevoke { token: String::new() },
         ControlRequest::Host { id: host_id(1) },
+        ControlRequest::Disk { dry_run: true },
     ];
     let told: Vec<_> = requests
         .iter()
@@ -693,6 +694,6 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         })
         .collect();
     let expected = "fleet rollout statement refused statement refused releases scope \
-                    none none none none none none statement";
+                    none none none none none none statement none";
     assert_eq!(told.join(" "), expected);
 }

@@ -27,7 +27,14 @@ fn receipts(rollout: Rollout, states: &[State]) -> Receipts {
 static NOBODY: BTreeSet<HostId> = BTreeSet::new();
 
 fn facts_of(_: &HostId) -> HostFacts {
-    HostFacts { name: "host".parse().unwrap(), alive: true, pieces: 0, of: 0, counted: None }
+    HostFacts {
+        name: "host".parse().unwrap(),
+        alive: true,
+        pieces: 0,
+        of: 0,
+        counted: None,
+        drift: None,
+    }
 }
 
 /// Under a root that does not expire.

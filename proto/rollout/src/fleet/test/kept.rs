@@ -1,6 +1,7 @@
 //! What keeps hosts and versions out: freezes, holds, skips, removals, stops.
 
-use proto::report::{FreezeReport, RemovalReport};
+use proto::record::DriftRecord;
+use proto::report::{DriftReport, FreezeReport, RemovalReport};
 use proto::statement::{Freeze, Revocation};
 
 use super::*;
@@ -112,4 +113,34 @@ fn r17_a_scope_tells_what_was_stopped_in_it() {
     world.direct(back, 1, Action::Abort);
     world.direct(first, 1, Action::Abort);
     assert_eq!(stopped(&world), [(second, two.release), (first, one.release)]);
+}
+
+#[test]
+fn r25_a_host_that_serves_something_else_than_was_released_is_told_with_its_service() {
+    let (mut world, [_, two], [_, id]) = fleet_of_two_releases();
+    world.receipt(1, 0, id, State::Committed);
+    let drifts = |world: &mut World| {
+        let report = world.report();
+        let of_host = report.hosts.iter().flat_map(|host| host.services.clone());
+        let of_rollout = world.look(|outlook| outlook.rollout_report(&id)).unwrap().hosts;
+        let told = of_rollout.into_iter().filter_map(|standing| standing.drift);
+        (of_host.filter_map(|service| service.drift).collect::<Vec<_>>(), told.collect::<Vec<_>>())
+    };
+    assert_eq!(drifts(&mut world), (vec![], vec![]));
+    let mut said = DriftRecord {
+        service: scope().service,
+        release: two.release,
+        found: 2,
+        first: "'bin/web' was edited".to_owned(),
+    };
+    world.says(1, record::drift_key(3), to_text(&said));
+    let DriftRecord { release, found, first, .. } = said.clone();
+    let told = DriftReport { release, found, first };
+    assert_eq!(drifts(&mut world), (vec![told.clone()], vec![told]));
+    said.found = 0;
+    world.says(1, record::drift_key(3), to_text(&said));
+    assert_eq!(drifts(&mut world), (vec![], vec![]), "it was put right");
+    let other = DriftRecord { service: "other".parse().unwrap(), found: 1, ..said };
+    world.says(1, record::drift_key(4), to_text(&other));
+    assert_eq!(drifts(&mut world), (vec![], vec![]), "of another service");
 }
