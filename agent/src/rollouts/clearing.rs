@@ -6,7 +6,7 @@
 //! its turn among the steps of the service, so it never meets an activation.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -61,7 +61,7 @@ impl Storage {
         &self,
         ledger: Ledger,
         keep_releases: usize,
-        directories: Vec<std::path::PathBuf>,
+        directories: Vec<PathBuf>,
         dry_run: bool,
     ) -> DiskReport {
         let holders = self.holders();
@@ -69,7 +69,10 @@ impl Storage {
         let surveyed = spawn_blocking(move || survey(&asked, &ledger, keep_releases)).await;
         let (mut services, mut artifacts, store) = match surveyed {
             Ok(surveyed) => surveyed,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_stopping) => std::future::pending().await,
+            },
         };
         if !dry_run {
             for (stored, holder) in services.iter_mut().zip(holders.values()) {
