@@ -20,7 +20,7 @@ pub struct Drifted {
 }
 
 impl Drifted {
-    fn one(first: impl ToString) -> Option<Self> {
+    fn one(first: &impl ToString) -> Option<Self> {
         Some(Self { found: 1, first: first.to_string() })
     }
 }
@@ -51,18 +51,18 @@ impl Activator {
             Ok(Some(other)) => {
                 let (to, serves) = (&other.release.version, layout::target(serving));
                 let first = format!("current was moved to {to}, {} serves", serves.display());
-                return Ok(Drifted::one(first));
+                return Ok(Drifted::one(&first));
             }
-            Ok(None) => return Ok(Drifted::one(format!("{} is gone", link.display()))),
-            Err(error) => return Ok(Drifted::one(error)),
+            Ok(None) => return Ok(Drifted::one(&format!("{} is gone", link.display()))),
+            Err(error) => return Ok(Drifted::one(&error)),
         };
         let manifest = match layout::manifest(&*self.disk, &self.paths, &installed) {
             Ok(bytes) => bytes,
-            Err(error) => return Ok(Drifted::one(error)),
+            Err(error) => return Ok(Drifted::one(&error)),
         };
         let manifest = match Manifest::parse(&manifest) {
             Ok(manifest) => manifest,
-            Err(error) => return Ok(Drifted::one(error)),
+            Err(error) => return Ok(Drifted::one(&error)),
         };
         let before = known.tree.take().filter(|(id, _)| id == serving);
         let (_, lookout) =
