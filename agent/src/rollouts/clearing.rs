@@ -210,15 +210,17 @@ fn unneeded(
 mod tests {
     use super::*;
     use crate::activate::Paths;
-    use crate::services::Shell;
+    use crate::allowed::Allowed;
+    use crate::services::Machine;
 
     #[tokio::test]
     async fn r29_clearing_now_takes_its_turn_among_the_steps_or_says_why_not() {
         let dir = tempfile::tempdir().unwrap();
-        let shell = Shell::new(dir.path(), tokio::runtime::Handle::current()).unwrap();
+        let runtime = tokio::runtime::Handle::current();
+        let machine = Machine::new(dir.path(), Allowed::default(), runtime).unwrap();
         let paths = Paths::new(dir.path(), &"web".parse().unwrap());
-        let (disk, shell) = (Arc::new(durable::RealDisk), Arc::new(shell));
-        let activator = Arc::new(Activator::new(disk, shell, paths, dir.path(), String::new()));
+        let (disk, machine) = (Arc::new(durable::RealDisk), Arc::new(machine));
+        let activator = Arc::new(Activator::new(disk, machine, paths, dir.path(), String::new()));
         let (jobs, mut queue) = mpsc::channel(1);
         let holder = Holder { activator, pinned: Pinned::default(), jobs: jobs.downgrade() };
         let why = |cleared: Cleared| cleared.unwrap_err();

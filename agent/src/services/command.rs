@@ -430,6 +430,7 @@ mod tests {
                 text,
                 directory: bench.dir.path(),
                 variables: &[],
+                user: None,
                 timeout: bench.timeout,
                 log,
                 record: &record,

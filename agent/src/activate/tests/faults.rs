@@ -20,7 +20,7 @@ fn begin(to: Behaviour) -> (Host, Digest, Digest) {
 fn steps(to: Behaviour) -> std::ops::RangeInclusive<u64> {
     let (host, from, to) = begin(to);
     let start = host.disk.steps();
-    if host.activator.activate(ATTEMPT, Some(from), to) == Outcome::Baking {
+    if host.activator.activate(ATTEMPT, Some(from), to, Way::Forward) == Outcome::Baking {
         host.activator.revert(ATTEMPT + 1, Some(from)).unwrap();
     }
     start..=host.disk.steps()
@@ -39,7 +39,7 @@ fn goes_on(host: &Host, case: &str) {
     host.disk.mend();
     let from = host.current();
     let next = host.install("3", Behaviour::Good);
-    let outcome = host.activator.activate(ATTEMPT + 3, from, next);
+    let outcome = host.activator.activate(ATTEMPT + 3, from, next, Way::Forward);
     assert_eq!(outcome, Outcome::Baking, "{case}");
     host.activator.commit(ATTEMPT + 3).unwrap();
     assert_eq!((host.current(), host.running()), (Some(next), Some(next)), "{case}");
@@ -54,7 +54,7 @@ fn r29_a_full_disk_keeps_no_host_from_going_back() {
             let case = format!("{behaviour:?}, full from step {step} on");
             let (host, from, to) = begin(behaviour);
             host.disk.break_at(step, Fault::Full, EVER);
-            match host.activator.activate(ATTEMPT, Some(from), to) {
+            match host.activator.activate(ATTEMPT, Some(from), to, Way::Forward) {
                 Outcome::Baking => {
                     assert_eq!(host.running(), Some(to), "{case}");
                     host.activator.revert(ATTEMPT + 1, Some(from)).expect(&case);
@@ -76,7 +76,7 @@ fn r29_a_full_disk_keeps_no_starting_agent_from_going_back() {
         let case = format!("full and killed at step {step}");
         let (host, from, to) = begin(Behaviour::Good);
         host.disk.fail_at(step);
-        let _ = host.activator.activate(ATTEMPT, Some(from), to);
+        let _ = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
         let host = host.after_kill();
         host.disk.break_at(0, Fault::Full, EVER);
         let standing = host.activator.recover().expect(&case);
@@ -96,7 +96,7 @@ fn r29_nothing_is_stopped_where_there_is_no_room_for_the_way_back() {
     host.disk.remove_file(reserve).unwrap();
     host.calls();
     host.disk.break_at(host.disk.steps(), Fault::Full, EVER);
-    match host.activator.activate(ATTEMPT, Some(from), to) {
+    match host.activator.activate(ATTEMPT, Some(from), to, Way::Forward) {
         Outcome::Reverted { cause: Cause::Host, note } => {
             assert_eq!(
                 note,
@@ -110,7 +110,7 @@ fn r29_nothing_is_stopped_where_there_is_no_room_for_the_way_back() {
     assert_eq!(host.running(), Some(from));
     // It goes on by itself once there is room: with another attempt, as the lane makes them.
     host.disk.mend();
-    assert_eq!(host.activator.activate(ATTEMPT + 1, Some(from), to), Outcome::Baking);
+    assert_eq!(host.activator.activate(ATTEMPT + 1, Some(from), to, Way::Forward), Outcome::Baking);
     assert!(host.disk.kind(reserve).unwrap().is_some());
 }
 
@@ -123,7 +123,7 @@ fn r22_a_disk_that_breaks_at_any_step_leaves_current_whole_and_goes_on_when_mend
             let case = format!("{fault:?} from step {step} on, for {lasts}");
             let (host, from, to) = begin(Behaviour::Good);
             host.disk.break_at(step, fault, lasts);
-            let outcome = host.activator.activate(ATTEMPT, Some(from), to);
+            let outcome = host.activator.activate(ATTEMPT, Some(from), to, Way::Forward);
             check(&host, from, to, &case);
             match outcome {
                 Outcome::Baking => assert_eq!(host.running(), Some(to), "{case}"),

@@ -292,7 +292,7 @@ fn r25_what_was_edited_or_moved_by_hand_is_found_and_not_undone() {
     let activator = ground.activator();
     let first = ground.stage("1", START).unwrap();
     let second = ground.stage("2", START).unwrap();
-    assert_eq!(activator.activate(1, None, first), Outcome::Baking);
+    assert_eq!(activator.activate(1, None, first, Way::Forward), Outcome::Baking);
     let mut known = Outlook::default();
     let mut look = |serving: &Digest| {
         let found = activator.drift(serving, &mut known, u64::MAX, &mut |_| true).unwrap();
