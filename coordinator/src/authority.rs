@@ -51,7 +51,9 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::Host { .. }
         | ControlRequest::Disk { .. }
         | ControlRequest::Release { .. } => Needs::Read,
-        ControlRequest::Rollout(_) | ControlRequest::Releases { .. } => Needs::ReadByPeople,
+        ControlRequest::Rollout(_) | ControlRequest::Releases { .. } | ControlRequest::Checkup => {
+            Needs::ReadByPeople
+        }
         ControlRequest::Submit { .. } => Needs::Submit,
         ControlRequest::Publish { .. } => Needs::Publish,
         ControlRequest::Renew => Needs::Renew,
@@ -199,6 +201,7 @@ mod tests {
             (ControlRequest::Release { service: service.clone(), version }, everyone),
             (ControlRequest::Rollout(RolloutQuery::Latest), people),
             (ControlRequest::Releases { service }, people),
+            (ControlRequest::Checkup, people),
             (ControlRequest::Submit { envelope: Vec::new() }, everyone),
             (ControlRequest::Publish { release: Vec::new(), manifest: Vec::new() }, "root ci"),
             (ControlRequest::Renew, "host"),

@@ -17,11 +17,13 @@
 //! | [`selector`] | which samples of a page of metrics count |
 //! | [`report`] | what daemons tell people |
 //! | [`unit`] | unit files of systemd, as far as they are looked at |
+//! | [`checkup`] | what members find about themselves |
 //! | [`wire`] | messages of the `join`, `swarm` and `control` protocols |
 //! | [`codec`] | frames between daemons: the only file that names bincode |
 
 pub mod artifact;
 pub mod certificate;
+pub mod checkup;
 pub mod codec;
 pub mod dsse;
 pub mod id;

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::Claim;
+use crate::checkup::Finding;
 use crate::codec::FRAME_BYTES_MAX;
 use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
 use crate::key::{PublicKey, Signature};
@@ -190,6 +191,8 @@ pub enum ControlRequest {
     Disk {
         dry_run: bool,
     },
+    /// What the member finds when it looks itself over. For people.
+    Checkup,
 }
 
 /// Which rollout.
@@ -237,6 +240,8 @@ pub enum ControlReply {
     Done,
     Refused(Refused),
     Disk(Box<DiskReport>),
+    /// [Bounded](crate::checkup::bounded), the worst first.
+    Checkup(Vec<Finding>),
 }
 
 /// Why a request was not done.

@@ -44,6 +44,7 @@ impl Outlook<'_> {
             ControlRequest::Submit { .. }
             | ControlRequest::Publish { .. }
             | ControlRequest::Renew
+            | ControlRequest::Checkup
             | ControlRequest::TokenCreate { .. }
             | ControlRequest::TokenList
             | ControlRequest::TokenRevoke { .. }
