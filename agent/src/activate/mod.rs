@@ -53,7 +53,7 @@ pub use drift::{Drifted, Outlook};
 pub use journal::{Journal, JournalError, Step, activated};
 pub use layout::{Installed, LayoutError, Paths, list};
 pub use lease::Lease;
-pub use space::{Free, Need, SpaceError, check as check_space, free as free_space};
+pub use space::{Need, SpaceError, check as check_space};
 pub use stage::{StageError, stage};
 
 use crate::health::metrics::Page;
@@ -543,7 +543,12 @@ impl Activator {
             tracing::warn!(note = failure.note, "cannot stop what runs, going on");
         }
         let never_left = running.as_ref().is_some_and(|running| running.id == from.id);
-        self.urgently(|| self.point_at(Some(from)))?;
+        match self.urgently(|| self.point_at(Some(from))) {
+            Err(failure) if never_left => {
+                tracing::warn!(note = failure.note, "it points there already, going on");
+            }
+            pointed => pointed?,
+        }
         let call = self.call(from, leaving, Way::Back);
         let started = self.services.start(call);
         match started {

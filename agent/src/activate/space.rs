@@ -9,12 +9,9 @@ use std::ops::Add;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use member::disk::{Bytes, Free, RESERVE_BYTES, RESERVE_FILES, free, standing};
 use proto::artifact::Manifest;
 
-/// What stays free besides, in bytes: the service writes its data meanwhile.
-const RESERVE_BYTES: u64 = 64 << 20;
-/// As [`RESERVE_BYTES`], in files.
-const RESERVE_FILES: u64 = 256;
 /// A file takes up whole blocks, this many bytes each on all common file systems.
 const BLOCK_BYTES: u64 = 4 << 10;
 /// Files that hold an artifact as pieces, their directory with them.
@@ -25,14 +22,6 @@ const ARTIFACT_FILES: u64 = 4;
 pub struct Need {
     pub bytes: u64,
     pub files: u64,
-}
-
-/// What a file system has left for this process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Free {
-    pub bytes: u64,
-    /// None: the file system knows no limit.
-    pub files: Option<u64>,
 }
 
 /// Why there is no room. The text says what to do; its beginning fits into a receipt.
@@ -77,16 +66,6 @@ impl fmt::Display for Need {
     }
 }
 
-impl fmt::Display for Free {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = Bytes(self.bytes);
-        match self.files {
-            Some(files) => write!(f, "{bytes} and {files} files"),
-            None => write!(f, "{bytes}"),
-        }
-    }
-}
-
 /// Checks that what is needed at each path fits, all of it together and with a reserve: paths may lie
 /// in one file system or in several.
 ///
@@ -105,30 +84,11 @@ pub fn check(needs: &[(&Path, Need)]) -> Result<(), SpaceError> {
     systems.into_iter().try_for_each(|(_, path, need, free)| fits(path, need, free))
 }
 
-/// What is free where `path` is, or where it will be once it is made.
-///
-/// # Errors
-///
-/// [`SpaceError::Ask`]: the file system does not say.
-pub fn free(path: &Path) -> Result<Free, SpaceError> {
-    ask(path).map(|(_, free)| free)
-}
-
 /// The file system of `path`, and what is free there.
 fn ask(path: &Path) -> Result<(u64, Free), SpaceError> {
     let ask = |source: io::Error| SpaceError::Ask { path: path.to_owned(), source };
-    let mut there = path;
-    let facts = loop {
-        match (rustix::fs::statvfs(there), there.parent()) {
-            (Ok(facts), _) => break facts,
-            (Err(rustix::io::Errno::NOENT), Some(parent)) => there = parent,
-            (Err(error), _) => return Err(ask(error.into())),
-        }
-    };
-    let system = std::fs::metadata(there).map_err(ask)?.dev();
-    // None in all means that they are not counted, as on btrfs.
-    let files = (facts.f_files != 0).then_some(facts.f_favail);
-    Ok((system, Free { bytes: facts.f_bavail.saturating_mul(facts.f_frsize), files }))
+    let system = std::fs::metadata(standing(path)).map_err(ask)?.dev();
+    Ok((system, free(path).map_err(ask)?))
 }
 
 fn fits(path: &Path, need: Need, free: Free) -> Result<(), SpaceError> {
@@ -140,22 +100,6 @@ fn fits(path: &Path, need: Need, free: Free) -> Result<(), SpaceError> {
     }
 }
 
-/// A number of bytes, as people read it.
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(u64, &str); 3] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
-        match UNITS.iter().find(|(unit, _)| self.0 >= *unit) {
-            Some((unit, name)) => {
-                let tenths = u128::from(self.0) * 10 / u128::from(*unit);
-                write!(f, "{}.{} {name}", tenths / 10, tenths % 10)
-            }
-            None => write!(f, "{} bytes", self.0),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +108,7 @@ mod tests {
 
     #[test]
     fn r29_space_table() {
-        let free = |bytes, files| Free { bytes, files };
+        let free = |bytes, files| Free { bytes, files, read_only: false };
         let reserve = "needs 1.0 GiB and 1256 files, has ";
         let cases = [
             ("room for both", free(2 * GIB, Some(1_000_000)), None),
@@ -189,7 +133,7 @@ mod tests {
 
     #[test]
     fn r29_the_numbers_are_in_the_note_that_others_see() {
-        let free = Free { bytes: 300 << 20, files: Some(1_255) };
+        let free = Free { bytes: 300 << 20, files: Some(1_255), read_only: false };
         let need = Need { bytes: GIB, files: 1_000 };
         let error = fits(Path::new("/srv/web/releases"), need, free).unwrap_err();
         let note = proto::receipt::note(&error.to_string());
@@ -199,12 +143,8 @@ mod tests {
     }
 
     #[test]
-    fn the_disk_is_asked_where_the_path_will_be() {
+    fn what_no_disk_has_room_for_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let here = free(dir.path()).unwrap();
-        let there = free(&dir.path().join("web/releases")).unwrap();
-        assert_eq!(here.files.is_some(), there.files.is_some());
-        assert!(here.bytes > 0 && there.bytes > 0);
         let most = Need { bytes: u64::MAX, files: 0 };
         assert!(check(&[(dir.path(), most)]).is_err());
     }
@@ -218,15 +158,5 @@ mod tests {
         check(&[(&other, half)]).unwrap();
         let error = check(&[(&one, half), (&other, half)]).unwrap_err();
         assert!(matches!(&error, SpaceError::Full { path, .. } if *path == one), "{error}");
-    }
-
-    #[test]
-    fn bytes_for_people() {
-        let text = |bytes| Bytes(bytes).to_string();
-        assert_eq!(
-            [0, 1_023, 1_024, 1_536].map(text),
-            ["0 bytes", "1023 bytes", "1.0 KiB", "1.5 KiB"]
-        );
-        assert_eq!(text(u64::MAX), "17179869183.9 GiB");
     }
 }

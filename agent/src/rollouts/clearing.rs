@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use member::disk::free;
 use proto::report::{DiskReport, Fate, FreeReport, StoredArtifact, StoredService};
 use proto::{Digest, Service};
 use swarm::{Ledger, Store};
@@ -18,7 +19,7 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::steps::Job;
-use crate::activate::{Activator, Pins, free_space};
+use crate::activate::{Activator, Pins};
 
 /// How long somebody who asks waits for the steps that are under way.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -160,8 +161,7 @@ fn held(store: &Store, id: &Digest) -> Option<(u64, u64)> {
 }
 
 fn free_report(directory: &Path) -> Option<FreeReport> {
-    let free =
-        free_space(directory).inspect_err(|error| warn!(%error, "free space is not told")).ok()?;
+    let free = free(directory).inspect_err(|error| warn!(%error, "free space is not told")).ok()?;
     let directory = directory.display().to_string();
     Some(FreeReport { directory, bytes: free.bytes, files: free.files })
 }

@@ -2,7 +2,7 @@
 
 use net::Member;
 use proto::record::HOST;
-use proto::statement::{Host, Role};
+use proto::statement::Host;
 use proto::trust::Chain;
 use proto::{Digest, HostId};
 use rollout::Now;
@@ -27,16 +27,7 @@ impl Peerage {
 
     /// Takes in who belongs to the fleet.
     pub(super) fn meet(&mut self, chain: &Chain, hosts: &[Host]) {
-        let others = hosts.iter().filter(|host| host.id != self.me);
-        let present = others.filter(|host| chain.removal(host).is_none());
-        self.others = Others {
-            coordinators: chain
-                .root()
-                .keys_of(&Role::Admit)
-                .map(|(_, key)| HostId::of(key))
-                .collect(),
-            hosts: present.map(|host| (host.id.clone(), host.zone())).collect(),
-        };
+        self.others = Others::of(&self.me, chain, hosts);
     }
 
     /// There is somebody new to be told.

@@ -11,8 +11,12 @@
 //! | [`view`] | what a member sees of the fleet, for people |
 //! | [`manager`] | what the service manager is told |
 //! | [`clock`] | the machine's two clocks |
+//! | [`checkup`] | what a member finds when it looks itself over |
+//! | [`disk`] | what a file system has left |
 
+pub mod checkup;
 pub mod clock;
+pub mod disk;
 pub mod late;
 pub mod manager;
 pub mod membership;

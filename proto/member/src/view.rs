@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use net::Member;
 use proto::certificate::Certificate;
+use proto::record;
 use proto::statement::Statement;
 use proto::wire::{ControlReply, ControlRequest};
 use proto::{Digest, HostId, Name};
 use rollout::fleet::{Observer, Outlook, Pending, Seen};
+use rollout::peers::{Others, Records};
 use swarm::Ledger;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,20 +27,28 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub struct View {
     ledger: Ledger,
     members: watch::Receiver<Arc<Vec<Member>>>,
-    observer: Arc<Mutex<Observer>>,
+    sight: Arc<Mutex<Sight>>,
     seen_by: Name,
+}
+
+/// What is kept from one look to the next.
+#[derive(Default)]
+struct Sight {
+    observer: Observer,
+    /// What the others say of themselves, their clocks with it.
+    records: Records,
 }
 
 impl View {
     /// Of a member with this name.
     pub fn new(ledger: Ledger, members: watch::Receiver<Arc<Vec<Member>>>, seen_by: Name) -> Self {
-        Self { ledger, members, observer: Arc::default(), seen_by }
+        Self { ledger, members, sight: Arc::default(), seen_by }
     }
 
     /// Answers a request that only reads; none for any other. Blocks on the disk.
     pub fn answer(&self, request: &ControlRequest) -> Option<ControlReply> {
-        let mut observer = self.observer();
-        let members = self.look(&mut observer);
+        let mut sight = self.sight();
+        let members = self.look(&mut sight);
         let chain = self.ledger.chain();
         let hosts = self.ledger.hosts();
         let pending: Vec<_> = self.ledger.pending().into_iter().filter_map(as_pending).collect();
@@ -53,7 +63,7 @@ impl View {
             seen_by: &self.seen_by,
             now: clock::now(),
             chain: &chain,
-            observer: &observer,
+            observer: &sight.observer,
             members: &members,
             hosts: &hosts,
             pending: &pending,
@@ -61,6 +71,16 @@ impl View {
             host_statement: &host_statement,
         };
         outlook.answer(request)
+    }
+
+    /// By how many seconds the clock of `me`, who has this view, is ahead of the median of the others
+    /// (R8); none where too few are heard.
+    pub fn clock_ahead_s(&self, me: &HostId) -> Option<i64> {
+        let mut sight = self.sight();
+        self.look(&mut sight);
+        let chain = self.ledger.chain();
+        let others = Others::of(me, &chain, &self.ledger.hosts());
+        sight.records.judge(clock::now(), chain.heads_digest(), &others).clock_ahead_s
     }
 
     /// Follows gossip and ledger until `stop`, so that the view knows who has been silent for long.
@@ -75,7 +95,7 @@ impl View {
                 Ok(()) = members.changed() => {}
             }
             let view = self.clone();
-            let look = move || drop(view.look(&mut view.observer()));
+            let look = move || drop(view.look(&mut view.sight()));
             if let Err(error) = tokio::task::spawn_blocking(look).await {
                 warn!(%error, "looking around failed");
             }
@@ -84,8 +104,12 @@ impl View {
     }
 
     /// Takes in what gossip and the ledger say now.
-    fn look(&self, observer: &mut Observer) -> BTreeMap<HostId, Seen> {
+    fn look(&self, sight: &mut Sight) -> BTreeMap<HostId, Seen> {
+        let Sight { observer, records } = sight;
         let members = self.members.borrow().clone();
+        let live = members.iter().filter(|one| one.alive);
+        let said = live.filter_map(|one| Some((&one.host, one.values.get(record::HOST)?)));
+        records.observe(clock::now(), said);
         let members = members.iter().map(|one| (one.host.clone(), as_seen(one))).collect();
         let (chain, now_ms) = (self.ledger.chain(), clock::boot_ms());
         observer.observe(now_ms, &chain, &members);
@@ -108,9 +132,9 @@ impl View {
         members
     }
 
-    fn observer(&self) -> MutexGuard<'_, Observer> {
+    fn sight(&self) -> MutexGuard<'_, Sight> {
         // What it holds is read anew from gossip: a panic elsewhere leaves nothing half done.
-        self.observer.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -37,7 +37,7 @@ const UNI_STREAMS_MAX: u32 = 16;
 /// Streams in both directions that the other side may have open at once.
 const BIDI_STREAMS_MAX: u32 = 64;
 /// What the kernel is asked to hold for the socket, each way, in bytes; it may give less.
-const SOCKET_BUFFER_BYTES: usize = 4 << 20;
+pub const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 /// First and only byte of the stream with which an answerer says that the dialler may speak.
 pub(crate) const WELCOME: u8 = 1;
 
@@ -101,6 +101,16 @@ pub enum Port {
     Simulated(Arc<dyn AsyncUdpSocket>),
 }
 
+/// What the kernel gives the socket of an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketFacts {
+    /// Datagrams that it takes from one call; 1: there is no segmentation offload (GSO), or no longer.
+    pub segments_max: usize,
+    /// What it holds of what has come and is not read yet, in bytes; [`SOCKET_BUFFER_BYTES`] were asked
+    /// for.
+    pub receive_buffer_bytes: usize,
+}
+
 /// One UDP port. Cheap to clone. It can dial from the start, and answers while
 /// [`serve`](Self::serve) runs.
 #[derive(Clone)]
@@ -109,6 +119,9 @@ pub struct Endpoint {
     pub(crate) identity: Arc<CurrentIdentity>,
     pub(crate) directory: Directory,
     pub(crate) transport: Arc<TransportConfig>,
+    socket: Arc<dyn AsyncUdpSocket>,
+    /// None: the network is simulated.
+    receive_buffer_bytes: Option<usize>,
 }
 
 impl Endpoint {
@@ -132,18 +145,22 @@ impl Endpoint {
     ///
     /// [`NetError`].
     pub fn open(port: Port, identity: Identity, directory: Directory) -> Result<Self, NetError> {
-        let socket = match port {
+        let (socket, receive_buffer_bytes) = match port {
             Port::Machine(addr) => {
-                machine_socket(addr).map_err(|source| NetError::Bind { addr, source })?
+                let opened = machine_socket(addr);
+                let (socket, bytes) = opened.map_err(|source| NetError::Bind { addr, source })?;
+                (socket, Some(bytes))
             }
-            Port::Simulated(socket) => socket,
+            Port::Simulated(socket) => (socket, None),
         };
         let config = endpoint_config(&identity);
         let runtime = Arc::new(TokioRuntime);
-        let quinn = quinn::Endpoint::new_with_abstract_socket(config, None, socket, runtime)
-            .map_err(NetError::Start)?;
+        let quinn =
+            quinn::Endpoint::new_with_abstract_socket(config, None, socket.clone(), runtime)
+                .map_err(NetError::Start)?;
         let identity = Arc::new(CurrentIdentity::new(identity));
-        Ok(Self { quinn, identity, directory, transport: Arc::new(transport()) })
+        let transport = Arc::new(transport());
+        Ok(Self { quinn, identity, directory, transport, socket, receive_buffer_bytes })
     }
 
     /// Takes a renewed identity; it holds for new connections.
@@ -162,6 +179,15 @@ impl Endpoint {
     /// What the operating system reports.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.quinn.local_addr()
+    }
+
+    /// What the kernel gives the socket now; none in a simulated network.
+    pub fn socket_facts(&self) -> Option<SocketFacts> {
+        let receive_buffer_bytes = self.receive_buffer_bytes?;
+        Some(SocketFacts {
+            segments_max: self.socket.max_transmit_segments(),
+            receive_buffer_bytes,
+        })
     }
 
     /// Dials `addr`, where `expect` should be; ready once the other side agreed to talk.
@@ -305,14 +331,17 @@ fn transport() -> TransportConfig {
     config
 }
 
-fn machine_socket(addr: SocketAddr) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+/// The socket, and what the kernel holds for it of what has come, in bytes.
+fn machine_socket(addr: SocketAddr) -> io::Result<(Arc<dyn AsyncUdpSocket>, usize)> {
     let socket = std::net::UdpSocket::bind(addr)?;
     raise_buffers(&socket);
+    // Linux tells twice what was asked for: with what it needs itself (socket(7)).
+    let receive_buffer_bytes = socket2::SockRef::from(&socket).recv_buffer_size()? / 2;
     let socket = TokioRuntime.wrap_udp_socket(socket)?;
     if socket.max_transmit_segments() == 1 {
         warn!(%addr, "no segmentation offload (GSO): sending costs three times the cpu");
     }
-    Ok(socket)
+    Ok((socket, receive_buffer_bytes))
 }
 
 /// A burst of pieces must not overrun the socket while the one task that reads it waits for a core.

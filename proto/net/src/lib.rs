@@ -38,7 +38,7 @@ mod tls;
 pub use alpn::{Alpn, CloseCode};
 pub use connection::{Connection, ConnectionLost, RecvStream, SendStream};
 pub use directory::{Directory, Expect, IdentityError, Peer};
-pub use endpoint::{ConnectError, Endpoint, NetError, Port};
+pub use endpoint::{ConnectError, Endpoint, NetError, Port, SocketFacts};
 pub use gossip::{Gossip, GossipConfig, Member};
 pub use identity::Identity;
 pub use places::{Place, Places};

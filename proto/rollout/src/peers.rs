@@ -12,6 +12,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::record::{self, HostRecord};
+use proto::statement::{Host, Role};
+use proto::trust::Chain;
 use proto::{Digest, HostId, UnixTime, Zone};
 
 use crate::Now;
@@ -32,6 +34,19 @@ pub struct Others {
     pub coordinators: BTreeSet<HostId>,
     /// The hosts of the fleet that were not removed, without this one.
     pub hosts: BTreeMap<HostId, Zone>,
+}
+
+impl Others {
+    /// All but the member `me`, of these that belong to the fleet.
+    pub fn of(me: &HostId, chain: &Chain, hosts: &[Host]) -> Self {
+        let others = hosts.iter().filter(|host| host.id != *me);
+        let present = others.filter(|host| chain.removal(host).is_none());
+        let coordinators = chain.root().keys_of(&Role::Admit).map(|(_, key)| HostId::of(key));
+        Self {
+            coordinators: coordinators.filter(|id| id != me).collect(),
+            hosts: present.map(|host| (host.id.clone(), host.zone())).collect(),
+        }
+    }
 }
 
 /// The latest record of every other live member.

@@ -21,6 +21,7 @@ use crate::Now;
 
 mod expiry;
 mod kept;
+mod others;
 mod pooled;
 
 const NOW: UnixTime = UnixTime(1_000_000);
