@@ -22,12 +22,12 @@ pub enum Command {
     Join {
         /// The token, or `-` to read it from standard input, where no list of processes shows it.
         token: String,
-        #[arg(long, default_value = DEFAULT_PATH)]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
         config: PathBuf,
     },
     /// Run the agent until it gets SIGTERM; services go on without it.
     Run {
-        #[arg(long, default_value = DEFAULT_PATH)]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
         config: PathBuf,
     },
     /// Stand in for an agent that is not there: bring services to the end of what was under way, and
@@ -35,7 +35,16 @@ pub enum Command {
     Guard {
         /// The service; without one, all that were ever activated here.
         service: Option<Service>,
-        #[arg(long, default_value = DEFAULT_PATH)]
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
         config: PathBuf,
+    },
+    /// Look for what is wrong on this server, also where the agent does not start: configuration, keys,
+    /// certificate, port, disk, services. Exit code 1 if something is.
+    Doctor {
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
     },
 }

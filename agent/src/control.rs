@@ -1,9 +1,10 @@
 //! What an agent answers to people (`swell --via HOST`): what it sees, what lies on its disk, and
 //! statements to pass on.
 //!
-//! Whoever may connect may ask. A statement that is handed in counts by its own signatures, so it
-//! does not matter who brings it. Old releases are cleared away for anybody whose key is in the root:
-//! it removes only what the agent would remove by itself. Other members may look.
+//! Whoever may connect may ask, but for a checkup, which is for people: it writes to the disk. A
+//! statement that is handed in counts by its own signatures, so it does not matter who brings it. Old
+//! releases are cleared away for anybody whose key is in the root: it removes only what the agent would
+//! remove by itself. Other members may look.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use swarm::ledger::AdmitError;
 use tokio::task::{JoinSet, spawn_blocking};
 use tracing::{info, warn};
 
+use crate::checkup::Checkup;
 use crate::config::Config;
 use crate::home::Home;
 use crate::rollouts::Storage;
@@ -35,7 +37,7 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// The handler of `gsw-control/2` on an agent.
 pub(crate) struct Control {
-    desk: Desk,
+    desk: Arc<Desk>,
     turns: Turns,
 }
 
@@ -47,17 +49,22 @@ pub(crate) struct Cellar {
     pub(crate) home: Home,
 }
 
-/// What answers are made of.
-#[derive(Clone)]
+/// What answers are made from.
 struct Desk {
     ledger: Ledger,
     view: View,
     cellar: Cellar,
+    checkup: Checkup,
 }
 
 impl Control {
-    pub(crate) fn new(member: &Membership, view: View, cellar: Cellar) -> Arc<Self> {
-        let desk = Desk { ledger: member.ledger.clone(), view, cellar };
+    pub(crate) fn new(
+        member: &Membership,
+        view: View,
+        cellar: Cellar,
+        checkup: Checkup,
+    ) -> Arc<Self> {
+        let desk = Arc::new(Desk { ledger: member.ledger.clone(), view, cellar, checkup });
         Arc::new(Self { desk, turns: Turns::new() })
     }
 }
@@ -100,7 +107,7 @@ impl Handler for Control {
     }
 }
 
-async fn serve(desk: Desk, peer: &Peer, mut send: SendStream, mut recv: RecvStream) {
+async fn serve(desk: Arc<Desk>, peer: &Peer, mut send: SendStream, mut recv: RecvStream) {
     let request = match frame::recv::<ControlRequest>(&mut recv, CONTROL_BYTES_MAX, WITHIN).await {
         Ok(request) => request,
         Err(error) => return warn!(%peer, %error, "a request that cannot be read"),
@@ -108,11 +115,11 @@ async fn serve(desk: Desk, peer: &Peer, mut send: SendStream, mut recv: RecvStre
     if let ControlRequest::Submit { .. } = &request {
         info!(%peer, "a statement is handed in");
     }
-    let reply = match request {
-        ControlRequest::Disk { dry_run } => disk(&desk, peer, dry_run).await,
-        request => {
-            let answered = spawn_blocking(move || answer(&desk.ledger, &desk.view, request)).await;
-            answered.unwrap_or_else(|error| {
+    let reply = match (refuse(peer, &request), request) {
+        (Some(refused), _) => refused,
+        (None, ControlRequest::Disk { dry_run }) => disk(&desk, peer, dry_run).await,
+        (None, request) => {
+            spawn_blocking(move || answer(&desk, request)).await.unwrap_or_else(|error| {
                 warn!(%peer, %error, "answering failed");
                 refusal(RefusedKind::Busy, "this agent cannot answer now", "its log says why")
             })
@@ -128,13 +135,6 @@ async fn serve(desk: Desk, peer: &Peer, mut send: SendStream, mut recv: RecvStre
 /// What lies on the disk; for people, once what nothing needs is gone.
 async fn disk(desk: &Desk, peer: &Peer, dry_run: bool) -> ControlReply {
     if !dry_run {
-        if !may_clear(peer) {
-            return refusal(
-                RefusedKind::Forbidden,
-                "only people have old releases cleared away",
-                "a member may look: with --dry-run",
-            );
-        }
         info!(%peer, "old releases are to be cleared away now");
     }
     let Cellar { storage, config, home } = &desk.cellar;
@@ -143,27 +143,50 @@ async fn disk(desk: &Desk, peer: &Peer, dry_run: bool) -> ControlReply {
     ControlReply::Disk(Box::new(report.await))
 }
 
-/// Anybody whose key is in the root: nobody else is let in as a person.
-const fn may_clear(peer: &Peer) -> bool {
-    matches!(peer, Peer::Person(_))
+/// What `peer` may not ask. People are those whose key is in the root: nobody else is let in as one.
+fn refuse(peer: &Peer, request: &ControlRequest) -> Option<ControlReply> {
+    let (reason, next) = match (peer, request) {
+        (Peer::Person(_), _) => return None,
+        (_, ControlRequest::Checkup) => {
+            ("a checkup is for people", "this needs a key with a role in the root")
+        }
+        (_, ControlRequest::Disk { dry_run: false }) => {
+            ("only people have old releases cleared away", "a member may look: with --dry-run")
+        }
+        _ => return None,
+    };
+    Some(refusal(RefusedKind::Forbidden, reason, next))
 }
 
 /// Answers one request. Blocks on the disk.
-fn answer(ledger: &Ledger, view: &View, request: ControlRequest) -> ControlReply {
-    if let Some(reply) = view.answer(&request) {
+fn answer(desk: &Desk, request: ControlRequest) -> ControlReply {
+    if let Some(reply) = desk.view.answer(&request) {
         return reply;
     }
-    let ControlRequest::Submit { envelope } = request else {
-        return refusal(
+    match request {
+        ControlRequest::Submit { envelope } => submit(&desk.ledger, &envelope),
+        ControlRequest::Checkup => match desk.checkup.findings() {
+            Some(findings) => ControlReply::Checkup(findings),
+            None => refusal(
+                RefusedKind::Busy,
+                "others are having this host looked over",
+                "try again in a moment; if it stays so, a disk hangs there",
+            ),
+        },
+        _ => refusal(
             RefusedKind::NotHere,
             "this is an agent: publishing, tokens and certificates are the coordinator's",
             "ask the coordinator, without --via",
-        );
-    };
-    if let Some(refused) = member::refuse_submitted(ledger, &envelope) {
+        ),
+    }
+}
+
+/// Takes in a statement.
+fn submit(ledger: &Ledger, envelope: &[u8]) -> ControlReply {
+    if let Some(refused) = member::refuse_submitted(ledger, envelope) {
         return ControlReply::Refused(refused);
     }
-    match ledger.admit(&envelope) {
+    match ledger.admit(envelope) {
         Ok(admitted) => member::reply_to_admitted(admitted),
         Err(AdmitError::Refused(reason)) => ControlReply::Refused(refused(&reason)),
         Err(AdmitError::Store(error)) => {
@@ -188,9 +211,12 @@ mod tests {
     #[test]
     fn r29_only_people_have_a_disk_cleared() {
         let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
-        assert!(may_clear(&Peer::Person(KeyId::of(&key))));
+        let refused =
+            |peer: &Peer, dry_run| refuse(peer, &ControlRequest::Disk { dry_run }).is_some();
+        let person = Peer::Person(KeyId::of(&key));
+        assert!(!refused(&person, true) && !refused(&person, false));
         for other in [Peer::Host(HostId::of(&key)), Peer::Anonymous] {
-            assert!(!may_clear(&other), "{other}");
+            assert!(!refused(&other, true) && refused(&other, false), "{other}");
         }
     }
 
@@ -210,5 +236,14 @@ mod tests {
         let own: Vec<_> = std::iter::from_fn(person).collect();
         assert_eq!(own.len(), PER_PERSON_MAX);
         assert!(take(Peer::Person(KeyId::of(&key(31)))).is_some());
+    }
+
+    #[test]
+    fn r4_hosts_cannot_have_a_host_look_itself_over() {
+        let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
+        let host = Peer::Host(HostId::of(&key));
+        assert!(refuse(&host, &ControlRequest::Checkup).is_some());
+        assert_eq!(refuse(&host, &ControlRequest::Fleet), None);
+        assert_eq!(refuse(&Peer::Person(KeyId::of(&key)), &ControlRequest::Checkup), None);
     }
 }

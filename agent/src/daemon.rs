@@ -17,6 +17,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::checkup::Checkup;
 use crate::config::Config;
 use crate::control::{Cellar, Control};
 use crate::home::Home;
@@ -110,7 +111,8 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
         storage: storage.clone(),
     };
     let cellar = Cellar { storage, config: context.config.clone(), home: home.clone() };
-    let control = Control::new(&member, view.clone(), cellar);
+    let checkup = Checkup::new(config.clone(), member.clone(), view.clone());
+    let control = Control::new(&member, view.clone(), cellar, checkup);
     let handlers = Handlers::new().on(Alpn::Control, control);
 
     let mut parts = JoinSet::new();

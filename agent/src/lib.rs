@@ -11,6 +11,7 @@
 //! | [`daemon`] | the parts, wired |
 //! | `rollouts` | the loop around the rollout core |
 //! | `control` | what an agent answers to people |
+//! | [`checkup`] | what it finds when it looks itself over |
 //! | `renewal` | certificates |
 //! | [`guard`] | what stands in for an agent that is not there |
 //! | [`activate`] | one path forward and back, journalled |
@@ -21,6 +22,7 @@
 pub mod activate;
 pub mod allowed;
 pub mod arguments;
+pub mod checkup;
 pub mod config;
 mod control;
 pub mod daemon;

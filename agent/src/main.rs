@@ -1,6 +1,7 @@
 //! `swell-agent`: joins a server to its fleet, and runs on it.
 
 use std::io::{IsTerminal as _, Read, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use agent::arguments::{Arguments, Command};
 use agent::config::Config;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use proto::checkup::{self, Finding, Grade};
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 /// How long a step of a service may go on once the agent has stopped.
@@ -25,7 +28,7 @@ fn main() -> ExitCode {
         .log_internal_errors(false)
         .init();
     match run(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(exit) => exit,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "swell-agent: {error:#}");
             ExitCode::FAILURE
@@ -33,28 +36,43 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<()> {
-    let (Command::Join { config: path, .. }
-    | Command::Run { config: path }
-    | Command::Guard { config: path, .. }) = &command;
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Doctor { config, json } => {
+            Ok(tell(&agent::checkup::of_machine(&config, member::clock::unix()), json))
+        }
+        Command::Join { token, config } => configured(&config, |config, runtime| {
+            let token = if token == "-" { token_from(std::io::stdin())? } else { token };
+            runtime.block_on(agent::join::join(&config, token.trim()))
+        }),
+        Command::Run { config } => {
+            configured(&config, |config, runtime| runtime.block_on(agent::daemon::run(config)))
+        }
+        Command::Guard { service, config } => configured(&config, |config, runtime| {
+            agent::guard::run(&config, service, runtime.handle())
+        }),
+    }
+}
+
+fn configured(path: &Path, act: impl FnOnce(Config, &Runtime) -> Result<()>) -> Result<ExitCode> {
     let config = Config::load(path)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    let outcome = match command {
-        Command::Join { token, .. } => {
-            let token = if token == "-" { token_from(std::io::stdin())? } else { token };
-            runtime.block_on(agent::join::join(&config, token.trim()))
-        }
-        Command::Run { .. } => runtime.block_on(agent::daemon::run(config)),
-        Command::Guard { service, .. } => agent::guard::run(&config, service, runtime.handle()),
-    };
+    let outcome = act(config, &runtime);
     // A command of a service may take an hour. It is not waited for: the next start of the agent
     // finds it and the step it was for, as after a kill.
     runtime.shutdown_timeout(STEPS_GRACE);
-    outcome
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+/// Prints what was found; 1 if something is wrong.
+fn tell(findings: &[Finding], json: bool) -> ExitCode {
+    let text = if json { checkup::to_json(findings) } else { checkup::to_text(findings) };
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::from(u8::from(Grade::worst_of(findings) == Grade::Wrong))
 }
 
 /// A token and what stands around it, bounded: whatever is not one is refused by its reader.

@@ -153,9 +153,14 @@ impl Journal {
     }
 }
 
+/// Where the journals of all services are, as `SERVICE.json`.
+pub fn journals(state_dir: &Path) -> PathBuf {
+    state_dir.join("activations")
+}
+
 /// Where a service's journal is, below the directory of services.
 pub(super) fn path(state_dir: &Path, service: &Service) -> PathBuf {
-    state_dir.join("activations").join(format!("{service}.json"))
+    journals(state_dir).join(format!("{service}.json"))
 }
 
 /// The services that have a journal below `state_dir`, which were activated here at least once.
@@ -164,7 +169,7 @@ pub(super) fn path(state_dir: &Path, service: &Service) -> PathBuf {
 ///
 /// The directory cannot be read; one that is not there is no error.
 pub fn activated(state_dir: &Path) -> io::Result<Vec<Service>> {
-    let names = match RealDisk.list(&state_dir.join("activations")) {
+    let names = match RealDisk.list(&journals(state_dir)) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),

@@ -173,7 +173,7 @@ pub(super) fn manifest(
 /// # Errors
 ///
 /// [`LayoutError`]: `current` is something else than a link to an installed release.
-pub(super) fn current(disk: &dyn Disk, paths: &Paths) -> Result<Option<Installed>, LayoutError> {
+pub fn current(disk: &dyn Disk, paths: &Paths) -> Result<Option<Installed>, LayoutError> {
     let path = paths.current();
     let read = |source| LayoutError::Read { path: path.clone(), source };
     match disk.kind(&path) {

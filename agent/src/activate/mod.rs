@@ -50,8 +50,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use collect::{CollectError, InUse, Pins, fates};
 pub use drift::{Drifted, Outlook};
-pub use journal::{Journal, JournalError, Step, activated};
-pub use layout::{Installed, LayoutError, Paths, list};
+pub use journal::{Journal, JournalError, Step, activated, journals};
+pub use layout::{Installed, LayoutError, Paths, current, list};
 pub use lease::Lease;
 pub use space::{Need, SpaceError, check as check_space};
 pub use stage::{StageError, stage};
@@ -181,7 +181,7 @@ impl Activator {
     ///
     /// [`LayoutError`]: it points at none.
     pub fn current(&self) -> Result<Option<Installed>, LayoutError> {
-        layout::current(&*self.disk, &self.paths)
+        current(&*self.disk, &self.paths)
     }
 
     /// Begins to watch the health of what runs, until `stop`.
