@@ -24,6 +24,15 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = CONFIG)]
         config: PathBuf,
     },
+    /// Look for what is wrong on this machine, also where the coordinator does not start: configuration,
+    /// keys, root, port, disk. Exit code 1 if something is.
+    Doctor {
+        #[arg(long, value_name = "FILE", default_value = CONFIG)]
+        config: PathBuf,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Build the lost state of the coordinator anew from what hosts hold. Needs its two keys and its
     /// roots; signs nothing.
     Recover {

@@ -154,6 +154,7 @@ impl Control {
             (ControlRequest::TokenCreate { uses, ttl_s, labels }, Asker::Person { owner, .. }) => {
                 self.desk.token_create(owner, uses, ttl_s, &labels).await
             }
+            (ControlRequest::Checkup, _) => self.desk.checkup().await,
             (ControlRequest::TokenList, _) => self.desk.token_list().await,
             (ControlRequest::TokenRevoke { token }, Asker::Person { owner, .. }) => {
                 self.desk.token_revoke(&owner, &token).await

@@ -14,6 +14,7 @@ use member::{JoinFleetError, Membership, Pulse, Seat, View, manager};
 use net::join::Door;
 use net::{Alpn, Handlers, Identity, NetError, Port};
 use proto::id::FleetId;
+use tokio::sync::Semaphore;
 use tokio::task::{self, JoinSet};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -259,6 +260,8 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         host_ca_key: keys.host_ca,
         genesis: roots.genesis,
         advertise: config.advertise,
+        config: config.clone(),
+        checkups: Semaphore::new(member::checkup::CHECKUPS_MAX),
         scratch,
     })
 }

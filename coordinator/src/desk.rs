@@ -8,9 +8,11 @@ use member::{Membership, View};
 use proto::dsse::Envelope;
 use proto::id::{Digest, HostId, KeyId};
 use proto::wire::{Refused, RefusedKind};
+use tokio::sync::Semaphore;
 use tokio::task;
 use tracing::error;
 
+use crate::config::Config;
 use crate::store::Store;
 
 /// The coordinator's keys, its records, what it sees of the fleet.
@@ -28,6 +30,10 @@ pub struct Desk {
     pub genesis: Digest,
     /// Where hosts and people reach it.
     pub advertise: SocketAddr,
+    /// What it was started with.
+    pub config: Config,
+    /// Checkups that may still begin.
+    pub checkups: Semaphore,
     /// Directory for archives while they are checked; empty at every start.
     pub scratch: PathBuf,
 }

@@ -111,13 +111,9 @@ impl Keys {
     ///
     /// [`FilesError`]: unreadable, open to others, or no key.
     pub fn read(config: &Config) -> Result<Self, FilesError> {
-        let key = |path: &Path| {
-            let text = durable::read_secret(path, SECRET_BYTES_MAX)?;
-            secret_from_text(&text).ok_or_else(|| FilesError::NoKey { path: path.to_owned() })
-        };
         Ok(Self {
-            admit: key(&config.admit_key)?,
-            host_ca: key(&config.host_ca_key)?,
+            admit: read_key(&config.admit_key)?,
+            host_ca: read_key(&config.host_ca_key)?,
             paths: [config.admit_key.clone(), config.host_ca_key.clone()],
         })
     }
@@ -140,6 +136,16 @@ impl Keys {
         }
         Ok(())
     }
+}
+
+/// Reads one.
+///
+/// # Errors
+///
+/// [`FilesError`], as [`Keys::read`].
+pub fn read_key(path: &Path) -> Result<SigningKey, FilesError> {
+    let text = durable::read_secret(path, SECRET_BYTES_MAX)?;
+    secret_from_text(&text).ok_or_else(|| FilesError::NoKey { path: path.to_owned() })
 }
 
 impl Roots {
@@ -256,6 +262,15 @@ fn recovering(state_dir: &Path) -> Result<Option<Vec<u8>>, FilesError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(FilesError::Read { path, source }),
     }
+}
+
+/// Whether a recovery into the state directory was begun and is not done.
+///
+/// # Errors
+///
+/// [`FilesError::Read`].
+pub fn is_recovering(state_dir: &Path) -> Result<bool, FilesError> {
+    Ok(recovering(state_dir)?.is_some())
 }
 
 /// Where the addresses of members are kept.

@@ -8,6 +8,7 @@
 //! | [`desk`] | what every answer is made from |
 //! | [`authority`] | who may ask for what |
 //! | [`control`], [`publish`], [`tokens`], [`join`] | the requests it answers |
+//! | [`checkup`] | what it finds when it looks itself over |
 //! | [`recover`] | builds a lost state anew from what hosts hold |
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
 //! | [`audit`] | the hash chain of the audit record |
@@ -19,6 +20,7 @@
 pub mod arguments;
 pub mod audit;
 pub mod authority;
+pub mod checkup;
 pub mod config;
 pub mod control;
 pub mod daemon;

@@ -10,6 +10,7 @@ use clap::Parser as _;
 use coordinator::arguments::{Arguments, Command};
 use coordinator::config::Config;
 use coordinator::daemon::Daemon;
+use proto::checkup::{self, Grade};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
     // A recovery tells by itself how it goes on.
     let level = match &command {
         Command::Run { .. } => "info",
-        Command::Recover { .. } => "warn",
+        Command::Recover { .. } | Command::Doctor { .. } => "warn",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let colours = io::stderr().is_terminal();
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     log.with_ansi(colours).log_internal_errors(false).init();
     let done = match &command {
         Command::Run { config } => run(config),
+        Command::Doctor { config, json } => return doctor(config, *json),
         Command::Recover { config, from } => recover(config, from),
     };
     match done {
@@ -69,6 +71,14 @@ fn recover(path: &Path, from: &[SocketAddr]) -> Result<()> {
         path.display()
     ));
     Ok(())
+}
+
+/// Prints what is found; 1 if something is wrong.
+fn doctor(path: &Path, json: bool) -> ExitCode {
+    let findings = coordinator::checkup::of_machine(path, member::clock::unix());
+    let text = if json { checkup::to_json(&findings) } else { checkup::to_text(&findings) };
+    let _ = io::stdout().write_all(text.as_bytes());
+    ExitCode::from(u8::from(Grade::worst_of(&findings) == Grade::Wrong))
 }
 
 /// Nobody may be left to read it: that stops nothing.

@@ -224,6 +224,21 @@ impl Store {
         self.pool.close().await;
     }
 
+    /// Makes a change that changes nothing: whether the database can be written.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: it cannot, or somebody else has held it for too long.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        const STEP: &str = "write to the database";
+        let mut change = self.change(STEP).await?;
+        sqlx::query("UPDATE schema_version SET version = version")
+            .execute(&mut *change)
+            .await
+            .map_err(failed(STEP))?;
+        change.commit().await.map_err(failed(STEP))
+    }
+
     async fn migrate(&self) -> Result<(), StoreError> {
         const STEP: &str = "bring the database's tables up to date";
         let mut change = self.change(STEP).await?;

@@ -3,6 +3,7 @@
 use coordinator::daemon::Daemon;
 use net::certificate;
 use net::{Alpn, Directory, Endpoint, Expect, Identity};
+use proto::checkup::{Grade, Topic};
 use proto::dsse::Envelope;
 use proto::id::{HostId, KeyId, Scope};
 use proto::report::RolloutPhase;
@@ -430,4 +431,22 @@ async fn a_key_without_its_role_is_found_at_the_start() {
     let started = Daemon::start(&fleet.config).await;
     let error = started.err().map(|error| error.to_string()).unwrap();
     assert!(error.contains("host-ca.key") && error.contains("role host-ca"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_coordinator_looks_itself_over_for_people_alone() {
+    let fleet = Fleet::start().await;
+    let host = fleet.host(20).await;
+    let refused = fleet.client(host.identity()).await.refused(&ControlRequest::Checkup).await;
+    assert_eq!(refused.kind, RefusedKind::Forbidden, "{refused:?}");
+    let ci = fleet.person(CI).await;
+    let ControlReply::Checkup(findings) = ci.ask(&ControlRequest::Checkup).await else { panic!() };
+    let found: Vec<_> = findings.iter().map(|one| (one.topic, one.grade)).collect();
+    for topic in [Topic::Database, Topic::Keys, Topic::Clock, Topic::Network] {
+        assert!(found.contains(&(topic, Grade::Good)), "{topic:?}: {findings:?}");
+    }
+    // The root of these tests is good for a day; the one host that joined has no agent.
+    assert!(found.contains(&(Topic::Root, Grade::Doubt)), "{findings:?}");
+    assert!(found.contains(&(Topic::Hosts, Grade::Wrong)), "{findings:?}");
+    assert!(findings.is_sorted_by_key(|one| std::cmp::Reverse(one.grade)), "the worst first");
 }
