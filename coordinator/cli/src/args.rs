@@ -37,6 +37,11 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Pack a directory, sign it as a release and hand it in
     Publish(PublishArgs),
+    /// What is wrong and what to do: your own files, the coordinator, every host
+    ///
+    /// Each member looks itself over: port, clock, segmentation offload, limits, certificate, disk,
+    /// services. Exit code 1 if anything is wrong, anywhere.
+    Doctor(DoctorArgs),
     #[command(flatten)]
     Ask(AskCommand),
 }
@@ -91,6 +96,19 @@ pub(crate) enum AskCommand {
 #[derive(Debug, Args)]
 pub(crate) struct JsonArgs {
     /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Only these hosts: names, ids or addresses [default: all]
+    #[arg(value_name = "HOST")]
+    pub(crate) hosts: Vec<String>,
+    /// Show what is well, too
+    #[arg(long)]
+    pub(crate) verbose: bool,
+    /// Print all of it as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -12,6 +12,7 @@ use net::certificate::CertificateError;
 use net::endpoint::{ConnectError, NetError};
 use net::frame::{self, FrameError};
 use net::{Alpn, CloseCode, Connection, ConnectionLost, Directory, Endpoint, Expect, Identity};
+use proto::checkup::{CHECKUP_BYTES_MAX, Finding};
 use proto::id::{Digest, Scope};
 use proto::report::{FleetReport, HostReport, RolloutReport};
 use proto::wire::{
@@ -259,13 +260,23 @@ impl Client {
         request: &ControlRequest,
         within: Duration,
     ) -> Result<ControlReply, ClientError> {
+        self.exchange(what, request, within, CONTROL_BYTES_MAX).await
+    }
+
+    async fn exchange(
+        &self,
+        what: &'static str,
+        request: &ControlRequest,
+        within: Duration,
+        answer_bytes_max: usize,
+    ) -> Result<ControlReply, ClientError> {
         let (mut send, mut recv) =
             self.connection.open_bi().await.map_err(|source| self.lost(what, source))?;
         let torn = |source| self.torn(what, source);
         frame::send(&mut send, request, CONTROL_BYTES_MAX, within).await.map_err(torn)?;
         // Nothing follows; a stream that is closed already has its answer on the way.
         let _ = send.finish();
-        let reply = frame::recv(&mut recv, CONTROL_BYTES_MAX, within).await.map_err(torn)?;
+        let reply = frame::recv(&mut recv, answer_bytes_max, within).await.map_err(torn)?;
         refusal(what, reply)
     }
 
@@ -346,6 +357,15 @@ impl Client {
         let what = "ask for the fleet";
         match self.ask_within(what, &ControlRequest::Fleet, within).await? {
             ControlReply::Fleet(report) => Ok(*report),
+            _ => Err(self.unexpected(what)),
+        }
+    }
+
+    /// What the member finds about itself.
+    pub(crate) async fn checkup(&self, within: Duration) -> Result<Vec<Finding>, ClientError> {
+        let (what, request) = ("look it over", ControlRequest::Checkup);
+        match self.exchange(what, &request, within, CHECKUP_BYTES_MAX).await? {
+            ControlReply::Checkup(findings) => Ok(findings),
             _ => Err(self.unexpected(what)),
         }
     }

@@ -88,15 +88,27 @@ impl<E: Advise + Send + Sync + 'static> From<E> for Failure {
     }
 }
 
+impl Failure {
+    /// The error, its causes after colons; and what to do next.
+    pub(crate) fn in_parts(self) -> (String, Option<String>) {
+        (self.told(), self.next)
+    }
+
+    fn told(&self) -> String {
+        let mut text = self.error.to_string();
+        let mut source = self.error.source();
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        text
+    }
+}
+
 /// The error, its causes after colons, and what to do next on a line of its own.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.error)?;
-        let mut source = self.error.source();
-        while let Some(cause) = source {
-            write!(f, ": {cause}")?;
-            source = cause.source();
-        }
+        f.write_str(&self.told())?;
         match &self.next {
             Some(next) => write!(f, "\n  next: {next}"),
             None => Ok(()),

@@ -7,6 +7,7 @@ mod ask;
 mod client;
 mod directive;
 mod disk;
+mod doctor;
 mod failure;
 mod freeze;
 mod hint;
@@ -81,6 +82,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             output::write(&init::run(&args, &dir, home::now())?);
             Ok(Exit::Done)
         }
+        Command::Doctor(args) => doctor::run(dir, via.as_deref(), args).await,
         Command::Publish(args) => {
             let home = Home::open(dir)?;
             let key = home.key(KeyName::Publisher, "sign a release")?;

@@ -102,7 +102,6 @@ fn usage_errors_end_with_2_and_touch_nothing() {
         &["host", "remove", "n1"],
         &["skip"],
         &["retry"],
-        &["doctor"],
     ];
     for arguments in cases {
         let output = swell(temp.path(), arguments);

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
+mod doctor;
 mod fake;
 mod signatures;
 mod verbs;

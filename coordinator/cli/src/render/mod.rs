@@ -1,6 +1,7 @@
 //! What people read: pure functions from reports to text. Nothing here asks or prints.
 
 pub(crate) mod disk;
+pub(crate) mod doctor;
 pub(crate) mod fleet;
 pub(crate) mod freeze;
 pub(crate) mod live;

@@ -6,7 +6,7 @@ use proto::statement::{Freeze, Revocation, UnixTime};
 use super::*;
 
 /// Answers about the fleet and its three hosts, the third one silent; the rest as `about` does.
-fn about_fleet(
+pub(crate) fn about_fleet(
     fleet: &Fleet,
     change: impl FnOnce(&mut FleetReport),
     about: impl fake::Answer,
