@@ -245,6 +245,18 @@ impl Cluster {
         fs::read_to_string(self.directory.join(format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// Runs `swell-agent doctor` where an agent is, and hands back whatever came of it.
+    pub fn agent_doctor(&self, index: usize) -> Result<Output> {
+        let config = self.agent_dir(&self.agents[index].name).join("agent.toml");
+        self.command("swell-agent", &["doctor", "--config", &config.display().to_string()])
+    }
+
+    /// The same of the coordinator.
+    pub fn coordinator_doctor(&self) -> Result<Output> {
+        let config = self.operator_dir().join("coordinator/coordinator.toml");
+        self.command("swell-coordinator", &["doctor", "--config", &config.display().to_string()])
+    }
+
     /// What an agent keeps, and where its services stand.
     pub fn state_dir(&self, index: usize) -> PathBuf {
         self.agent_dir(&self.agents[index].name).join("state")

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not recognised as such")]
 
 mod common;
+mod doctor;
 mod manager;
 
 use common::{all_are_heard, all_serve, deploy_and_complete, fleet, issued_days_ago};
