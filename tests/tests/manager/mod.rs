@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use fleet_tests::cluster::{Cluster, PATIENCE};
 
@@ -32,13 +33,15 @@ impl Manager {
         self.heard.pop_front().unwrap()
     }
 
-    /// Everything up to a word that begins so, and that word last.
-    fn until(&mut self, start: &str) -> Vec<String> {
-        let mut words = vec![self.next()];
-        while !words.last().unwrap().starts_with(start) {
-            words.push(self.next());
+    /// Passes over everything up to a word that begins so. Other words keep coming: they are no reason
+    /// to wait on.
+    fn until(&mut self, start: &str) {
+        let begun = Instant::now();
+        let mut passed = Vec::new();
+        while !passed.last().is_some_and(|word: &String| word.starts_with(start)) {
+            assert!(begun.elapsed() < PATIENCE, "no {start:?} in {passed:?}");
+            passed.push(self.next());
         }
-        words
     }
 }
 
