@@ -13,7 +13,7 @@ use super::*;
 use crate::testing::{rollout, wave};
 
 /// c committed, C committed and silent, u committed and unsure, b baking, a activating, s staged,
-/// S staged and silent, f failed, F failed and silent, r back with the fleet, l failed too late,
+/// S staged and silent, p pending, f failed, F failed and silent, r back with the fleet, l failed too late,
 /// `-` never heard, `_` never heard and silent. In a [`case`], `(x)` is an x that was skipped.
 fn sight(letter: char) -> Sight {
     let (standing, heard) = match letter {
@@ -24,6 +24,7 @@ fn sight(letter: char) -> Sight {
         'a' => (Some((State::Activating, None)), Heard::Fresh),
         's' => (Some((State::Staged, None)), Heard::Fresh),
         'S' => (Some((State::Staged, None)), Heard::Silent),
+        'p' => (Some((State::Pending, None)), Heard::Fresh),
         'f' => (Some((State::Reverted, Some(Cause::Release))), Heard::Fresh),
         'F' => (Some((State::RevertFailed, Some(Cause::Host))), Heard::Silent),
         'r' => (Some((State::Reverted, Some(Cause::Fleet))), Heard::Fresh),

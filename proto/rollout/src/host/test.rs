@@ -471,6 +471,18 @@ fn r12_what_is_watched_goes_back_where_it_came_from() {
     assert_eq!(bench.host.running(), Some(release("a")), "as the journal had it");
 }
 
+/// R12: also on a host that ran neither side of the rollout, so that nothing else keeps it there.
+#[test]
+fn r12_the_way_back_of_what_is_watched_stays_on_disk() {
+    let mut bench = bench(0);
+    (bench.host.running, bench.host.proven) = (Some(release("c")), Some(release("c")));
+    bench.follow(&rollout(&one_wave())).stage();
+    assert_eq!(bench.give(Input::Fetched { release: release("a") }).asked(), ["activate b or a"]);
+    let attempt = bench.attempt();
+    bench.give(Input::Activated { attempt }).follow(&next("b"));
+    assert!(bench.host.pinned().contains(&release("a")));
+}
+
 /// R7: hosts outside the cohort follow a complete rollout, each after a delay of its own; a host
 /// that failed for its own reason tries again there, one on which the release failed does not.
 #[test]

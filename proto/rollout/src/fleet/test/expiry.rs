@@ -96,3 +96,19 @@ fn r7_a_renewed_root_lets_a_rollout_go_on() {
     assert_eq!((report.phase, report.expires), (RolloutPhase::Running, NOW.plus_s(90_000)));
     assert_eq!(report.ended, None);
 }
+
+/// Of the rollout's expiry and the root's the earlier one is told.
+#[test]
+fn r7_the_earlier_expiry_is_told() {
+    for (root_s, told_s) in [(50_000, 50_000), (2_000_000, 100_000)] {
+        let mut world = World::new(0);
+        world.renew_root(NOW.plus_s(root_s));
+        let release = world.release("1");
+        let rollout = world.deploy(None, &release);
+        world.observe();
+        world.clock = NOW.plus_s(told_s);
+        let report = world.look(|outlook| outlook.rollout_report(&rollout)).unwrap();
+        let told = NOW.plus_s(told_s);
+        assert_eq!((report.expires, report.ended), (told, Some(told)));
+    }
+}

@@ -6,28 +6,32 @@ use proto::statement::{Freeze, Revocation};
 
 use super::*;
 
+/// Signs a freeze of the environment or a hold of one host.
+fn sign(world: &mut World, host: Option<u8>, (sequence, lasts_s): (u64, u64), seed: u8) {
+    let freeze = Freeze {
+        fleet: "test".parse().unwrap(),
+        env: scope().env,
+        host: host.map(host_id),
+        sequence,
+        until: NOW.plus_s(lasts_s),
+        author: KeyId::of(&public(seed)),
+        created: NOW,
+        reason: "audit".to_owned(),
+        critical: Vec::new(),
+    };
+    world.learn(freeze.envelope(), &[seed]);
+}
+
+/// What is told as in force: of whom, until when, by whom, and why.
+fn in_force(world: &World) -> Vec<(Option<HostId>, UnixTime, Name, String)> {
+    let freezes = world.report().freezes.into_iter().filter(|freeze| freeze.in_force);
+    let told = |freeze: FreezeReport| (freeze.host, freeze.until, freeze.by, freeze.reason);
+    freezes.map(told).collect()
+}
+
 #[test]
 fn freezes_and_holds_are_told_with_what_counts_of_them() {
     let (mut world, _, _) = fleet_of_two_releases();
-    let sign = |world: &mut World, host: Option<u8>, (sequence, lasts_s), seed| {
-        let freeze = Freeze {
-            fleet: "test".parse().unwrap(),
-            env: scope().env,
-            host: host.map(host_id),
-            sequence,
-            until: NOW.plus_s(lasts_s),
-            author: KeyId::of(&public(seed)),
-            created: NOW,
-            reason: "audit".to_owned(),
-            critical: Vec::new(),
-        };
-        world.learn(freeze.envelope(), &[seed])
-    };
-    let in_force = |world: &World| {
-        let freezes = world.report().freezes.into_iter().filter(|freeze| freeze.in_force);
-        let told = |freeze: FreezeReport| (freeze.host, freeze.until, freeze.by, freeze.reason);
-        freezes.map(told).collect::<Vec<_>>()
-    };
     let audit = || "audit".to_owned();
     sign(&mut world, None, (1, 60), ADA);
     assert_eq!(in_force(&world), [(None, NOW.plus_s(60), name("ada"), audit())]);
@@ -51,6 +55,18 @@ fn freezes_and_holds_are_told_with_what_counts_of_them() {
     sign(&mut world, Some(2), (2, 0), ADA);
     assert_eq!(in_force(&world), []);
     assert!(world.report().hosts.iter().all(|host| host.held.is_none()));
+}
+
+/// R8: it had ended before the newest rollout was signed, whatever a clock that lost the time says.
+#[test]
+fn r8_a_freeze_that_has_ended_is_in_force_by_no_clock() {
+    let (mut world, _, _) = fleet_of_two_releases();
+    sign(&mut world, None, (1, 1), ADA);
+    assert_eq!(in_force(&world).len(), 0, "it ended a second before");
+    world.clock = UnixTime(0);
+    assert_eq!(in_force(&world).len(), 0);
+    sign(&mut world, Some(2), (2, 3), ADA);
+    assert_eq!(in_force(&world).len(), 1, "this one has a second left");
 }
 
 #[test]

@@ -112,3 +112,21 @@ fn r15_the_way_back_goes_in_reverse() {
     assert_eq!(zones.with(|facts| back(facts, 1, &|_| false)), [2], "another zone does not count");
     assert_eq!(zones.with(|facts| back(facts, 0, &|rank| rank == 2)), [1], "waited for too long");
 }
+
+/// What an older rollout brought is left in the same order, by those that are pending until then.
+#[test]
+fn r15_what_an_older_rollout_brought_is_left_in_reverse() {
+    let cases = [
+        ("the last of all", "ppp", 2, vec![]),
+        ("the one behind has yet to leave it", "ppp", 1, vec![2]),
+        ("it has left it, and goes on", "pps", 1, vec![]),
+        ("it has said nothing yet", "pp-", 1, vec![2]),
+        ("it was never heard", "pp_", 1, vec![]),
+        ("it was skipped, and serves", "pp(p)", 1, vec![2]),
+    ];
+    for (name, letters, rank, waits_for) in cases {
+        let mut case = case(&[wave(3, 0, 0, 0)], letters);
+        case.rollout.max_unavailable = 1;
+        assert_eq!(case.with(|facts| leave(facts, rank, &|_| false)), waits_for, "{name}");
+    }
+}
