@@ -324,7 +324,7 @@ impl Outlook<'_> {
     /// Whether nothing may start on this one host of the environment now.
     fn is_held(&self, scope: &Scope, host: &Host) -> bool {
         let hold = self.chain.freeze(&scope.env, Some(&host.id));
-        hold.is_some_and(|(_, freeze)| self.now.unix < freeze.until)
+        hold.is_some_and(|(_, freeze)| self.time() < freeze.until)
     }
 
     /// The state in the newest receipt of a host in a scope.
