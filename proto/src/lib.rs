@@ -16,7 +16,7 @@
 //! | [`record`] | what is gossiped, each value with a byte ceiling |
 //! | [`selector`] | which samples of a page of metrics count |
 //! | [`report`] | what daemons tell people |
-//! | [`unit`] | unit files of systemd, as far as they are looked at |
+//! | [`mod@unit`] | unit files of systemd, as far as they are looked at |
 //! | [`checkup`] | what members find about themselves |
 //! | [`wire`] | messages of the `join`, `swarm` and `control` protocols |
 //! | [`codec`] | frames between daemons: the only file that names bincode |
