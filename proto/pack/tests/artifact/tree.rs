@@ -181,8 +181,8 @@ fn r25_a_look_reads_what_changed_first_and_the_rest_in_turn() {
     };
     // Two files each time: it ends with the one that comes to the limit.
     assert_eq!([read_in(&mut known), read_in(&mut known)], [(20, None), (20, None)]);
-    // The content is another one, and nothing else tells.
-    let lost = top.join("b");
+    // The content is another one, and nothing else tells: it is not its turn, which is the first two's.
+    let lost = top.join("d");
     let facts = fs::metadata(&lost).unwrap();
     fs::set_permissions(&lost, Permissions::from_mode(0o644)).unwrap();
     fs::write(&lost, "012345678X").unwrap();
@@ -190,7 +190,7 @@ fn r25_a_look_reads_what_changed_first_and_the_rest_in_turn() {
     let (bytes, told) = read_in(&mut known);
     assert_eq!(
         (bytes, told.as_deref()),
-        (20, Some("\"b\" was edited: its content is not what was signed"))
+        (20, Some("\"d\" was edited: its content is not what was signed"))
     );
     // It is told on while others are read, and no look reads more than its part.
     for _ in 0..4 {
