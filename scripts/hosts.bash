@@ -116,11 +116,10 @@ hosts_suite() {
     [ -n "$suite" ] && [ -e "/usr/share/debootstrap/scripts/$suite" ] && echo "$suite"
 }
 
-# From where: the first that has it, of those that apt is told of and the two that all know.
+# From where: the first that has it, of those that apt is told of.
 hosts_mirror() {
     local mirror release
-    for mirror in $(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v '^ *#' | grep -oE 'https?://[^ ]+') \
-        http://deb.debian.org/debian http://archive.ubuntu.com/ubuntu; do
+    for mirror in $(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v '^ *#' | grep -oE 'https?://[^ ]+'); do
         release=$(wget --quiet --timeout 10 --tries 1 --output-document - "${mirror%/}/dists/$1/InRelease") || continue
         # Others have directories of that name, too.
         case $release in *$'\nOrigin: Debian\n'* | *$'\nOrigin: Ubuntu\n'*) echo "$mirror" && return ;; esac
