@@ -6,16 +6,14 @@
 use std::path::Path;
 
 use durable::{Disk as _, Kind, RealDisk};
-use member::checkup::{CHECKUPS_MAX, chain, key_file, port, running};
-use member::{Membership, View, clock};
+use member::checkup::{CHECKUPS_MAX, config_problems, key_file, port, running};
+use member::{Membership, View, chain, clock};
 use net::certificate::{self, Facts};
 use proto::checkup::{self, Finding, Topic, bounded};
-use proto::dsse::Envelope;
-use proto::statement::{SMALL_ENVELOPE_BYTES_MAX, Statement};
 use proto::{Service, UnixTime};
 use tokio::sync::Semaphore;
 
-use crate::activate::{Journal, Paths, Step, current, journals};
+use crate::activate::{Journal, Paths, Step, activated, current, journals};
 use crate::config::{Config, ConfigError};
 use crate::home::{Home, HomeError, Joined};
 
@@ -50,7 +48,7 @@ impl Checkup {
 pub fn of_machine(config: &Path, now: UnixTime) -> Vec<Finding> {
     let loaded = match Config::load(config) {
         Ok(loaded) => loaded,
-        Err(error) => return bounded(config_problems(&error)),
+        Err(error) => return bounded(problems(error)),
     };
     let what = format!("{} can be used", config.display());
     let mut findings = vec![Finding::good(Topic::Config, what)];
@@ -62,15 +60,17 @@ pub fn of_machine(config: &Path, now: UnixTime) -> Vec<Finding> {
     bounded(findings)
 }
 
-fn config_problems(error: &ConfigError) -> Vec<Finding> {
-    let (path, problems) = match error {
-        ConfigError::Bad { path, problems } => (path, problems.clone()),
-        ConfigError::Read { path, source } => (path, vec![format!("cannot be read: {source}")]),
-        ConfigError::Malformed { path, why } => (path, vec![format!("is not TOML: {why}")]),
-    };
+fn problems(error: ConfigError) -> Vec<Finding> {
     let next = "mend the file: the agent does not start with it; its manual shows every key";
-    let problem = |problem| format!("{}: {problem}", path.display());
-    problems.into_iter().map(|one| Finding::wrong(Topic::Config, problem(one), next)).collect()
+    match error {
+        ConfigError::Bad { path, problems } => config_problems(&path, &problems, next),
+        ConfigError::Read { path, source } => {
+            config_problems(&path, &[format!("cannot be read: {source}")], next)
+        }
+        ConfigError::Malformed { path, why } => {
+            config_problems(&path, &[format!("is not TOML: {why}")], next)
+        }
+    }
 }
 
 /// Files, directories and services.
@@ -165,13 +165,9 @@ fn certificate(facts: &Facts, now: UnixTime) -> Finding {
 
 /// The newest root that was there when the host joined.
 fn root(joined: &Joined, now: UnixTime) -> Finding {
-    let newest = joined.roots.last().map(|envelope| {
-        let envelope = Envelope::parse(envelope.as_bytes(), SMALL_ENVELOPE_BYTES_MAX).ok()?;
-        Statement::parse(&envelope).ok()
-    });
-    match newest.flatten() {
-        Some(Statement::Root(root)) => checkup::root(&root, now),
-        _ => Finding::wrong(
+    match joined.roots.last().and_then(|envelope| checkup::root_in(envelope.as_bytes())) {
+        Some(root) => checkup::root(&root, now),
+        None => Finding::wrong(
             Topic::Root,
             "joined.json holds no root",
             "move the state directory away and join as a new host",
@@ -184,9 +180,8 @@ fn root(joined: &Joined, now: UnixTime) -> Finding {
 /// Every service that was ever activated here.
 fn services(config: &Config, home: &Home) -> Vec<Finding> {
     let journals = journals(&home.services());
-    let names = match RealDisk.list(&journals) {
-        Ok(names) => names,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+    let services = match activated(&home.services()) {
+        Ok(services) => services,
         Err(error) => {
             let what = format!("cannot list {}: {error}", journals.display());
             return vec![Finding::wrong(
@@ -196,7 +191,6 @@ fn services(config: &Config, home: &Home) -> Vec<Finding> {
             )];
         }
     };
-    let services = names.iter().filter_map(|name| name.to_str()?.strip_suffix(".json"));
     let look = |service: Service| {
         let journal = Journal::load(&RealDisk, &journals.join(format!("{service}.json")));
         let (paths, logs) = (Paths::new(&config.service_root, &service), home.services());
@@ -213,7 +207,7 @@ fn services(config: &Config, home: &Home) -> Vec<Finding> {
             ),
         }
     };
-    services.filter_map(|name| name.parse().ok()).map(look).collect()
+    services.into_iter().map(look).collect()
 }
 
 fn service_finding(paths: &Paths, step: Option<&Step>, log: &Path) -> Finding {

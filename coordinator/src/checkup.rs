@@ -8,11 +8,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use member::checkup::{chain, directory, key_file, port, running};
+use member::chain;
+use member::checkup::{config_problems, directory, key_file, port, running};
 use proto::UnixTime;
 use proto::checkup::{self, Finding, Topic, bounded};
-use proto::dsse::Envelope;
-use proto::statement::{Root, SMALL_ENVELOPE_BYTES_MAX, Statement};
 use proto::wire::{ControlReply, Refused, RefusedKind};
 
 use crate::config::{Config, ConfigError};
@@ -52,7 +51,7 @@ impl Desk {
 pub fn of_machine(config: &Path, now: UnixTime) -> Vec<Finding> {
     let loaded = match Config::load(config) {
         Ok(loaded) => loaded,
-        Err(error) => return bounded(config_problems(&error)),
+        Err(error) => return bounded(problems(error)),
     };
     let what = format!("{} can be used", config.display());
     let mut findings = vec![Finding::good(Topic::Config, what)];
@@ -63,15 +62,17 @@ pub fn of_machine(config: &Path, now: UnixTime) -> Vec<Finding> {
     bounded(findings)
 }
 
-fn config_problems(error: &ConfigError) -> Vec<Finding> {
-    let (path, problems) = match error {
-        ConfigError::Bad { path, problems } => (path, problems.clone()),
-        ConfigError::Read { path, source } => (path, vec![format!("cannot be read: {source}")]),
-        ConfigError::Malformed { path, why } => (path, vec![format!("is not TOML: {why}")]),
-    };
+fn problems(error: ConfigError) -> Vec<Finding> {
     let next = "mend the file: the coordinator does not start with it";
-    let problem = |problem| format!("{}: {problem}", path.display());
-    problems.into_iter().map(|one| Finding::wrong(Topic::Config, problem(one), next)).collect()
+    match error {
+        ConfigError::Bad { path, problems } => config_problems(&path, &problems, next),
+        ConfigError::Read { path, source } => {
+            config_problems(&path, &[format!("cannot be read: {source}")], next)
+        }
+        ConfigError::Malformed { path, why } => {
+            config_problems(&path, &[format!("is not TOML: {why}")], next)
+        }
+    }
 }
 
 fn database(probed: Result<(), StoreError>) -> Finding {
@@ -166,7 +167,7 @@ fn roots(config: &Config, now: UnixTime) -> Vec<Finding> {
         Ok(roots) => roots,
         Err(error) => return vec![wrong(chain(&error))],
     };
-    let Some(root) = roots.envelopes.last().and_then(|envelope| as_root(envelope)) else {
+    let Some(root) = roots.envelopes.last().and_then(|envelope| checkup::root_in(envelope)) else {
         return vec![wrong(format!("what is in {} is no root", config.root_dir.display()))];
     };
     let mut findings = vec![checkup::root(&root, now)];
@@ -180,14 +181,6 @@ fn roots(config: &Config, now: UnixTime) -> Vec<Finding> {
     findings
 }
 
-fn as_root(envelope: &[u8]) -> Option<Root> {
-    let envelope = Envelope::parse(envelope, SMALL_ENVELOPE_BYTES_MAX).ok()?;
-    match Statement::parse(&envelope) {
-        Ok(Statement::Root(root)) => Some(root),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -198,7 +191,7 @@ mod tests {
     use proto::KeyId;
     use proto::checkup::Grade::{self, Doubt, Good, Wrong};
     use proto::key::{PublicKey, secret_to_text};
-    use proto::statement::{KeyEntry, Payload as _, Role, RoleKeys};
+    use proto::statement::{KeyEntry, Payload as _, Role, RoleKeys, Root};
 
     use super::*;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use member::clock;
+use member::{chain, clock};
 use net::certificate::{self, LIFE_DAYS};
 use net::frame::{self, FrameError};
 use net::{CloseCode, Connection, Handler, Peer, Places, RecvStream, SendStream};
@@ -25,7 +25,7 @@ use tracing::{debug, error, info};
 
 use crate::audit::Event;
 use crate::authority::{self, Asker};
-use crate::desk::{Desk, blocking, chain, out_of_order};
+use crate::desk::{Desk, blocking, out_of_order};
 use crate::publish::Upload;
 
 /// Requests of people under way, and of one key of theirs; a frame may have [`CONTROL_BYTES_MAX`].

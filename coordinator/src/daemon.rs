@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use member::{JoinFleetError, Membership, Pulse, Seat, View, manager};
+use member::{JoinFleetError, Membership, Pulse, Seat, View, chain, manager};
 use net::join::Door;
 use net::{Alpn, Handlers, Identity, NetError, Port};
 use proto::id::FleetId;
@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::config::Config;
 use crate::control;
-use crate::desk::{self, Desk};
+use crate::desk::{Desk, blocking};
 use crate::files::{self, FilesError, Keys, Roots};
 use crate::join::Registrar;
 use crate::store::{Store, StoreError};
@@ -181,7 +181,7 @@ impl Parts {
             while let Some(ended) = tasks.join_next_with_id().await {
                 match (settle(names, ended), &outcome) {
                     (Err(error), Ok(())) => outcome = Err(error),
-                    (Err(error), Err(_)) => warn!(error = desk::chain(&error), "also failed"),
+                    (Err(error), Err(_)) => warn!(error = chain(&error), "also failed"),
                     (Ok(_), _) => {}
                 }
             }
@@ -222,7 +222,7 @@ fn settle(
 async fn verify_audit(store: &Store) {
     match store.audit_verify().await {
         Ok(head) => info!(entries = head.length, head = %head.hash, "audit record verified"),
-        Err(error) => error!(error = desk::chain(&error), "THE AUDIT RECORD DOES NOT VERIFY"),
+        Err(error) => error!(error = chain(&error), "THE AUDIT RECORD DOES NOT VERIFY"),
     }
 }
 
@@ -289,9 +289,9 @@ async fn keep_seeds(
         }
         kept.clone_from(&live);
         let path = path.clone();
-        let written = desk::blocking("keep seeds", move || files::write_seeds(&path, &live)).await;
+        let written = blocking("keep seeds", move || files::write_seeds(&path, &live)).await;
         if let Ok(Err(error)) = written {
-            warn!(error = desk::chain(&error), "the list of members is not kept");
+            warn!(error = chain(&error), "the list of members is not kept");
         }
     }
 }

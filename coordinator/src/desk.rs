@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use ed25519_dalek::SigningKey;
-use member::{Membership, View};
+use member::{Membership, View, chain};
 use proto::dsse::Envelope;
 use proto::id::{Digest, HostId, KeyId};
 use proto::wire::{Refused, RefusedKind};
@@ -36,12 +36,6 @@ pub struct Desk {
     pub checkups: Semaphore,
     /// Directory for archives while they are checked; empty at every start.
     pub scratch: PathBuf,
-}
-
-/// An error and all its causes in one line, for logs.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// A refusal because something here does not work: the log says what, the asker may try again.

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use member::clock;
+use member::{chain, clock};
 use net::certificate::{self, CertificateError};
 use net::join::Admit;
 use proto::id::{Digest, HostId, Name};
@@ -18,7 +18,7 @@ use proto::wire::{JoinReply, JoinRequest, Refused};
 use swarm::ledger::AdmitError;
 use tracing::{info, warn};
 
-use crate::desk::{Desk, blocking, chain};
+use crate::desk::{Desk, blocking};
 use crate::store::{JoinError, Joiner};
 use crate::token::{Secret, TokenId};
 

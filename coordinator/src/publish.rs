@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use member::clock;
+use member::{chain, clock};
 use pack::UnpackError;
 use proto::artifact::Manifest;
 use proto::dsse::Envelope;
@@ -29,7 +29,7 @@ use tracing::{info, warn};
 
 use crate::audit::Event;
 use crate::authority::Asker;
-use crate::desk::{Desk, blocking, chain, out_of_order};
+use crate::desk::{Desk, blocking, out_of_order};
 use crate::store::AdmitError;
 
 /// Bytes of pieces after which they are made durable: what a crash may cost at most.

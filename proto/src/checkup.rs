@@ -8,7 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::statement::{Root, UnixTime};
+use crate::dsse::Envelope;
+use crate::statement::{Root, SMALL_ENVELOPE_BYTES_MAX, Statement, UnixTime};
 
 /// Findings in one answer.
 pub const FINDINGS_MAX: usize = 256;
@@ -166,6 +167,15 @@ pub fn to_text(findings: &[Finding]) -> String {
 /// The findings as JSON.
 pub fn to_json(findings: &[Finding]) -> String {
     serde_json::to_string_pretty(findings).expect("findings serialize") + "\n"
+}
+
+/// The root in an envelope, to be looked at: nothing is verified. None: there is no root in it.
+pub fn root_in(envelope: &[u8]) -> Option<Root> {
+    let envelope = Envelope::parse(envelope, SMALL_ENVELOPE_BYTES_MAX).ok()?;
+    match Statement::parse(&envelope) {
+        Ok(Statement::Root(root)) => Some(root),
+        _ => None,
+    }
 }
 
 /// Whether the root in force lasts.

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use durable::{Disk, replace_link};
+use member::chain;
 use proto::receipt::Cause;
 use proto::statement::Hook;
 use proto::{Digest, Version};
@@ -582,12 +583,8 @@ impl Activator {
         let failed = |error: String| Failure::host(format!("{}: {error}", link.display()));
         let removed = |()| self.disk.sync_dir(self.paths.directory());
         match id {
-            Some(id) => replace_link(&*self.disk, &link, &layout::target(id)).map_err(|error| {
-                failed(match std::error::Error::source(&error) {
-                    Some(source) => format!("{error}: {source}"),
-                    None => error.to_string(),
-                })
-            }),
+            Some(id) => replace_link(&*self.disk, &link, &layout::target(id))
+                .map_err(|error| failed(chain(&error))),
             None => match self.disk.remove_file(&link).and_then(removed) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(failed(error.to_string()))

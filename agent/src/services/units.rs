@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable::{Disk, Kind, replace_link};
+use member::chain;
 use proto::Service;
 use proto::unit::{UNIT_BYTES_MAX, UnitFile};
 use tokio_util::sync::CancellationToken;
@@ -319,10 +320,7 @@ pub(crate) fn link(
     let (link, target) = (directory.join(unit), paths.current().join(unit));
     let there = refuse_foreign(disk, &link, &target).map_err(|error| cannot_link(&link, &error))?;
     if !there {
-        replace_link(disk, &link, &target).map_err(|error| {
-            let source = std::error::Error::source(&error).map(ToString::to_string);
-            Failure::host(format!("{error}: {}", source.unwrap_or_default()))
-        })?;
+        replace_link(disk, &link, &target).map_err(|error| Failure::host(chain(&error)))?;
     }
     Ok(removed || !there)
 }

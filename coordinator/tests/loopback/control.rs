@@ -425,7 +425,7 @@ async fn a_key_without_its_role_is_found_at_the_start() {
     let fleet = Fleet::new(root(0));
     std::fs::rename(&fleet.config.host_ca_key, fleet.dir.path().join("away")).unwrap();
     let started = Daemon::start(&fleet.config).await;
-    let error = started.err().map(|error| coordinator::desk::chain(&error)).unwrap();
+    let error = started.err().map(|error| member::chain(&error)).unwrap();
     assert!(error.contains("host-ca.key"), "{error}");
     std::fs::copy(&fleet.config.admit_key, &fleet.config.host_ca_key).unwrap();
     let started = Daemon::start(&fleet.config).await;

@@ -6,6 +6,7 @@
 mod directory;
 mod port;
 
+use std::path::Path;
 use std::time::Duration;
 
 use durable::SecretError;
@@ -16,7 +17,7 @@ use proto::wire::{ControlReply, ControlRequest};
 use rollout::gate::CLOCK_OFF_S_MAX;
 
 use crate::disk::Bytes;
-use crate::{Membership, View, clock};
+use crate::{Membership, View, chain, clock};
 
 pub use directory::directory;
 pub use port::port;
@@ -150,6 +151,14 @@ fn service_manager(told: bool, watchdog: Option<Duration>) -> Finding {
     }
 }
 
+/// What is wrong with a configuration file, a finding each.
+pub fn config_problems(path: &Path, problems: &[String], next: &str) -> Vec<Finding> {
+    let shown = path.display();
+    let finding =
+        |problem| Finding::wrong(Topic::Config, format!("{shown}: {problem}"), next.to_owned());
+    problems.iter().map(finding).collect()
+}
+
 /// Why a key file of a daemon cannot be used.
 pub fn key_file(error: &SecretError) -> Finding {
     let SecretError::Open { path, mode } = error else {
@@ -162,12 +171,6 @@ pub fn key_file(error: &SecretError) -> Finding {
         format!("others than its owner may use {path} (mode {mode:04o})"),
         format!("chmod 600 {path}; whoever may have read it has the key: make a new one then"),
     )
-}
-
-/// An error and all its causes in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

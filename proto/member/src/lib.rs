@@ -27,3 +27,9 @@ pub use manager::{Beat, Pulse};
 pub use membership::{JoinFleetError, Membership, Seat, keep_record};
 pub use submitted::{refuse_submitted, reply_to_admitted};
 pub use view::View;
+
+/// An error and all its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
