@@ -13,6 +13,7 @@
 //! | too few | just as few on each host, or nobody counts | pass on checks alone, saying so: the service is quiet |
 //! | too few | enough | inconclusive: traffic does not reach the new release |
 //! | worse | half as bad, on 3 hosts and on half of them | inconclusive: an outage that is shared |
+//! | worse, and so far shared | fewer than 3 hosts are left, and half of those are half as bad | still shared |
 //!
 //! What becomes of a verdict, and for how long the inconclusive ones are waited with, is told in
 //! [`Looks`].
@@ -197,6 +198,8 @@ pub struct Case<'a> {
     pub new: &'a [Tally],
     /// The same a few looks ago, where it was worse then already: what is told of the others is as old.
     pub earlier: Option<&'a Tally>,
+    /// Whether it was an outage that is shared by the look before this one.
+    pub was_shared: bool,
     /// Of those that run the old one.
     pub control: &'a [Tally],
     pub limits: &'a Limits,
@@ -230,7 +233,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
     if !failed_then {
         return Verdict::Fresh(compared);
     }
-    match shared(compared.signal, then, control) {
+    match shared(case, compared.signal, then) {
         Some((hosts, of)) => Verdict::Shared { comparison: compared, hosts, of },
         None => Verdict::Fail(compared),
     }
@@ -341,12 +344,14 @@ fn milli(z: f64) -> i64 {
 }
 
 /// How many hosts of the control show the same as the new release `then`, of those with traffic, if
-/// they are enough.
-fn shared(signal: Signal, then: &Tally, control: &[Tally]) -> Option<(usize, usize)> {
-    let busy = control.iter().filter(|tally| tally.requests > 0);
+/// they are enough. Hosts leave the control by their own turns, and what was shared is no fault of the
+/// release for their leaving.
+fn shared(case: &Case<'_>, signal: Signal, then: &Tally) -> Option<(usize, usize)> {
+    let busy = case.control.iter().filter(|tally| tally.requests > 0);
     let shows = |tally: &&Tally| shows_half(signal, then, tally);
     let (hosts, of) = (busy.clone().filter(shows).count(), busy.count());
-    (hosts >= SHARED_MIN && 2 * hosts >= of).then_some((hosts, of))
+    let crowd = hosts >= SHARED_MIN || case.was_shared && of < SHARED_MIN;
+    (crowd && 2 * hosts >= of).then_some((hosts, of))
 }
 
 /// Whether the bad answers of a host of the control are half as many as those of the new release, had

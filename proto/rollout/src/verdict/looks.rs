@@ -118,6 +118,8 @@ impl Default for Looks {
 pub struct Streak {
     /// The last looks in a row that found it worse; fewer than [`FAILS_MIN`].
     worse: VecDeque<Tally>,
+    /// Whether the last one that told was an outage that is shared.
+    shared: bool,
 }
 
 impl Streak {
@@ -130,7 +132,13 @@ impl Streak {
         errors_ppm: u32,
     ) -> Verdict {
         let (one, earlier, sure) = (std::slice::from_ref(&new), self.worse.front(), HOST_Z);
-        let verdict = judge(&Case { new: one, earlier, control, limits, errors_ppm, sure });
+        let was_shared = self.shared;
+        let case = Case { new: one, earlier, was_shared, control, limits, errors_ppm, sure };
+        let verdict = judge(&case);
+        self.shared = match verdict {
+            Verdict::Fresh(_) => was_shared,
+            other => matches!(other, Verdict::Shared { .. }),
+        };
         match verdict {
             Verdict::Fail(_) | Verdict::Shared { .. } => {
                 self.worse.push_back(new);

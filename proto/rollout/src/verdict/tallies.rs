@@ -60,6 +60,7 @@ pub fn pooled(rollout: &Rollout, wave: usize, tallies: &Tallies) -> Option<Verdi
     let new: Vec<_> = hosts.iter().filter_map(|host| tallies.of(&host.id, to)).collect();
     let control = tallies.control(rollout);
     let errors_ppm = limits.errors_ppm.get(wave).copied().unwrap_or(0);
-    let (earlier, sure) = (None, POOL_Z);
-    Some(judge(&Case { new: &new, earlier, control: &control, limits, errors_ppm, sure }))
+    let (new, control) = (&new, &control);
+    let (earlier, was_shared, sure) = (None, false, POOL_Z);
+    Some(judge(&Case { new, earlier, was_shared, control, limits, errors_ppm, sure }))
 }

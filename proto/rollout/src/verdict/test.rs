@@ -24,8 +24,8 @@ fn errors(new: &Tally, control: &[Tally], errors_ppm: u32) -> Verdict {
 }
 
 fn look(new: &Tally, control: &[Tally], limits: &Limits, errors_ppm: u32) -> Verdict {
-    let (new, earlier, sure) = (std::slice::from_ref(new), None, HOST_Z);
-    judge(&Case { new, earlier, control, limits, errors_ppm, sure })
+    let (new, earlier, was_shared, sure) = (std::slice::from_ref(new), None, false, HOST_Z);
+    judge(&Case { new, earlier, was_shared, control, limits, errors_ppm, sure })
 }
 
 fn word(verdict: Verdict) -> &'static str {

@@ -21,6 +21,9 @@ impl fmt::Display for Verdict {
                 "inconclusive: {new} of {needed} requests reached the new release, and the old one \
                  has traffic"
             ),
+            Self::Shared { comparison, of: 0, .. } => {
+                write!(f, "inconclusive: shared while the old release ran: {comparison}")
+            }
             Self::Shared { comparison, hosts, of } => write!(
                 f,
                 "inconclusive: shared by {hosts} of {of} hosts on the old release: {comparison}"

@@ -134,6 +134,40 @@ fn r24_a_shared_outage_of_a_small_fleet_is_not_blamed_on_who_heard_of_it_late() 
     }
 }
 
+/// Hosts leave the control by their own turns: what was shared by enough of it stays so with the few
+/// that are left, for as long as half of those show it, and for five minutes at most (R18). It begins
+/// with enough of them, and ends with a look that passes.
+#[test]
+fn r24_what_was_shared_is_not_blamed_once_the_control_has_left() {
+    let (worse, ill, well) = (tally(600, 1_000), || tally(400, 1_000), || tally(0, 1_000));
+    let two = || vec![ill(), well()];
+    let crowd = || vec![ill(), ill(), ill(), well()];
+    let same = || vec![worse.clone(); 4];
+    let half = || vec![ill(), ill(), well(), well()];
+    let rows: [(&str, Vec<Vec<Tally>>, &str); 7] = [
+        ("two of them left", vec![crowd(), two(), two(), two()], "doubt"),
+        ("nobody left", vec![crowd(), vec![], vec![], vec![]], "doubt"),
+        ("two that are well", vec![crowd(), vec![well(); 2]], "worse"),
+        ("four of which two show it", vec![crowd(), half()], "worse"),
+        ("two from the beginning", vec![two()], "worse"),
+        ("nobody from the beginning", vec![vec![]], "worse"),
+        ("over, and two of them left", vec![crowd(), same(), two()], "worse"),
+    ];
+    for (name, controls, expected) in rows {
+        // One look is enough.
+        let (mut streak, mut looks) = (Streak::default(), Looks::new(1));
+        let mut last = None;
+        for (second, control) in controls.iter().enumerate() {
+            let verdict = streak.look(worse.clone(), control, &LIMITS, 10_000);
+            looks.take(second as u64 * 1_000, verdict, true);
+            last = Some(verdict);
+        }
+        assert_eq!(word(looks.conclusion()), expected, "{name}: {last:?}");
+        looks.take(DOUBT_MS_MAX + 1_000, last.unwrap(), true);
+        assert_eq!(word(looks.conclusion()), "worse", "{name}: no doubt lasts");
+    }
+}
+
 /// What the others count has risen since the look before, and so that one proves nothing any more; but
 /// neither is a release good that is worse at this very look.
 #[test]
