@@ -7,11 +7,13 @@
 //! ```
 //!
 //! `/` answers `{"service":..,"version":..,"host":..}`, `/healthz` answers `ok`, `/metrics` counts the
-//! answers of `/` in Prometheus text. The version is in a file `VERSION` and the behaviour in a file
+//! answers of `/`, and how long they took, in Prometheus text. The version is in a file `VERSION` and the behaviour in a file
 //! `BEHAVIOUR`, beside the program or one directory above it: `good`; `broken`, which answers 500 to
 //! everything half a second after it began to listen; `flaky`, which answers 500 to every fifth request
-//! of `/` and is well by its health check; `crash`, which exits before it listens. Its state is in
-//! `$SWELL_SHARED`: `demo.pid`, `demo.log`.
+//! of `/` and is well by its health check; `strained`, which does so to 3 % of them, and only while more
+//! than 20 come in a second; `slow`, whose answers to `/` take 20 ms; `unready`, which never says that it
+//! is well; `crash`, which exits before it listens. Its state is in `$SWELL_SHARED`: `demo.pid`,
+//! `demo.log`.
 
 mod control;
 mod serve;

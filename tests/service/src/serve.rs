@@ -1,10 +1,10 @@
 //! The HTTP side.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +15,8 @@ use hyper::header::CONTENT_TYPE;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::IntoDeserializer as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -27,16 +29,27 @@ const BIND_LIMIT: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(5);
 /// How long a broken version looks well.
 const BREAKS_AFTER: Duration = Duration::from_millis(500);
-/// Of so many requests a flaky version answers one by 500.
+/// Of so many requests a flaky version answers one by 500; a strained one, under load.
 const FLAKY_EVERY: u64 = 5;
+const STRAINED_EVERY: u64 = 33;
+/// Under load: so many requests within a second.
+const LOAD_PER_S: u32 = 20;
+/// How long a slow version takes for an answer; the others take no time.
+const SLOW: Duration = Duration::from_millis(20);
+/// Upper bounds of the buckets of latency but the last, in milliseconds.
+const BOUNDS_MS: [u64; 5] = [5, 10, 25, 50, 100];
 /// Connections served at once; more wait.
 const CONNECTIONS_MAX: usize = 256;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Behaviour {
     Good,
     Broken,
     Flaky,
+    Strained,
+    Slow,
+    Unready,
     Crash,
 }
 
@@ -45,9 +58,20 @@ struct Demo {
     about: String,
     behaviour: Behaviour,
     since: Instant,
-    /// Requests of `/`, and those that were answered by 500.
-    requests: AtomicU64,
-    errors: AtomicU64,
+    counts: Mutex<Counts>,
+}
+
+/// Requests of `/`.
+#[derive(Default)]
+struct Counts {
+    requests: u64,
+    /// Those that were answered by 500.
+    errors: u64,
+    /// By how long their answers took, a bucket each.
+    latency: [u64; BOUNDS_MS.len() + 1],
+    latency_s: f64,
+    /// When the second began that is counted now, how many came in it, and in the one before.
+    second: Option<(Instant, u32, u32)>,
 }
 
 /// Serves until TERM or INT; calls `listening` once it can be reached.
@@ -64,13 +88,7 @@ pub(crate) async fn run(listening: fn()) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for TERM")?;
     let listener = bind(address).await?;
     let about = about(&directory)?;
-    let demo = Arc::new(Demo {
-        about,
-        behaviour,
-        since: Instant::now(),
-        requests: AtomicU64::new(0),
-        errors: AtomicU64::new(0),
-    });
+    let demo = Arc::new(Demo { about, behaviour, since: Instant::now(), counts: Mutex::default() });
     listening();
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -103,8 +121,8 @@ pub(crate) async fn run(listening: fn()) -> Result<()> {
 /// Serves one connection to its end, or to the end of the answer under way once it is to stop.
 async fn serve(stream: TcpStream, demo: Arc<Demo>, mut stopping: watch::Receiver<bool>) {
     let answer = service_fn(move |request| {
-        let answer = demo.answer(&request);
-        async move { Ok::<_, Infallible>(answer) }
+        let demo = demo.clone();
+        async move { Ok::<_, Infallible>(demo.answer(&request).await) }
     });
     let connection =
         hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
@@ -118,13 +136,15 @@ async fn serve(stream: TcpStream, demo: Arc<Demo>, mut stopping: watch::Receiver
 }
 
 impl Demo {
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        let broken = self.behaviour == Behaviour::Broken && self.since.elapsed() > BREAKS_AFTER;
+    async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        let asked = Instant::now();
         let path = request.uri().path();
-        let flaky = path == "/" && self.count() && self.behaviour == Behaviour::Flaky;
-        let fails = flaky || broken && matches!(path, "/" | "/healthz");
-        if path == "/" && fails {
-            self.errors.fetch_add(1, Ordering::Relaxed);
+        let fails = self.fails(path);
+        if path == "/" {
+            if self.behaviour == Behaviour::Slow {
+                sleep(SLOW).await;
+            }
+            self.counts.lock().expect("never poisoned").add(asked.elapsed(), fails);
         }
         let (status, kind, body) = match path {
             _ if fails => (StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "broken\n".to_owned()),
@@ -139,22 +159,70 @@ impl Demo {
             .body(Full::new(body.into()))
             .expect("a status and a header that are well-formed")
     }
-}
 
-impl Demo {
-    /// Counts a request; whether it is a fifth one.
-    fn count(&self) -> bool {
-        (self.requests.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(FLAKY_EVERY)
+    /// Whether this request is one that is answered by 500.
+    fn fails(&self, path: &str) -> bool {
+        let (is_health, is_root) = (path == "/healthz", path == "/");
+        match self.behaviour {
+            Behaviour::Broken => (is_health || is_root) && self.since.elapsed() > BREAKS_AFTER,
+            Behaviour::Unready => is_health,
+            Behaviour::Flaky => is_root && self.is_every(FLAKY_EVERY, 0),
+            Behaviour::Strained => is_root && self.is_every(STRAINED_EVERY, LOAD_PER_S),
+            Behaviour::Good | Behaviour::Slow | Behaviour::Crash => false,
+        }
+    }
+
+    /// Counts a request in; whether it is one of so many, and more than that came within a second.
+    fn is_every(&self, every: u64, load: u32) -> bool {
+        let mut counts = self.counts.lock().expect("never poisoned");
+        let in_a_second = counts.in_a_second(Instant::now());
+        (counts.requests + 1).is_multiple_of(every) && in_a_second > load
     }
 
     fn metrics(&self) -> String {
-        let errors = self.errors.load(Ordering::Relaxed);
-        let good = self.requests.load(Ordering::Relaxed).saturating_sub(errors);
-        format!(
-            "# TYPE http_requests_total counter\n\
-             http_requests_total{{code=\"200\"}} {good}\n\
-             http_requests_total{{code=\"500\"}} {errors}\n"
-        )
+        self.counts.lock().expect("never poisoned").to_string()
+    }
+}
+
+impl Counts {
+    fn add(&mut self, took: Duration, failed: bool) {
+        self.requests += 1;
+        self.errors += u64::from(failed);
+        let bucket = BOUNDS_MS.partition_point(|bound_ms| u128::from(*bound_ms) < took.as_millis());
+        self.latency[bucket] += 1;
+        self.latency_s += took.as_secs_f64();
+    }
+
+    /// How many came in the second of this one, with it, or in the one before if that were more.
+    fn in_a_second(&mut self, now: Instant) -> u32 {
+        let (began, so_far, before) = self.second.unwrap_or((now, 0, 0));
+        let second = match (now - began).as_secs() {
+            0 => (began, so_far + 1, before),
+            1 => (now, 1, so_far),
+            _ => (now, 1, 0),
+        };
+        self.second = Some(second);
+        second.1.max(second.2)
+    }
+}
+
+impl fmt::Display for Counts {
+    /// In Prometheus text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, errors, latency, latency_s, .. } = self;
+        let name = "http_request_duration_seconds";
+        writeln!(f, "# TYPE http_requests_total counter")?;
+        writeln!(f, "http_requests_total{{code=\"200\"}} {}", requests - errors)?;
+        writeln!(f, "http_requests_total{{code=\"500\"}} {errors}")?;
+        writeln!(f, "# TYPE {name} histogram")?;
+        let mut so_far = 0;
+        for (bound_ms, count) in BOUNDS_MS.iter().zip(latency) {
+            so_far += count;
+            let bound_s = Duration::from_millis(*bound_ms).as_secs_f64();
+            writeln!(f, "{name}_bucket{{le=\"{bound_s}\"}} {so_far}")?;
+        }
+        writeln!(f, "{name}_bucket{{le=\"+Inf\"}} {requests}")?;
+        writeln!(f, "{name}_sum {latency_s}\n{name}_count {requests}")
     }
 }
 
@@ -188,13 +256,10 @@ fn read(path: &Path) -> Result<String> {
 }
 
 fn behaviour(directory: &Path) -> Result<Behaviour> {
-    match read(&directory.join("BEHAVIOUR"))?.as_str() {
-        "good" => Ok(Behaviour::Good),
-        "broken" => Ok(Behaviour::Broken),
-        "flaky" => Ok(Behaviour::Flaky),
-        "crash" => Ok(Behaviour::Crash),
-        other => bail!("BEHAVIOUR is {other:?}: must be good, broken, flaky or crash"),
-    }
+    let name = read(&directory.join("BEHAVIOUR"))?;
+    let named: Result<_, serde::de::value::Error> =
+        Behaviour::deserialize(name.as_str().into_deserializer());
+    named.context("BEHAVIOUR")
 }
 
 /// Who answers, as JSON.

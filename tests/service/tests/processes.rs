@@ -115,6 +115,50 @@ fn a_flaky_version_fails_one_in_five_and_counts() {
     assert!(page.contains("\nhttp_requests_total{code=\"500\"} 12\n"), "{page}");
 }
 
+/// Asked now and then it is well; nothing else here asks so often.
+#[test]
+fn a_strained_version_fails_under_load_alone() {
+    let bench = Bench::new("1", "strained");
+    bench.succeeds("start");
+    let bad = || bench.ask("/").unwrap().starts_with("HTTP/1.1 500");
+    let within_a_second = || (0..330).filter(|_| bad()).count();
+    // However slow this machine is, some of them come in seconds with more than twenty.
+    wait_until("it fails", || within_a_second() > 0);
+    let asked = |page: String| {
+        let values = page.lines().filter(|line| line.starts_with("http_requests_total"));
+        values.map(|line| line.rsplit_once(' ').unwrap().1.parse::<usize>().unwrap()).collect()
+    };
+    let counted: Vec<usize> = asked(bench.ask("/metrics").unwrap());
+    assert!(counted[1] * 30 <= counted[0] + counted[1], "{counted:?}");
+
+    let calm = Bench::new("1", "strained");
+    calm.succeeds("start");
+    for _ in 0..3 {
+        assert!((0..17).all(|_| calm.ask("/").unwrap().starts_with("HTTP/1.1 200")));
+        std::thread::sleep(Duration::from_millis(1_100));
+    }
+}
+
+#[test]
+fn a_slow_version_is_well_and_counts_how_long_it_takes() {
+    let bench = Bench::new("1", "slow");
+    bench.succeeds("start");
+    assert!((0..10).all(|_| bench.ask("/").unwrap().starts_with("HTTP/1.1 200")));
+    let page = bench.ask("/metrics").unwrap();
+    let count = |le: &str| format!("\nhttp_request_duration_seconds_bucket{{le=\"{le}\"}}");
+    assert!(page.contains(&format!("{} 0\n", count("0.01"))), "{page}");
+    assert!(page.contains(&format!("{} 10\n", count("+Inf"))), "{page}");
+    assert!(page.contains("\nhttp_request_duration_seconds_count 10\n"), "{page}");
+}
+
+#[test]
+fn a_version_that_never_gets_ready_serves_all_the_same() {
+    let bench = Bench::new("1", "unready");
+    bench.succeeds("start");
+    assert!(bench.ask("/").unwrap().starts_with("HTTP/1.1 200"));
+    assert!(bench.ask("/healthz").unwrap().starts_with("HTTP/1.1 500"));
+}
+
 #[test]
 fn what_does_not_start_says_why() {
     let bench = Bench::new("1", "crash");
@@ -129,7 +173,7 @@ fn what_does_not_start_says_why() {
     assert!(text(&output).contains("cannot listen on 127.0.0.1:"), "{}", text(&output));
 
     let bench = Bench::new("1", "odd");
-    assert!(text(&bench.run("start")).contains("must be good, broken, flaky or crash"));
+    assert!(text(&bench.run("start")).contains("BEHAVIOUR: unknown variant `odd`"));
 }
 
 /// It is there when the version before has just let go of the address.
