@@ -87,6 +87,15 @@ fn r21_a_rollout_needs_no_coordinator() {
     assert_eq!(outcome.ending, Ending::Aborted);
 }
 
+/// With a coordinator that is gone before anybody asked it, what was handed to it is lost: `deploy` says
+/// that the rollout does not support itself, and people hand it in again.
+#[test]
+fn r21_what_the_coordinator_took_with_it_is_handed_in_again() {
+    let gone = Scenario { coordinator_gone_ms: Some(60), ..Scenario::calm(12, 8) };
+    let outcome = play(&gone);
+    assert_eq!((outcome.ending, outcome.ever_ran), (Ending::Complete, 8));
+}
+
 /// The host that was given the rollout goes down while the first ones ask it for that, and nobody
 /// else has it yet.
 #[test]

@@ -59,6 +59,8 @@ struct Play {
     messages: u64,
     cut_was: bool,
     away_ms: u64,
+    /// What people handed in, in order.
+    said: Vec<Envelope>,
 }
 
 pub(super) async fn run(scenario: Scenario) -> Outcome {
@@ -86,6 +88,7 @@ impl Play {
             messages: 0,
             cut_was: false,
             away_ms: 0,
+            said: Vec::new(),
             fleet,
             scenario,
         }
@@ -196,11 +199,28 @@ impl Play {
             self.bury(self.scenario.coordinator());
         }
         let releases = [0, 1].map(|number| self.fleet.release(number));
-        for statement in releases.iter().chain([&envelope]) {
-            self.give(statement, None);
+        for statement in releases.into_iter().chain([envelope]) {
+            self.say(statement, None);
         }
         self.network.suffer(self.scenario.lost, self.scenario.doubled);
         self.now_ms()
+    }
+
+    fn say(&mut self, envelope: Envelope, near: Option<usize>) {
+        self.give(&envelope, near);
+        self.said.push(envelope);
+    }
+
+    /// The coordinator is gone for good. What fewer than two hosts hold may be gone with it, and people are
+    /// told so while it is so (R21): they hand it in again.
+    fn lose_coordinator(&mut self) {
+        self.bury(self.scenario.coordinator());
+        for envelope in &self.said {
+            let holds = |member: &&Member| member.ledger.knows(&envelope.id());
+            if self.lives.iter().flatten().filter(holds).count() < 2 {
+                self.give(envelope, None);
+            }
+        }
     }
 
     /// Hands a statement to the coordinator or, without it, to a host that is up; `near`: on the same
@@ -268,12 +288,12 @@ impl Play {
             Event::Wipe(wiped) => self.wipe(wiped, now_ms),
             Event::Replace { host } => self.replace(host),
             Event::Restart { host } => self.start(host),
-            Event::CoordinatorGone => self.bury(self.scenario.coordinator()),
+            Event::CoordinatorGone => self.lose_coordinator(),
             Event::Order { action, near } => {
                 let rollout = self.rollout_id();
                 let directive = self.fleet.directive(rollout, action);
                 lock(&self.world).orders.push((directive.id(), action));
-                self.give(&directive, near);
+                self.say(directive, near);
             }
             Event::Mend => self.network.cut(None),
             Event::Heal => {
@@ -360,7 +380,7 @@ impl Play {
             checks.removes(host);
         }
         let removal = self.fleet.removal(host);
-        self.give(&removal, None);
+        self.say(removal, None);
         if let Some(newcomer) = self.scenario.newcomer() {
             self.start(newcomer);
         }
