@@ -4,7 +4,8 @@
 //! What serves is told by the loop; all else is this task's own. It reads the page once a second and
 //! keeps the last window of it; another release starts from nothing, and so does the end of a warmup.
 //! The others hear of it every [`TELL_EVERY`], and at once when the share of errors moves: an outage
-//! that all hosts share must be seen as such before one of them blames its new release for it.
+//! that all hosts share must be seen as such before one of them blames its new release for it. Once
+//! nothing serves, what was told is taken back: it is no control for what happens from then on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,13 +105,19 @@ impl Counter {
             let serving = told.borrow().clone();
             let Some(serving) = serving else {
                 counted = None;
+                if let Some((_, last)) = &said {
+                    let nothing = Tally::default().to_record(last.release);
+                    self.tell(nothing, &mut said);
+                }
                 continue;
             };
             let before = counted.take();
             let counted = counted.insert(self.page_of(serving.release, before).await);
             counted.read(&serving).await;
             let tally = counted.window.tally().unwrap_or_default();
-            self.tell(counted, &tally, &mut said);
+            if counted.page.is_some() || said.is_some() {
+                self.tell(tally.to_record(counted.release), &mut said);
+            }
             let Some(bake) = serving.bake.filter(Bake::is_warm) else { continue };
             if let Some(limits) = &bake.rollout.limits {
                 let held = streak.take().filter(|(attempt, _)| *attempt == bake.attempt);
@@ -140,12 +147,8 @@ impl Counter {
         Counted { release, page, window: Window::new(length), read: Instant::now() }
     }
 
-    /// Tells the others, where there is anything to tell or to take back.
-    fn tell(&self, counted: &Counted, tally: &Tally, said: &mut Option<(Instant, TallyRecord)>) {
-        if counted.page.is_none() && said.is_none() {
-            return;
-        }
-        let record = tally.to_record(counted.release);
+    /// Tells the others, if it is due.
+    fn tell(&self, record: TallyRecord, said: &mut Option<(Instant, TallyRecord)>) {
         if said.as_ref().is_some_and(|(at, said)| !is_due(*at, said, &record)) {
             return;
         }
@@ -185,11 +188,13 @@ impl Counted {
     }
 }
 
-/// Whether there is something to tell: it is time, another release, or the share of errors moved.
+/// Whether there is something to tell: it is time, another release, the share of errors moved, or
+/// nothing is counted any more.
 fn is_due(at: Instant, said: &TallyRecord, record: &TallyRecord) -> bool {
     let share_ppm = |record: &TallyRecord| record.errors * 1_000_000 / record.requests.max(1);
     at.elapsed() >= TELL_EVERY
         || said.release != record.release
+        || (said.over_ms > 0 && record.over_ms == 0)
         || share_ppm(said).abs_diff(share_ppm(record)) >= TELL_AT_ONCE_PPM
 }
 
@@ -237,5 +242,9 @@ mod tests {
         assert!(is_due(now, &said, &record("old", 2_000, 10)));
         assert!(is_due(now, &said, &record("new", 1_000, 0)));
         assert!(is_due(now - TELL_EVERY, &said, &said));
+        let counted = TallyRecord { over_ms: 1_000, ..said.clone() };
+        let nothing = Tally::default().to_record(said.release);
+        assert!(is_due(now, &counted, &nothing));
+        assert!(!is_due(now, &nothing, &nothing));
     }
 }

@@ -37,8 +37,9 @@ pub(super) struct Counts {
     seconds: VecDeque<(u64, u64, u64)>,
     /// What it told, and when; the last few.
     told: VecDeque<(u64, TallyRecord)>,
-    /// Its own looks at the attempt that bakes.
+    /// Its own looks at the attempt that bakes, and how many hosts it saw there on the old release.
     streak: Option<(u64, Streak)>,
+    controls: usize,
     /// How much it saw of both sides when it last compared them for its gate: bad ones, of so many.
     pub(super) compared: Option<[(u64, u64); 2]>,
 }
@@ -85,7 +86,11 @@ impl World {
             counts.seconds.pop_front();
         }
         let tally = counts.tally(now);
-        counts.told.extend(serves.map(|release| (now, tally.to_record(release))));
+        // Once nothing serves, what was told is taken back.
+        let last = counts.told.back().map(|(_, record)| record.release);
+        let told = serves.map(|release| tally.to_record(release));
+        let nothing = last.map(|release| Tally::default().to_record(release));
+        counts.told.extend(told.or(nothing).map(|record| (now, record)));
         while counts.told.len() > 5 {
             counts.told.pop_front();
         }
@@ -146,6 +151,7 @@ impl World {
         let (_, mut streak) = held.unwrap_or((attempt, Streak::default()));
         let verdict = streak.look(tally, &control, limits, limits.errors_ppm[wave]);
         self.nodes[host].counts.streak = Some((attempt, streak));
+        self.nodes[host].counts.controls = control.len();
         self.give(host, Given::Input(Input::Verdict { attempt, verdict }));
     }
 
@@ -183,12 +189,12 @@ impl World {
     }
 
     /// R24: a host goes back for its requests only where its release is worse than the one before:
-    /// never for what an outage does to both.
+    /// never for what an outage does to both, as far as the others can show it.
     pub(super) fn check_blame(&self, host: usize, release: Digest, verdict: Verdict) {
         let Some(load) = self.scenario.load else { return };
         let bad = release == self.scenario.release(1) && load.worse > Load::ABOVE_PERMILLE.into();
-        // Once nobody is left on the old release, nothing tells an outage from a bad one.
-        let alone = verdict.comparison().is_some_and(|compared| compared.control.is_none());
+        // Fewer than three on the old release cannot, and with nobody left there is no telling.
+        let alone = self.nodes[host].counts.controls < 3;
         let place = self.place();
         assert!(bad || alone, "{place} host {host} blames {release:?} for {verdict}");
     }

@@ -31,10 +31,12 @@ impl Tallies {
         Some(Tally::of(record.clone()))
     }
 
-    /// What the hosts of a rollout's cohort count on its `from`.
+    /// What the hosts of a rollout's cohort count on its `from`. Who counts nothing at all does not serve
+    /// it just now: a step is under way there.
     pub fn control(&self, rollout: &Rollout) -> Vec<Tally> {
         let Some(from) = &rollout.from else { return Vec::new() };
-        rollout.cohort.iter().filter_map(|host| self.of(&host.id, from.release)).collect()
+        let told = rollout.cohort.iter().filter_map(|host| self.of(&host.id, from.release));
+        told.filter(|tally| *tally != Tally::default()).collect()
     }
 }
 

@@ -53,6 +53,17 @@ fn r24_hosts_of_earlier_waves_on_the_new_release_against_all_on_the_old_one() {
     assert_eq!(numbers(pooled(&plan(), 1, &said)), Some((counted(11, 3_000), control)));
 }
 
+/// It has begun its own step, and what it counted before shows nothing of what happens now; one that
+/// counts and is idle is asked all the same.
+#[test]
+fn r24_who_has_stopped_counting_is_no_control() {
+    let idle = Tally { over_ms: 30_000, ..Tally::default() };
+    let said = [(3, tally(2, 1_000)), (4, Tally::default()), (5, idle.clone())];
+    let said: Tallies =
+        said.iter().map(|(rank, tally)| (host_id(*rank), tally.to_record(release("a")))).collect();
+    assert_eq!(said.control(&plan()), [tally(2, 1_000), idle]);
+}
+
 #[test]
 fn r24_pooled_verdicts_by_what_is_told() {
     let first = proto::statement::Rollout { from: None, ..plan() };
