@@ -42,7 +42,6 @@ pub(super) enum End {
 pub(super) struct Start {
     pub(super) number: usize,
     pub(super) key: SigningKey,
-    pub(super) others: Others,
     pub(super) world: Arc<Mutex<World>>,
     pub(super) ledger: Ledger,
     pub(super) gossip: Gossip,
@@ -194,12 +193,13 @@ impl Agent {
     }
 
     fn read_peers(&mut self, members: &[Member]) {
-        let (now, heads) = (self.now(), self.start.ledger.chain().heads_digest());
+        let (now, chain) = (self.now(), self.start.ledger.chain());
+        let others = Others::of(self.core.me(), &chain, &self.start.ledger.hosts());
         let live = members.iter().filter(|member| member.alive && member.host != *self.core.me());
         let records = live.filter_map(|member| Some((&member.host, member.values.get(HOST)?)));
         self.records.observe(now, records);
         self.peers_read = Some(Instant::now());
-        self.take(Input::Peers(self.records.judge(now, heads, &self.start.others)));
+        self.take(Input::Peers(self.records.judge(now, chain.heads_digest(), &others)));
     }
 
     fn offer(&mut self, members: &[Member]) {

@@ -128,6 +128,19 @@ impl Checks {
         self.removed.contains(&host)
     }
 
+    /// Whether all of a host's wave is removed, and nobody of it came through: nothing speaks for the
+    /// release then, and what follows waits for people.
+    pub(super) fn leaves_nobody(&self, host: usize) -> bool {
+        let rank = self.numbers.iter().position(|number| *number == host);
+        let Some(rank) = rank else { return false };
+        let committed = |receipt: &Receipt| receipt.state == State::Committed;
+        let mut wave = self.rollout.ranks_in(self.rollout.wave_of(rank));
+        wave.all(|rank| {
+            let host = self.numbers[rank];
+            self.is_removed(host) && !self.hosts[host].signed.values().any(committed)
+        })
+    }
+
     /// Whether a host of this wave has begun to start the new release.
     pub(super) fn has_begun(&self, wave: usize) -> bool {
         let begun = |rank: usize| {

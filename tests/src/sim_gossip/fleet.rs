@@ -8,7 +8,6 @@ use proto::dsse::Envelope;
 use proto::report::Fitness;
 use proto::statement::{Action, ArtifactRef, Direction, Host, Revocation, Rollout, Root, Target};
 use proto::{Digest, HostId, KeyId, PublicKey, Scope};
-use rollout::peers::Others;
 use rollout::plan::{self, Candidate, Strategy};
 
 use super::Scenario;
@@ -79,15 +78,6 @@ impl Fleet {
         let certificate =
             certificate::issue(&self.keys.host_ca, host, BEGIN, certificate::LIFE_DAYS);
         Identity::host(key, certificate.expect("a certificate")).expect("of that key")
-    }
-
-    /// Who can confirm what the host with this number knows (R7).
-    pub(super) fn others(&self, number: usize) -> Others {
-        let others = self.hosts.iter().enumerate().filter(|(other, _)| *other != number);
-        Others {
-            coordinators: [self.id(self.hosts.len())].into(),
-            hosts: others.map(|(_, host)| (host.id.clone(), host.zone())).collect(),
-        }
     }
 
     /// The release with this number: 0 is what runs at first, 1 what is deployed.

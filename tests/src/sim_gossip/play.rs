@@ -130,7 +130,6 @@ impl Play {
         let start = Start {
             number,
             key: self.fleet.key(number),
-            others: self.fleet.others(number),
             world: self.world.clone(),
             ledger: member.ledger.clone(),
             gossip: member.gossip.clone(),
@@ -374,13 +373,19 @@ impl Play {
         self.at(now_ms + replaced_after_ms, Event::Replace { host });
     }
 
-    /// People remove the host that was wiped, and a new one takes its place.
+    /// People remove the host that was wiped, and a new one takes its place. Where that leaves nobody who
+    /// could speak for the release, they end the rollout.
     fn replace(&mut self, host: usize) {
-        if let Some(checks) = &mut lock(&self.world).checks {
+        let leaves_nobody = lock(&self.world).checks.as_mut().is_some_and(|checks| {
             checks.removes(host);
-        }
+            checks.leaves_nobody(host)
+        });
         let removal = self.fleet.removal(host);
         self.say(removal, None);
+        if leaves_nobody {
+            self.timeline.retain(|_, event| !matches!(event, Event::Order { .. }));
+            self.happen(Event::Order { action: Action::Abort, near: None }, self.now_ms());
+        }
         if let Some(newcomer) = self.scenario.newcomer() {
             self.start(newcomer);
         }
