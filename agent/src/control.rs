@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use member::{Membership, View};
-use net::{Connection, Handler, Peer, Places, RecvStream, SendStream, frame};
+use net::frame::{self, FrameError};
+use net::{Connection, Handler, Peer, Places, RecvStream, SendStream};
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
 use rollout::fleet::refused;
 use swarm::Ledger;
@@ -35,7 +36,7 @@ const PER_MEMBER_MAX: usize = 2;
 /// How long a request may take to arrive, and its answer to be taken.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// The handler of `gsw-control/2` on an agent.
+/// The handler of `gsw-control/3` on an agent.
 pub(crate) struct Control {
     desk: Arc<Desk>,
     turns: Turns,
@@ -108,14 +109,23 @@ impl Handler for Control {
 }
 
 async fn serve(desk: Arc<Desk>, peer: &Peer, mut send: SendStream, mut recv: RecvStream) {
-    let request = match frame::recv::<ControlRequest>(&mut recv, CONTROL_BYTES_MAX, WITHIN).await {
-        Ok(request) => request,
+    let reply = match frame::recv_json(&mut recv, CONTROL_BYTES_MAX, WITHIN).await {
+        Ok(request) => reply(desk, peer, request).await,
+        Err(FrameError::Codec(error)) => ControlReply::Refused(Refused::not_understood(&error)),
         Err(error) => return warn!(%peer, %error, "a request that cannot be read"),
     };
+    if let Err(error) = frame::send_json(&mut send, &reply, CONTROL_BYTES_MAX, WITHIN).await {
+        warn!(%peer, %error, "an answer is not taken");
+    }
+    // The other side closes once it has read it all.
+    let _ = tokio::time::timeout(WITHIN, send.stopped()).await;
+}
+
+async fn reply(desk: Arc<Desk>, peer: &Peer, request: ControlRequest) -> ControlReply {
     if let ControlRequest::Submit { .. } = &request {
         info!(%peer, "a statement is handed in");
     }
-    let reply = match (refuse(peer, &request), request) {
+    match (refuse(peer, &request), request) {
         (Some(refused), _) => refused,
         (None, ControlRequest::Disk { dry_run }) => disk(&desk, peer, dry_run).await,
         (None, request) => {
@@ -124,12 +134,7 @@ async fn serve(desk: Arc<Desk>, peer: &Peer, mut send: SendStream, mut recv: Rec
                 refusal(RefusedKind::Busy, "this agent cannot answer now", "its log says why")
             })
         }
-    };
-    if let Err(error) = frame::send(&mut send, &reply, CONTROL_BYTES_MAX, WITHIN).await {
-        warn!(%peer, %error, "an answer is not taken");
     }
-    // The other side closes once it has read it all.
-    let _ = tokio::time::timeout(WITHIN, send.stopped()).await;
 }
 
 /// What lies on the disk; for people, once what nothing needs is gone.

@@ -75,8 +75,8 @@ async fn ask(member: &Membership) -> Result<Vec<u8>> {
     let connection =
         member.endpoint.connect(Alpn::Control, coordinator.address, Expect::Coordinator).await?;
     let (mut send, mut recv) = connection.open_bi().await?;
-    frame::send(&mut send, &ControlRequest::Renew, CONTROL_BYTES_MAX, WITHIN).await?;
-    let reply: ControlReply = frame::recv(&mut recv, CONTROL_BYTES_MAX, WITHIN).await?;
+    frame::send_json(&mut send, &ControlRequest::Renew, CONTROL_BYTES_MAX, WITHIN).await?;
+    let reply: ControlReply = frame::recv_json(&mut recv, CONTROL_BYTES_MAX, WITHIN).await?;
     match reply {
         ControlReply::Certificate { der } => Ok(der),
         ControlReply::Refused(refused) => bail!("refused: {}", refused.reason),

@@ -108,24 +108,24 @@ impl Control {
             Peer::Host(_) | Peer::Coordinator(_) | Peer::Anonymous => (&self.hosts, HOST_BYTES_MAX),
         };
         let place = places.take(peer).await;
-        let request: ControlRequest = frame::recv(&mut recv, bytes_max, FRAME_WITHIN).await?;
-        let root = self.desk.member.ledger.chain();
-        let allowed = authority::allow(root.root(), peer, &request);
-        drop(root);
-        let answer = match (allowed, request) {
-            (Err(refused), _) => Err(refused),
-            (Ok(asker), ControlRequest::Publish { release, manifest }) => {
-                drop(place);
-                let streams = (&mut send, &mut recv);
-                self.publish(asker, release, manifest, streams).await?
-            }
-            (Ok(asker), request) => self.answer(asker, request).await,
+        let answer = match frame::recv_json(&mut recv, bytes_max, FRAME_WITHIN).await {
+            Ok(request) => match (self.allow(peer, &request), request) {
+                (Err(refused), _) => Err(refused),
+                (Ok(asker), ControlRequest::Publish { release, manifest }) => {
+                    drop(place);
+                    let streams = (&mut send, &mut recv);
+                    self.publish(asker, release, manifest, streams).await?
+                }
+                (Ok(asker), request) => self.answer(asker, request).await,
+            },
+            Err(FrameError::Codec(error)) => Err(Refused::not_understood(&error)),
+            Err(error) => return Err(error),
         };
         let reply = answer.unwrap_or_else(|refused| {
             info!(%peer, kind = ?refused.kind, reason = refused.reason, "request refused");
             ControlReply::Refused(refused)
         });
-        match frame::send(&mut send, &reply, CONTROL_BYTES_MAX, FRAME_WITHIN).await {
+        match frame::send_json(&mut send, &reply, CONTROL_BYTES_MAX, FRAME_WITHIN).await {
             Err(FrameError::Codec(error)) => {
                 let refused = Refused {
                     kind: RefusedKind::Invalid,
@@ -133,13 +133,17 @@ impl Control {
                     next: String::new(),
                 };
                 let reply = ControlReply::Refused(refused);
-                frame::send(&mut send, &reply, CONTROL_BYTES_MAX, FRAME_WITHIN).await?;
+                frame::send_json(&mut send, &reply, CONTROL_BYTES_MAX, FRAME_WITHIN).await?;
             }
             sent => sent?,
         }
         // An error says that the connection is gone: nobody waits for the end of the stream.
         let _ = send.finish();
         Ok(())
+    }
+
+    fn allow(&self, peer: &Peer, request: &ControlRequest) -> Result<Asker, Refused> {
+        authority::allow(self.desk.member.ledger.chain().root(), peer, request)
     }
 
     async fn answer(&self, asker: Asker, request: ControlRequest) -> Result<ControlReply, Refused> {
@@ -240,7 +244,7 @@ impl Control {
             Err(refused) => return Ok(Err(refused)),
         };
         let ask = ControlReply::Send { pieces: pieces.clone() };
-        frame::send(send, &ask, CONTROL_BYTES_MAX, FRAME_WITHIN).await?;
+        frame::send_json(send, &ask, CONTROL_BYTES_MAX, FRAME_WITHIN).await?;
         for piece in pieces {
             let bytes = frame::recv_bytes(recv, upload.bytes_of(piece), PIECE_WITHIN).await;
             let bytes = match bytes {

@@ -17,7 +17,7 @@ use crate::id::Digest;
 
 /// The form described above.
 pub const FORMAT: u32 = 1;
-/// Longest manifest read, in bytes: it is handed in within one frame of 16 MiB.
+/// Longest manifest read, in bytes: it is handed in within one frame of control.
 pub const MANIFEST_BYTES_MAX: u64 = 15 << 20;
 /// Entries in a file table.
 pub const ENTRIES_MAX: usize = 100_000;

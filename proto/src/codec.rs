@@ -1,8 +1,13 @@
-//! Frames between daemons: one version byte, then bincode. The only file that names bincode.
+//! Frames, in two forms. On a stream a frame is preceded by its length as four big-endian bytes. The
+//! protocols' ALPN names carry their versions.
 //!
-//! Never for anything that is stored or signed: bincode has no evolution and is unmaintained
-//! (RUSTSEC-2025-0141). The protocols' ALPN names carry their versions; the byte guards against a
-//! mix-up inside one. On a stream a frame is preceded by its length as four big-endian bytes.
+//! **Join, gossip, swarm**: one version byte, then bincode. The only file that names bincode. Never for
+//! anything that is stored or signed: bincode has no evolution and is unmaintained (RUSTSEC-2025-0141).
+//! A change of such a message is another version of its protocol; the byte guards against a mix-up
+//! inside one.
+//!
+//! **Control**: JSON, so that members and `swell` of neighbouring versions talk: a field that the reader
+//! does not know is passed over, one that the writer did not know has its default.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,4 +68,41 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8], bytes_max: usize) -> Result<T, 
         return Err(CodecError::Malformed(format!("{} bytes left over", body.len() - used)));
     }
     Ok(value)
+}
+
+/// The frame of a control message, at most `bytes_max` bytes.
+///
+/// # Errors
+///
+/// As [`encode`].
+pub fn encode_json<T: Serialize>(value: &T, bytes_max: usize) -> Result<Vec<u8>, CodecError> {
+    let frame =
+        serde_json::to_vec(value).map_err(|error| CodecError::Malformed(error.to_string()))?;
+    match frame.len() {
+        got if got > bytes_max => Err(CodecError::TooLong { got, max: bytes_max }),
+        _ => Ok(frame),
+    }
+}
+
+/// The control message in `frame`, which must be used up.
+///
+/// # Errors
+///
+/// As [`decode`].
+pub fn decode_json<T: DeserializeOwned>(frame: &[u8], bytes_max: usize) -> Result<T, CodecError> {
+    match frame.len() {
+        0 => Err(CodecError::Empty),
+        got if got > bytes_max => Err(CodecError::TooLong { got, max: bytes_max }),
+        _ => serde_json::from_slice(frame)
+            .map_err(|error| CodecError::Malformed(shortened(&error.to_string()))),
+    }
+}
+
+/// An error that names what it found, which may be long and is the sender's.
+fn shortened(error: &str) -> String {
+    const CHARS: usize = 200;
+    match error.char_indices().nth(CHARS) {
+        Some((end, _)) => format!("{}...", &error[..end]),
+        None => error.to_owned(),
+    }
 }

@@ -1,7 +1,7 @@
 //! What daemons tell people: plain values, made by coordinator and agents from what each sees.
 //!
-//! The same values are printed as JSON by `swell ... --json`, so names here are a contract. They
-//! also travel in [`crate::codec`] frames: no flattened, skipped or untagged fields.
+//! The same values are printed as JSON by `swell ... --json` and travel so in answers of `control`, so
+//! names here are a contract, and a field that is new has a default.
 
 use std::fmt;
 

@@ -1,4 +1,5 @@
-//! Messages of the `join`, `swarm` and `control` protocols: what travels in [`crate::codec`] frames.
+//! Messages of the `join`, `swarm` and `control` protocols: what travels in [`crate::codec`] frames,
+//! those of `control` as JSON.
 //!
 //! Each request opens a bidirectional stream of its own; the first frame on it is the request, and
 //! what follows stands at the request.
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::certificate::Claim;
 use crate::checkup::Finding;
-use crate::codec::FRAME_BYTES_MAX;
+use crate::codec::CodecError;
 use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
 use crate::key::{PublicKey, Signature};
 use crate::report::{DiskReport, Fitness, FleetReport, FreezeReport, RolloutReport};
@@ -25,8 +26,8 @@ pub const SWARM_REQUEST_BYTES_MAX: usize = 256;
 pub const INDEX_PAGE_MAX: usize = 4_096;
 /// Longest such answer, in bytes.
 pub const INDEX_BYTES_MAX: usize = INDEX_PAGE_MAX * 66;
-/// Longest control frame, in bytes: the manifest of a release with very many files.
-pub const CONTROL_BYTES_MAX: usize = FRAME_BYTES_MAX;
+/// Longest control frame, in bytes: the manifest of a release with very many files, in base64.
+pub const CONTROL_BYTES_MAX: usize = 24 << 20;
 
 // --- join ---
 
@@ -137,8 +138,13 @@ pub struct Have {
 
 // --- control ---
 
-/// `gsw-control/2`: people, CI and daemons to the coordinator or, where it can, to any agent.
+/// `gsw-control/3`: people, CI and daemons to the coordinator or, where it can, to any agent.
 /// Each is answered by one [`ControlReply`], uploads by two.
+///
+/// Both travel as JSON, so that one version talks with the next. What comes later is a new field that
+/// has a default, or a new request, which an older member refuses in words; a new variant stands only
+/// in answers to who has asked for it by something new. Whatever else changes is another version of
+/// the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ControlRequest {
     /// What the member sees of the fleet.
@@ -162,12 +168,15 @@ pub enum ControlRequest {
     Scope(Scope),
     /// A signed statement to take in and pass on: rollout, directive, freeze or revocation.
     Submit {
+        #[serde(with = "base64_text")]
         envelope: Vec<u8>,
     },
     /// A release signed by its publisher, and its manifest. The answer says which pieces to
     /// upload; they follow in that order as raw bytes; then comes the second answer. Coordinator.
     Publish {
+        #[serde(with = "base64_text")]
         release: Vec<u8>,
+        #[serde(with = "base64_text")]
         manifest: Vec<u8>,
     },
     /// A new certificate for the host that asks. Coordinator.
@@ -210,6 +219,7 @@ pub enum ControlReply {
     Fleet(Box<FleetReport>),
     Rollout(Box<RolloutReport>),
     Statement {
+        #[serde(with = "base64_text")]
         envelope: Vec<u8>,
     },
     Releases(Vec<(Version, Digest)>),
@@ -230,6 +240,7 @@ pub enum ControlReply {
         id: Digest,
     },
     Certificate {
+        #[serde(with = "base64_text")]
         der: Vec<u8>,
     },
     /// A new token, shown this once.
@@ -255,6 +266,17 @@ pub struct Refused {
     pub next: String,
 }
 
+impl Refused {
+    /// The answer to a request that this version cannot read; a newer one may have asked.
+    pub fn not_understood(error: &CodecError) -> Self {
+        Self {
+            kind: RefusedKind::Invalid,
+            reason: format!("this member does not understand the request: {error}"),
+            next: "if it is older than what asks it, upgrade it".to_owned(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RefusedKind {
@@ -275,14 +297,15 @@ pub enum RefusedKind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScopeFacts {
     /// The newest effective rollout.
+    #[serde(with = "base64_text::option", default)]
     pub rollout: Option<Vec<u8>>,
     /// Where it stands.
     pub report: Option<RolloutReport>,
     /// The release of the last complete rollout.
+    #[serde(with = "base64_text::option", default)]
     pub stable: Option<Vec<u8>>,
-    /// The host statements of the scope's environment, and whether each may take part in the next
-    /// rollout.
-    pub hosts: Vec<(Vec<u8>, Fitness)>,
+    /// The hosts of the scope's environment.
+    pub hosts: Vec<ScopeHost>,
     /// The highest sequence of a directive about the newest rollout; 0: none.
     pub directive_sequence: u64,
     /// Ids of the effective rollouts of this scope, newest first, with the version each is to bring.
@@ -296,6 +319,16 @@ pub struct ScopeFacts {
     pub scopes: u32,
 }
 
+/// What a plan needs about a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScopeHost {
+    /// Its statement.
+    #[serde(with = "base64_text")]
+    pub envelope: Vec<u8>,
+    /// Whether it may take part in the next rollout.
+    pub fitness: Fitness,
+}
+
 /// A token, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenReport {
@@ -305,4 +338,49 @@ pub struct TokenReport {
     pub revoked: bool,
     pub labels: Vec<(Name, Name)>,
     pub created_by: Name,
+}
+
+/// Bytes in JSON: base64.
+mod base64_text {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<u8>, D::Error> {
+        decode(&String::deserialize(deserializer)?)
+    }
+
+    fn decode<E: serde::de::Error>(text: &str) -> Result<Vec<u8>, E> {
+        STANDARD.decode(text).map_err(|error| E::custom(format_args!("bytes in base64: {error}")))
+    }
+
+    /// The same of what may not be there.
+    pub(super) mod option {
+        use base64::Engine as _;
+
+        use super::{Deserialize, Deserializer, STANDARD, Serializer, decode};
+
+        pub(in super::super) fn serialize<S: Serializer>(
+            bytes: &Option<Vec<u8>>,
+            serializer: S,
+        ) -> Result<S::Ok, S::Error> {
+            match bytes {
+                Some(bytes) => serializer.serialize_some(&STANDARD.encode(bytes)),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<Vec<u8>>, D::Error> {
+            let text = Option::<String>::deserialize(deserializer)?;
+            text.map(|text| decode(&text)).transpose()
+        }
+    }
 }

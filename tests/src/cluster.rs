@@ -23,10 +23,12 @@ use ed25519_dalek::SigningKey;
 use net::{Alpn, Directory, Endpoint, Expect, Identity, frame};
 use proto::dsse::Envelope;
 use proto::key::secret_from_text;
-use proto::report::{FleetReport, RolloutReport};
+use proto::report::{FleetReport, RolloutPhase, RolloutReport};
 use proto::statement::{Payload, Statement};
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest};
 use proto::{Digest, KeyId, PublicKey};
+
+use crate::traffic::ask;
 
 /// How long a step of the fleet may take before the cluster calls it stuck. Far above what any step
 /// needs on a busy machine: it is there to end, not to measure.
@@ -69,6 +71,8 @@ pub struct Cluster {
     agents: Vec<Agent>,
     /// Whether the service's requests are counted and compared.
     counts: bool,
+    /// Bake of the first wave, in minutes as in `swell.toml`.
+    first_bake: &'static str,
     /// Where daemons tell how they are.
     manager: Option<PathBuf>,
 }
@@ -94,6 +98,7 @@ impl Cluster {
             coordinator: None,
             agents: Vec::new(),
             counts: false,
+            first_bake: "0.1",
             manager: None,
         };
         let address = format!("{}:7070", cluster.coordinator_address());
@@ -133,6 +138,11 @@ impl Cluster {
         wait_until("the coordinator answers", || {
             Ok(self.try_swell(&["status", "--json"])?.status.success().then_some(()))
         })
+    }
+
+    /// Programs that start from now on, `swell` too, are those in `binaries`.
+    pub fn use_binaries(&mut self, binaries: &Path) {
+        binaries.clone_into(&mut self.binaries);
     }
 
     /// Kills the coordinator as a crash would.
@@ -341,8 +351,8 @@ impl Cluster {
             let to = (address, 7070).into();
             let connection = endpoint.connect(Alpn::Control, to, Expect::AnyMember).await?;
             let (mut send, mut recv) = connection.open_bi().await?;
-            frame::send(&mut send, &request, CONTROL_BYTES_MAX, PATIENCE).await?;
-            anyhow::Ok(frame::recv(&mut recv, CONTROL_BYTES_MAX, PATIENCE).await?)
+            frame::send_json(&mut send, &request, CONTROL_BYTES_MAX, PATIENCE).await?;
+            anyhow::Ok(frame::recv_json(&mut recv, CONTROL_BYTES_MAX, PATIENCE).await?)
         })?;
         match reply {
             ControlReply::Submitted { id, effective: true, .. } => Ok(id),
@@ -367,6 +377,33 @@ impl Cluster {
             arguments.extend(["--via", address]);
         }
         Ok(serde_json::from_slice(&self.swell(&arguments)?.stdout)?)
+    }
+
+    /// Waits until every agent is heard.
+    pub fn all_are_heard(&self) -> Result<()> {
+        wait_until("every agent is heard", || {
+            let alive = self.status()?.hosts.iter().filter(|host| host.alive).count();
+            Ok((alive == self.agents.len()).then_some(()))
+        })
+    }
+
+    /// Waits until every host serves this version.
+    pub fn all_serve(&self, version: &str) -> Result<()> {
+        for agent in &self.agents {
+            wait_until(&format!("{} serves {version}", agent.name), || {
+                Ok(ask(agent.address).filter(|answer| answer == version))
+            })
+            .with_context(|| self.log(&agent.name))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the rollout of this epoch is complete and every host serves its version.
+    pub fn complete(&self, version: &str, epoch: u64) -> Result<()> {
+        self.wait_for_rollout(&format!("{version} is complete"), |rollout| {
+            rollout.epoch == epoch && rollout.phase == RolloutPhase::Complete
+        })?;
+        self.all_serve(version)
     }
 
     /// Publishes a version of the demo service.
@@ -406,10 +443,16 @@ impl Cluster {
         self.counts = true;
     }
 
+    /// From now on first waves bake so many minutes.
+    pub fn bake_minutes(&mut self, minutes: &'static str) {
+        self.first_bake = minutes;
+    }
+
     fn write_swell_toml(&self) -> Result<String> {
         let path = self.directory.join("swell.toml");
         let metrics = if self.counts { METRICS } else { "" };
-        fs::write(&path, SWELL_TOML.replace("[health]\n", &format!("[health]\n{metrics}")))?;
+        let text = SWELL_TOML.replace("[health]\n", &format!("[health]\n{metrics}"));
+        fs::write(&path, text.replace("FIRST_BAKE", self.first_bake))?;
         Ok(path.display().to_string())
     }
 
@@ -478,7 +521,7 @@ failures_max = 2
 strategy = "canary"
 max_unavailable = "50%"
 stages = [
-  { weight = 1, wait_minutes = 0.1 },
+  { weight = 1, wait_minutes = FIRST_BAKE },
   { weight = 50, wait_minutes = 0.05 },
   { weight = 100, wait_minutes = 0 },
 ]

@@ -273,10 +273,10 @@ impl Client {
         let (mut send, mut recv) =
             self.connection.open_bi().await.map_err(|source| self.lost(what, source))?;
         let torn = |source| self.torn(what, source);
-        frame::send(&mut send, request, CONTROL_BYTES_MAX, within).await.map_err(torn)?;
+        frame::send_json(&mut send, request, CONTROL_BYTES_MAX, within).await.map_err(torn)?;
         // Nothing follows; a stream that is closed already has its answer on the way.
         let _ = send.finish();
-        let reply = frame::recv(&mut recv, answer_bytes_max, within).await.map_err(torn)?;
+        let reply = frame::recv_json(&mut recv, answer_bytes_max, within).await.map_err(torn)?;
         refusal(what, reply)
     }
 
@@ -296,9 +296,11 @@ impl Client {
         let (mut send, mut recv) =
             self.connection.open_bi().await.map_err(|source| self.lost(what, source))?;
         let torn = |source| self.torn(what, source);
-        frame::send(&mut send, request, CONTROL_BYTES_MAX, ANSWER_TIMEOUT).await.map_err(torn)?;
+        frame::send_json(&mut send, request, CONTROL_BYTES_MAX, ANSWER_TIMEOUT)
+            .await
+            .map_err(torn)?;
         let first =
-            frame::recv(&mut recv, CONTROL_BYTES_MAX, ANSWER_TIMEOUT).await.map_err(torn)?;
+            frame::recv_json(&mut recv, CONTROL_BYTES_MAX, ANSWER_TIMEOUT).await.map_err(torn)?;
         let ControlReply::Send { pieces } = refusal(what, first)? else {
             return Err(self.unexpected(what));
         };
@@ -308,7 +310,7 @@ impl Client {
             let sent = frame::send_bytes(&mut send, &bytes, UPLOAD_TIMEOUT).await;
             if let Err(source) = sent {
                 // Whoever stops reading has said why.
-                let reply = frame::recv(&mut recv, CONTROL_BYTES_MAX, ANSWER_TIMEOUT).await;
+                let reply = frame::recv_json(&mut recv, CONTROL_BYTES_MAX, ANSWER_TIMEOUT).await;
                 return Err(match reply.map(|reply| refusal(what, reply)) {
                     Ok(Err(refused)) => refused,
                     _ => torn(source),
@@ -317,7 +319,7 @@ impl Client {
         }
         let _ = send.finish();
         let second =
-            frame::recv(&mut recv, CONTROL_BYTES_MAX, UPLOAD_TIMEOUT).await.map_err(torn)?;
+            frame::recv_json(&mut recv, CONTROL_BYTES_MAX, UPLOAD_TIMEOUT).await.map_err(torn)?;
         match refusal(what, second)? {
             ControlReply::Published { id } => Ok(id),
             _ => Err(self.unexpected(what)),

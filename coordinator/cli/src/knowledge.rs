@@ -7,7 +7,7 @@ use proto::id::{Digest, HostId, Scope, Service, Version};
 use proto::report::{FreezeReport, RolloutReport};
 use proto::statement::{Host, Kind, Release, Rollout, Statement};
 use proto::trust::{Chain, Refusal, Standing, Verified, verify};
-use proto::wire::{ControlRequest, ScopeFacts};
+use proto::wire::{ControlRequest, ScopeFacts, ScopeHost};
 use rollout::plan::Candidate;
 
 use crate::client::{Client, ClientError};
@@ -177,7 +177,7 @@ impl<'c> Knowledge<'c> {
             None => None,
         };
         let mut hosts = Vec::new();
-        for (envelope, fitness) in facts.hosts {
+        for ScopeHost { envelope, fitness } in facts.hosts {
             let host = self.host(envelope).await?;
             if host.env().as_ref() != Some(&scope.env) {
                 return Err(self.other("a host"));

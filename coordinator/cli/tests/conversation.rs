@@ -22,7 +22,7 @@ use proto::statement::{
     Action, CohortHost, Direction, OnFailure, Payload as _, RULES, Rollout, Statement, Target, Wave,
 };
 use proto::trust::{Standing, verify};
-use proto::wire::{ControlReply, ControlRequest, RefusedKind, ScopeFacts};
+use proto::wire::{ControlReply, ControlRequest, RefusedKind, ScopeFacts, ScopeHost};
 
 const SWELL_TOML: &[u8] = b"
 service = 'web'
@@ -42,10 +42,10 @@ fn version(text: &str) -> Version {
 fn first_facts(fleet: &Fleet) -> ScopeFacts {
     let host = |seed: u8| {
         let (host, _) = fleet.host(seed);
-        (
-            fleet.sign(&host, &["coordinator/host-ca.key"]),
-            if seed == 3 { Fitness::Silent } else { Fitness::Fit },
-        )
+        ScopeHost {
+            envelope: fleet.sign(&host, &["coordinator/host-ca.key"]),
+            fitness: if seed == 3 { Fitness::Silent } else { Fitness::Fit },
+        }
     };
     ScopeFacts {
         rollout: None,
@@ -187,7 +187,7 @@ fn what_is_not_signed_as_it_must_be_is_not_believed() {
         let fleet = Fleet::new();
         let release = release(&fleet);
         let mut facts = first_facts(&fleet);
-        facts.hosts[0].0 = fleet.sign(&fleet.host(1).0, &[host_key]);
+        facts.hosts[0].envelope = fleet.sign(&fleet.host(1).0, &[host_key]);
         let member = fleet.coordinator(move |request: &ControlRequest| match request {
             ControlRequest::Release { .. } => ControlReply::Statement { envelope: release.clone() },
             ControlRequest::Scope(_) => ControlReply::Scope(Box::new(facts.clone())),

@@ -252,7 +252,7 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) async fn begin(&self, request: &ControlRequest) -> (SendStream, RecvStream) {
         let (mut send, recv) = self.connection.open_bi().await.unwrap();
-        frame::send(&mut send, request, CONTROL_BYTES_MAX, WITHIN).await.unwrap();
+        frame::send_json(&mut send, request, CONTROL_BYTES_MAX, WITHIN).await.unwrap();
         (send, recv)
     }
 
@@ -291,11 +291,11 @@ impl Client {
 }
 
 pub(crate) async fn reply(recv: &mut RecvStream) -> ControlReply {
-    frame::recv(recv, CONTROL_BYTES_MAX, WITHIN).await.unwrap()
+    frame::recv_json(recv, CONTROL_BYTES_MAX, WITHIN).await.unwrap()
 }
 
 pub(crate) async fn no_reply(recv: &mut RecvStream) -> FrameError {
-    frame::recv::<ControlReply>(recv, CONTROL_BYTES_MAX, WITHIN).await.unwrap_err()
+    frame::recv_json::<ControlReply>(recv, CONTROL_BYTES_MAX, WITHIN).await.unwrap_err()
 }
 
 pub(crate) fn published(outcome: (Vec<u32>, ControlReply)) -> proto::Digest {

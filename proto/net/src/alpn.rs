@@ -25,7 +25,7 @@ impl Alpn {
         match self {
             Self::Gossip => "gsw-gossip/1",
             Self::Swarm => "gsw-swarm/1",
-            Self::Control => "gsw-control/2",
+            Self::Control => "gsw-control/3",
             Self::Join => "gsw-join/1",
         }
     }

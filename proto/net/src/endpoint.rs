@@ -81,9 +81,10 @@ pub enum ConnectError {
     Refused { addr: SocketAddr, code: CloseCode, reason: String },
     /// It does not speak this version of the protocol.
     #[error(
-        "{addr} runs a version of Groundswell that does not understand this one: upgrade the older one"
+        "{addr} runs a version of Groundswell that does not speak {alpn}, as this one does: upgrade the \
+         older one"
     )]
-    Version { addr: SocketAddr },
+    Version { addr: SocketAddr, alpn: Alpn },
     #[error("lost {addr} while connecting")]
     Lost {
         addr: SocketAddr,
@@ -221,7 +222,7 @@ impl Endpoint {
             .map_err(|source| ConnectError::Tls { addr, source })?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
         config.transport_config(self.transport.clone());
-        let lost = |source| refused_or_lost(addr, source);
+        let lost = |source| refused_or_lost(addr, alpn, source);
         let quinn = self
             .quinn
             .connect_with(config, addr, tls::SERVER_NAME)
@@ -278,10 +279,10 @@ pub(crate) fn chain_of(connection: &quinn::Connection) -> Vec<CertificateDer<'st
         .map_or_else(Vec::new, |chain| *chain)
 }
 
-fn refused_or_lost(addr: SocketAddr, source: ConnectionLost) -> ConnectError {
+fn refused_or_lost(addr: SocketAddr, alpn: Alpn, source: ConnectionLost) -> ConnectError {
     match source {
         ConnectionLost::ConnectionClosed(close) if is_no_common_protocol(close.error_code) => {
-            ConnectError::Version { addr }
+            ConnectError::Version { addr, alpn }
         }
         ConnectionLost::ApplicationClosed(close) => ConnectError::Refused {
             addr,

@@ -1,7 +1,7 @@
 //! Values and bytes on streams, bounded in size and in time.
 //!
-//! A frame is its length as four big-endian bytes, then [`proto::codec`]. A length beyond the bound
-//! is refused before anything is allocated for it.
+//! A frame is its length as four big-endian bytes, then [`proto::codec`]: JSON on `control`, bincode on
+//! the others. A length beyond the bound is refused before anything is allocated for it.
 
 use std::time::Duration;
 
@@ -43,13 +43,7 @@ pub async fn send<T: Serialize + Sync>(
     bytes_max: usize,
     within: Duration,
 ) -> Result<(), FrameError> {
-    let body = codec::encode(value, bytes_max)?;
-    let length = u32::try_from(body.len())
-        .map_err(|_| FrameError::TooLong { got: body.len(), max: bytes_max })?;
-    let mut frame = Vec::with_capacity(4 + body.len());
-    frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(&body);
-    send_bytes(stream, &frame, within).await
+    send_body(stream, &codec::encode(value, bytes_max)?, bytes_max, within).await
 }
 
 /// Receives one frame of at most `bytes_max` bytes, its length not counted.
@@ -62,7 +56,58 @@ pub async fn recv<T: DeserializeOwned>(
     bytes_max: usize,
     within: Duration,
 ) -> Result<T, FrameError> {
-    let body = timed(within, async {
+    let body = recv_body(stream, bytes_max, within).await?;
+    Ok(codec::decode(&body, bytes_max)?)
+}
+
+/// As [`send`], a message of `control`.
+///
+/// # Errors
+///
+/// As [`send`].
+pub async fn send_json<T: Serialize + Sync>(
+    stream: &mut SendStream,
+    value: &T,
+    bytes_max: usize,
+    within: Duration,
+) -> Result<(), FrameError> {
+    send_body(stream, &codec::encode_json(value, bytes_max)?, bytes_max, within).await
+}
+
+/// As [`recv`], a message of `control`.
+///
+/// # Errors
+///
+/// As [`recv`].
+pub async fn recv_json<T: DeserializeOwned>(
+    stream: &mut RecvStream,
+    bytes_max: usize,
+    within: Duration,
+) -> Result<T, FrameError> {
+    let body = recv_body(stream, bytes_max, within).await?;
+    Ok(codec::decode_json(&body, bytes_max)?)
+}
+
+async fn send_body(
+    stream: &mut SendStream,
+    body: &[u8],
+    bytes_max: usize,
+    within: Duration,
+) -> Result<(), FrameError> {
+    let length = u32::try_from(body.len())
+        .map_err(|_| FrameError::TooLong { got: body.len(), max: bytes_max })?;
+    let mut frame = Vec::with_capacity(4 + body.len());
+    frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(body);
+    send_bytes(stream, &frame, within).await
+}
+
+async fn recv_body(
+    stream: &mut RecvStream,
+    bytes_max: usize,
+    within: Duration,
+) -> Result<Vec<u8>, FrameError> {
+    timed(within, async {
         let mut length = [0; 4];
         stream.read_exact(&mut length).await.map_err(|error| match error {
             ReadExactError::FinishedEarly(0) => FrameError::Ended,
@@ -75,8 +120,7 @@ pub async fn recv<T: DeserializeOwned>(
         }
         read_exactly(stream, length).await
     })
-    .await?;
-    Ok(codec::decode(&body, bytes_max)?)
+    .await
 }
 
 /// Sends bytes without a frame; the receiver knows how many there are.

@@ -194,7 +194,7 @@ async fn r10_what_is_not_served_is_refused_in_words() {
     let client = Endpoint::bind(loopback(), fleet.identity("client"), fleet.directory()).unwrap();
     let addr = server.local_addr().unwrap();
     let error = client.connect(Alpn::Control, addr, Expect::AnyMember).await.unwrap_err();
-    assert!(error.to_string().contains("gsw-control/2 is not served here"), "{error}");
+    assert!(error.to_string().contains("gsw-control/3 is not served here"), "{error}");
 }
 
 #[tokio::test]
@@ -224,8 +224,8 @@ async fn r10_a_member_of_another_version_is_named_as_such() {
     assert_eq!(
         error.to_string(),
         format!(
-            "{addr} runs a version of Groundswell that does not understand this one: upgrade the \
-             older one"
+            "{addr} runs a version of Groundswell that does not speak gsw-control/3, as this one does: \
+             upgrade the older one"
         )
     );
 }

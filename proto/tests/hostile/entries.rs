@@ -16,13 +16,15 @@ use proto::id::ParseIdError;
 use proto::key::Signature;
 use proto::receipt::SignedReceipt;
 use proto::record::{
-    HostRecord, ProgressRecord, RootRecord, ScopeRecord, Shelf, ShelfRecord, TallyRecord,
-    from_text, to_text,
+    DriftRecord, HostRecord, ProgressRecord, RootRecord, ScopeRecord, Shelf, ShelfRecord,
+    TallyRecord, from_text, to_text,
 };
 use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Role, Share, Window};
 use proto::trust::{Chain, verify};
+use proto::unit::UnitFile;
 use proto::wire::{
-    ControlReply, ControlRequest, Found, Have, JoinReply, JoinRequest, SwarmRequest,
+    CONTROL_BYTES_MAX, ControlReply, ControlRequest, Found, Have, JoinReply, JoinRequest,
+    SwarmRequest,
 };
 use proto::{
     Digest, Env, FleetId, HostId, KeyId, Name, PublicKey, Service, UnixTime, Version, Zone,
@@ -34,15 +36,17 @@ use serde::de::DeserializeOwned;
 type Entry = fn(&[u8]);
 
 /// The functions, by the name of their corpus.
-pub const ENTRIES: [(&str, Entry); 8] = [
+pub const ENTRIES: [(&str, Entry); 10] = [
     ("statement", statement),
     ("payload", payload),
     ("frame", frame),
+    ("control", control),
     ("manifest", manifest),
     ("receipt", receipt),
     ("certificate", certificate),
     ("record", record),
     ("text", text),
+    ("unit", unit),
 ];
 
 /// The time of the vectors.
@@ -105,16 +109,36 @@ pub fn payload(bytes: &[u8]) {
     }
 }
 
-/// A frame of any protocol.
+/// A frame of any protocol but control.
 pub fn frame(bytes: &[u8]) {
     reads_back::<JoinRequest>(bytes);
     reads_back::<JoinReply>(bytes);
     reads_back::<SwarmRequest>(bytes);
     reads_back::<Found>(bytes);
     reads_back::<Have>(bytes);
-    reads_back::<ControlRequest>(bytes);
-    reads_back::<ControlReply>(bytes);
     reads_back::<Vec<Vec<u8>>>(bytes);
+}
+
+/// A request or an answer of control.
+pub fn control(bytes: &[u8]) {
+    controls_read(bytes);
+}
+
+/// As how many of the two the bytes are read.
+pub fn controls_read(bytes: &[u8]) -> usize {
+    fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) -> bool {
+        let read = codec::decode_json::<T>(bytes, CONTROL_BYTES_MAX);
+        match &read {
+            Ok(value) => {
+                let frame = codec::encode_json(value, CONTROL_BYTES_MAX).expect("it is written");
+                assert_eq!(codec::decode_json(&frame, CONTROL_BYTES_MAX).as_ref(), Ok(value));
+            }
+            Err(error) => assert!(error.to_string().len() < 2_000, "errors do not fill logs"),
+        }
+        read.is_ok()
+    }
+    let read = [reads_back::<ControlRequest>(bytes), reads_back::<ControlReply>(bytes)];
+    read.into_iter().filter(|read| *read).count()
 }
 
 fn reads_back<T: Serialize + DeserializeOwned + PartialEq + Debug>(bytes: &[u8]) {
@@ -180,6 +204,7 @@ pub fn records_read(bytes: &[u8]) -> usize {
         reads_back::<ShelfRecord>(text),
         reads_back::<TallyRecord>(text),
         reads_back::<ProgressRecord>(text),
+        reads_back::<DriftRecord>(text),
         shelf.is_some(),
     ];
     read.into_iter().filter(|read| *read).count()
@@ -214,4 +239,15 @@ pub fn text(bytes: &[u8]) {
     plain::<Role>(text);
     plain::<Share>(text);
     plain::<Window>(text);
+}
+
+/// The file of a unit.
+pub fn unit(bytes: &[u8]) {
+    match UnitFile::parse(bytes) {
+        Ok(unit) => {
+            let lines = unit.service().count();
+            assert!(lines <= bytes.len(), "what is read was there");
+        }
+        Err(error) => assert!(error.to_string().len() < 2_000, "errors do not fill logs"),
+    }
 }

@@ -2,104 +2,29 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+mod bend;
 #[expect(unreachable_pub, reason = "tests/fuzz calls them from outside")]
 mod entries;
 
-use std::path::PathBuf;
-
-use entries::{CHAIN, ENTRIES, NOW, records_read, statements};
+use bend::{corpus, feed};
+use entries::{CHAIN, ENTRIES, NOW, controls_read, records_read, statements};
 use proptest::prelude::*;
 use proto::Digest;
+use proto::artifact::MANIFEST_BYTES_MAX;
+use proto::codec;
 use proto::dsse::Envelope;
-use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Share, Statement};
+use proto::statement::{ENVELOPE_BYTES_MAX, Kind, SMALL_ENVELOPE_BYTES_MAX, Share, Statement};
 use proto::trust::verify;
+use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 /// Mutated samples per entry.
 const TRIES: u64 = 2_000;
 
-/// The samples of an entry, those that libFuzzer starts from.
-fn corpus(name: &str) -> Vec<Vec<u8>> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus").join(name);
-    let mut files: Vec<_> = dir.read_dir().unwrap().map(|file| file.unwrap().path()).collect();
-    files.sort();
-    assert!(!files.is_empty(), "{name} has no samples");
-    files.into_iter().map(|file| std::fs::read(file).unwrap()).collect()
-}
-
-/// A sequence that looks random and is the same in every run (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((mixed ^ (mixed >> 31)) % end.max(1) as u64).unwrap()
-    }
-
-    /// A place to cut, any of `0..=len`.
-    fn cut(&mut self, bytes: &[u8]) -> usize {
-        self.below(bytes.len() + 1)
-    }
-}
-
-/// Bends a sample in one to four places; `other` is there to take pieces from.
-fn bend(sample: &[u8], other: &[u8], dice: &mut Dice) -> Vec<u8> {
-    const WORDS: [&[u8]; 12] = [
-        b"-1",
-        b"18446744073709551615",
-        b"9007199254740993",
-        b"1e999",
-        b"null",
-        b"\"\"",
-        b"[]",
-        b"{}",
-        b"\\u0000",
-        b"\xff\xff\xff\xff",
-        b"../",
-        b"\xed\xa0\x80",
-    ];
-    let mut bytes = sample.to_vec();
-    for _ in 0..=dice.below(3) {
-        let (at, end) = (dice.cut(&bytes), dice.cut(&bytes));
-        let (at, end) = (at.min(end), at.max(end));
-        match dice.below(6) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << dice.below(8),
-            1 => bytes.truncate(end),
-            2 => drop(bytes.drain(at..end.min(at + 40))),
-            3 => {
-                let piece = bytes[at..end.min(at + 200)].to_vec();
-                bytes.splice(end..end, piece);
-            }
-            4 => {
-                let (from, to) = (dice.cut(other), dice.cut(other));
-                let piece = other[from.min(to)..from.max(to)].to_vec();
-                bytes.splice(at..end, piece);
-            }
-            _ => {
-                let word = WORDS[dice.below(WORDS.len())];
-                bytes.splice(at..(at + word.len()).min(bytes.len()), word.iter().copied());
-            }
-        }
-    }
-    bytes
-}
-
 #[test]
 fn samples_and_what_is_bent_from_them_do_not_panic() {
-    for (name, entry) in ENTRIES {
-        let corpus = corpus(name);
-        for sample in &corpus {
-            entry(sample);
-        }
-        for round in 0..TRIES {
-            let mut dice = Dice(round);
-            let sample = &corpus[dice.below(corpus.len())];
-            let other = &corpus[dice.below(corpus.len())];
-            entry(&bend(sample, other, &mut dice));
-        }
-    }
+    feed(&ENTRIES, TRIES);
 }
 
 #[test]
@@ -117,12 +42,70 @@ fn samples_are_read() {
     for sample in corpus("record") {
         assert_eq!(records_read(&sample), 1, "{}", String::from_utf8_lossy(&sample));
     }
+    for sample in corpus("control") {
+        assert!(controls_read(&sample) > 0, "{}", String::from_utf8_lossy(&sample));
+    }
     for sample in corpus("payload") {
         let kind = Kind::ALL[usize::from(sample[0])];
         let envelope = Envelope::new(kind.payload_type(), sample[1..].to_vec());
         let text = String::from_utf8_lossy(&sample[1..]);
         assert!(Statement::parse(&envelope).is_ok(), "{text}");
     }
+}
+
+/// What a newer version adds to a message of control is passed over.
+#[test]
+fn fields_of_a_newer_version_are_passed_over() {
+    /// Adds a field to every struct; a variant's name begins with a capital.
+    fn add(value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(add),
+            Value::Object(fields) => {
+                fields.values_mut().for_each(add);
+                let variant = fields.keys().any(|key| key.starts_with(char::is_uppercase));
+                if !variant {
+                    fields.insert("novelty".to_owned(), json!({ "of": [1, "later"] }));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    fn read<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+        codec::decode_json(bytes, CONTROL_BYTES_MAX).ok()
+    }
+    for sample in corpus("control") {
+        let mut newer: Value = serde_json::from_slice(&sample).unwrap();
+        add(&mut newer);
+        let newer = newer.to_string().into_bytes();
+        let text = String::from_utf8_lossy(&newer);
+        assert_eq!(read::<ControlRequest>(&newer), read(&sample), "{text}");
+        assert_eq!(read::<ControlReply>(&newer), read(&sample), "{text}");
+    }
+}
+
+#[test]
+fn a_request_of_a_newer_version_is_refused_in_words() {
+    let newer = br#"{"Dance":{"partner":"ada"}}"#;
+    let error = codec::decode_json::<ControlRequest>(newer, CONTROL_BYTES_MAX).unwrap_err();
+    let Refused { kind, reason, next } = Refused::not_understood(&error);
+    assert_eq!(kind, RefusedKind::Invalid);
+    let expected =
+        "this member does not understand the request: malformed frame: unknown variant `Dance`";
+    assert!(reason.starts_with(expected), "{reason}");
+    assert_eq!(next, "if it is older than what asks it, upgrade it");
+    let long = format!("\"{}\"", "x".repeat(100_000));
+    let error =
+        codec::decode_json::<ControlRequest>(long.as_bytes(), CONTROL_BYTES_MAX).unwrap_err();
+    assert!(error.to_string().len() < 300, "what is sent does not fill logs");
+}
+
+/// The longest manifest there may be is published in one frame.
+#[test]
+fn the_longest_manifest_fits_a_frame() {
+    let manifest = vec![b' '; usize::try_from(MANIFEST_BYTES_MAX).unwrap()];
+    let release = vec![b' '; SMALL_ENVELOPE_BYTES_MAX];
+    let request = ControlRequest::Publish { release, manifest };
+    assert!(codec::encode_json(&request, CONTROL_BYTES_MAX).is_ok());
 }
 
 /// The envelope of these bytes with another payload, and the same signatures.

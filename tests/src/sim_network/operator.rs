@@ -139,8 +139,8 @@ impl Line {
         };
         let (mut send, mut recv) =
             tokio::time::timeout(WITHIN, connection.open_bi()).await.ok()?.ok()?;
-        frame::send(&mut send, request, CONTROL_BYTES_MAX, WITHIN).await.ok()?;
-        let reply = frame::recv(&mut recv, CONTROL_BYTES_MAX, WITHIN).await.ok()?;
+        frame::send_json(&mut send, request, CONTROL_BYTES_MAX, WITHIN).await.ok()?;
+        let reply = frame::recv_json(&mut recv, CONTROL_BYTES_MAX, WITHIN).await.ok()?;
         self.open = Some(connection);
         Some(reply)
     }

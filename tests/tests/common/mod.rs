@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
-use fleet_tests::traffic::ask;
-use proto::report::RolloutPhase;
+use fleet_tests::cluster::{Behaviour, Cluster};
 
 /// Where the daemons are: beside the directory of test executables.
 fn binaries() -> PathBuf {
@@ -24,32 +22,17 @@ pub(crate) fn fleet(agents: usize) -> (tempfile::TempDir, Cluster) {
 }
 
 pub(crate) fn all_are_heard(cluster: &Cluster) {
-    let agents = cluster.agents().len();
-    wait_until("every agent is heard", || {
-        let alive = cluster.status()?.hosts.iter().filter(|host| host.alive).count();
-        Ok((alive == agents).then_some(()))
-    })
-    .unwrap();
+    cluster.all_are_heard().unwrap();
 }
 
 pub(crate) fn all_serve(cluster: &Cluster, version: &str) {
-    for agent in cluster.agents() {
-        wait_until(&format!("{} serves {version}", agent.name), || {
-            Ok(ask(agent.address).filter(|answer| answer == version))
-        })
-        .unwrap_or_else(|error| panic!("{error:#}\n{}", cluster.log(&agent.name)));
-    }
+    cluster.all_serve(version).unwrap_or_else(|error| panic!("{error:#}"));
 }
 
 pub(crate) fn deploy_and_complete(cluster: &Cluster, version: &str, epoch: u64) {
     cluster.publish(version, Behaviour::Good).unwrap();
     cluster.deploy(version).unwrap();
-    cluster
-        .wait_for_rollout(&format!("{version} is complete"), |rollout| {
-            rollout.epoch == epoch && rollout.phase == RolloutPhase::Complete
-        })
-        .unwrap();
-    all_serve(cluster, version);
+    cluster.complete(version, epoch).unwrap();
 }
 
 /// Gives an agent that does not run a certificate of 90 days that was issued so many days ago.

@@ -234,13 +234,13 @@ struct Control {
 impl Handler for Control {
     async fn connection(&self, connection: Connection) {
         while let Ok((mut send, mut recv)) = connection.accept_bi().await {
-            let request = frame::recv(&mut recv, CONTROL_BYTES_MAX, WITHIN).await;
+            let request = frame::recv_json(&mut recv, CONTROL_BYTES_MAX, WITHIN).await;
             let Ok(request) = request else { continue };
             self.asked.lock().expect("no panic").push(request);
             let request =
                 self.asked.lock().expect("no panic").last().cloned().expect("it is there");
             let reply = (self.answer)(&request);
-            let _ = frame::send(&mut send, &reply, CONTROL_BYTES_MAX, WITHIN).await;
+            let _ = frame::send_json(&mut send, &reply, CONTROL_BYTES_MAX, WITHIN).await;
             let (ControlReply::Send { pieces }, ControlRequest::Publish { release, manifest }) =
                 (reply, request)
             else {
@@ -254,7 +254,7 @@ impl Handler for Control {
             }
             let id = Envelope::parse(&release, 1 << 20).expect("an envelope").id();
             let reply = ControlReply::Published { id };
-            let _ = frame::send(&mut send, &reply, CONTROL_BYTES_MAX, WITHIN).await;
+            let _ = frame::send_json(&mut send, &reply, CONTROL_BYTES_MAX, WITHIN).await;
         }
     }
 }

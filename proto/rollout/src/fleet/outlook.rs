@@ -11,7 +11,7 @@ use proto::report::{
 };
 use proto::statement::{Action, Direction, Freeze, Host, Role, Rollout};
 use proto::trust::Chain;
-use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts};
+use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts, ScopeHost};
 use proto::{Digest, Env, HostId, KeyId, Name, Scope, Service, UnixTime};
 
 use super::{Observer, Seen};
@@ -182,14 +182,16 @@ impl Outlook<'_> {
             let removed = self.chain.revocation(&host.id, &scope.env).is_some();
             host.env().as_ref() == Some(&scope.env) && !removed
         });
-        let with_envelope =
-            |host: &Host| Some(((self.host_statement)(&host.id)?, self.fitness(scope, host)));
+        let scope_host = |host: &Host| {
+            let envelope = (self.host_statement)(&host.id)?;
+            Some(ScopeHost { envelope, fitness: self.fitness(scope, host) })
+        };
         let directive = head.and_then(|head| self.chain.directive(&head.rollout));
         ScopeFacts {
             rollout: head.and_then(|head| (self.statement)(&head.rollout)),
             report: head.and_then(|head| self.rollout_report(&head.rollout)),
             stable: stable.and_then(|(_, rollout)| (self.statement)(&rollout.to.release)),
-            hosts: hosts.filter_map(with_envelope).collect(),
+            hosts: hosts.filter_map(scope_host).collect(),
             directive_sequence: directive.map_or(0, |(_, directive)| directive.sequence),
             history: history
                 .iter()

@@ -13,7 +13,7 @@ use proto::statement::{
     UnixTime, Wave,
 };
 use proto::trust::verify;
-use proto::wire::{ControlReply, RefusedKind, RolloutQuery};
+use proto::wire::{ControlReply, RefusedKind, RolloutQuery, ScopeHost};
 use proto::{KeyId, Name, Scope};
 
 use super::*;
@@ -456,7 +456,7 @@ fn r13_the_last_word_of_a_host_says_whether_it_is_fit() {
     let fitness = |world: &mut World| {
         world.observe();
         let facts = world.look(|outlook| outlook.scope_facts(&scope()));
-        facts.hosts.iter().map(|(_, fitness)| *fitness).collect::<Vec<_>>()
+        facts.hosts.iter().map(|host| host.fitness).collect::<Vec<_>>()
     };
     use Fitness::{Duplicate, Fit, HalfWay, RevertFailed, Silent};
     world.receipt(1, 0, second, State::RevertFailed);
@@ -495,7 +495,7 @@ fn a_scope_tells_what_a_plan_needs() {
     assert_eq!(facts.stable.as_ref(), Some(&world.envelopes[&one.release]), "the last complete");
     assert_eq!(facts.history, [(second, two.version.clone()), (first, one.version.clone())]);
     assert_eq!(facts.directive_sequence, 0);
-    let hosts: Vec<_> = facts.hosts.iter().map(|(_, fitness)| *fitness).collect();
+    let hosts: Vec<_> = facts.hosts.iter().map(|host| host.fitness).collect();
     assert_eq!(hosts, [Fitness::Fit; 3]);
 
     world.direct(second, 7, Action::Pause);
@@ -509,7 +509,8 @@ fn a_scope_tells_what_a_plan_needs() {
     let aborted = second;
     let third = host_id(3).as_str().as_bytes().to_vec();
     let second = host_id(2).as_str().as_bytes().to_vec();
-    let hosts = [(second, Fitness::Silent), (third, Fitness::Fit)];
+    let hosts = [(second, Fitness::Silent), (third, Fitness::Fit)]
+        .map(|(envelope, fitness)| ScopeHost { envelope, fitness });
     assert_eq!(facts.hosts, hosts, "those of the environment");
 
     // Stopped after it was complete: it was taken back everywhere, and is no way back for others.

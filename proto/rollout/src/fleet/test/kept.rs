@@ -102,7 +102,7 @@ fn who_is_skipped_or_removed_is_told_and_who_is_removed_is_planned_with_no_more(
     let told = RemovalReport { by: name("ada"), created: NOW, reason: "sold".to_owned() };
     assert_eq!(removed, [None, None, Some(told)]);
     let facts = world.look(|outlook| outlook.scope_facts(&scope()));
-    let hosts: Vec<_> = facts.hosts.into_iter().map(|(envelope, _)| envelope).collect();
+    let hosts: Vec<_> = facts.hosts.into_iter().map(|host| host.envelope).collect();
     let statement = |host| host_id(host).as_str().as_bytes().to_vec();
     assert_eq!(hosts, [statement(1), statement(2)]);
 }
