@@ -1,4 +1,6 @@
-//! The entries that proto's own tests run, for libFuzzer.
+//! The entries that tests run, for libFuzzer.
 
 #[path = "../../../proto/tests/hostile/entries.rs"]
 pub mod entries;
+#[path = "../../tests/hostile/entries.rs"]
+pub mod outer;
