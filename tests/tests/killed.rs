@@ -9,6 +9,8 @@
 //!
 //! Skipped, in words, where there is no strace or it may not trace.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not recognised as such")]
+
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};

@@ -139,7 +139,7 @@ fn r4_what_is_well_signed_and_something_else_is_not_believed() {
     let (mut staging, _) = fleet.host(1);
     staging.labels = [("env".parse().unwrap(), "staging".parse().unwrap())].into();
     let mut hosts = first_facts(&fleet);
-    hosts.hosts[0].0 = fleet.sign(&staging, &["coordinator/host-ca.key"]);
+    hosts.hosts[0].envelope = fleet.sign(&staging, &["coordinator/host-ca.key"]);
     let good = signed_release(&fleet, "1.0.0");
     let cases = [
         ("the release", signed_release(&fleet, "0.9.0"), first_facts(&fleet)),

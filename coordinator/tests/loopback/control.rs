@@ -373,21 +373,25 @@ async fn people_and_hosts_read_what_there_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn r4_what_is_no_request_is_not_answered_and_harms_nobody() {
+async fn r4_what_is_no_request_is_refused_and_harms_nobody() {
     let fleet = Fleet::start().await;
     let ada = fleet.person(ADA).await;
     let frame = |length: u32, body: &[u8]| [&length.to_be_bytes()[..], body].concat();
-    let cases = [
-        ("endless data", frame(u32::MAX, &[1; 64])),
-        ("another encoding", frame(2, &[9, 0])),
-        ("no request", frame(3, &[1, 200, 200])),
-        ("bytes left over", frame(3, &[1, 0, 0])),
+    let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
+    send.write_all(&frame(u32::MAX, &[1; 64])).await.unwrap();
+    let answer = no_reply(&mut recv).await;
+    assert!(!matches!(answer, net::frame::FrameError::Timeout { .. }), "endless data: {answer}");
+    let cases: [(&str, &[u8]); 4] = [
+        ("another encoding", &[1, 0]),
+        ("nothing", b""),
+        ("of a later version", br#"{"Dance":{}}"#),
+        ("bytes left over", br#""Fleet" 1"#),
     ];
-    for (case, bytes) in cases {
+    for (case, body) in cases {
         let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
-        send.write_all(&bytes).await.unwrap();
-        let answer = no_reply(&mut recv).await;
-        assert!(!matches!(answer, net::frame::FrameError::Timeout { .. }), "{case}: {answer}");
+        send.write_all(&frame(u32::try_from(body.len()).unwrap(), body)).await.unwrap();
+        let answer = reply(&mut recv).await;
+        assert_eq!(kind(&answer), Some(RefusedKind::Invalid), "{case}: {answer:?}");
         assert!(matches!(ada.ask(&ControlRequest::Fleet).await, ControlReply::Fleet(_)), "{case}");
     }
 }
