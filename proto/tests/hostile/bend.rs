@@ -3,8 +3,11 @@
 
 use std::path::PathBuf;
 
+/// Reads any bytes.
+type Entry<T> = fn(&[u8]) -> T;
+
 /// Gives each entry all of its samples, and so many that are bent from them.
-pub(crate) fn feed<T>(entries: &[(&str, fn(&[u8]) -> T)], tries: u64) {
+pub(crate) fn feed<T>(entries: &[(&str, Entry<T>)], tries: u64) {
     for (name, entry) in entries {
         let corpus = corpus(name);
         for sample in &corpus {

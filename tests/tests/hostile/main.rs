@@ -1,5 +1,7 @@
 //! Bytes from anybody, outside `proto`: nothing panics, and what is refused leaves nothing behind.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are not recognised as such")]
+
 #[path = "../../../proto/tests/hostile/bend.rs"]
 mod bend;
 #[expect(unreachable_pub, reason = "tests/fuzz calls them from outside")]
