@@ -263,6 +263,7 @@ fn rollout(hosts: usize) -> Rollout {
         windows: Vec::new(),
         limits: None,
         retry: false,
+        adopt: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,
         created: UnixTime(0),

@@ -189,6 +189,49 @@ fn a_host_that_joins_later_catches_up() {
     all_serve(&cluster, "1.0.0");
 }
 
+/// It was there before anything of ours, and keeps its process through its adoption.
+#[test]
+fn what_runs_already_is_adopted_without_a_restart_and_gone_back_to() {
+    let (directory, cluster) = fleet(3);
+    cluster.publish("1.0.0", Behaviour::Good).unwrap();
+    let by_hand = directory.path().join("build-1.0.0/bin/demo-service");
+    for (index, agent) in cluster.agents().iter().enumerate() {
+        let started = std::process::Command::new(&by_hand)
+            .arg("start")
+            .env("SWELL_SHARED", cluster.service_dir(index).join("shared"))
+            .env("LISTEN", format!("{}:8080", agent.address))
+            .status();
+        assert!(started.unwrap().success());
+    }
+    let processes = || -> Vec<_> {
+        let pid = |index| cluster.service_dir(index).join("shared/demo.pid");
+        (0..3).map(|index| std::fs::read_to_string(pid(index)).unwrap()).collect()
+    };
+    let before = processes();
+    let config = directory.path().join("swell.toml").display().to_string();
+    let goal = ["web", "1.0.0", "--env", "production", "--yes", "--config", &config];
+    cluster.swell(&[&["adopt"], &goal[..]].concat()).unwrap();
+    let complete = |epoch| {
+        move |one: &RolloutReport| one.epoch == epoch && one.phase == RolloutPhase::Complete
+    };
+    cluster.wait_for_rollout("it is adopted", complete(1)).unwrap();
+    assert_eq!(processes(), before, "nobody has stopped or started it");
+    for index in 0..3 {
+        let version = cluster.service_dir(index).join("current/VERSION");
+        assert_eq!(std::fs::read_to_string(version).unwrap(), "1.0.0");
+    }
+    let again = cluster.try_swell(&[&["adopt"], &goal[..]].concat()).unwrap();
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+
+    cluster.publish("2.0.0", Behaviour::Crash).unwrap();
+    cluster.deploy("2.0.0").unwrap();
+    let halted = |one: &RolloutReport| one.epoch == 2 && one.phase == RolloutPhase::Halted;
+    cluster.wait_for_rollout("2.0.0 is stopped at the canary", halted).unwrap();
+    all_serve(&cluster, "1.0.0");
+    let moved = processes().iter().zip(&before).filter(|(now, then)| now != then).count();
+    assert_eq!(moved, 1, "the canary runs it from `current` now");
+}
+
 /// R24: what no health check sees, requests show, on the one host that has the release.
 #[test]
 fn r24_a_version_that_fails_some_requests_goes_back_by_its_error_share() {

@@ -85,6 +85,10 @@ pub struct Journal {
     pub step: Step,
     /// The boot during which this was written: what ran in another one runs no more.
     pub boot: String,
+    /// `to` was taken in as it ran, during this boot: the way back leaves it running. (An agent that
+    /// does not know this would stop it: it refuses the whole file.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<String>,
 }
 
 /// Why the journal is of no use.
@@ -118,7 +122,12 @@ impl Journal {
         step: Step,
         boot: &str,
     ) -> Self {
-        Self { format: FORMAT, attempt, from, to, step, boot: boot.to_owned() }
+        Self { format: FORMAT, attempt, from, to, step, boot: boot.to_owned(), adopted: None }
+    }
+
+    /// The same, of an adoption or not.
+    pub(super) fn adopted(self, adopted: Option<String>) -> Self {
+        Self { adopted, ..self }
     }
 
     /// The journal at `path`; none before a service's first activation.

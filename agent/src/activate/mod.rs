@@ -16,6 +16,9 @@
 //! cut [`Activator::recover`] finds the step in the journal and takes the same way back, unless the
 //! service outlived the agent and is baking.
 //!
+//! A service that somebody else brought is adopted ([`Activator::adopt`]): it is neither stopped nor
+//! started, on the way back neither.
+//!
 //! What always holds: `current` is absent or points at a whole release that was verified, because
 //! it is only ever replaced by a rename, after the trees were verified and before anything is
 //! removed.
@@ -23,6 +26,7 @@
 //! All calls block; they belong on a thread where that is allowed. The disk and the processes are
 //! behind [`Disk`] and [`Services`], so that crash tests cut the power before every step.
 
+mod adopt;
 mod collect;
 mod drift;
 mod journal;
@@ -118,6 +122,8 @@ struct Ends {
     attempt: u64,
     from: Option<Installed>,
     to: Installed,
+    /// As [`Journal::adopted`].
+    adopted: Option<String>,
 }
 
 impl Ends {
@@ -239,14 +245,7 @@ impl Activator {
             Err(Failure { cause, note }) if self.runs_another(from) => {
                 return self.verified_back(attempt, from, to, cause, note);
             }
-            Err(Failure { cause, note }) => {
-                self.services.arm(&self.paths, false);
-                // Nothing was touched: what ran runs. Told again after a restart, if it can be
-                // written down; if not, the next try fails the same way.
-                let step = Step::Reverted { cause, note: shortened(&note) };
-                self.note(&Journal::new(attempt, from, to, step, &self.boot));
-                return Outcome::Reverted { cause, note };
-            }
+            Err(failure) => return self.never_begun(attempt, from, to, failure),
         };
         let forward = match serves {
             true => self.write(&ends, Step::Baking),
@@ -256,6 +255,21 @@ impl Activator {
             Ok(()) => Outcome::Baking,
             Err(Failure { cause, note }) => self.back(&ends, cause, note),
         }
+    }
+
+    /// Nothing was touched: what ran runs. Told again after a restart, if it can be written down; if
+    /// not, the next try fails the same way.
+    fn never_begun(
+        &self,
+        attempt: u64,
+        from: Option<Digest>,
+        to: Digest,
+        Failure { cause, note }: Failure,
+    ) -> Outcome {
+        self.services.arm(&self.paths, false);
+        let step = Step::Reverted { cause, note: shortened(&note) };
+        self.note(&Journal::new(attempt, from, to, step, &self.boot));
+        Outcome::Reverted { cause, note }
     }
 
     /// The end that this very attempt has come to already.
@@ -296,7 +310,8 @@ impl Activator {
             layout::installed(&*self.disk, &self.paths, id)
                 .map_err(|error| Failure::host(error.to_string()))
         };
-        Ok(Ends { attempt, from: from.as_ref().map(read).transpose()?, to: read(to)? })
+        let from = from.as_ref().map(read).transpose()?;
+        Ok(Ends { attempt, from, to: read(to)?, adopted: None })
     }
 
     /// All that can be known to fail while the service still runs.
@@ -485,9 +500,10 @@ impl Activator {
         cause: Cause,
         note: String,
     ) -> Outcome {
+        let adopted = self.adopted(&to).filter(|_| from.is_none());
         let ends = self.ends(attempt, from, &to).and_then(|ends| {
             ends.from.as_ref().map_or(Ok(()), |from| self.verify(from))?;
-            Ok(ends)
+            Ok(Ends { adopted: adopted.clone(), ..ends })
         });
         match ends {
             Ok(ends) => self.back(&ends, cause, note),
@@ -495,7 +511,8 @@ impl Activator {
                 // Better a whole release that is sick than a broken one: nothing is touched.
                 let note = and(&note, failure.note);
                 let step = Step::RevertFailed { cause, note: shortened(&note) };
-                self.note(&Journal::new(attempt, from, to, step, &self.boot));
+                let journal = Journal::new(attempt, from, to, step, &self.boot);
+                self.note(&journal.adopted(adopted));
                 Outcome::RevertFailed { cause, note }
             }
         }
@@ -511,7 +528,11 @@ impl Activator {
         self.services.arm(&self.paths, true);
         let step = Step::Reverting { cause, note: shortened(&note) };
         self.note_urgently(&self.journal_of(ends, step));
-        let (step, outcome) = match self.back_to(ends) {
+        let back = match &ends.adopted {
+            Some(boot) => self.give_back(ends, boot),
+            None => self.back_to(ends),
+        };
+        let (step, outcome) = match back {
             Ok(()) => {
                 let step = Step::Reverted { cause, note: shortened(&note) };
                 (step, Outcome::Reverted { cause, note })
@@ -563,19 +584,24 @@ impl Activator {
         self.services.hook(Hook::Undrain, call)
     }
 
-    /// Points `current` there, or at nothing, and has the machine know. Where it points there already
-    /// that is made durable: an agent may have been killed in between.
+    /// Points `current` there, or at nothing, and has the machine know.
     fn point_at(&self, release: Option<&Installed>) -> Result<(), Failure> {
+        self.move_to(release)?;
+        self.services.load(&self.paths, release)
+    }
+
+    /// Points `current` there, or at nothing. Where it points there already that is made durable: an
+    /// agent may have been killed in between.
+    fn move_to(&self, release: Option<&Installed>) -> Result<(), Failure> {
         let there = self.current().is_ok_and(|current| {
             current.map(|current| current.id) == release.map(|release| release.id)
         });
         match there {
             true => self.disk.sync_dir(self.paths.directory()).map_err(|error| {
                 Failure::host(format!("{}: {error}", self.paths.directory().display()))
-            })?,
-            false => self.move_current(release.map(|release| &release.id))?,
+            }),
+            false => self.move_current(release.map(|release| &release.id)),
         }
-        self.services.load(&self.paths, release)
     }
 
     fn move_current(&self, id: Option<&Digest>) -> Result<(), Failure> {
@@ -609,6 +635,7 @@ impl Activator {
 
     fn journal_of(&self, ends: &Ends, step: Step) -> Journal {
         Journal::new(ends.attempt, ends.back_to_id(), ends.to.id, step, &self.boot)
+            .adopted(ends.adopted.clone())
     }
 
     fn write(&self, ends: &Ends, step: Step) -> Result<(), Failure> {

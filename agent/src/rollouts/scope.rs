@@ -26,7 +26,7 @@ use tracing::{error, info, warn};
 
 use super::counting::{Bake, Counter, Counting, Serving, tallies};
 use super::drift::{Watcher, Watching};
-use super::steps::Steps;
+use super::steps::{Activation, Steps};
 use super::waiting::Waiting;
 use super::{Answer, Context, records};
 use crate::services::Way;
@@ -322,9 +322,9 @@ impl Running {
             Effect::Commit { .. } => self.steps.collect(),
             Effect::Publish(receipt) => self.publish(&receipt),
             Effect::Fetch { release } => self.steps.fetch(release),
-            Effect::Activate { attempt, from, to } => {
+            Effect::Activate { attempt, from, to, adopt } => {
                 let way = self.way();
-                self.steps.activate(attempt, from, to, way).await;
+                self.steps.activate(Activation { attempt, from, to, way, adopt }).await;
             }
             Effect::Revert { attempt, to } => self.steps.revert(attempt, to).await,
             Effect::Certify { rollout, claim } => self.certify(rollout, claim).await,
@@ -438,6 +438,7 @@ mod tests {
             in_flight_max: None,
             windows: Vec::new(),
             retry: false,
+            adopt: false,
             limits: None,
             on_failure: OnFailure::Rollback,
             approvals: 0,

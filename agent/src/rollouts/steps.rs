@@ -30,7 +30,8 @@ const JOBS_MAX: usize = 8;
 
 /// What is done one at a time.
 pub(super) enum Job {
-    Activate(Activation),
+    /// And what ends the watch over its health.
+    Activate(Activation, CancellationToken),
     Revert {
         attempt: u64,
         to: Option<Digest>,
@@ -42,13 +43,15 @@ pub(super) enum Job {
     },
 }
 
+/// What is brought, and how.
+#[derive(Clone, Copy)]
 pub(super) struct Activation {
-    attempt: u64,
-    from: Option<Digest>,
-    to: Digest,
-    way: Way,
-    /// Ends the watch over its health.
-    watch: CancellationToken,
+    pub(super) attempt: u64,
+    pub(super) from: Option<Digest>,
+    pub(super) to: Digest,
+    pub(super) way: Way,
+    /// It runs here already, brought by somebody else.
+    pub(super) adopt: bool,
 }
 
 pub(super) struct Steps {
@@ -144,16 +147,10 @@ impl Steps {
         self.fetching = Some((release, task.abort_handle()));
     }
 
-    pub(super) async fn activate(
-        &mut self,
-        attempt: u64,
-        from: Option<Digest>,
-        to: Digest,
-        way: Way,
-    ) {
+    pub(super) async fn activate(&mut self, activation: Activation) {
         let watch = CancellationToken::new();
         self.watch = Some(watch.clone().drop_guard());
-        self.queue(Job::Activate(Activation { attempt, from, to, way, watch })).await;
+        self.queue(Job::Activate(activation, watch)).await;
     }
 
     pub(super) async fn revert(&mut self, attempt: u64, to: Option<Digest>) {
@@ -266,7 +263,7 @@ impl Worker {
     async fn run(self, mut queue: mpsc::Receiver<Job>) {
         while let Some(job) = queue.recv().await {
             match job {
-                Job::Activate(activation) => self.activate(activation).await,
+                Job::Activate(activation, watch) => self.activate(activation, watch).await,
                 Job::Revert { attempt, to } => self.revert(attempt, to).await,
                 Job::AfterCommit => self.after_commit().await,
                 Job::Collect { done } => self.collect(done).await,
@@ -274,9 +271,9 @@ impl Worker {
         }
     }
 
-    async fn activate(&self, activation: Activation) {
+    async fn activate(&self, activation: Activation, watch: CancellationToken) {
         let attempt = activation.attempt;
-        let outcome = self.start(&activation).await;
+        let outcome = self.start(activation).await;
         let bakes = outcome == Outcome::Baking;
         let input = match outcome {
             Outcome::Baking => Input::Activated { attempt },
@@ -295,20 +292,22 @@ impl Worker {
                 self.service.clone(),
                 attempt,
                 self.answers.clone(),
-                activation.watch,
+                watch,
             ));
         }
     }
 
-    async fn start(&self, activation: &Activation) -> Outcome {
-        let Activation { attempt, from, to, way, .. } = *activation;
+    async fn start(&self, activation: Activation) -> Outcome {
+        let Activation { attempt, from, to, way, adopt } = activation;
         let activator = self.activator.clone();
-        spawn_blocking(move || activator.activate(attempt, from, to, way)).await.unwrap_or_else(
-            |error| {
-                let note = format!("the activation ended unexpectedly: {error}");
-                Outcome::RevertFailed { cause: Cause::Host, note }
-            },
-        )
+        let started = spawn_blocking(move || match adopt {
+            true => activator.adopt(attempt, to),
+            false => activator.activate(attempt, from, to, way),
+        });
+        started.await.unwrap_or_else(|error| {
+            let note = format!("the activation ended unexpectedly: {error}");
+            Outcome::RevertFailed { cause: Cause::Host, note }
+        })
     }
 
     async fn revert(&self, attempt: u64, to: Option<Digest>) {

@@ -89,7 +89,7 @@ mod tests {
     fn nothing_is_lost_while_the_record_cannot_be_written() {
         let mut waiting = Waiting::default();
         let to = Digest::of(b"to");
-        let activate = Effect::Activate { attempt: 1, from: None, to };
+        let activate = Effect::Activate { attempt: 1, from: None, to, adopt: false };
         waiting.add(vec![Effect::Persist, publish(1, State::Activating), activate.clone()]);
         // It failed; half a minute later the host signs again.
         waiting.add(Vec::new());

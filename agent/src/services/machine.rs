@@ -81,6 +81,36 @@ impl Services for Machine {
         self.runtime.block_on(self.units.load(paths, unit))
     }
 
+    fn prepare_adoption(&self, call: Call<'_>) -> Result<(), Failure> {
+        self.shell.prepare(call, &self.allowed)?;
+        let release = &call.release.release;
+        match unit(call.release) {
+            None if release.health.http.is_none() && release.run.check.is_none() => {
+                Err(Failure::release(
+                    "nothing tells whether it runs: without a unit it takes health.http or run.check",
+                ))
+            }
+            None => Ok(()),
+            Some(unit) => {
+                self.runtime.block_on(self.units.prepare_adoption(call, unit, &self.allowed))
+            }
+        }
+    }
+
+    fn adopt(&self, call: Call<'_>) -> Result<(), Failure> {
+        match unit(call.release) {
+            None => Ok(()),
+            Some(unit) => self.runtime.block_on(self.units.adopt(call.paths, unit)),
+        }
+    }
+
+    fn give_back(&self, call: Call<'_>, start: bool) -> Result<(), Failure> {
+        match unit(call.release) {
+            None => Ok(()),
+            Some(unit) => self.runtime.block_on(self.units.give_back(unit, start, limit(call))),
+        }
+    }
+
     fn start(&self, call: Call<'_>) -> Result<(), Failure> {
         match unit(call.release) {
             None => {

@@ -24,6 +24,7 @@
 //!
 //! Nothing else: not what the agent was started with.
 
+mod aside;
 mod command;
 mod env;
 mod machine;
@@ -44,6 +45,8 @@ use proto::receipt::Cause;
 use proto::statement::Hook;
 use tokio_util::sync::CancellationToken;
 
+#[cfg(test)]
+pub(crate) use aside::{put_back, set_aside};
 pub(crate) use env::is_variable_name;
 pub use env::{EnvError, EnvProblem, Variables};
 pub use machine::Machine;
@@ -125,6 +128,16 @@ pub trait Services: Send + Sync {
     /// Tells the machine that `current` points at `release` now, or at nothing: from here on it knows
     /// the unit of that one, and of no other of the service.
     fn load(&self, paths: &Paths, release: Option<&Installed>) -> Result<(), Failure>;
+
+    /// As [`Self::prepare`], for a release that runs here already, brought by somebody else.
+    fn prepare_adoption(&self, call: Call<'_>) -> Result<(), Failure>;
+
+    /// Has the machine know the unit of the release, which `current` points at, in place of the one of
+    /// somebody else. Nothing is stopped or started.
+    fn adopt(&self, call: Call<'_>) -> Result<(), Failure>;
+
+    /// Takes [`Self::adopt`] back. Nothing is stopped; `start`: a unit that does not run is started.
+    fn give_back(&self, call: Call<'_>, start: bool) -> Result<(), Failure>;
 
     /// Starts the release, by its command or as its unit.
     fn start(&self, call: Call<'_>) -> Result<(), Failure>;

@@ -197,6 +197,63 @@ fn r23_what_a_host_forbids_is_told_before_anything_is_stopped() {
 }
 
 #[test]
+fn only_what_runs_and_is_allowed_is_adopted() {
+    let bench = Bench::new(GOOD);
+    let prepare = |state: UnitState, allowed: &Allowed| {
+        let units = bench.units(Arc::new(Told::new(state)));
+        bench.runtime.block_on(units.prepare_adoption(bench.call(), UNIT, allowed))
+    };
+    bench.disk.create(&Path::new(UNITS).join(UNIT), b"[Service]\n").unwrap();
+    assert_eq!(prepare(running(), &Allowed::default()), Ok(()), "though it is somebody else's");
+    let packaged = UnitState { path: "/lib/systemd/system/web.service".to_owned(), ..running() };
+    assert_eq!(prepare(packaged, &Allowed::default()), Ok(()));
+    let inactive = UnitState { active: "inactive".to_owned(), ..running() };
+    let note = "web.service does not run on this host (loaded, inactive), and only what runs as the \
+                unit of that name can be adopted";
+    assert_eq!(prepare(inactive, &Allowed::default()), Err(Failure::host(note)));
+    let units = Some(Vec::new());
+    let failure = prepare(running(), &Allowed { units, ..Allowed::default() }).unwrap_err();
+    assert!(failure.note.starts_with("agent.toml: units allows no web"), "{}", failure.note);
+    let drop_ins = vec![format!("{UNITS}/web.service.d/a.conf")];
+    let refuse = Allowed { drop_ins: false, ..Allowed::default() };
+    let failure = prepare(UnitState { drop_ins, ..running() }, &refuse).unwrap_err();
+    assert!(failure.note.starts_with("agent.toml: drop_ins = \"refuse\""), "{}", failure.note);
+}
+
+#[test]
+fn r19_what_lies_in_the_place_of_a_unit_is_moved_aside_and_put_back() {
+    let bench = Bench::new(GOOD);
+    let (disk, directory) = (&bench.disk, Path::new(UNITS));
+    let (file, wants) = (directory.join(UNIT), directory.join("multi-user.target.wants"));
+    let (wanted, other) = (wants.join(UNIT), wants.join("db.service"));
+    disk.create(&file, b"theirs").unwrap();
+    disk.create_dir(&wants).unwrap();
+    disk.symlink(&file, &wanted).unwrap();
+    disk.symlink(Path::new("/lib/systemd/system/db.service"), &other).unwrap();
+    let told = Arc::new(Told::new(running()));
+    let units = bench.units(told.clone());
+    let own = bench.paths.current().join(UNIT);
+    for time in ["once", "twice"] {
+        bench.runtime.block_on(units.adopt(&bench.paths, UNIT)).unwrap();
+        assert_eq!(disk.read_link(&file).unwrap(), own, "{time}");
+        assert_eq!(disk.kind(&wanted).unwrap(), None, "{time}: it is not started at a boot");
+        assert!(disk.kind(&other).unwrap().is_some(), "{time}");
+    }
+    for start in [false, true] {
+        bench.runtime.block_on(units.give_back(UNIT, start, LIMIT)).unwrap();
+        assert_eq!(disk.read(&file, 100).unwrap(), b"theirs");
+        assert_eq!(disk.read_link(&wanted).unwrap(), file);
+    }
+    let calls = ["reload", "reload", "reload", "reload", "forget web.service", "Start web.service"];
+    assert_eq!(*told.calls.lock().unwrap(), calls, "only the last time is anything started");
+
+    let path = "/run/systemd/transient/web.service".to_owned();
+    let elsewhere = bench.units(Arc::new(Told::new(UnitState { path, ..running() })));
+    let failure = bench.runtime.block_on(elsewhere.adopt(&bench.paths, UNIT)).unwrap_err();
+    assert!(failure.note.contains("systemd goes by /run/systemd/transient/"), "{}", failure.note);
+}
+
+#[test]
 fn what_is_no_unit_file_is_the_fault_of_the_release() {
     for (bytes, why) in [
         (b"ExecStart=/bin/web\n".as_slice(), "has no [Service] section"),

@@ -22,6 +22,7 @@ use proto::unit::{UNIT_BYTES_MAX, UnitFile};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use super::aside::{put_back, set_aside};
 use super::systemd::{Job, Manager, ManagerError, UnitState};
 use super::{Call, Failure};
 use crate::activate::Paths;
@@ -77,6 +78,35 @@ impl Units {
             let note = format!("{unit} is masked on this host: `systemctl unmask {unit}`");
             return Err(Failure::host(note));
         }
+        self.check_drop_ins(unit, state, allowed)
+    }
+
+    /// As [`Self::prepare`], for a unit that runs here already, whoever brought it.
+    pub(super) async fn prepare_adoption(
+        &self,
+        call: Call<'_>,
+        unit: &str,
+        allowed: &Allowed,
+    ) -> Result<(), Failure> {
+        allowed.unit(call.paths.service(), unit)?;
+        allowed.unit_file(unit, &unit_file(&*self.disk, call, unit)?)?;
+        let state = self.state(unit).await?;
+        if state.load != "loaded" || state.active != "active" {
+            let (load, active) = (&state.load, &state.active);
+            return Err(Failure::host(format!(
+                "{unit} does not run on this host ({load}, {active}), and only what runs as the unit \
+                 of that name can be adopted"
+            )));
+        }
+        self.check_drop_ins(unit, state, allowed)
+    }
+
+    fn check_drop_ins(
+        &self,
+        unit: &str,
+        state: UnitState,
+        allowed: &Allowed,
+    ) -> Result<(), Failure> {
         let mut drop_ins = state.drop_ins;
         drop_ins.extend(self.drop_ins(unit));
         allowed.drop_ins(unit, &drop_ins)
@@ -99,6 +129,42 @@ impl Units {
             self.manager.reload().await.map_err(|error| Failure::host(error.to_string()))?;
         }
         Ok(())
+    }
+
+    /// Links the unit of the release that `current` points at in place of what somebody else has there,
+    /// which is moved aside. Systemd reads its units anew, and what runs runs on.
+    pub(super) async fn adopt(&self, paths: &Paths, unit: &str) -> Result<(), Failure> {
+        set_aside(&*self.disk, &self.directory, unit, &paths.current().join(unit))
+            .map_err(|error| self.cannot_move(&error))?;
+        self.load(paths, Some(unit)).await?;
+        let (link, path) = (self.directory.join(unit), self.state(unit).await?.path);
+        match Path::new(&path) == link {
+            true => Ok(()),
+            false => Err(Failure::host(format!(
+                "{unit}: systemd goes by {path}, which {} does not take the place of",
+                link.display()
+            ))),
+        }
+    }
+
+    /// Puts back what [`Self::adopt`] moved aside. Systemd reads its units anew, and what runs runs on;
+    /// what does not is started where that is asked for.
+    pub(super) async fn give_back(
+        &self,
+        unit: &str,
+        start: bool,
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        put_back(&*self.disk, &self.directory, unit).map_err(|error| self.cannot_move(&error))?;
+        self.manager.reload().await.map_err(|error| Failure::host(error.to_string()))?;
+        if start {
+            self.start(unit, limit).await?;
+        }
+        Ok(())
+    }
+
+    fn cannot_move(&self, error: &io::Error) -> Failure {
+        Failure::host(format!("{}: {error}", self.directory.display()))
     }
 
     /// Starts the unit, and waits until systemd says that it is.

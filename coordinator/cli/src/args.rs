@@ -56,6 +56,12 @@ pub(crate) enum AskCommand {
     Plan(PlanArgs),
     /// Sign a rollout of a version and hand it in
     Deploy(DeployArgs),
+    /// Take in a service that runs already, as the version that it is: nothing is stopped or started
+    ///
+    /// Publish what runs, then adopt it: each host, by the waves of [deploy.ENV], looks whether it is
+    /// well as it runs, and from then on knows it as that version. The next deploy comes from there,
+    /// and goes back there. A host where it is not well, or does not run, fails and is left alone.
+    Adopt(AdoptArgs),
     /// Go back to the version before, every host at once
     Rollback(RollbackArgs),
     /// Add a signature to a rollout, directive, freeze or removal that waits for some
@@ -233,6 +239,17 @@ pub(crate) struct DeployArgs {
     pub(crate) goal: GoalArgs,
     /// Why, for the record
     #[arg(long, value_name = "TEXT", default_value = "", value_parser = reason)]
+    pub(crate) reason: String,
+    #[command(flatten)]
+    pub(crate) sign: SignArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdoptArgs {
+    #[command(flatten)]
+    pub(crate) goal: GoalArgs,
+    /// Why, for the record
+    #[arg(long, value_name = "TEXT", default_value = "adopted as it ran", value_parser = reason)]
     pub(crate) reason: String,
     #[command(flatten)]
     pub(crate) sign: SignArgs,

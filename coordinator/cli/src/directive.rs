@@ -87,6 +87,9 @@ fn aborted(report: &RolloutReport, rollout: &Rollout) -> String {
             "hosts that run {to} go back to {}, at most {} of a zone at once",
             from.version, rollout.max_unavailable
         ),
+        (OnFailure::Rollback, None) if rollout.adopt => {
+            format!("hosts that adopted {to} are left as they were found; what runs runs on")
+        }
         (OnFailure::Rollback, None) => {
             format!("hosts that run {to} stop and remove it: nothing was there before")
         }

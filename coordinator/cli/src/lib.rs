@@ -118,9 +118,10 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
 /// Who signs needs the operator's key; to look on, any key of the fleet will do.
 fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
     match command {
-        AskCommand::Deploy(_) | AskCommand::Rollback(_) | AskCommand::Retry(_) => {
-            home.key(KeyName::Operator, "sign a rollout")
-        }
+        AskCommand::Deploy(_)
+        | AskCommand::Adopt(_)
+        | AskCommand::Rollback(_)
+        | AskCommand::Retry(_) => home.key(KeyName::Operator, "sign a rollout"),
         AskCommand::Approve(_) => home.key(KeyName::Operator, "approve a statement"),
         AskCommand::Pause(_)
         | AskCommand::Resume(_)
@@ -153,6 +154,7 @@ async fn ask_somebody(
         AskCommand::Token(command) => token::run(client, command).await,
         AskCommand::Plan(args) => sign::plan(home, client, key, args).await,
         AskCommand::Deploy(args) => sign::deploy(home, client, key, args).await,
+        AskCommand::Adopt(args) => sign::adopt(home, client, key, args).await,
         AskCommand::Rollback(args) => sign::rollback(home, client, key, args).await,
         AskCommand::Approve(args) => approve::approve(home, client, key, args).await,
         AskCommand::Pause(args) => sign::direct(home, client, key, Action::Pause, args).await,

@@ -118,6 +118,21 @@ pub(crate) enum PlanningError {
     },
     #[error("the newest rollout {rollout} is itself a rollback, from {from} to {to}")]
     IsRollback { rollout: Digest, from: Version, to: Version },
+    #[error(
+        "{env} is still adopting {service} {version}, by rollout {rollout}: until that is complete \
+         there is nothing to come from, and nothing to go back to"
+    )]
+    Adopting { service: Service, version: Version, env: Env, rollout: Digest },
+    #[error(
+        "{service} was rolled out in {env} before, by rollout {rollout}: only a service of which \
+         nothing was deployed there can be adopted"
+    )]
+    Deployed { service: Service, env: Env, rollout: Digest },
+    #[error(
+        "{service} {version} was published without anything that tells whether it runs: neither \
+         run.unit nor health.http nor run.check"
+    )]
+    Blind { service: Service, version: Version },
     #[error("cannot plan {service} {version} in {env}")]
     Plan {
         service: Service,
@@ -162,6 +177,16 @@ impl Advise for PlanningError {
             Self::IsRollback { .. } => {
                 Some("say where to go: --to VERSION, or deploy that version".to_owned())
             }
+            Self::Adopting { rollout, .. } => Some(format!(
+                "swell watch {rollout}; to give it up, which stops nothing: \
+                 swell abort {rollout} --reason TEXT"
+            )),
+            Self::Deployed { service, env, .. } => {
+                Some(format!("swell deploy {service} VERSION --env {env}"))
+            }
+            Self::Blind { .. } => {
+                Some("add health.http to swell.toml and publish it under a new version".to_owned())
+            }
             Self::Plan { source: PlanError::Empty { .. }, env, .. } => Some(format!(
                 "let hosts in: swell token create --label env={env}; swell hosts shows who is heard"
             )),
@@ -204,8 +229,70 @@ impl Intent<'_> {
 pub(crate) fn forward(
     intent: &Intent<'_>,
     facts: &Facts,
+    release: &(Digest, Release),
+    deploy: &Deploy,
+) -> Result<Planned, PlanningError> {
+    if let Some((rollout, newest)) = &facts.head
+        && newest.adopt
+        && facts.stable.is_none()
+        && !is_undone(facts)
+    {
+        return Err(PlanningError::Adopting {
+            service: newest.service.clone(),
+            version: newest.to.version.clone(),
+            env: intent.env.clone(),
+            rollout: *rollout,
+        });
+    }
+    bring(intent, facts, release, deploy, false)
+}
+
+/// Plans to take in what runs as a release that nobody has deployed. On failure everything is as it
+/// was, whatever `on_failure` is for deployments; and requests are not counted, since there is nothing
+/// new that could be worse.
+///
+/// # Errors
+///
+/// [`PlanningError`].
+pub(crate) fn adopt(
+    intent: &Intent<'_>,
+    facts: &Facts,
+    release: &(Digest, Release),
+    deploy: &Deploy,
+) -> Result<Planned, PlanningError> {
+    let (id, Release { service, version, run, health, .. }) = release;
+    let again = |newest: &Rollout| newest.adopt && newest.to.release == *id;
+    if let Some((rollout, newest)) = &facts.head
+        && (facts.stable.is_some() || !is_undone(facts) && !again(newest))
+    {
+        let (service, env) = (service.clone(), intent.env.clone());
+        return Err(PlanningError::Deployed { service, env, rollout: *rollout });
+    }
+    if run.unit.is_none() && health.http.is_none() && run.check.is_none() {
+        return Err(PlanningError::Blind { service: service.clone(), version: version.clone() });
+    }
+    let deploy = Deploy { on_failure: None, ..deploy.clone() };
+    let mut planned = bring(intent, facts, release, &deploy, true)?;
+    planned.notes.push(
+        "an adoption: nothing is stopped or started, hosts take in what runs there as it runs"
+            .to_owned(),
+    );
+    Ok(planned)
+}
+
+/// Whether the newest rollout was stopped, and every host goes back to what was before.
+fn is_undone(facts: &Facts) -> bool {
+    let (Some((id, newest)), Some(report)) = (&facts.head, &facts.report) else { return false };
+    let stopped = matches!(report.phase, RolloutPhase::Halted | RolloutPhase::Aborted);
+    report.id == *id && stopped && newest.on_failure == OnFailure::Rollback
+}
+
+fn bring(
+    intent: &Intent<'_>,
+    facts: &Facts,
     (id, release): &(Digest, Release),
     deploy: &Deploy,
+    adopt: bool,
 ) -> Result<Planned, PlanningError> {
     let policy = intent.policy()?;
     let (service, version, env) =
@@ -230,7 +317,8 @@ pub(crate) fn forward(
         on_failure: deploy.on_failure.unwrap_or(OnFailure::Rollback),
         approvals: deploy.approvals.unwrap_or(0).max(policy.approvals_min),
         windows: &deploy.windows,
-        thresholds: release.health.metrics.is_some().then_some(deploy.thresholds),
+        thresholds: (release.health.metrics.is_some() && !adopt).then_some(deploy.thresholds),
+        adopt,
     };
     let (plan, mut planned) = assemble(intent, facts, (*id, release), from, &shape)?;
     planned.notes.extend(impossible::refuse(intent, &plan, deploy, &planned.rollout)?);
@@ -317,6 +405,7 @@ pub(crate) fn back(
         approvals: 0,
         windows: &[],
         thresholds: None,
+        adopt: false,
     };
     assemble(intent, facts, (*id, release), from, &shape).map(|(_, planned)| planned)
 }
@@ -331,6 +420,8 @@ struct Shape<'a> {
     windows: &'a [Window],
     /// None: no requests are counted.
     thresholds: Option<Thresholds>,
+    /// What runs is taken in as it runs.
+    adopt: bool,
 }
 
 fn target(id: Digest, release: &Release) -> Target {
@@ -411,6 +502,7 @@ fn assemble(
         windows: shape.windows.to_vec(),
         limits: shape.thresholds.map(|thresholds| limits(&plan, release, thresholds)),
         retry: false,
+        adopt: shape.adopt,
         on_failure: shape.on_failure,
         approvals: shape.approvals,
         created: intent.now,

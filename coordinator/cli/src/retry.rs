@@ -122,7 +122,9 @@ pub(crate) async fn run(
     let release = knowledge.chain.release(&id).cloned();
     let release = release.ok_or(SignError::NoRelease { id: report.id })?;
     let intent = sign::intent(home, env, key, &reason);
-    let mut planned = planning::forward(&intent, &facts, &(id, release.clone()), &written.deploy)?;
+    // What was to be adopted still runs: to deploy it would stop it.
+    let plan = if rollout.adopt { planning::adopt } else { planning::forward };
+    let mut planned = plan(&intent, &facts, &(id, release.clone()), &written.deploy)?;
     planned.notes.extend(written.note(&release));
     planned.rollout.retry = true;
     planned.notes.push(format!(

@@ -1,4 +1,4 @@
-//! The commands that sign: `plan` shows what `deploy` signs, `rollback`, and the directives
+//! The commands that sign: `plan` shows what `deploy` signs, `adopt`, `rollback`, and the directives
 //! `pause`, `resume`, `promote`, `abort`.
 
 use std::path::Path;
@@ -15,7 +15,8 @@ use proto::trust::{Standing, Verified};
 use proto::wire::{ControlReply, ControlRequest};
 
 use crate::args::{
-    DeployArgs, DirectArgs, GoalArgs, PlanArgs, PromoteArgs, RollbackArgs, RolloutRef, SignArgs,
+    AdoptArgs, DeployArgs, DirectArgs, GoalArgs, PlanArgs, PromoteArgs, RollbackArgs, RolloutRef,
+    SignArgs,
 };
 use crate::client::Client;
 use crate::failure::{Advise, Exit, Failure};
@@ -97,7 +98,7 @@ impl Advise for SignError {
     }
 }
 
-// --- plan, deploy ---
+// --- plan, deploy, adopt ---
 
 /// # Errors
 ///
@@ -109,7 +110,8 @@ pub(crate) async fn plan(
     args: PlanArgs,
 ) -> Result<Exit, Failure> {
     let written = read(&args.goal.config, &args.goal.service, &args.goal.env)?;
-    let planned = planned_forward(home, client, key, &args.goal, &written, "").await?;
+    let planned =
+        planned_forward(home, client, key, &args.goal, &written, "", planning::forward).await?;
     output::print(args.json, &planned, || render::plan::plan(&planned));
     Ok(Exit::Done)
 }
@@ -121,11 +123,36 @@ pub(crate) async fn deploy(
     args: DeployArgs,
 ) -> Result<Exit, Failure> {
     let written = read(&args.goal.config, &args.goal.service, &args.goal.env)?;
-    let planned = planned_forward(home, client, key, &args.goal, &written, &args.reason).await?;
-    let GoalArgs { service, version, env, .. } = &args.goal;
+    let DeployArgs { goal, reason, sign: how } = &args;
+    let planned =
+        planned_forward(home, client, key, goal, &written, reason, planning::forward).await?;
+    let GoalArgs { service, version, env, .. } = goal;
     let question = format!("sign this and deploy {service} {version} to {env}");
-    sign(home, client, key, &planned, &question, &args.sign).await
+    sign(home, client, key, &planned, &question, how).await
 }
+
+pub(crate) async fn adopt(
+    home: &Home,
+    client: &mut Client,
+    key: &SigningKey,
+    args: AdoptArgs,
+) -> Result<Exit, Failure> {
+    let written = read(&args.goal.config, &args.goal.service, &args.goal.env)?;
+    let AdoptArgs { goal, reason, sign: how } = &args;
+    let planned =
+        planned_forward(home, client, key, goal, &written, reason, planning::adopt).await?;
+    let GoalArgs { service, version, env, .. } = goal;
+    let question = format!("sign this and adopt what runs of {service} in {env} as {version}");
+    sign(home, client, key, &planned, &question, how).await
+}
+
+/// How a release is planned for: [`planning::forward`], [`planning::adopt`].
+type Planner = fn(
+    &Intent<'_>,
+    &Facts,
+    &(Digest, Release),
+    &Deploy,
+) -> Result<Planned, planning::PlanningError>;
 
 /// What `swell.toml` says of a rollout to one environment.
 pub(crate) struct Written {
@@ -173,13 +200,14 @@ async fn planned_forward(
     goal: &GoalArgs,
     written: &Written,
     reason: &str,
+    plan: Planner,
 ) -> Result<Planned, Failure> {
     let GoalArgs { service, version, env, .. } = goal;
     let mut knowledge = Knowledge::new(client, home.chain()?);
     let release = release(client, &mut knowledge, service, version).await?;
     let facts = scope(client, &mut knowledge, service, env).await?;
     let intent = intent(home, env, key, reason);
-    let mut planned = planning::forward(&intent, &facts, &release, &written.deploy)?;
+    let mut planned = plan(&intent, &facts, &release, &written.deploy)?;
     planned.notes.extend(written.note(&release.1));
     retry::pass_or_refuse(client, &knowledge, &facts, &mut planned).await?;
     planned.notes.extend(windows::notes(&facts, &planned.rollout));

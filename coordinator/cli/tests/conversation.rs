@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
+mod adopt;
 mod doctor;
 mod fake;
 mod signatures;
@@ -229,6 +230,7 @@ fn first_rollout(fleet: &Fleet) -> Rollout {
         windows: Vec::new(),
         limits: None,
         retry: false,
+        adopt: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,
         created: now(),

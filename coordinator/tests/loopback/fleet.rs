@@ -423,6 +423,7 @@ pub(crate) fn rollout(to: Target, hosts: &[&JoinedHost]) -> Rollout {
         windows: Vec::new(),
         limits: None,
         retry: false,
+        adopt: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,
         created: now(),

@@ -279,8 +279,12 @@ pub enum Effect {
     /// Make `to` serve, starting from whatever is; on failure go back to `from` (none: stop and
     /// remove). Where `to` serves already, nothing is stopped. Repeated with the same number after a
     /// restart. From the answer [`Input::Activated`] on, watch its health.
-    Activate { attempt: u64, from: Option<Digest>, to: Digest },
-    /// Go back to `to` (none: stop and remove), starting from whatever is. Ends every watch.
+    ///
+    /// `adopt`: `to` is what runs here already, brought by somebody else. Take it in as it runs:
+    /// nothing is stopped or started, on failure neither, and where nothing runs that is a failure.
+    Activate { attempt: u64, from: Option<Digest>, to: Digest, adopt: bool },
+    /// Go back to `to` (none: stop and remove; what was adopted is left as it was found), starting
+    /// from whatever is. Ends every watch.
     Revert { attempt: u64, to: Option<Digest> },
     /// The bake of this attempt passed: make it durable that the guard at boot leaves it, and stop
     /// watching. Comes before [`Effect::Persist`], and once more if the host ends between the two.

@@ -53,6 +53,7 @@ pub(crate) fn rollout(waves: &[Wave]) -> Rollout {
         windows: Vec::new(),
         limits: None,
         retry: false,
+        adopt: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,
         created: UnixTime(0),

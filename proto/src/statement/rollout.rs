@@ -111,6 +111,11 @@ pub struct Rollout {
     /// this, hosts that know of the stop start nothing (R17).
     #[serde(default, skip_serializing_if = "is_false")]
     pub retry: bool,
+    /// `to` is what runs on the hosts already, brought there by somebody else: each takes it in as it
+    /// runs, and stops and starts nothing, neither forward nor on the way back. Only where nothing
+    /// was deployed before.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub adopt: bool,
     pub on_failure: OnFailure,
     /// Approvals needed, [`THRESHOLD_MAX`] at most; the environment's policy may ask for more.
     pub approvals: u8,
@@ -131,12 +136,14 @@ fn is_false(value: &bool) -> bool {
 
 impl Rollout {
     /// The names of the fields that make it more careful and that it uses: `critical` must name them,
-    /// so that no version that does not know them passes over them.
+    /// so that no version that does not know them passes over them. (One that does not know `adopt`
+    /// would stop what runs.)
     pub fn careful_fields(&self) -> Vec<String> {
         let fields = [
             ("in_flight_max", self.in_flight_max.is_some()),
             ("windows", !self.windows.is_empty()),
             ("limits", self.limits.is_some()),
+            ("adopt", self.adopt),
         ];
         fields.into_iter().filter(|(_, used)| *used).map(|(name, _)| name.to_owned()).collect()
     }
@@ -227,6 +234,9 @@ impl Payload for Rollout {
         }
         if self.from.as_ref().is_some_and(|from| from.release == self.to.release) {
             problems.push("from and to are the same release".to_owned());
+        }
+        if self.adopt && (self.from.is_some() || self.direction == Direction::Rollback) {
+            problems.push("adopt: only forward, and where nothing was before".to_owned());
         }
         none_of(&problems)
     }

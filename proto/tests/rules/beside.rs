@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::{Certificate, CertificateError, Claim};
 use proto::receipt::{Receipt, State};
-use proto::statement::{Action, Directive, FREEZE_S_MAX, Freeze, Payload, Revocation, Rollout};
+use proto::statement::{
+    Action, Direction, Directive, FREEZE_S_MAX, Freeze, Payload, Revocation, Rollout,
+};
 use proto::trust::{Chain, Refusal, verify};
 use proto::{Digest, HostId, UnixTime};
 
@@ -344,11 +346,25 @@ fn r1_what_makes_a_rollout_more_careful_must_be_called_critical() {
     };
     let windows = |rollout: &mut Rollout| rollout.windows = vec![parsed("mon-fri 09:00-17:00")];
     let rolling = |rollout: &mut Rollout| rollout.in_flight_max = Some(2);
+    let adopt = |rollout: &mut Rollout| rollout.adopt = true;
     check_rows(&[
         ("windows", bent(&windows, &["windows"]), "effective"),
         ("windows, not called so", bent(&windows, &[]), "windows: must be called critical"),
         ("rolling", bent(&rolling, &["in_flight_max"]), "effective"),
         ("rolling, not called so", bent(&rolling, &[]), "in_flight_max: must be called"),
+        ("adoption", bent(&adopt, &["adopt"]), "effective"),
+        // One that does not know the word would stop what runs.
+        ("adoption, not called so", bent(&adopt, &[]), "adopt: must be called"),
+        (
+            "adoption of what somebody deployed",
+            bent(&|r| (r.adopt, r.from) = (true, Some(r.to.clone())), &["adopt"]),
+            "adopt: only forward, and where nothing was before",
+        ),
+        (
+            "adoption back",
+            bent(&|r| (r.adopt, r.direction) = (true, Direction::Rollback), &["adopt"]),
+            "adopt: only forward, and where nothing was before",
+        ),
         (
             "nothing in flight",
             bent(&|r| r.in_flight_max = Some(0), &["in_flight_max"]),

@@ -180,6 +180,7 @@ pub(crate) fn rollout() -> Rollout {
         windows: Vec::new(),
         limits: None,
         retry: false,
+        adopt: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,
         created: NOW,

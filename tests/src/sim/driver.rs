@@ -198,7 +198,7 @@ impl World {
                 self.hear_own(host);
             }
             Effect::Fetch { release } => self.fetch(host, release),
-            Effect::Activate { attempt, from, to } => self.activate(host, attempt, from, to),
+            Effect::Activate { attempt, from, to, .. } => self.activate(host, attempt, from, to),
             Effect::Revert { attempt, to } => self.revert(host, attempt, to),
             Effect::Commit { attempt } => self.commit(host, attempt),
             Effect::Certify { rollout, claim } => {

@@ -250,7 +250,7 @@ impl Agent {
                 let delay_ms = self.world().chance(number, 50, 1_500);
                 self.answer_in(delay_ms, Input::Fetched { release });
             }
-            Effect::Activate { attempt, from, to } => self.activate(attempt, from, to),
+            Effect::Activate { attempt, from, to, .. } => self.activate(attempt, from, to),
             Effect::Revert { attempt, to } => {
                 let delay_ms = self.world().chance(number, 200, 1_000);
                 self.world().machines[number].service.up = false;

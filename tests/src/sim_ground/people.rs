@@ -147,6 +147,7 @@ pub(crate) fn rollout(
         windows: Vec::new(),
         limits: None,
         retry: false,
+        adopt: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,
         created,

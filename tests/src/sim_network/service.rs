@@ -114,6 +114,18 @@ impl Services for SimServices {
         Ok(())
     }
 
+    fn prepare_adoption(&self, _: Call<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn adopt(&self, _: Call<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn give_back(&self, _: Call<'_>, _: bool) -> Result<(), Failure> {
+        Ok(())
+    }
+
     fn start(&self, call: Call<'_>) -> Result<(), Failure> {
         self.see_start(call);
         match self.witness.quality(&call.release.id) {

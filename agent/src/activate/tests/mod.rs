@@ -1,6 +1,7 @@
 //! Activation on a simulated disk with simulated services; crash tests in [`crash`], the real
 //! thing in [`real`].
 
+mod adopt;
 mod collect;
 mod crash;
 mod faults;
@@ -30,6 +31,8 @@ enum Behaviour {
     /// Ready, and not well by its own word.
     CheckRefuses,
     DrainFails,
+    /// As somebody else's it answers, and as soon as `current` is there it does not.
+    SickInPlace,
     /// Good, and has no check: nobody can ask it.
     Unasked,
 }
@@ -155,6 +158,35 @@ impl Services for SimServices {
         })
     }
 
+    fn prepare_adoption(&self, _call: Call<'_>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn adopt(&self, call: Call<'_>) -> Result<(), Failure> {
+        let Some(unit) = &call.release.release.run.unit else { return Ok(()) };
+        let (units, own) = (Path::new(UNITS), call.paths.current().join(unit));
+        let failed = |error: io::Error| Failure::host(error.to_string());
+        crate::services::set_aside(&*self.disk, units, unit, &own).map_err(failed)?;
+        crate::services::link_unit(&*self.disk, units, call.paths, Some(unit))?;
+        self.call("adopt", call, |machine| {
+            machine.loaded = self.linked();
+            Ok(())
+        })
+    }
+
+    fn give_back(&self, call: Call<'_>, start: bool) -> Result<(), Failure> {
+        let Some(unit) = &call.release.release.run.unit else { return Ok(()) };
+        let failed = |error: io::Error| Failure::host(error.to_string());
+        crate::services::put_back(&*self.disk, Path::new(UNITS), unit).map_err(failed)?;
+        self.call("give back", call, |machine| {
+            machine.loaded = None;
+            if start {
+                machine.running = Some(call.release.id);
+            }
+            Ok(())
+        })
+    }
+
     fn start(&self, call: Call<'_>) -> Result<(), Failure> {
         let id = call.release.id;
         let unit = call.release.release.run.unit.is_some();
@@ -215,6 +247,10 @@ impl Services for SimServices {
         let id = call.release.id;
         self.call("ready", call, |machine| match machine.running {
             Some(running) if running == id && machine.behaviours[&id] != Behaviour::NeverReady => {
+                let placed = self.disk.kind(&paths().current()).is_ok_and(|kind| kind.is_some());
+                if placed && machine.behaviours[&id] == Behaviour::SickInPlace {
+                    return Err(Failure::release("not ready within 30 s"));
+                }
                 machine.answered.insert(id);
                 Ok(())
             }
@@ -390,7 +426,10 @@ impl Host {
 /// The names of the links of units.
 fn links(disk: &SimDisk) -> Vec<std::ffi::OsString> {
     let names = disk.list(Path::new(UNITS)).unwrap_or_default();
-    names.into_iter().filter(|name| !durable::is_leftover(name)).collect()
+    let is_link = |name: &std::ffi::OsString| {
+        disk.kind(&Path::new(UNITS).join(name)).is_ok_and(|kind| kind == Some(durable::Kind::Link))
+    };
+    names.into_iter().filter(|name| !durable::is_leftover(name) && is_link(name)).collect()
 }
 
 fn paths() -> Paths {

@@ -86,6 +86,20 @@ impl Ground {
         Ok(id)
     }
 
+    /// The same, as a unit with these lines under `[Service]`.
+    fn stage_unit(&self, unit: &str, version: &str, lines: &str) -> Digest {
+        let source = self.dir.path().join(format!("source-{version}"));
+        fs::create_dir_all(&source).unwrap();
+        fs::write(source.join(unit), format!("[Service]\n{lines}\n")).unwrap();
+        let (mut release, manifest, data) = self.packed(version, START);
+        let unit = Some(unit.to_owned());
+        release.run = statement::Run { unit, timeout_s: 2, ..statement::Run::default() };
+        let id = Digest::of(version.as_bytes());
+        let mut piece = pieces(&manifest, &data);
+        stage(&self.paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+        id
+    }
+
     fn packed(&self, version: &str, start: &str) -> (Release, Manifest, Vec<u8>) {
         let source = self.dir.path().join(format!("source-{version}"));
         fs::create_dir_all(source.join("bin")).unwrap();
@@ -399,6 +413,112 @@ fn r23_hooks_are_commands_of_the_release() {
     );
 }
 
+/// A service that was there before anything of ours keeps its process through all of its adoption.
+#[test]
+fn what_runs_is_adopted_with_its_process_and_what_comes_next_goes_back_to_it() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    let first = ground.stage("1", START).unwrap();
+    let pid = ground.paths.shared().join("pid");
+    match activator.adopt(1, first) {
+        Outcome::Reverted { cause: Cause::Host, note } => {
+            let told = "it is not well as it runs here: /healthz: not ready within 1 s: 503";
+            assert_eq!(note, told);
+        }
+        other => panic!("nothing runs: {other:?}"),
+    }
+    assert!(!ground.paths.current().is_symlink(), "it was left alone");
+
+    let mut before = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    fs::write(&pid, before.id().to_string()).unwrap();
+    let mut runs_on = || before.try_wait().unwrap().is_none();
+    assert_eq!(activator.adopt(2, first), Outcome::Baking);
+    activator.revert(3, None).unwrap();
+    assert!(runs_on() && !ground.paths.current().is_symlink(), "as it was found");
+    assert_eq!(activator.adopt(4, first), Outcome::Baking);
+    drop(activator);
+    let activator = ground.activator();
+    assert_eq!(activator.recover().unwrap().unwrap().phase, Phase::Baking);
+    activator.commit(4).unwrap();
+    assert_eq!(ground.current_version(), "1");
+    assert!(runs_on() && ground.started().is_empty(), "nobody has stopped or started it");
+
+    let bad = ground.stage("2", &format!("FAIL=1\n{START}")).unwrap();
+    let outcome = activator.activate(5, Some(first), bad, Way::Forward);
+    assert!(matches!(outcome, Outcome::Reverted { cause: Cause::Release, .. }), "{outcome:?}");
+    before.wait().expect("for that it was stopped");
+    assert_eq!(ground.current_version(), "1");
+    assert_eq!(ground.started(), ["1 from=2 back"], "and it comes from there now");
+}
+
+/// The same as a unit of this machine's systemd, which was somebody's own.
+#[test]
+fn a_unit_of_somebody_else_is_adopted_with_its_process_and_given_back() {
+    let Some(directory) = crate::services::tests::volatile_units() else { return };
+    let ground = Ground::new();
+    let unit = format!("web-adopt-{}.service", std::process::id());
+    let (file, pid) = (directory.join(&unit), ground.paths.shared().join("pid"));
+    let wanted = directory.join("multi-user.target.wants").join(&unit);
+    let serves = format!(
+        "Type=exec\nExecStart=/bin/sh -c 'echo $$$$ > {0}; exec sleep 600'\nExecStopPost=/bin/rm -f {0}",
+        pid.display()
+    );
+    let stage_unit = |version: &str, lines: &str| ground.stage_unit(&unit, version, lines);
+    let systemctl = |arguments: &[&str]| {
+        let output = std::process::Command::new("systemctl").args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let main_pid = || systemctl(&["show", "--property=MainPID", "--value", &unit]);
+    let foreign = format!("[Service]\n{serves}\nRestart=always\n");
+    fs::write(&file, &foreign).unwrap();
+    fs::create_dir_all(wanted.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&file, &wanted).unwrap();
+    systemctl(&["daemon-reload"]);
+
+    let machine = Arc::new(ground.machine().with_units_in(directory));
+    let (boot, state) = (crate::services::boot_id(), ground.dir.path().join("state"));
+    let activator = Activator::new(Arc::new(RealDisk), machine, ground.paths.clone(), &state, boot);
+    let first = stage_unit("1", &serves);
+    match activator.adopt(1, first) {
+        Outcome::Reverted { cause: Cause::Host, note } => {
+            assert!(note.contains("does not run on this host (loaded, inactive)"), "{note}");
+        }
+        other => panic!("it does not run: {other:?}"),
+    }
+    systemctl(&["start", &unit]);
+    let before = main_pid();
+    let given_back = || {
+        assert_eq!(fs::read_to_string(&file).unwrap(), foreign);
+        assert!(!file.is_symlink() && wanted.is_symlink() && !ground.paths.current().is_symlink());
+        assert_eq!(main_pid(), before, "it runs on");
+    };
+    given_back();
+    assert_eq!(activator.adopt(2, first), Outcome::Baking);
+    activator.revert(3, None).unwrap();
+    given_back();
+    assert_eq!(activator.adopt(4, first), Outcome::Baking);
+    activator.commit(4).unwrap();
+    assert_eq!(fs::read_link(&file).unwrap(), ground.paths.current().join(&unit));
+    assert!(!wanted.is_symlink(), "nothing starts it before the journal decides");
+    assert_eq!(main_pid(), before, "nobody has stopped or started it");
+    assert_eq!(systemctl(&["show", "--property=Restart", "--value", &unit]), "no", "ours is read");
+
+    let bad = stage_unit("2", "ExecStart=/bin/sh -c 'exit 3'");
+    let outcome = activator.activate(5, Some(first), bad, Way::Forward);
+    assert!(matches!(outcome, Outcome::Reverted { cause: Cause::Release, .. }), "{outcome:?}");
+    assert_eq!(ground.current_version(), "1");
+    assert!(pid.exists() && main_pid() != before, "it comes from `current` now");
+
+    activator.revert(100, None).unwrap();
+    for place in [&file, &wanted] {
+        let aside = place.with_file_name(format!(".{unit}.adopted"));
+        fs::remove_file(aside).expect("what was there before is kept");
+    }
+    let _ = fs::remove_dir(wanted.parent().unwrap());
+    systemctl(&["daemon-reload"]);
+}
+
 /// A release as a unit of this machine's systemd, and back from whatever a unit can get wrong.
 #[test]
 fn r22_forward_and_back_with_real_systemd() {
@@ -410,18 +530,7 @@ fn r22_forward_and_back_with_real_systemd() {
         "Type=exec\nExecStart=/bin/sh -c 'echo $$$$ > {0}; exec sleep 600'\nExecStopPost=/bin/rm -f {0}",
         pid.display()
     );
-    let stage_unit = |version: &str, lines: &str| {
-        let source = ground.dir.path().join(format!("source-{version}"));
-        fs::create_dir_all(&source).unwrap();
-        fs::write(source.join(&unit), format!("[Service]\n{lines}\n")).unwrap();
-        let (mut release, manifest, data) = ground.packed(version, START);
-        release.run =
-            statement::Run { unit: Some(unit.clone()), timeout_s: 2, ..statement::Run::default() };
-        let id = Digest::of(version.as_bytes());
-        let mut piece = pieces(&manifest, &data);
-        stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
-        id
-    };
+    let stage_unit = |version: &str, lines: &str| ground.stage_unit(&unit, version, lines);
     let machine = Arc::new(ground.machine().with_units_in(directory));
     let boot = crate::services::boot_id();
     let state = ground.dir.path().join("state");

@@ -21,9 +21,13 @@ const ZONES_MAX: usize = 6;
 /// `swell plan`. However many hosts there are, it fits some screens: of many, names are counted.
 pub(crate) fn plan(planned: &Planned) -> String {
     let rollout = &planned.rollout;
-    let back = if rollout.direction == Direction::Rollback { " (rollback)" } else { "" };
+    let kind = match rollout.direction {
+        Direction::Rollback => " (rollback)",
+        Direction::Forward if rollout.adopt => " (adoption)",
+        Direction::Forward => "",
+    };
     let mut text = format!(
-        "{} {} in {}{back}, epoch {}\n",
+        "{} {} in {}{kind}, epoch {}\n",
         rollout.service,
         change(rollout.from.as_ref().map(|from| &from.version), &rollout.to.version),
         rollout.env,
@@ -150,6 +154,9 @@ fn facts(planned: &Planned) -> String {
 fn on_failure(rollout: &Rollout) -> String {
     match (rollout.on_failure, &rollout.from) {
         (OnFailure::Rollback, Some(from)) => format!("every host goes back to {}", from.version),
+        (OnFailure::Rollback, None) if rollout.adopt => {
+            "every host is left as it was found; what runs runs on".to_owned()
+        }
         (OnFailure::Rollback, None) => "it is stopped and removed everywhere".to_owned(),
         (OnFailure::Pause, _) => {
             "no host starts anything more; those that failed have gone back".to_owned()

@@ -254,6 +254,7 @@ pub(crate) fn facts(
         windows: Vec::new(),
         limits: None,
         retry: false,
+        adopt: false,
         on_failure: OnFailure::Rollback,
         approvals: 0,
         created: CREATED,

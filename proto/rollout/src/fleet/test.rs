@@ -214,6 +214,7 @@ impl World {
             windows: Vec::new(),
             limits: self.limits.clone(),
             retry: false,
+            adopt: false,
             on_failure: OnFailure::Rollback,
             approvals: 0,
             created: NOW.plus_s(epoch),

@@ -19,6 +19,9 @@ pub(super) struct Course {
     pub(super) from: Option<Digest>,
     pub(super) to: Digest,
     pub(super) direction: Direction,
+    /// `to` is taken in as it runs.
+    #[serde(default)]
+    pub(super) adopt: bool,
     pub(super) rules: u32,
     pub(super) on_failure: OnFailure,
     pub(super) expires: UnixTime,
@@ -80,6 +83,8 @@ pub(super) struct Watch {
     pub(super) release: Digest,
     /// Where its activation would have gone back to; a newer rollout does not change that.
     pub(super) from: Option<Digest>,
+    #[serde(default)]
+    pub(super) adopt: bool,
 }
 
 /// What the caller was asked to do and has not answered.
@@ -92,6 +97,9 @@ pub(super) struct Step {
     pub(super) from: Option<Digest>,
     /// What shall serve afterwards.
     pub(super) to: Option<Digest>,
+    /// It is taken in as it runs.
+    #[serde(default)]
+    pub(super) adopt: bool,
     /// Why it goes back, and the evidence.
     pub(super) cause: Option<Cause>,
     pub(super) note: String,
@@ -114,6 +122,7 @@ impl Course {
             from: rollout.from.as_ref().map(|from| from.release),
             to: rollout.to.release,
             direction: rollout.direction,
+            adopt: rollout.adopt,
             rules: rollout.rules,
             on_failure: rollout.on_failure,
             expires: rollout.expires,
@@ -221,6 +230,12 @@ impl Course {
             true => Cause::Late,
             false => cause,
         }
+    }
+
+    /// Whether what is started next is taken in as it runs. A host outside the cohort may be a new one,
+    /// where nothing runs: it gets a first deployment once it has found that.
+    pub(super) fn adopts(&self) -> bool {
+        self.adopt && (self.rank.is_some() || self.attempt == 1)
     }
 
     /// The release that must be brought to this disk next, if any. The way back is there before the

@@ -194,7 +194,7 @@ impl Host {
             return true;
         }
         match course.state {
-            _ if course.is_waiting() && serves_to => self.adopt(),
+            _ if course.is_waiting() && serves_to => self.stay(),
             State::Staged => self.start_if_open(now),
             State::Baking if self.bake_left_ms() == Some(0) => self.commit_if_sure(out),
             State::RevertFailed if may_revert => {
@@ -259,7 +259,7 @@ impl Host {
     }
 
     /// `to` serves here already: it is not started again, but it must have passed a bake.
-    fn adopt(&mut self) -> bool {
+    fn stay(&mut self) -> bool {
         let Some(course) = &mut self.course else { return false };
         if self.proven == Some(course.to) {
             course.stand(State::Committed, None, "it ran here already");
@@ -487,7 +487,8 @@ impl Host {
     fn begin(&mut self, kind: StepKind, rollout: Digest, from: Option<Digest>, to: Option<Digest>) {
         self.attempts += 1;
         let (attempt, cause, note) = (self.attempts, None, String::new());
-        self.step = Some(Step { attempt, rollout, kind, from, to, cause, note });
+        let adopt = kind == StepKind::Activate && self.course.as_ref().is_some_and(Course::adopts);
+        self.step = Some(Step { attempt, rollout, kind, from, to, adopt, cause, note });
         self.view.step_asked = false;
         self.view.changed = true;
     }
@@ -513,6 +514,7 @@ impl Host {
             kind: StepKind::Activate,
             from: watch.from,
             to: Some(watch.release),
+            adopt: watch.adopt,
             cause: None,
             note: String::new(),
         });
@@ -527,7 +529,9 @@ impl Host {
         self.view.step_until = Some(now.boot_ms + STEP_MS_MAX);
         let attempt = step.attempt;
         out.push(match (step.kind, step.to) {
-            (StepKind::Activate, Some(to)) => Effect::Activate { attempt, from: step.from, to },
+            (StepKind::Activate, Some(to)) => {
+                Effect::Activate { attempt, from: step.from, to, adopt: step.adopt }
+            }
             (_, to) => Effect::Revert { attempt, to },
         });
     }

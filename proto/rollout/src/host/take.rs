@@ -312,7 +312,8 @@ impl Host {
         let Some(step) = self.end_step(attempt, StepKind::Activate) else { return false };
         let Some(release) = step.to else { return true };
         self.running = Some(release);
-        self.watch = Some(Watch { attempt, rollout: step.rollout, release, from: step.from });
+        let Step { rollout, from, adopt, .. } = step;
+        self.watch = Some(Watch { attempt, rollout, release, from, adopt });
         self.end_row_of_failures();
         if let Some(course) = self.own(&step)
             && course.state == State::Activating

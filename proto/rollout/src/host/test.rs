@@ -1,5 +1,6 @@
 //! One host by hand: what the simulation meets rarely or cannot tell apart.
 
+mod adopt;
 mod back;
 mod board;
 mod holds;
@@ -129,8 +130,9 @@ impl Bench {
         let word = |effect: &Effect| match effect {
             Effect::Persist | Effect::Publish(_) => None,
             Effect::Fetch { release } => Some(format!("fetch {}", name(Some(*release)))),
-            Effect::Activate { from, to, .. } => {
-                Some(format!("activate {} or {}", name(Some(*to)), name(*from)))
+            Effect::Activate { from, to, adopt, .. } => {
+                let verb = if *adopt { "adopt" } else { "activate" };
+                Some(format!("{verb} {} or {}", name(Some(*to)), name(*from)))
             }
             Effect::Revert { to, .. } => Some(format!("revert to {}", name(*to))),
             Effect::Commit { .. } => Some("commit".to_owned()),

@@ -402,6 +402,7 @@ fn rollout_of(plan: Plan, direction: Direction) -> Rollout {
         windows: Vec::new(),
         limits: None,
         retry: false,
+        adopt: false,
         on_failure: OnFailure::Rollback,
         approvals: Policy::default().approvals_min,
         created: UnixTime(0),

@@ -162,6 +162,7 @@ pub(super) fn rollout(
         windows: Vec::new(),
         limits: None,
         retry: false,
+        adopt: false,
         on_failure: OnFailure::Rollback,
         approvals,
         created: UnixTime(epoch),

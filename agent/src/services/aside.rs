@@ -1,0 +1,72 @@
+//! What lies in the place of a unit that is adopted: moved aside, and put back.
+//!
+//! `web.service` in the directory of units, and the links `*.wants/web.service` that have it started at
+//! a boot, are renamed to `.web.service.adopted` where they lie: systemd reads no hidden files. The
+//! links, since nothing may start at a boot before the journal has decided (R19). A unit that a
+//! package brought lies elsewhere and needs no moving: what lies here takes its place.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use durable::{Disk, Kind};
+
+/// Moves aside what lies in the place of `unit`, but for a link to `own`; durably.
+///
+/// # Errors
+///
+/// Of the disk; what is moved by then can be put back.
+pub(crate) fn set_aside(
+    disk: &dyn Disk,
+    directory: &Path,
+    unit: &str,
+    own: &Path,
+) -> io::Result<()> {
+    for place in places(disk, directory)? {
+        let path = place.join(unit);
+        let foreign = match disk.kind(&path)? {
+            Some(Kind::Link) => disk.read_link(&path)? != own,
+            Some(Kind::File { .. }) => true,
+            _ => false,
+        };
+        if foreign {
+            disk.rename(&path, &aside(&place, unit))?;
+            disk.sync_dir(&place)?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts back what [`set_aside`] moved, in place of whatever lies there now; durably.
+///
+/// # Errors
+///
+/// Of the disk.
+pub(crate) fn put_back(disk: &dyn Disk, directory: &Path, unit: &str) -> io::Result<()> {
+    for place in places(disk, directory)? {
+        let kept = aside(&place, unit);
+        if disk.kind(&kept)?.is_some() {
+            disk.rename(&kept, &place.join(unit))?;
+            disk.sync_dir(&place)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where what lay in the place of `unit` is kept.
+pub(super) fn aside(place: &Path, unit: &str) -> PathBuf {
+    place.join(format!(".{unit}.adopted"))
+}
+
+/// The directory of units, and those in it whose links have units started with others.
+fn places(disk: &dyn Disk, directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let names = disk.list(directory)?;
+    let starts = |name: &str| name.ends_with(".wants") || name.ends_with(".requires");
+    let links = names.iter().filter(|name| name.to_str().is_some_and(starts));
+    let mut places = vec![directory.to_owned()];
+    for path in links.map(|name| directory.join(name)) {
+        if disk.kind(&path)? == Some(Kind::Directory) {
+            places.push(path);
+        }
+    }
+    Ok(places)
+}
