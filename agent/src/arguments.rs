@@ -38,6 +38,16 @@ pub enum Command {
         #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
         config: PathBuf,
     },
+    /// Stop a service on this server and remove its releases and all that the agent has of it, where
+    /// `services` of agent.toml does not name it any more and no agent runs. What it wrote stays.
+    Remove {
+        service: Service,
+        /// Do it; without this, only say what would be done.
+        #[arg(long)]
+        yes: bool,
+        #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+        config: PathBuf,
+    },
     /// Look for what is wrong on this server, also where the agent does not start: configuration, keys,
     /// certificate, port, disk, services. Exit code 1 if something is.
     Doctor {

@@ -14,6 +14,7 @@
 //! | [`checkup`] | what it finds when it looks itself over |
 //! | `renewal` | certificates |
 //! | [`guard`] | what stands in for an agent that is not there |
+//! | [`remove`] | the end of a service on this host, by hand |
 //! | [`activate`] | one path forward and back, journalled |
 //! | [`services`] | units of systemd, commands |
 //! | [`allowed`] | what `agent.toml` lets them do |
@@ -30,6 +31,7 @@ pub mod guard;
 pub mod health;
 pub mod home;
 pub mod join;
+pub mod remove;
 mod renewal;
 mod rollouts;
 pub mod services;

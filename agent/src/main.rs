@@ -51,6 +51,12 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Guard { service, config } => configured(&config, |config, runtime| {
             agent::guard::run(&config, service, runtime.handle())
         }),
+        Command::Remove { service, yes, config } => configured(&config, |config, runtime| {
+            let told = agent::remove::run(&config, &service, yes, runtime.handle())?;
+            // Nobody may be there to read it; it is done.
+            let _ = std::io::stdout().write_all(told.as_bytes());
+            Ok(())
+        }),
     }
 }
 

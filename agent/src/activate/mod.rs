@@ -33,6 +33,7 @@ mod journal;
 mod layout;
 mod lease;
 mod recover;
+mod remove;
 mod reserve;
 mod space;
 mod stage;
@@ -58,6 +59,7 @@ pub use drift::{Drifted, Outlook};
 pub use journal::{Journal, JournalError, Step, activated, journals};
 pub use layout::{Installed, LayoutError, Paths, current, list};
 pub use lease::Lease;
+pub use remove::RemoveError;
 pub use space::{Need, SpaceError, check as check_space};
 pub use stage::{StageError, stage};
 

@@ -290,6 +290,11 @@ fn too_many(service: &Service) {
     error!(%service, "more than {SLOTS} services on one host: this one is left alone");
 }
 
+/// Where the record of a service's scope is.
+pub(crate) fn record(home: &Home, service: &Service) -> PathBuf {
+    records(home).join(format!("{service}.json"))
+}
+
 /// Where the records of all scopes are.
 fn records(home: &Home) -> PathBuf {
     home.services().join("rollouts")

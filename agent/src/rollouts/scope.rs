@@ -28,7 +28,7 @@ use super::counting::{Bake, Counter, Counting, Serving, tallies};
 use super::drift::{Watcher, Watching};
 use super::steps::{Activation, Steps};
 use super::waiting::Waiting;
-use super::{Answer, Context, records};
+use super::{Answer, Context, record};
 use crate::services::Way;
 use member::clock;
 
@@ -59,7 +59,7 @@ impl Running {
         slot: usize,
         answers: mpsc::Sender<Answer>,
     ) -> Result<Self> {
-        let record = records(&context.home).join(format!("{}.json", scope.service));
+        let record = record(&context.home, &scope.service);
         let host: Host = match durable::read_bounded(&record, RECORD_BYTES_MAX) {
             Ok(bytes) => serde_json::from_slice(&bytes)
                 .with_context(|| format!("{} is damaged", record.display()))?,

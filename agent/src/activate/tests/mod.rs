@@ -7,6 +7,7 @@ mod crash;
 mod faults;
 mod paths;
 mod real;
+mod remove;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -13,6 +13,7 @@ use super::*;
 use crate::allowed::Allowed;
 use crate::config::{Config, Machine};
 use crate::guard;
+use crate::remove;
 use crate::services::{Machine as RealMachine, Shell, Variables};
 
 /// A host with a service that is a `sleep`, and what stands for its HTTP side.
@@ -564,6 +565,76 @@ fn r22_forward_and_back_with_real_systemd() {
     activator.revert(100, None).unwrap();
     assert!(!pid.exists());
     assert!(!directory.join(&unit).is_symlink(), "its link went with it");
+}
+
+/// By hand: not while an agent lives, nor where one would bring it back, nor by mistake.
+#[test]
+fn a_service_is_removed_from_a_host_by_who_means_it() {
+    let ground = Ground::new();
+    let path = ground.dir.path().join("agent.toml");
+    let [state, srv] = ["state", "srv"].map(|name| ground.dir.path().join(name));
+    let text = format!(
+        "state_dir = {state:?}\nservice_root = {srv:?}\nname = \"a\"\nbind = \"127.0.0.1:7070\"\n"
+    );
+    let config =
+        |more: &str| Config::parse(&path, &format!("{text}{more}"), Machine::this).unwrap();
+    let (allowed, config) = (config(""), config("services = [\"shop\"]\n"));
+    let web = "web".parse().unwrap();
+    let remove = |config: &Config, sure| remove::run(config, &web, sure, ground.runtime.handle());
+    let refused = |config: &Config, sure, told: &str| {
+        let error = remove(config, sure).unwrap_err().to_string();
+        assert!(error.contains(told), "{error}");
+        assert_eq!(ground.current_version(), "1");
+        assert!(ground.paths.shared().join("pid").exists(), "{told}: it runs on");
+    };
+    let first = ground.stage("1", START).unwrap();
+    let agent = ground.activator();
+    assert!(agent.hold(Duration::ZERO).unwrap());
+    assert_eq!(agent.activate(1, None, first, Way::Forward), Outcome::Baking);
+    agent.commit(1).unwrap();
+    let record = state.join("services/rollouts/web.json");
+    fs::create_dir_all(record.parent().unwrap()).unwrap();
+    fs::write(&record, "{}").unwrap();
+
+    refused(&config, true, "an agent looks after web: systemctl stop groundswell-agent");
+    drop(agent);
+    refused(&allowed, true, "the agent would bring web back");
+    refused(&config, false, "web 1 would be stopped and removed");
+    let told = remove(&config, true).unwrap();
+    assert!(told.starts_with("web 1 is removed from this host; "), "{told}");
+    assert!(!ground.paths.shared().join("pid").exists(), "it was stopped");
+    assert!(ground.paths.env().exists() && !ground.paths.releases().exists() && !record.exists());
+    let told = remove(&config, true).unwrap();
+    assert!(told.starts_with("web, of which nothing runs, is removed"), "again: {told}");
+}
+
+/// The end of a service on the whole fleet is a release that runs nothing.
+#[test]
+fn a_release_that_runs_nothing_ends_a_service_and_is_where_the_next_one_goes_back_to() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    let first = ground.stage("1", START).unwrap();
+    assert_eq!(activator.activate(1, None, first, Way::Forward), Outcome::Baking);
+    activator.commit(1).unwrap();
+    let (mut nothing, manifest, data) = ground.packed("end", START);
+    nothing.run = statement::Run {
+        start: "true".into(),
+        stop: "true".into(),
+        timeout_s: 30,
+        ..statement::Run::default()
+    };
+    nothing.health = Health::default();
+    let end = Digest::of(b"end");
+    let mut piece = pieces(&manifest, &data);
+    stage(&ground.paths, &end, &nothing, &manifest.to_bytes(), &mut piece).unwrap();
+    assert_eq!(activator.activate(2, Some(first), end, Way::Forward), Outcome::Baking);
+    activator.commit(2).unwrap();
+    let pid = ground.paths.shared().join("pid");
+    assert!(!pid.exists(), "nothing runs any more");
+    let bad = ground.stage("3", &format!("FAIL=1\n{START}")).unwrap();
+    let outcome = activator.activate(3, Some(end), bad, Way::Forward);
+    assert!(matches!(outcome, Outcome::Reverted { .. }), "{outcome:?}");
+    assert!(!pid.exists() && ground.current_version() == "end");
 }
 
 #[test]

@@ -1,0 +1,89 @@
+//! The end of a service on a host: deliberate, whole, and what it wrote stays.
+
+use super::*;
+
+fn data() -> PathBuf {
+    paths().shared().join("data")
+}
+
+/// A host that serves version 1, with another one in its bake.
+fn begin(run: Run) -> Host {
+    let host = Host::that_runs(run);
+    let first = host.settle_on("1");
+    let second = host.install("2", Behaviour::Good);
+    assert_eq!(
+        host.activator.activate(ATTEMPT, Some(first), second, Way::Forward),
+        Outcome::Baking
+    );
+    host.disk.create(&data(), b"written by the service").unwrap();
+    host.disk.settle();
+    host.calls();
+    host
+}
+
+fn check_gone(host: &Host, case: &str) {
+    assert_eq!((host.current(), host.running()), (None, None), "{case}");
+    assert_eq!(links(&host.disk), [""; 0], "{case}");
+    assert_eq!(host.disk.kind(&paths().releases()).unwrap(), None, "{case}");
+    assert_eq!(host.disk.kind(&host.activator.journal).unwrap(), None, "{case}");
+    assert!(host.disk.read(&data(), 100).is_ok(), "{case}: what it wrote stays");
+    assert!(!host.armed(), "{case}");
+    assert_eq!(host.activator.recover().unwrap(), None, "{case}: nothing to look after");
+    // The next one is a first deployment.
+    host.disk.create_dir_all(&paths().releases()).unwrap();
+    let next = host.install("3", Behaviour::Good);
+    let outcome = host.activator.activate(ATTEMPT + 1, None, next, Way::Forward);
+    assert_eq!((outcome, host.running()), (Outcome::Baking, Some(next)), "{case}");
+}
+
+#[test]
+fn a_service_is_stopped_and_removed_but_for_what_it_wrote() {
+    for run in RUNS {
+        let host = begin(run);
+        assert_eq!(host.activator.remove().unwrap().unwrap().as_str(), "2", "{run:?}");
+        let expected: &[&str] = match run {
+            Run::Commands => &["stop 2 back"],
+            Run::Unit | Run::UnitOfItsOwn => &["drain 2 forward", "stop 2 back"],
+        };
+        assert_eq!(host.calls(), expected, "{run:?}");
+        check_gone(&host, &format!("{run:?}"));
+    }
+    let host = Host::new();
+    assert_eq!(host.activator.remove().unwrap(), None, "nothing of it was ever here");
+}
+
+#[test]
+fn what_cannot_be_stopped_is_not_removed() {
+    for behaviour in [Behaviour::StopFails, Behaviour::DrainFails] {
+        let host = Host::that_runs(Run::Unit);
+        let id = host.install("1", behaviour);
+        assert_eq!(host.activator.activate(ATTEMPT, None, id, Way::Forward), Outcome::Baking);
+        let error = host.activator.remove().unwrap_err().to_string();
+        assert!(error.starts_with("1 is not removed: "), "{error}");
+        assert_eq!((host.current(), host.running()), (Some(id), Some(id)));
+        assert!(host.services.machine.lock().unwrap().in_use && host.is_whole(&id));
+    }
+}
+
+#[test]
+fn r22_a_removal_that_was_cut_off_leaves_all_or_nothing_and_goes_on() {
+    for run in RUNS {
+        let host = begin(run);
+        let start = host.disk.steps();
+        host.activator.remove().unwrap();
+        for step in start..=host.disk.steps() {
+            let host = begin(run);
+            host.disk.fail_at(step);
+            let _ = host.activator.remove();
+            for seed in 0..10 {
+                let case = format!("{run:?}, cut before step {step}, seed {seed}");
+                let host = host.after_power_cut(seed, "boot 2");
+                host.activator.recover().unwrap();
+                assert_eq!(host.running(), host.current(), "{case}");
+                assert!(host.current().is_none_or(|id| host.is_whole(&id)), "{case}");
+                host.activator.remove().unwrap();
+                check_gone(&host, &case);
+            }
+        }
+    }
+}
