@@ -1,11 +1,13 @@
 //! What an agent answers to people (`swell --via HOST`): what it sees, what lies on its disk, and
 //! statements to pass on.
 //!
-//! Whoever may connect may ask, but for a checkup, which is for people: it writes to the disk. A
+//! Whoever may connect may ask, but for a checkup, which is for people: it writes to the disk; and for
+//! evidence, which is for people who may deploy or approve: it is what the service said. A
 //! statement that is handed in counts by its own signatures, so it does not matter who brings it. Old
 //! releases are cleared away for anybody whose key is in the root: it removes only what the agent would
 //! remove by itself. Other members may look.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use async_trait::async_trait;
 use member::{Membership, View};
 use net::frame::{self, FrameError};
 use net::{Connection, Handler, Peer, Places, RecvStream, SendStream};
+use proto::KeyId;
+use proto::statement::{Role, RoleKeys};
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
 use rollout::fleet::refused;
 use swarm::Ledger;
@@ -22,6 +26,7 @@ use tracing::{info, warn};
 
 use crate::checkup::Checkup;
 use crate::config::Config;
+use crate::evidence::Drawer;
 use crate::home::Home;
 use crate::rollouts::Storage;
 
@@ -49,6 +54,9 @@ pub(crate) struct Cellar {
     pub(crate) config: Arc<Config>,
     pub(crate) home: Home,
 }
+
+/// Who holds which role, as the root in force says.
+type Roles = BTreeMap<Role, RoleKeys>;
 
 /// What answers are made from.
 struct Desk {
@@ -125,7 +133,8 @@ async fn reply(desk: Arc<Desk>, peer: &Peer, request: ControlRequest) -> Control
     if let ControlRequest::Submit { .. } = &request {
         info!(%peer, "a statement is handed in");
     }
-    match (refuse(peer, &request), request) {
+    let refused = refuse(&desk.ledger.chain().root().roles, peer, &request);
+    match (refused, request) {
         (Some(refused), _) => refused,
         (None, ControlRequest::Disk { dry_run }) => disk(&desk, peer, dry_run).await,
         (None, request) => {
@@ -149,8 +158,14 @@ async fn disk(desk: &Desk, peer: &Peer, dry_run: bool) -> ControlReply {
 }
 
 /// What `peer` may not ask. People are those whose key is in the root: nobody else is let in as one.
-fn refuse(peer: &Peer, request: &ControlRequest) -> Option<ControlReply> {
+fn refuse(roles: &Roles, peer: &Peer, request: &ControlRequest) -> Option<ControlReply> {
     let (reason, next) = match (peer, request) {
+        (Peer::Person(person), ControlRequest::Evidence { .. }) if operates(roles, person) => {
+            return None;
+        }
+        (_, ControlRequest::Evidence { .. }) => {
+            ("evidence is for operators", "this needs a key that may deploy or approve")
+        }
         (Peer::Person(_), _) => return None,
         (_, ControlRequest::Checkup) => {
             ("a checkup is for people", "this needs a key with a role in the root")
@@ -163,6 +178,14 @@ fn refuse(peer: &Peer, request: &ControlRequest) -> Option<ControlReply> {
     Some(refusal(RefusedKind::Forbidden, reason, next))
 }
 
+/// Whether a key is an operator's: CI's and the coordinator's are not.
+fn operates(roles: &Roles, person: &KeyId) -> bool {
+    let operator = |role: &Role| {
+        matches!(role, Role::Root | Role::Emergency | Role::Deploy(_) | Role::Approve(_))
+    };
+    roles.iter().any(|(role, holders)| operator(role) && holders.keys.contains(person))
+}
+
 /// Answers one request. Blocks on the disk.
 fn answer(desk: &Desk, request: ControlRequest) -> ControlReply {
     if let Some(reply) = desk.view.answer(&request) {
@@ -170,6 +193,24 @@ fn answer(desk: &Desk, request: ControlRequest) -> ControlReply {
     }
     match request {
         ControlRequest::Submit { envelope } => submit(&desk.ledger, &envelope),
+        ControlRequest::Evidence { service, rollout } => {
+            let drawer = Drawer::new(&desk.cellar.home.evidence(), &service);
+            match drawer.find(&rollout) {
+                Ok(Some((path, evidence))) => ControlReply::Evidence {
+                    kept: Some(Box::new(evidence.bounded())),
+                    path: path.display().to_string(),
+                },
+                Ok(None) => {
+                    let path = drawer.path().display().to_string();
+                    ControlReply::Evidence { kept: None, path }
+                }
+                Err(error) => refusal(
+                    RefusedKind::Busy,
+                    &format!("the evidence does not read: {error:#}"),
+                    "look at that file on the host, or move it away",
+                ),
+            }
+        }
         ControlRequest::Checkup => match desk.checkup.findings() {
             Some(findings) => ControlReply::Checkup(findings),
             None => refusal(
@@ -208,7 +249,7 @@ fn refusal(kind: RefusedKind, reason: &str, next: &str) -> ControlReply {
 #[cfg(test)]
 mod tests {
     use ed25519_dalek::SigningKey;
-    use proto::id::{HostId, KeyId};
+    use proto::HostId;
     use proto::key::PublicKey;
 
     use super::*;
@@ -216,8 +257,9 @@ mod tests {
     #[test]
     fn r29_only_people_have_a_disk_cleared() {
         let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
-        let refused =
-            |peer: &Peer, dry_run| refuse(peer, &ControlRequest::Disk { dry_run }).is_some();
+        let refused = |peer: &Peer, dry_run| {
+            refuse(&Roles::new(), peer, &ControlRequest::Disk { dry_run }).is_some()
+        };
         let person = Peer::Person(KeyId::of(&key));
         assert!(!refused(&person, true) && !refused(&person, false));
         for other in [Peer::Host(HostId::of(&key)), Peer::Anonymous] {
@@ -247,8 +289,34 @@ mod tests {
     fn r4_hosts_cannot_have_a_host_look_itself_over() {
         let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
         let host = Peer::Host(HostId::of(&key));
-        assert!(refuse(&host, &ControlRequest::Checkup).is_some());
-        assert_eq!(refuse(&host, &ControlRequest::Fleet), None);
-        assert_eq!(refuse(&Peer::Person(KeyId::of(&key)), &ControlRequest::Checkup), None);
+        let refuse = |peer, request| refuse(&Roles::new(), peer, &request);
+        assert!(refuse(&host, ControlRequest::Checkup).is_some());
+        assert_eq!(refuse(&host, ControlRequest::Fleet), None);
+        assert_eq!(refuse(&Peer::Person(KeyId::of(&key)), ControlRequest::Checkup), None);
+    }
+
+    #[test]
+    fn r4_what_a_service_said_is_for_operators_alone() {
+        let keys = [1, 2, 3, 4, 5].map(|seed| PublicKey::of(&SigningKey::from_bytes(&[seed; 32])));
+        let roles = ["deploy:production", "approve:staging", "emergency", "publish", "admit"];
+        let holders = |key: &PublicKey| RoleKeys { keys: vec![KeyId::of(key)], threshold: 1 };
+        let roles: Roles = roles
+            .iter()
+            .zip(&keys)
+            .map(|(role, key)| (role.parse().unwrap(), holders(key)))
+            .collect();
+        let (service, rollout) = ("web".parse().unwrap(), proto::Digest::of(b"rollout"));
+        let request = ControlRequest::Evidence { service, rollout };
+        let may = |peer: &Peer| refuse(&roles, peer, &request).is_none();
+        assert_eq!(
+            keys.each_ref().map(|key| may(&Peer::Person(KeyId::of(key)))),
+            [true, true, true, false, false]
+        );
+        let own = &keys[0];
+        for other in
+            [Peer::Host(HostId::of(own)), Peer::Coordinator(HostId::of(own)), Peer::Anonymous]
+        {
+            assert!(!may(&other), "{other}");
+        }
     }
 }

@@ -9,6 +9,7 @@
 //!   seeds          addresses of members, one a line; refreshed while the agent runs
 //!   store/         statements and artifacts
 //!   services/      journals and logs
+//!   evidence/      what there was to see of attempts that ended badly
 //! ```
 
 use std::io;
@@ -90,6 +91,10 @@ impl Home {
 
     pub fn services(&self) -> PathBuf {
         self.dir.join("services")
+    }
+
+    pub fn evidence(&self) -> PathBuf {
+        self.dir.join("evidence")
     }
 
     fn path(&self, name: &str) -> PathBuf {

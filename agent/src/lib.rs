@@ -17,6 +17,8 @@
 //! | [`remove`] | the end of a service on this host, by hand |
 //! | [`activate`] | one path forward and back, journalled |
 //! | [`services`] | units of systemd, commands |
+//! | [`trail`] | what was seen of a service since its last activation began |
+//! | [`evidence`] | what is kept of attempts that ended badly |
 //! | [`allowed`] | what `agent.toml` lets them do |
 //! | [`health`] | the HTTP check; the page of metrics |
 
@@ -27,6 +29,7 @@ pub mod checkup;
 pub mod config;
 mod control;
 pub mod daemon;
+pub mod evidence;
 pub mod guard;
 pub mod health;
 pub mod home;
@@ -35,3 +38,4 @@ pub mod remove;
 mod renewal;
 mod rollouts;
 pub mod services;
+pub mod trail;

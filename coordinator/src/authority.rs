@@ -51,9 +51,10 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::Host { .. }
         | ControlRequest::Disk { .. }
         | ControlRequest::Release { .. } => Needs::Read,
-        ControlRequest::Rollout(_) | ControlRequest::Releases { .. } | ControlRequest::Checkup => {
-            Needs::ReadByPeople
-        }
+        ControlRequest::Rollout(_)
+        | ControlRequest::Releases { .. }
+        | ControlRequest::Checkup
+        | ControlRequest::Evidence { .. } => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,
         ControlRequest::Publish { .. } => Needs::Publish,
         ControlRequest::Renew => Needs::Renew,
@@ -200,7 +201,8 @@ mod tests {
             (ControlRequest::Host { id: HostId::of(&key(20)) }, everyone),
             (ControlRequest::Release { service: service.clone(), version }, everyone),
             (ControlRequest::Rollout(RolloutQuery::Latest), people),
-            (ControlRequest::Releases { service }, people),
+            (ControlRequest::Releases { service: service.clone() }, people),
+            (ControlRequest::Evidence { service, rollout: Digest::of(b"") }, people),
             (ControlRequest::Checkup, people),
             (ControlRequest::Submit { envelope: Vec::new() }, everyone),
             (ControlRequest::Publish { release: Vec::new(), manifest: Vec::new() }, "root ci"),

@@ -163,7 +163,7 @@ impl Control {
             (ControlRequest::TokenRevoke { token }, Asker::Person { owner, .. }) => {
                 self.desk.token_revoke(&owner, &token).await
             }
-            (ControlRequest::Disk { .. }, _) => Err(Refused {
+            (ControlRequest::Disk { .. } | ControlRequest::Evidence { .. }, _) => Err(Refused {
                 kind: RefusedKind::NotHere,
                 reason: "this is the coordinator: it installs no release".to_owned(),
                 next: "ask a host".to_owned(),

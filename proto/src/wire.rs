@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::Claim;
 use crate::checkup::Finding;
 use crate::codec::CodecError;
+use crate::evidence::{EVIDENCE_BYTES_MAX, Evidence};
 use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
 use crate::key::{PublicKey, Signature};
 use crate::report::{DiskReport, Fitness, FleetReport, FreezeReport, RolloutReport};
@@ -28,6 +29,8 @@ pub const INDEX_PAGE_MAX: usize = 4_096;
 pub const INDEX_BYTES_MAX: usize = INDEX_PAGE_MAX * 66;
 /// Longest control frame, in bytes: the manifest of a release with very many files, in base64.
 pub const CONTROL_BYTES_MAX: usize = 24 << 20;
+/// Longest answer that carries evidence, in bytes: there is a path beside it.
+pub const EVIDENCE_REPLY_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + (8 << 10);
 
 // --- join ---
 
@@ -202,6 +205,12 @@ pub enum ControlRequest {
     },
     /// What the member finds when it looks itself over. For people.
     Checkup,
+    /// What the host that is asked has kept of its last attempt in a rollout that ended badly. For
+    /// people who may deploy or approve. Hosts, each about itself.
+    Evidence {
+        service: Service,
+        rollout: Digest,
+    },
 }
 
 /// Which rollout.
@@ -253,6 +262,12 @@ pub enum ControlReply {
     Disk(Box<DiskReport>),
     /// [Bounded](crate::checkup::bounded), the worst first.
     Checkup(Vec<Finding>),
+    /// In [bounds](crate::evidence::Evidence::bounded); none: nothing was kept. `path`: where it lies on
+    /// that host, or would.
+    Evidence {
+        kept: Option<Box<Evidence>>,
+        path: String,
+    },
 }
 
 /// Why a request was not done.

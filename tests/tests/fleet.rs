@@ -8,11 +8,13 @@ mod common;
 mod doctor;
 mod manager;
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use common::{all_are_heard, all_serve, deploy_and_complete, fleet, issued_days_ago};
 use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
 use fleet_tests::traffic::{Traffic, ask};
 use proto::receipt::State;
-use proto::report::{DiskReport, Fate, RolloutPhase, RolloutReport};
+use proto::report::{DiskReport, Fate, RolloutPhase, RolloutReport, StandingReport};
 use proto::statement::{Action, Directive, Freeze, Revocation};
 use proto::{HostId, UnixTime};
 
@@ -179,6 +181,40 @@ fn a_version_that_ends_at_once_never_replaces_the_one_before() {
     let failed = halted.hosts.iter().find(|host| host.state == Some(State::Reverted)).unwrap();
     assert!(failed.note.contains("start"), "the evidence names the step: {:?}", failed.note);
     all_serve(&cluster, "1.0.0");
+    its_evidence_is_shown(&cluster, &halted, failed);
+}
+
+/// By the coordinator and by another host, as text and as JSON; on the disk it is one file, of root's.
+fn its_evidence_is_shown(cluster: &Cluster, halted: &RolloutReport, failed: &StandingReport) {
+    let name = failed.name.as_str();
+    let explain = |more: &[&str]| {
+        let all = [&["explain", "web/production", "--host", name], more].concat();
+        cluster.swell(&all).map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let shown = wait_until("the evidence is kept", || {
+        let shown = explain(&[])?;
+        Ok(shown.contains("told of by receipt").then_some(shown))
+    })
+    .unwrap();
+    let title = format!("evidence of {name}, attempt 2, 2.0.0: {}\n", failed.note);
+    for part in [title.as_str(), "  step: swapped\n", "\noutput of its commands", "== start in "] {
+        assert!(shown.contains(part), "{part:?} is not in {shown}");
+    }
+    let index = cluster.agents().iter().position(|agent| agent.name == name).unwrap();
+    for via in cluster.agents().iter().map(|agent| format!("{}:7070", agent.address)) {
+        let json: serde_json::Value =
+            serde_json::from_str(&explain(&["--json", "--via", &via]).unwrap()).unwrap();
+        assert_eq!(json["id"], serde_json::to_value(halted.id).unwrap());
+        let [one] = &json["evidence"].as_array().unwrap()[..] else { panic!("{json}") };
+        assert_eq!((&one["name"], &one["evidence"]["attempt"]), (&name.into(), &2.into()));
+        // `LISTEN` is a value of its shared/env like any other.
+        let listen = format!("{}:8080", cluster.agents()[index].address);
+        assert!(!one["evidence"].to_string().contains(&listen), "{one}");
+        let path = std::path::PathBuf::from(one["path"].as_str().unwrap());
+        assert_eq!(path.parent().unwrap(), cluster.state_dir(index).join("evidence/web"));
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
 }
 
 #[test]

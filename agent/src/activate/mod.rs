@@ -26,6 +26,7 @@
 //! All calls block; they belong on a thread where that is allowed. The disk and the processes are
 //! behind [`Disk`] and [`Services`], so that crash tests cut the power before every step.
 
+mod account;
 mod adopt;
 mod collect;
 mod drift;
@@ -54,6 +55,7 @@ use proto::statement::Hook;
 use proto::{Digest, Version};
 use tokio_util::sync::CancellationToken;
 
+pub use account::Account;
 pub use collect::{CollectError, InUse, Pins, fates};
 pub use drift::{Drifted, Outlook};
 pub use journal::{Journal, JournalError, Step, activated, journals};
@@ -65,6 +67,7 @@ pub use stage::{StageError, stage};
 
 use crate::health::metrics::Page;
 use crate::services::{Call, Failure, Services, Watch, Way};
+use crate::trail::Trail;
 use journal::shortened;
 use reserve::Reserve;
 
@@ -117,6 +120,7 @@ pub struct Activator {
     reserve: Reserve,
     boot: String,
     lease: OnceLock<Lease>,
+    trail: Trail,
 }
 
 /// The two ends of an attempt, read from disk.
@@ -149,7 +153,13 @@ impl Activator {
     ) -> Self {
         let journal = journal::path(state_dir, paths.service());
         let reserve = Reserve::new(&paths, &journal);
-        Self { disk, services, paths, journal, reserve, boot, lease: OnceLock::new() }
+        let (lease, trail) = (OnceLock::new(), Trail::default());
+        Self { disk, services, paths, journal, reserve, boot, lease, trail }
+    }
+
+    /// What was seen since the last activation began.
+    pub fn trail(&self) -> &Trail {
+        &self.trail
     }
 
     pub fn paths(&self) -> &Paths {
@@ -237,6 +247,7 @@ impl Activator {
                 return Outcome::Reverted { cause: Cause::Host, note };
             }
         }
+        self.trail.begin();
         let begun = self.ends(attempt, from, &to).and_then(|ends| {
             self.verify_ends(&ends)?;
             let serves = self.begin(&ends, way)?;
@@ -527,6 +538,7 @@ impl Activator {
             service = %self.paths.service(), to = %ends.to.id, from = ?ends.back_to_id(), %note,
             "going back"
         );
+        self.trail.say(format_args!("step: going back: {note}"));
         self.services.arm(&self.paths, true);
         let step = Step::Reverting { cause, note: shortened(&note) };
         self.note_urgently(&self.journal_of(ends, step));
@@ -546,6 +558,7 @@ impl Activator {
                 (step, Outcome::RevertFailed { cause, note })
             }
         };
+        self.trail.say(format_args!("step: {}", step.name()));
         self.note_urgently(&self.journal_of(ends, step));
         self.services.arm(&self.paths, false);
         outcome
@@ -632,7 +645,7 @@ impl Activator {
         leaving: Option<&'a Version>,
         way: Way,
     ) -> Call<'a> {
-        Call { paths: &self.paths, release, leaving, way }
+        Call { paths: &self.paths, release, leaving, way, trail: &self.trail }
     }
 
     fn journal_of(&self, ends: &Ends, step: Step) -> Journal {
@@ -642,6 +655,7 @@ impl Activator {
 
     fn write(&self, ends: &Ends, step: Step) -> Result<(), Failure> {
         tracing::info!(service = %self.paths.service(), to = %ends.to.id, step = step.name());
+        self.trail.say(format_args!("step: {}", step.name()));
         self.store(&self.journal_of(ends, step)).map_err(|error| Failure::host(error.to_string()))
     }
 

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::services::Variables;
+use crate::trail::Trail;
 pub use url::UrlError;
 
 /// Longest body of an answer, in bytes.
@@ -71,13 +72,13 @@ impl Check {
 /// # Errors
 ///
 /// Not one within the check's `ready_timeout`: a line that says how the last question ended.
-pub async fn wait_ready(check: &Check) -> Result<(), String> {
+pub async fn wait_ready(check: &Check, trail: &Trail) -> Result<(), String> {
     let end = Instant::now() + check.ready_timeout;
     let pause = check.interval.min(READY_PAUSE);
     let mut last = String::from("not asked");
     loop {
         let next = Instant::now() + pause;
-        match tokio::time::timeout_at(end, ask(check)).await {
+        match tokio::time::timeout_at(end, look(check, trail)).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(bad)) => last = bad,
             // Cut short by the end: the last whole answer says more.
@@ -95,12 +96,12 @@ pub async fn wait_ready(check: &Check) -> Result<(), String> {
 /// returns nothing. A good answer clears the count.
 ///
 /// A question is asked every `interval`, or as soon as the one before it is done with.
-pub async fn watch(check: &Check, stop: &CancellationToken) -> Option<String> {
+pub async fn watch(check: &Check, trail: &Trail, stop: &CancellationToken) -> Option<String> {
     let watched = async {
         let mut in_a_row = 0_u32;
         loop {
             let next = Instant::now() + check.interval;
-            match ask(check).await {
+            match look(check, trail).await {
                 Ok(()) => in_a_row = 0,
                 Err(bad) => {
                     in_a_row += 1;
@@ -131,6 +132,14 @@ fn times(count: u32) -> String {
             None => format!(" {count} times in a row"),
         },
     }
+}
+
+/// One question, and the answer for whoever asks later why it failed.
+async fn look(check: &Check, trail: &Trail) -> Result<(), String> {
+    let answer = ask(check).await;
+    let shown = answer.as_ref().map_or_else(String::as_str, |()| "well");
+    trail.say(format_args!("{}: {shown}", check.name()));
+    answer
 }
 
 /// One question. `Err`: in few words, why the answer is a bad one.

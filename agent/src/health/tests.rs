@@ -100,7 +100,7 @@ async fn nobody_there_and_nobody_answering() {
 #[tokio::test]
 async fn ready_with_the_first_good_answer() {
     let (address, asked) = serve(answers(&[BAD, BAD, GOOD, BAD])).await;
-    assert_eq!(wait_ready(&check(address, 1)).await, Ok(()));
+    assert_eq!(wait_ready(&check(address, 1), &Trail::default()).await, Ok(()));
     assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
@@ -108,25 +108,36 @@ async fn ready_with_the_first_good_answer() {
 async fn never_ready_says_how_it_ended() {
     let (address, _) = serve(answers(&[BAD])).await;
     let expected = "/healthz: not ready within 1 s: 500".to_owned();
-    assert_eq!(wait_ready(&check(address, 1)).await, Err(expected));
+    assert_eq!(wait_ready(&check(address, 1), &Trail::default()).await, Err(expected));
     // One that never answers is cut short by the end of the wait, not by its own longer timeout.
     let (silent, _) = serve(vec![None]).await;
-    assert!(wait_ready(&check(silent, 1)).await.unwrap_err().contains("not ready within 1 s"));
+    assert!(
+        wait_ready(&check(silent, 1), &Trail::default())
+            .await
+            .unwrap_err()
+            .contains("not ready within 1 s")
+    );
 }
 
 #[tokio::test]
 async fn only_bad_answers_in_a_row_count() {
     let script = answers(&[BAD, BAD, GOOD, BAD, BAD, GOOD, BAD, BAD, BAD]);
     let (address, asked) = serve(script).await;
-    let note = watch(&check(address, 3), &CancellationToken::new()).await;
+    let trail = Trail::default();
+    let note = watch(&check(address, 3), &trail, &CancellationToken::new()).await;
     assert_eq!(note, Some("/healthz: 500 three times in a row".to_owned()));
     assert_eq!(asked.load(Ordering::SeqCst), 9, "a good answer clears the count");
+    let seen: Vec<_> = trail.read().1.into_iter().map(|one| (one.text, one.times)).collect();
+    let [bad, well] = ["/healthz: 500", "/healthz: well"].map(str::to_owned);
+    let expected = [(&bad, 2), (&well, 1), (&bad, 2), (&well, 1), (&bad, 3)];
+    assert_eq!(seen, expected.map(|(text, times)| (text.clone(), times)));
 }
 
 #[tokio::test]
 async fn the_first_is_enough_where_one_is_allowed() {
     let (address, _) = serve(answers(&[GOOD, BAD])).await;
-    let note = watch(&check(address, 1), &CancellationToken::new()).await;
+    let trail = Trail::default();
+    let note = watch(&check(address, 1), &trail, &CancellationToken::new()).await;
     assert_eq!(note, Some("/healthz: 500".to_owned()));
 }
 
@@ -136,7 +147,7 @@ async fn a_watch_ends_when_asked_to() {
     let stop = CancellationToken::new();
     let watched = tokio::spawn({
         let stop = stop.clone();
-        async move { watch(&check(silent, 1), &stop).await }
+        async move { watch(&check(silent, 1), &Trail::default(), &stop).await }
     });
     stop.cancel();
     assert_eq!(watched.await.unwrap(), None, "also in the middle of a question");

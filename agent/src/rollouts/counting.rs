@@ -168,6 +168,7 @@ impl Counter {
         let control = tallies(&members).control(&bake.rollout);
         let verdict = streak.look(tally, &control, limits, errors_ppm);
         debug!(service = %self.service, attempt, %verdict, "compared");
+        self.activator.trail().say(format_args!("requests: {verdict}"));
         answer(&self.answers, &self.service, Input::Verdict { attempt, verdict }).await;
     }
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use durable::{RealDisk, replace};
 use net::Member;
 use proto::certificate::Claim;
-use proto::receipt::{Receipt, SignedReceipt};
+use proto::receipt::{Cause, Receipt, SignedReceipt, State};
 use proto::record::{SLOTS, receipt_key};
 use proto::statement::{Action, Direction, Rollout};
 use proto::trust::Chain;
@@ -356,6 +356,9 @@ impl Running {
         if let Err(error) = self.context.gossip.set(&receipt_key(self.slot), &text) {
             error!(%error, "a receipt is not gossiped");
         }
+        if ended_badly(receipt) {
+            self.steps.keep_evidence(receipt.clone(), Digest::of(text.as_bytes()));
+        }
     }
 
     async fn certify(&mut self, rollout: Digest, claim: Claim) {
@@ -392,6 +395,14 @@ impl Running {
         self.host.handle(self.now(), Input::Unprovable { rollout, claim }, &mut effects);
         // Carried out with the next input, or at the driver's tick.
         self.waiting.add(effects);
+    }
+}
+
+/// Whether something failed here, and is not only undone with the fleet.
+fn ended_badly(receipt: &Receipt) -> bool {
+    match receipt.state {
+        State::Reverted => receipt.cause != Some(Cause::Fleet),
+        state => state == State::RevertFailed,
     }
 }
 
@@ -447,6 +458,22 @@ mod tests {
             author: KeyId::of(&key),
             reason: String::new(),
             critical: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn evidence_is_of_what_failed_here_and_not_of_going_back_with_the_fleet() {
+        use Cause::{Fleet, Host, Late, Release};
+        let ended = |state, cause| {
+            let (rollout, host) = (name("rollout"), "aaaaaaaaaaaa".parse().unwrap());
+            let note = String::new();
+            ended_badly(&Receipt { rollout, host, sequence: 1, attempt: 1, state, cause, note })
+        };
+        let causes = [Release, Host, Late, Fleet].map(Some);
+        assert_eq!(causes.map(|why| ended(State::Reverted, why)), [true, true, true, false]);
+        assert_eq!(causes.map(|why| ended(State::RevertFailed, why)), [true; 4]);
+        for state in [State::Pending, State::Staged, State::Baking, State::Committed] {
+            assert!(!ended(state, None), "{state:?}");
         }
     }
 

@@ -8,7 +8,9 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use proto::receipt::Cause;
+use member::clock;
+use proto::evidence::Evidence;
+use proto::receipt::{Cause, Receipt};
 use proto::statement::Role;
 use proto::{Digest, HostId, Service};
 use rollout::host::Input;
@@ -20,8 +22,11 @@ use tracing::{error, info, warn};
 
 use super::clearing::{Cleared, Holder, Pinned, forget_artifacts, read};
 use super::{Answer, Context, answer};
-use crate::activate::{Activator, CommitError, Need, Outcome, Paths, Pins, check_space, stage};
-use crate::services::Way;
+use crate::activate::{
+    Account, Activator, CommitError, Need, Outcome, Paths, Pins, check_space, stage,
+};
+use crate::evidence::Drawer;
+use crate::services::{Way, Words};
 
 /// How long to wait for a guard before that is said, again and again.
 const GUARD_PATIENCE: Duration = Duration::from_secs(10);
@@ -189,10 +194,49 @@ impl Steps {
         }
     }
 
+    /// Keeps what there is to see of the attempt that ended badly, as this receipt tells, once. Nobody
+    /// waits for it: what goes back is back (R29).
+    pub(super) fn keep_evidence(&self, receipt: Receipt, told: Digest) {
+        let (activator, service) = (self.activator.clone(), self.service.clone());
+        let drawer = Drawer::new(&self.context.home.evidence(), &service);
+        spawn_blocking(move || {
+            if activator.last_attempt().is_none_or(|attempt| drawer.holds(attempt)) {
+                return;
+            }
+            let Some(account) = activator.account() else { return };
+            let kept = drawer.keep(evidence(service.clone(), receipt, told, account));
+            if let Err(error) = kept {
+                warn!(%service, error = format!("{error:#}"), "what was seen of it is not kept");
+            }
+        });
+    }
+
     async fn queue(&self, job: Job) {
         if self.jobs.send(job).await.is_err() {
             error!(service = %self.service, "the steps of this service have ended");
         }
+    }
+}
+
+fn evidence(service: Service, receipt: Receipt, told: Digest, seen: Account) -> Evidence {
+    let Receipt { rollout, state, cause, note, .. } = receipt;
+    let Account { attempt, release, version, samples, words } = seen;
+    let (kept, receipt) = (clock::now().unix, told);
+    let Words { log, journal } = words;
+    Evidence {
+        service,
+        attempt,
+        receipt,
+        rollout,
+        release,
+        version,
+        state,
+        cause,
+        note,
+        kept,
+        samples,
+        log,
+        journal,
     }
 }
 

@@ -222,17 +222,31 @@ pub(super) fn end_recorded(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// The end of `log`, and before it that of the log that was moved aside for it.
+pub(super) fn end_of(log: &Path) -> String {
+    let now = tail(log, 0).unwrap_or_default();
+    let mut end = match now.len() as u64 {
+        TAIL_BYTES => Vec::new(),
+        _ => tail(&log.with_extension("log.old"), 0).unwrap_or_default(),
+    };
+    end.extend(now);
+    let from = end.len().saturating_sub(TAIL_BYTES as usize);
+    String::from_utf8_lossy(&end[from..]).into_owned()
+}
+
+/// The last [`TAIL_BYTES`] of what was written to `log` from `start` on.
+fn tail(log: &Path, start: u64) -> io::Result<Vec<u8>> {
+    let mut file = File::open(log)?;
+    let from = file.metadata()?.len().saturating_sub(TAIL_BYTES).max(start);
+    file.seek(SeekFrom::Start(from))?;
+    let mut tail = Vec::new();
+    file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+    Ok(tail)
+}
+
 /// The last line that says something, of what was written to `log` from `start` on.
 fn last_line(log: &Path, start: u64) -> String {
-    let tail = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(log)?;
-        let from = file.metadata()?.len().saturating_sub(TAIL_BYTES).max(start);
-        file.seek(SeekFrom::Start(from))?;
-        let mut tail = Vec::new();
-        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
-        Ok(tail)
-    };
-    let tail = tail().unwrap_or_default();
+    let tail = tail(log, start).unwrap_or_default();
     let text = String::from_utf8_lossy(&tail);
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     line.unwrap_or_default().chars().filter(|c| !c.is_control()).take(LAST_LINE_CHARS).collect()
@@ -412,10 +426,16 @@ mod tests {
                      i=$((i+1)); done; echo last; exit 1";
         let error = bench.run(noise).unwrap_err();
         assert_eq!(error.to_string(), "start exited 1: last");
+        let end = end_of(&bench.path("logs/web.log"));
+        assert!(end.len() as u64 == TAIL_BYTES && end.ends_with("or less\nlast\n"));
         assert!(fs::metadata(bench.path("logs/web.log")).unwrap().len() > LOG_BYTES_MAX);
-        bench.run("true").unwrap();
+        bench.run("echo after").unwrap();
         assert!(fs::metadata(bench.path("logs/web.log")).unwrap().len() < 1_000);
         assert!(bench.path("logs/web.log.old").exists());
+        let end = end_of(&bench.path("logs/web.log"));
+        assert!(end.contains("or less\nlast\n== start in ") && end.ends_with("\nafter\n"));
+        assert_eq!(end.len() as u64, TAIL_BYTES);
+        assert_eq!(end_of(&bench.path("logs/none.log")), "");
     }
 
     /// It may be the way back, and what fills the disk may be what has to go.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable::RealDisk;
+use proto::UnixTime;
 use proto::artifact::Manifest;
 use proto::receipt::Cause;
 use proto::statement::Hook;
@@ -15,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::shell::Shell;
 use super::systemd::Systemd;
 use super::units::{Lookout, UNIT_DIRECTORY, Units};
-use super::{Call, Failure, Services, Watch};
+use super::{Call, Failure, Mask, Services, Watch, Words};
 use crate::activate::{Installed, Paths};
 use crate::allowed::Allowed;
 use crate::health;
@@ -117,7 +118,13 @@ impl Services for Machine {
                 let start = &call.release.release.run.start;
                 self.shell.run("start", start, call, Cause::Release)
             }
-            Some(unit) => self.runtime.block_on(self.units.start(unit, limit(call))),
+            Some(unit) => {
+                let started = self.runtime.block_on(self.units.start(unit, limit(call)));
+                started.map_err(|Failure { cause, note }| Failure {
+                    cause,
+                    note: mask(call).hide(&note),
+                })
+            }
         }
     }
 
@@ -145,7 +152,7 @@ impl Services for Machine {
         let answers = async {
             match &check {
                 None => Ok(()),
-                Some(check) => health::wait_ready(check).await,
+                Some(check) => health::wait_ready(check, call.trail).await,
             }
         };
         let runs = async {
@@ -172,16 +179,18 @@ impl Services for Machine {
                 },
             }
         };
-        self.runtime.block_on(ready).map_err(Failure::release)
+        let ready = self.runtime.block_on(ready);
+        ready.map_err(|note| Failure::release(mask(call).hide(&note)))
     }
 
     fn watch(&self, call: Call<'_>, stop: CancellationToken) -> Result<Watch, Failure> {
         let (check, lookout) = (Shell::check(call)?, self.lookout(call));
+        let (mask, trail) = (mask(call), call.trail.clone());
         Ok(Box::pin(async move {
             let answers = async {
                 match &check {
                     None => std::future::pending().await,
-                    Some(check) => health::watch(check, &stop).await,
+                    Some(check) => health::watch(check, &trail, &stop).await,
                 }
             };
             let runs = async {
@@ -190,18 +199,36 @@ impl Services for Machine {
                     Some(lookout) => lookout.watch(&stop).await,
                 }
             };
-            match (&check, &lookout) {
+            let note = match (&check, &lookout) {
                 (None, None) => None,
                 _ => tokio::select! {
                     note = runs => note,
                     note = answers => note,
                 },
-            }
+            };
+            note.map(|note| mask.hide(&note))
         }))
     }
 
     fn page(&self, call: Call<'_>) -> Result<Option<Page>, Failure> {
         Shell::page(call)
+    }
+
+    fn words(&self, call: Call<'_>, since: UnixTime) -> Words {
+        let mask = match Shell::mask(call.paths) {
+            Ok(mask) => mask,
+            // Nobody can tell what of it must not leave this host.
+            Err(failure) => {
+                let log = format!("(the output is not kept: {})", failure.note);
+                return Words { log, journal: String::new() };
+            }
+        };
+        let journal = unit(call.release).map(|unit| {
+            let read = self.units.journal(unit, since);
+            mask.hide(&self.runtime.block_on(read))
+        });
+        let log = mask.hide(&self.shell.end_of_log(call.paths));
+        Words { log, journal: journal.unwrap_or_default() }
     }
 
     fn arm(&self, paths: &Paths, armed: bool) {
@@ -216,6 +243,11 @@ impl Services for Machine {
 /// The unit that a release runs as.
 fn unit(release: &Installed) -> Option<&str> {
     release.release.run.unit.as_deref()
+}
+
+/// What hides the values of `shared/env`; a file that does not read has none that were passed on.
+fn mask(call: Call<'_>) -> Mask {
+    Shell::mask(call.paths).unwrap_or_default()
 }
 
 fn limit(call: Call<'_>) -> Duration {

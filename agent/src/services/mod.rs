@@ -28,6 +28,7 @@ mod aside;
 mod command;
 mod env;
 mod machine;
+mod mask;
 mod process;
 mod shell;
 mod systemd;
@@ -40,9 +41,9 @@ pub(crate) mod tests;
 use std::path::Path;
 use std::pin::Pin;
 
-use proto::Version;
 use proto::receipt::Cause;
 use proto::statement::Hook;
+use proto::{UnixTime, Version};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
@@ -50,6 +51,7 @@ pub(crate) use aside::{put_back, set_aside};
 pub(crate) use env::is_variable_name;
 pub use env::{EnvError, EnvProblem, Variables};
 pub use machine::Machine;
+pub use mask::Mask;
 pub use process::boot_id;
 #[cfg(test)]
 pub(crate) use shell::Shell;
@@ -58,6 +60,7 @@ pub(crate) use units::link as link_unit;
 
 use crate::activate::{Installed, Paths};
 use crate::health::metrics::Page;
+use crate::trail::Trail;
 
 /// Whether a command runs because something is brought or because it is taken back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,6 +88,8 @@ pub struct Call<'a> {
     /// The version this host moves away from.
     pub leaving: Option<&'a Version>,
     pub way: Way,
+    /// Where it is told what was seen.
+    pub trail: &'a Trail,
 }
 
 /// Why something did not work, and whose fault it is taken for.
@@ -105,6 +110,15 @@ impl Failure {
     pub fn release(note: impl Into<String>) -> Self {
         Self { cause: Cause::Release, note: note.into() }
     }
+}
+
+/// The last that a release had to say, without what must not leave this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Words {
+    /// Of its commands, and of what they left behind.
+    pub log: String,
+    /// Of its unit, in the journal of the machine.
+    pub journal: String,
 }
 
 /// Ends with the evidence once the service fails, or with nothing: the watch is over, or this is a
@@ -156,6 +170,10 @@ pub trait Services: Send + Sync {
 
     /// Where to read what the service counts of its requests; none: nowhere.
     fn page(&self, call: Call<'_>) -> Result<Option<Page>, Failure>;
+
+    /// The last words of a release, those in the journal since then. Waits for nothing that does not
+    /// come at once.
+    fn words(&self, call: Call<'_>, since: UnixTime) -> Words;
 
     /// Sets what runs the guard of the service again and again should this agent die
     /// ([`crate::guard`]), or takes it away. Where there is nobody who could, nothing happens.

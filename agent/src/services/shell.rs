@@ -7,11 +7,11 @@ use std::time::Duration;
 use durable::RealDisk;
 use proto::receipt::Cause;
 
-use super::command::{Script, end_recorded};
+use super::command::{Script, end_of, end_recorded};
 use super::env::check_access;
 use super::units::unit_file;
 use super::user::User;
-use super::{Call, Failure, Variables};
+use super::{Call, Failure, Mask, Variables};
 use crate::activate::Paths;
 use crate::allowed::Allowed;
 use crate::health::metrics::Page;
@@ -85,6 +85,7 @@ impl Shell {
         refusal: Cause,
     ) -> Result<(), Failure> {
         let variables = environment(call)?;
+        let mask = Self::mask(call.paths)?;
         Script {
             name,
             text,
@@ -92,14 +93,32 @@ impl Shell {
             variables: &variables,
             user: user(call)?.map(|user| (user.uid, user.gid)),
             timeout: Duration::from_secs(call.release.release.run.timeout_s.into()),
-            log: &self.logs.join(format!("{}.log", call.paths.service())),
+            log: &self.log(call.paths),
             record: &self.record(call.paths),
         }
         .run()
         .map_err(|error| Failure {
             cause: if error.is_exit() { refusal } else { Cause::Host },
-            note: error.to_string(),
+            note: mask.hide(&error.to_string()),
         })
+    }
+
+    /// What hides the values that stay on this host.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] of the host: `shared/env` does not parse.
+    pub(super) fn mask(paths: &Paths) -> Result<Mask, Failure> {
+        variables(paths).map(|variables| Mask::new(&variables))
+    }
+
+    /// The last output of commands, and of what they left behind.
+    pub(super) fn end_of_log(&self, paths: &Paths) -> String {
+        end_of(&self.log(paths))
+    }
+
+    fn log(&self, paths: &Paths) -> PathBuf {
+        self.logs.join(format!("{}.log", paths.service()))
     }
 
     pub(super) fn end_left_over(&self, paths: &Paths) -> Result<(), Failure> {

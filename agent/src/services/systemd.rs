@@ -5,9 +5,12 @@
 
 use std::collections::HashMap;
 use std::pin::Pin;
+use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proto::UnixTime;
+use tokio::io::AsyncReadExt as _;
 use zbus::export::futures_core::Stream as _;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
@@ -20,6 +23,10 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const ANSWER_LIMIT: Duration = Duration::from_secs(25);
 /// How long the last words of a service may be looked for.
 const WORDS_LIMIT: Duration = Duration::from_secs(2);
+/// How long the journal may be read for evidence, and how much of it.
+const JOURNAL_LIMIT: Duration = Duration::from_secs(10);
+const JOURNAL_LINES: &str = "500";
+const JOURNAL_BYTES_MAX: u64 = 1 << 20;
 
 /// What is to become of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +91,9 @@ pub(super) trait Manager: Send + Sync {
 
     /// The last line that the processes of one start of a unit wrote; empty where there is none.
     async fn last_words(&self, invocation: &[u8]) -> String;
+
+    /// The last lines of a unit, and of systemd about it, since then; empty where there are none.
+    async fn journal(&self, unit: &str, since: UnixTime) -> String;
 }
 
 /// The real side: the system's own.
@@ -159,6 +169,31 @@ impl Manager for Systemd {
             // Told without them.
             Ok(Err(_)) | Err(_) => String::new(),
         }
+    }
+
+    async fn journal(&self, unit: &str, since: UnixTime) -> String {
+        let mut journal = tokio::process::Command::new("journalctl");
+        journal.args(["--quiet", "--no-pager", "--utc", "--output=short-iso"]);
+        journal.args(["--lines", JOURNAL_LINES, "--unit", unit]);
+        journal.arg(format!("--since=@{}", since.0));
+        let mut read = Vec::new();
+        // Ended by being dropped, where it takes too long or says too much.
+        match tokio::time::timeout(JOURNAL_LIMIT, output(&mut journal, &mut read)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return format!("journalctl: {error}\n"),
+            Err(_) => read.extend(b"\njournalctl: cut off, it takes too long\n"),
+        }
+        String::from_utf8_lossy(&read).into_owned()
+    }
+}
+
+/// Runs a command, and reads the beginning of what it says.
+async fn output(command: &mut tokio::process::Command, into: &mut Vec<u8>) -> std::io::Result<()> {
+    let quiet = command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
+    let mut child = quiet.kill_on_drop(true).spawn()?;
+    match child.stdout.take() {
+        Some(said) => said.take(JOURNAL_BYTES_MAX).read_to_end(into).await.map(drop),
+        None => Ok(()),
     }
 }
 

@@ -18,6 +18,7 @@ use super::units::Units;
 use super::{Call, Failure, Way};
 use crate::activate::{Installed, Paths};
 use crate::allowed::Allowed;
+use crate::trail::Trail;
 
 const UNIT: &str = "web.service";
 const UNITS: &str = "/etc/systemd/system";
@@ -71,6 +72,10 @@ impl Manager for Told {
     async fn last_words(&self, _: &[u8]) -> String {
         self.words.to_owned()
     }
+
+    async fn journal(&self, unit: &str, since: UnixTime) -> String {
+        format!("{unit} since {}: {}", since.0, self.words)
+    }
 }
 
 fn running() -> UnitState {
@@ -101,6 +106,7 @@ struct Bench {
     paths: Paths,
     release: Installed,
     runtime: Runtime,
+    trail: Trail,
 }
 
 impl Bench {
@@ -113,7 +119,7 @@ impl Bench {
         disk.create_dir_all(Path::new(UNITS)).unwrap();
         disk.create(&tree.join(UNIT), unit_file).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { disk, paths, release, runtime }
+        Self { disk, paths, release, runtime, trail: Trail::default() }
     }
 
     fn units(&self, manager: Arc<dyn Manager>) -> Units {
@@ -121,7 +127,13 @@ impl Bench {
     }
 
     fn call(&self) -> Call<'_> {
-        Call { paths: &self.paths, release: &self.release, leaving: None, way: Way::Forward }
+        Call {
+            paths: &self.paths,
+            release: &self.release,
+            leaving: None,
+            way: Way::Forward,
+            trail: &self.trail,
+        }
     }
 
     fn prepare(&self, state: UnitState, allowed: &Allowed) -> Result<(), Failure> {

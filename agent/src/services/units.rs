@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use durable::{Disk, Kind, replace_link};
 use member::chain;
-use proto::Service;
 use proto::unit::{UNIT_BYTES_MAX, UnitFile};
+use proto::{Service, UnixTime};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -228,6 +228,11 @@ impl Units {
             }
         };
         Lookout { units: self.clone(), unit: unit.to_owned(), restarts }
+    }
+
+    /// What the journal has of the unit since then.
+    pub(super) async fn journal(&self, unit: &str, since: UnixTime) -> String {
+        self.manager.journal(unit, since).await
     }
 
     async fn state(&self, unit: &str) -> Result<UnitState, Failure> {

@@ -476,7 +476,7 @@ pub(crate) struct WatchArgs {
 pub(crate) struct ExplainArgs {
     /// 4 or more digits of its id, or SERVICE/ENV
     pub(crate) rollout: RolloutRef,
-    /// Only this host: its name or id
+    /// Only this host: its name or id; with what it has kept of its last failure in it
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
     /// Print the report as JSON

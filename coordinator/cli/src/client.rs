@@ -13,10 +13,12 @@ use net::endpoint::{ConnectError, NetError};
 use net::frame::{self, FrameError};
 use net::{Alpn, CloseCode, Connection, ConnectionLost, Directory, Endpoint, Expect, Identity};
 use proto::checkup::{CHECKUP_BYTES_MAX, Finding};
-use proto::id::{Digest, Scope};
+use proto::evidence::Evidence;
+use proto::id::{Digest, Scope, Service};
 use proto::report::{FleetReport, HostReport, RolloutReport};
 use proto::wire::{
-    CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind, RolloutQuery, ScopeFacts,
+    CONTROL_BYTES_MAX, ControlReply, ControlRequest, EVIDENCE_REPLY_BYTES_MAX, Refused,
+    RefusedKind, RolloutQuery, ScopeFacts,
 };
 
 use crate::failure::{Advise, Exit};
@@ -368,6 +370,21 @@ impl Client {
         let (what, request) = ("look it over", ControlRequest::Checkup);
         match self.exchange(what, &request, within, CHECKUP_BYTES_MAX).await? {
             ControlReply::Checkup(findings) => Ok(findings),
+            _ => Err(self.unexpected(what)),
+        }
+    }
+
+    /// What the host that answers has kept of a rollout, and where that lies, or would.
+    pub(crate) async fn evidence(
+        &self,
+        service: Service,
+        rollout: Digest,
+        within: Duration,
+    ) -> Result<(Option<Evidence>, String), ClientError> {
+        let what = "ask for its evidence";
+        let request = ControlRequest::Evidence { service, rollout };
+        match self.exchange(what, &request, within, EVIDENCE_REPLY_BYTES_MAX).await? {
+            ControlReply::Evidence { kept, path } => Ok((kept.map(|evidence| *evidence), path)),
             _ => Err(self.unexpected(what)),
         }
     }

@@ -8,6 +8,7 @@ mod client;
 mod directive;
 mod disk;
 mod doctor;
+mod evidence;
 mod failure;
 mod freeze;
 mod hint;
@@ -171,7 +172,7 @@ async fn ask_somebody(
         AskCommand::Watch(args) => watch::run(home, client, key, args).await,
         AskCommand::Status(args) => reading::status(home, client, args).await,
         AskCommand::Hosts(args) => reading::hosts(home, client, args).await,
-        AskCommand::Explain(args) => reading::explain(client, args).await,
+        AskCommand::Explain(args) => reading::explain(home, client, key, args).await,
         AskCommand::History(args) => reading::history(home, client, args).await,
         AskCommand::Releases(args) => reading::releases(client, args).await,
     }

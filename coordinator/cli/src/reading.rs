@@ -1,15 +1,18 @@
 //! The commands that only look: `status`, `hosts`, `explain`, `history`, `releases`.
 
+use ed25519_dalek::SigningKey;
 use proto::id::{Digest, Scope};
 use proto::report::{RolloutReport, StandingReport};
 use proto::wire::{ControlReply, ControlRequest, RefusedKind, RolloutQuery};
+use serde::Serialize;
 
 use crate::args::{ExplainArgs, HistoryArgs, JsonArgs, ReleasesArgs};
 use crate::client::{ANSWER_TIMEOUT, Client, ClientError};
+use crate::evidence::{self, HostEvidence};
 use crate::failure::{Advise, Exit, Failure};
 use crate::home::Home;
 use crate::output;
-use crate::render::{fleet, rollout};
+use crate::render::{self, fleet, rollout};
 
 /// A host that is not in the cohort.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,16 @@ impl Advise for NoSuchHost {
                 .to_owned(),
         )
     }
+}
+
+/// `swell explain --json`.
+#[derive(Debug, Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    report: &'a RolloutReport,
+    /// With `--host`, of hosts that failed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    evidence: Vec<HostEvidence>,
 }
 
 /// # Errors
@@ -43,8 +56,14 @@ pub(crate) async fn hosts(home: &Home, client: &Client, args: JsonArgs) -> Resul
     Ok(Exit::Done)
 }
 
-pub(crate) async fn explain(client: &Client, args: ExplainArgs) -> Result<Exit, Failure> {
+pub(crate) async fn explain(
+    home: &Home,
+    client: &Client,
+    key: &SigningKey,
+    args: ExplainArgs,
+) -> Result<Exit, Failure> {
     let mut report = client.rollout(args.rollout.query()).await?;
+    let mut evidence = Vec::new();
     if let Some(wanted) = &args.host {
         let is_it =
             |host: &StandingReport| host.host.as_str() == wanted || host.name.as_str() == wanted;
@@ -52,8 +71,13 @@ pub(crate) async fn explain(client: &Client, args: ExplainArgs) -> Result<Exit, 
         if report.hosts.is_empty() {
             return Err(NoSuchHost(wanted.clone()).into());
         }
+        evidence = evidence::of_hosts(home, client, key, &report).await;
     }
-    output::print(args.json, &report, || rollout::explain(&report));
+    let explained = Explained { report: &report, evidence };
+    output::print(args.json, &explained, || {
+        let kept = explained.evidence.iter().map(render::evidence::evidence);
+        std::iter::once(rollout::explain(&report)).chain(kept).collect()
+    });
     Ok(Exit::Done)
 }
 

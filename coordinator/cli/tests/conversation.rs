@@ -4,6 +4,7 @@
 
 mod adopt;
 mod doctor;
+mod evidence;
 mod fake;
 mod signatures;
 mod verbs;

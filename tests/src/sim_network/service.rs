@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use agent::activate::{Installed, Paths};
 use agent::health::metrics::Page;
-use agent::services::{Call, Failure, Services, Watch};
-use proto::Digest;
+use agent::services::{Call, Failure, Services, Watch, Words};
 use proto::artifact::Manifest;
 use proto::statement::Hook;
+use proto::{Digest, UnixTime};
 use tokio_util::sync::CancellationToken;
 
 use crate::sim_ground::machine::Machine;
@@ -169,6 +169,10 @@ impl Services for SimServices {
 
     fn page(&self, _: Call<'_>) -> Result<Option<Page>, Failure> {
         Ok(None)
+    }
+
+    fn words(&self, _: Call<'_>, _: UnixTime) -> Words {
+        Words::default()
     }
 
     fn arm(&self, _: &Paths, _: bool) {}

@@ -19,6 +19,7 @@ use proto::statement::{self, ArtifactRef, Health, Hook, Release, Source, UnixTim
 
 use super::*;
 use crate::health::metrics::Page;
+use crate::services::Words;
 
 /// How a release behaves on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,11 +75,12 @@ struct Machine {
 struct SimServices {
     disk: Arc<SimDisk>,
     machine: Mutex<Machine>,
+    trail: Trail,
 }
 
 impl SimServices {
-    fn any_call<'a>(&self, paths: &'a Paths, release: &'a Installed) -> Call<'a> {
-        Call { paths, release, leaving: None, way: Way::Forward }
+    fn any_call<'a>(&'a self, paths: &'a Paths, release: &'a Installed) -> Call<'a> {
+        Call { paths, release, leaving: None, way: Way::Forward, trail: &self.trail }
     }
 
     /// Commands may well go through `current`: it points at the release whose command it is.
@@ -268,6 +270,11 @@ impl Services for SimServices {
         Ok(None)
     }
 
+    fn words(&self, call: Call<'_>, _: UnixTime) -> Words {
+        let version = &call.release.release.version;
+        Words { log: format!("words of {version}"), journal: String::new() }
+    }
+
     fn arm(&self, _: &Paths, armed: bool) {
         let mut machine = self.machine.lock().unwrap();
         if !machine.dead && self.disk.kind(Path::new("/")).is_ok() {
@@ -304,7 +311,11 @@ impl Host {
 
     fn on(run: Run, disk: SimDisk, machine: Machine, boot: &str) -> Self {
         let disk = Arc::new(disk);
-        let services = Arc::new(SimServices { disk: disk.clone(), machine: Mutex::new(machine) });
+        let services = Arc::new(SimServices {
+            disk: disk.clone(),
+            machine: Mutex::new(machine),
+            trail: Trail::default(),
+        });
         let activator = Activator::new(
             disk.clone(),
             services.clone(),

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use durable::RealDisk;
+use proto::evidence::Sample;
 use tokio::runtime::Runtime;
 
 use super::*;
@@ -243,6 +244,59 @@ fn r23_a_failed_start_is_told_with_its_last_words() {
     assert_eq!(ground.current_version(), "1");
     let log = fs::read_to_string(ground.dir.path().join("state/services/logs/web.log")).unwrap();
     assert!(log.contains("starting\nno such table: users\n"), "{log}");
+}
+
+/// What there is to see of a failure: steps, answers, last words; and no value of `shared/env`.
+#[test]
+fn what_fails_is_accounted_for_without_secrets() {
+    let ground = Ground::new();
+    let activator = ground.activator();
+    assert_eq!((activator.last_attempt(), activator.account()), (None, None));
+    write_env(&ground.paths, &format!("LISTEN={}\nPASSWORD=hunter2hunter2\n", ground.address));
+    let first = ground.stage("1", START).unwrap();
+    assert_eq!(activator.activate(1, None, first, Way::Forward), Outcome::Baking);
+    activator.commit(1).unwrap();
+
+    let start = "echo \"key: $PASSWORD\"; echo \"no access for web:$PASSWORD\" >&2; exit 3";
+    let bad = ground.stage("2", start).unwrap();
+    let note = "start exited 3: no access for web:***".to_owned();
+    let expected = Outcome::Reverted { cause: Cause::Release, note };
+    assert_eq!(activator.activate(2, Some(first), bad, Way::Forward), expected);
+    let account = activator.account().unwrap();
+    assert_eq!((account.attempt, account.release, activator.last_attempt()), (2, bad, Some(2)));
+    let log = account.words.log;
+    assert!(log.contains("key: ***\nno access for web:***\n") && !log.contains("hunter2"), "{log}");
+    let seen = |samples: &[Sample]| {
+        let texts: Vec<_> = samples.iter().map(|sample| sample.text.clone()).collect();
+        texts.join("; ")
+    };
+    assert_eq!(
+        seen(&account.samples),
+        "step: staged; step: stopped; step: swapped; step: going back: start exited 3: no access for \
+         web:***; /healthz: well; step: reverted"
+    );
+
+    // The answers that it came from, of this attempt alone.
+    let mute = ground.stage("3", "exit 0").unwrap();
+    let Outcome::Reverted { .. } = activator.activate(3, Some(first), mute, Way::Forward) else {
+        panic!("it serves nothing");
+    };
+    let account = activator.account().unwrap();
+    let seen = seen(&account.samples);
+    assert!(
+        seen.contains("step: started; /healthz: 503; step: going back: /healthz: not"),
+        "{seen}"
+    );
+    assert!(!seen.contains("no access"), "{seen}");
+    assert!(account.samples.iter().any(|one| one.text == "/healthz: 503" && one.times > 2));
+
+    // An agent that starts anew has lost the answers, and has the last words.
+    let anew = ground.activator().account().unwrap();
+    assert_eq!((anew.attempt, anew.samples, &anew.words), (3, Vec::new(), &account.words));
+    // Where nobody can tell what is a secret, nothing is passed on.
+    write_env(&ground.paths, "hunter2hunter2\n");
+    let log = activator.account().unwrap().words.log;
+    assert!(log.starts_with("(the output is not kept: ") && !log.contains("hunter2"), "{log}");
 }
 
 #[test]
@@ -645,7 +699,14 @@ fn a_command_left_by_a_killed_agent_is_ended() {
     let starting = ground.paths.shared().join("starting");
     let machine = ground.machine();
     let release = layout::installed(&RealDisk, &ground.paths, &id).unwrap();
-    let call = Call { paths: &ground.paths, release: &release, leaving: None, way: Way::Forward };
+    let trail = Trail::default();
+    let call = Call {
+        paths: &ground.paths,
+        release: &release,
+        leaving: None,
+        way: Way::Forward,
+        trail: &trail,
+    };
     std::thread::scope(|scope| {
         let stuck = scope.spawn(|| machine.start(call));
         let end = Instant::now() + Duration::from_secs(20);
@@ -665,7 +726,14 @@ fn the_check_is_of_this_host() {
     let ground = Ground::new();
     let id = ground.stage("1", START).unwrap();
     let release = layout::installed(&RealDisk, &ground.paths, &id).unwrap();
-    let call = Call { paths: &ground.paths, release: &release, leaving: None, way: Way::Forward };
+    let trail = Trail::default();
+    let call = Call {
+        paths: &ground.paths,
+        release: &release,
+        leaving: None,
+        way: Way::Forward,
+        trail: &trail,
+    };
     let address = ground.address.to_string();
     let expected = crate::health::Check::new(
         &release.release.health,

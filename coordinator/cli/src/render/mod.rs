@@ -2,6 +2,7 @@
 
 pub(crate) mod disk;
 pub(crate) mod doctor;
+pub(crate) mod evidence;
 pub(crate) mod fleet;
 pub(crate) mod freeze;
 pub(crate) mod live;

@@ -48,7 +48,8 @@ impl Outlook<'_> {
             | ControlRequest::TokenCreate { .. }
             | ControlRequest::TokenList
             | ControlRequest::TokenRevoke { .. }
-            | ControlRequest::Disk { .. } => return None,
+            | ControlRequest::Disk { .. }
+            | ControlRequest::Evidence { .. } => return None,
         };
         Some(answered.unwrap_or_else(ControlReply::Refused))
     }

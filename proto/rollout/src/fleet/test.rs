@@ -668,7 +668,7 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         ControlRequest::Statement { id: Digest::of(b"") },
         ControlRequest::Release { service: service.clone(), version },
         ControlRequest::Release { service: service.clone(), version: missing },
-        ControlRequest::Releases { service },
+        ControlRequest::Releases { service: service.clone() },
         ControlRequest::Scope(scope()),
         ControlRequest::Submit { envelope: Vec::new() },
         ControlRequest::Publish { release: Vec::new(), manifest: Vec::new() },
@@ -678,6 +678,7 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         ControlRequest::TokenRevoke { token: String::new() },
         ControlRequest::Host { id: host_id(1) },
         ControlRequest::Disk { dry_run: true },
+        ControlRequest::Evidence { service, rollout: first },
     ];
     let told: Vec<_> = requests
         .iter()
@@ -697,6 +698,6 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         })
         .collect();
     let expected = "fleet rollout statement refused statement refused releases scope \
-                    none none none none none none statement none";
+                    none none none none none none statement none none";
     assert_eq!(told.join(" "), expected);
 }

@@ -1,0 +1,76 @@
+//! What was seen of a service since its last activation began: what verdicts are made of, kept for
+//! whoever asks later why a release went back ([`crate::evidence`]).
+//!
+//! In memory and bounded: the newest of it counts. What is said may hold no secret: texts of commands
+//! are [masked](crate::services::Mask) before they come here.
+
+use std::collections::VecDeque;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use member::clock;
+use proto::UnixTime;
+use proto::evidence::{SAMPLES_MAX, Sample, sample_text};
+
+/// One service's. Cheap to clone: all clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Trail(Arc<Mutex<Seen>>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    since: Option<UnixTime>,
+    samples: VecDeque<Sample>,
+}
+
+impl Trail {
+    /// Begins anew.
+    pub fn begin(&self) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = Seen { since: Some(clock::now().unix), samples: VecDeque::new() };
+    }
+
+    /// Adds what was seen now; the same as before once more counts.
+    pub fn say(&self, what: impl Display) {
+        let (now, text) = (clock::now().unix, sample_text(&what.to_string()));
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = seen.samples.back_mut().filter(|last| last.text == text) {
+            (last.last, last.times) = (now, last.times.saturating_add(1));
+            return;
+        }
+        if seen.samples.len() == SAMPLES_MAX {
+            seen.samples.pop_front();
+        }
+        seen.samples.push_back(Sample { first: now, last: now, times: 1, text });
+    }
+
+    /// When the last activation began, as far as this process knows, and what was seen since.
+    pub fn read(&self) -> (Option<UnixTime>, Vec<Sample>) {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (seen.since, seen.samples.iter().cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_is_kept_and_what_repeats_is_counted() {
+        let trail = Trail::default();
+        assert_eq!(trail.read(), (None, Vec::new()));
+        trail.say("of the attempt before");
+        trail.begin();
+        for answer in 0..3 * SAMPLES_MAX {
+            trail.say(format!("/healthz: {answer}"));
+        }
+        (0..5).for_each(|_| trail.clone().say("/healthz: 500"));
+        let (since, samples) = trail.read();
+        assert!(since.is_some());
+        assert_eq!(samples.len(), SAMPLES_MAX);
+        let [.., before, last] = &samples[..] else { panic!("{samples:?}") };
+        assert_eq!((before.text.as_str(), before.times), ("/healthz: 767", 1));
+        assert_eq!((last.text.as_str(), last.times), ("/healthz: 500", 5));
+        trail.begin();
+        assert_eq!(trail.read().1, []);
+    }
+}
