@@ -591,7 +591,7 @@ impl Activator {
         match started {
             // It could not be stopped, so it may be no wonder that it cannot be started; if it can
             // be asked, its answer decides.
-            Err(_) if never_left && stopped.is_err() && from.release.health.http.is_some() => {}
+            Err(_) if never_left && stopped.is_err() && from.release.health.asks() => {}
             started => started?,
         }
         self.services.ready(call)?;

@@ -100,7 +100,7 @@ impl Activator {
                 let call = self.call(&current, None, Way::Forward);
                 let started = self.services.start(call);
                 // Something else may have started it before the agent.
-                if started.is_err() && current.release.health.http.is_none() {
+                if started.is_err() && !current.release.health.asks() {
                     return started;
                 }
                 self.services.ready(call)

@@ -1,9 +1,23 @@
-//! The HTTP check of a service: ready yet, and well since (the hard signals of R24).
+//! The checks of a service: ready yet, and well since (the hard signals of R24).
 //!
-//! [`wait_ready`] asks until the first good answer, [`watch`] from then on until too many bad ones
-//! in a row. Good is a status of 200 to 299, whole within the check's timeout; everything else is
-//! bad: no connection, no answer in time, a redirect, an endless body.
+//! [`wait_ready`] asks each until its first good answer, [`watch`] from then on until too many bad
+//! ones of one of them in a row. Of an HTTP check, good is a status of 200 to 299, whole within the
+//! check's timeout; everything else is bad: no connection, no answer in time, a redirect, an endless
+//! body. Of a command, good is exit code 0 in that time.
+//!
+//! Which verdict a service can get, by what it lets be seen; whatever is there counts, the first that
+//! says no decides:
+//!
+//! | there is | seen in the bake | verdict |
+//! |---|---|---|
+//! | a unit | exits, restarts, a failed start ([`crate::services`]) | hard |
+//! | `journal_errors_max` | lines of errors of the unit, in a minute | hard |
+//! | `http` | bad answers in a row | hard |
+//! | `command` | bad exits in a row | hard |
+//! | `metrics` | shares of errors and slow answers, beside the old release's | soft ([`metrics`]) |
+//! | none of these | nothing: a start command that succeeds is all there is | commits |
 
+mod command;
 pub mod metrics;
 mod url;
 
@@ -16,11 +30,13 @@ use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use proto::statement::Health;
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::services::Variables;
 use crate::trail::Trail;
+pub use command::Script;
 pub use url::UrlError;
 
 /// Longest body of an answer, in bytes.
@@ -31,7 +47,7 @@ const READY_PAUSE: Duration = Duration::from_millis(100);
 /// What to ask, how often, and what counts as failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    uri: Uri,
+    probe: Probe,
     /// From start to the first good answer.
     ready_timeout: Duration,
     /// From one question to the next.
@@ -42,38 +58,65 @@ pub struct Check {
     failures_max: u32,
 }
 
+/// Who is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Probe {
+    Http(Uri),
+    Command(Script),
+}
+
 impl Check {
-    /// The check of a release on a host with these variables; none where the release has none.
+    /// The HTTP check of a release on a host with these variables; none where the release has none.
     ///
     /// # Errors
     ///
     /// [`UrlError`]: the URL names a variable that is not set, or is none once they are filled in.
     pub fn new(health: &Health, variables: &Variables) -> Result<Option<Self>, UrlError> {
-        let Health { http, ready_timeout_s, interval_ms, timeout_ms, failures_max, .. } = health;
-        let Some(http) = http else { return Ok(None) };
-        let ms = |ms: &u32| Duration::from_millis((*ms).into());
-        Ok(Some(Self {
-            uri: url::fill_in("http", http, variables)?,
-            ready_timeout: Duration::from_secs((*ready_timeout_s).into()),
-            interval: ms(interval_ms),
-            timeout: ms(timeout_ms),
-            failures_max: *failures_max,
-        }))
+        let Some(http) = &health.http else { return Ok(None) };
+        Ok(Some(Self::of(health, Probe::Http(url::fill_in("http", http, variables)?))))
     }
 
-    /// The path alone: on which host is known, and evidence is a short line.
+    /// The check of a release by a command.
+    pub fn command(health: &Health, script: Script) -> Self {
+        Self::of(health, Probe::Command(script))
+    }
+
+    fn of(health: &Health, probe: Probe) -> Self {
+        let Health { ready_timeout_s, interval_ms, timeout_ms, failures_max, .. } = *health;
+        let ms = |ms: u32| Duration::from_millis(ms.into());
+        Self {
+            probe,
+            ready_timeout: Duration::from_secs(ready_timeout_s.into()),
+            interval: ms(interval_ms),
+            timeout: ms(timeout_ms),
+            failures_max,
+        }
+    }
+
+    /// Of a URL the path alone: on which host is known, and evidence is a short line.
     fn name(&self) -> &str {
-        self.uri.path()
+        match &self.probe {
+            Probe::Http(uri) => uri.path(),
+            Probe::Command(_) => "health.command",
+        }
     }
 }
 
-/// Asks until the first good answer.
+/// Asks one after the other until the first good answer of each.
 ///
 /// # Errors
 ///
-/// Not one within the check's `ready_timeout`: a line that says how the last question ended.
-pub async fn wait_ready(check: &Check, trail: &Trail) -> Result<(), String> {
-    let end = Instant::now() + check.ready_timeout;
+/// Not one within `ready_timeout`, which is for all of them together: a line that says how the last
+/// question ended.
+pub async fn wait_ready(checks: &[Check], trail: &Trail) -> Result<(), String> {
+    let began = Instant::now();
+    for check in checks {
+        wait_for(check, began + check.ready_timeout, trail).await?;
+    }
+    Ok(())
+}
+
+async fn wait_for(check: &Check, end: Instant, trail: &Trail) -> Result<(), String> {
     let pause = check.interval.min(READY_PAUSE);
     let mut last = String::from("not asked");
     loop {
@@ -92,11 +135,28 @@ pub async fn wait_ready(check: &Check, trail: &Trail) -> Result<(), String> {
     }
 }
 
+/// Asks all of them until one fails, and returns the evidence; or until `stop`, and returns nothing.
+pub async fn watch(checks: &[Check], trail: &Trail, stop: &CancellationToken) -> Option<String> {
+    let mut watches = JoinSet::new();
+    for check in checks {
+        let (check, trail, stop) = (check.clone(), trail.clone(), stop.clone());
+        watches.spawn(async move { watch_one(&check, &trail, &stop).await });
+    }
+    match watches.join_next().await {
+        Some(Ok(note)) => note,
+        Some(Err(error)) => Some(format!("the watch over its health ended: {error}")),
+        None => {
+            stop.cancelled().await;
+            None
+        }
+    }
+}
+
 /// Asks until `failures_max` bad answers in a row, and returns the evidence; or until `stop`, and
 /// returns nothing. A good answer clears the count.
 ///
 /// A question is asked every `interval`, or as soon as the one before it is done with.
-pub async fn watch(check: &Check, trail: &Trail, stop: &CancellationToken) -> Option<String> {
+async fn watch_one(check: &Check, trail: &Trail, stop: &CancellationToken) -> Option<String> {
     let watched = async {
         let mut in_a_row = 0_u32;
         loop {
@@ -105,7 +165,7 @@ pub async fn watch(check: &Check, trail: &Trail, stop: &CancellationToken) -> Op
                 Ok(()) => in_a_row = 0,
                 Err(bad) => {
                     in_a_row += 1;
-                    tracing::debug!(uri = %check.uri, %bad, in_a_row, "bad health check");
+                    tracing::debug!(check = check.name(), %bad, in_a_row, "bad health check");
                     if in_a_row >= check.failures_max {
                         return format!("{}: {bad}{}", check.name(), times(in_a_row));
                     }
@@ -144,10 +204,14 @@ async fn look(check: &Check, trail: &Trail) -> Result<(), String> {
 
 /// One question. `Err`: in few words, why the answer is a bad one.
 async fn ask(check: &Check) -> Result<(), String> {
-    match timeout(check.timeout, get(&check.uri, BODY_BYTES_MAX)).await {
-        Err(_) => Err(format!("no answer within {} ms", check.timeout.as_millis())),
-        Ok(answer) => answer.map(drop),
-    }
+    let answer = async {
+        match &check.probe {
+            Probe::Http(uri) => get(uri, BODY_BYTES_MAX).await.map(drop),
+            Probe::Command(script) => script.run().await,
+        }
+    };
+    let late = |_| Err(format!("no answer within {} ms", check.timeout.as_millis()));
+    timeout(check.timeout, answer).await.unwrap_or_else(late)
 }
 
 /// The body of a good answer. `Err`: in few words, why it is none.

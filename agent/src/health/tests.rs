@@ -38,7 +38,7 @@ async fn serve(answers: Vec<Option<String>>) -> (SocketAddr, Arc<AtomicUsize>) {
 
 fn check(address: SocketAddr, failures_max: u32) -> Check {
     Check {
-        uri: format!("http://{address}/healthz").parse().unwrap(),
+        probe: Probe::Http(format!("http://{address}/healthz").parse().unwrap()),
         ready_timeout: Duration::from_secs(1),
         interval: Duration::from_millis(5),
         timeout: Duration::from_secs(5),
@@ -100,7 +100,7 @@ async fn nobody_there_and_nobody_answering() {
 #[tokio::test]
 async fn ready_with_the_first_good_answer() {
     let (address, asked) = serve(answers(&[BAD, BAD, GOOD, BAD])).await;
-    assert_eq!(wait_ready(&check(address, 1), &Trail::default()).await, Ok(()));
+    assert_eq!(wait_ready(&[check(address, 1)], &Trail::default()).await, Ok(()));
     assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
 
@@ -108,11 +108,11 @@ async fn ready_with_the_first_good_answer() {
 async fn never_ready_says_how_it_ended() {
     let (address, _) = serve(answers(&[BAD])).await;
     let expected = "/healthz: not ready within 1 s: 500".to_owned();
-    assert_eq!(wait_ready(&check(address, 1), &Trail::default()).await, Err(expected));
+    assert_eq!(wait_ready(&[check(address, 1)], &Trail::default()).await, Err(expected));
     // One that never answers is cut short by the end of the wait, not by its own longer timeout.
     let (silent, _) = serve(vec![None]).await;
     assert!(
-        wait_ready(&check(silent, 1), &Trail::default())
+        wait_ready(&[check(silent, 1)], &Trail::default())
             .await
             .unwrap_err()
             .contains("not ready within 1 s")
@@ -124,7 +124,7 @@ async fn only_bad_answers_in_a_row_count() {
     let script = answers(&[BAD, BAD, GOOD, BAD, BAD, GOOD, BAD, BAD, BAD]);
     let (address, asked) = serve(script).await;
     let trail = Trail::default();
-    let note = watch(&check(address, 3), &trail, &CancellationToken::new()).await;
+    let note = watch(&[check(address, 3)], &trail, &CancellationToken::new()).await;
     assert_eq!(note, Some("/healthz: 500 three times in a row".to_owned()));
     assert_eq!(asked.load(Ordering::SeqCst), 9, "a good answer clears the count");
     let seen: Vec<_> = trail.read().1.into_iter().map(|one| (one.text, one.times)).collect();
@@ -137,7 +137,7 @@ async fn only_bad_answers_in_a_row_count() {
 async fn the_first_is_enough_where_one_is_allowed() {
     let (address, _) = serve(answers(&[GOOD, BAD])).await;
     let trail = Trail::default();
-    let note = watch(&check(address, 1), &trail, &CancellationToken::new()).await;
+    let note = watch(&[check(address, 1)], &trail, &CancellationToken::new()).await;
     assert_eq!(note, Some("/healthz: 500".to_owned()));
 }
 
@@ -147,10 +147,47 @@ async fn a_watch_ends_when_asked_to() {
     let stop = CancellationToken::new();
     let watched = tokio::spawn({
         let stop = stop.clone();
-        async move { watch(&check(silent, 1), &Trail::default(), &stop).await }
+        async move { watch(&[check(silent, 1)], &Trail::default(), &stop).await }
     });
     stop.cancel();
     assert_eq!(watched.await.unwrap(), None, "also in the middle of a question");
+}
+
+fn script(text: &str) -> Check {
+    let variables = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+    let health = Health {
+        ready_timeout_s: 1,
+        interval_ms: 5,
+        timeout_ms: 20_000,
+        failures_max: 2,
+        ..Health::default()
+    };
+    let (text, directory) = (text.to_owned(), std::env::temp_dir());
+    let mask = crate::services::Mask::default();
+    Check::command(&health, Script { text, directory, variables, user: None, mask })
+}
+
+#[tokio::test]
+async fn a_command_is_asked_beside_a_url_and_either_fails_both() {
+    let (well, _) = serve(answers(&[GOOD])).await;
+    let trail = Trail::default();
+    assert_eq!(wait_ready(&[check(well, 1), script("true")], &trail).await, Ok(()));
+    let error = wait_ready(&[check(well, 1), script("echo full; exit 3")], &trail).await;
+    let expected = "health.command: not ready within 1 s: exited 3: full";
+    assert_eq!(error, Err(expected.to_owned()));
+
+    let stop = CancellationToken::new();
+    let note = watch(&[check(well, 1), script("echo full; exit 3")], &trail, &stop).await;
+    assert_eq!(note, Some("health.command: exited 3: full twice in a row".to_owned()));
+    let (bad, _) = serve(answers(&[BAD])).await;
+    let note = watch(&[check(bad, 1), script("true")], &trail, &stop).await;
+    assert_eq!(note, Some("/healthz: 500".to_owned()));
+    let slow = Check { timeout: Duration::from_millis(50), ..script("sleep 600") };
+    let note = watch(&[slow], &trail, &stop).await;
+    assert_eq!(note, Some("health.command: no answer within 50 ms twice in a row".to_owned()));
+    stop.cancel();
+    assert_eq!(watch(&[check(bad, 1), script("exit 1")], &trail, &stop).await, None);
+    assert_eq!(watch(&[], &trail, &stop).await, None);
 }
 
 #[test]

@@ -246,8 +246,12 @@ fn tail(log: &Path, start: u64) -> io::Result<Vec<u8>> {
 
 /// The last line that says something, of what was written to `log` from `start` on.
 fn last_line(log: &Path, start: u64) -> String {
-    let tail = tail(log, start).unwrap_or_default();
-    let text = String::from_utf8_lossy(&tail);
+    last_line_of(&tail(log, start).unwrap_or_default())
+}
+
+/// The last line that says something.
+pub(crate) fn last_line_of(said: &[u8]) -> String {
+    let text = String::from_utf8_lossy(said);
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty());
     line.unwrap_or_default().chars().filter(|c| !c.is_control()).take(LAST_LINE_CHARS).collect()
 }

@@ -86,11 +86,10 @@ impl Services for Machine {
         self.shell.prepare(call, &self.allowed)?;
         let release = &call.release.release;
         match unit(call.release) {
-            None if release.health.http.is_none() && release.run.check.is_none() => {
-                Err(Failure::release(
-                    "nothing tells whether it runs: without a unit it takes health.http or run.check",
-                ))
-            }
+            None if !release.health.asks() && release.run.check.is_none() => Err(Failure::release(
+                "nothing tells whether it runs: without a unit it takes health.http, health.command or \
+                     run.check",
+            )),
             None => Ok(()),
             Some(unit) => {
                 self.runtime.block_on(self.units.prepare_adoption(call, unit, &self.allowed))
@@ -148,13 +147,8 @@ impl Services for Machine {
     }
 
     fn ready(&self, call: Call<'_>) -> Result<(), Failure> {
-        let (check, lookout) = (Shell::check(call)?, self.lookout(call));
-        let answers = async {
-            match &check {
-                None => Ok(()),
-                Some(check) => health::wait_ready(check, call.trail).await,
-            }
-        };
+        let (checks, lookout) = (Shell::checks(call)?, self.lookout(call));
+        let answers = health::wait_ready(&checks, call.trail);
         let runs = async {
             match &lookout {
                 None => Ok(()),
@@ -184,26 +178,29 @@ impl Services for Machine {
     }
 
     fn watch(&self, call: Call<'_>, stop: CancellationToken) -> Result<Watch, Failure> {
-        let (check, lookout) = (Shell::check(call)?, self.lookout(call));
+        let (checks, lookout) = (Shell::checks(call)?, self.lookout(call));
         let (mask, trail) = (mask(call), call.trail.clone());
+        let most = call.release.release.health.journal_errors_max;
         Ok(Box::pin(async move {
-            let answers = async {
-                match &check {
-                    None => std::future::pending().await,
-                    Some(check) => health::watch(check, &trail, &stop).await,
-                }
-            };
+            let answers = health::watch(&checks, &trail, &stop);
             let runs = async {
                 match &lookout {
                     None => std::future::pending().await,
                     Some(lookout) => lookout.watch(&stop).await,
                 }
             };
-            let note = match (&check, &lookout) {
-                (None, None) => None,
+            let errors = async {
+                match (&lookout, most) {
+                    (Some(lookout), Some(most)) => lookout.watch_errors(most, &trail, &stop).await,
+                    _ => std::future::pending().await,
+                }
+            };
+            let note = match (&checks[..], &lookout) {
+                ([], None) => None,
                 _ => tokio::select! {
                     note = runs => note,
                     note = answers => note,
+                    note = errors => note,
                 },
             };
             note.map(|note| mask.hide(&note))

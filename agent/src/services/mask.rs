@@ -8,7 +8,7 @@ const MASK: &str = "***";
 const VALUE_BYTES_MIN: usize = 6;
 
 /// The values to hide, longest first: one may be part of another.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Mask(Vec<String>);
 
 impl Mask {

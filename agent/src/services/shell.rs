@@ -15,7 +15,7 @@ use super::{Call, Failure, Mask, Variables};
 use crate::activate::Paths;
 use crate::allowed::Allowed;
 use crate::health::metrics::Page;
-use crate::health::{Check, UrlError};
+use crate::health::{self, Check, UrlError};
 
 /// Where a command finds programs, unless `shared/env` says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,22 +40,37 @@ impl Shell {
         Ok(Self { logs, records })
     }
 
-    /// The health check of a release on this host; none where the release has none.
+    /// The health checks of a release on this host.
     ///
     /// # Errors
     ///
-    /// [`Failure`] of the host: `shared/env` does not parse, or lacks what the URL names.
-    pub(crate) fn check(call: Call<'_>) -> Result<Option<Check>, Failure> {
+    /// [`Failure`] of the host: `shared/env` does not parse, or lacks what the URL names; there is no
+    /// such user.
+    pub(crate) fn checks(call: Call<'_>) -> Result<Vec<Check>, Failure> {
         let variables = variables(call.paths)?;
         let health = &call.release.release.health;
-        Check::new(health, &variables).map_err(|error| bad_url(call, &error))
+        let http = Check::new(health, &variables).map_err(|error| bad_url(call, &error))?;
+        let command = match &health.command {
+            None => None,
+            Some(text) => Some(Check::command(
+                health,
+                health::Script {
+                    text: text.clone(),
+                    directory: call.paths.release(&call.release.id),
+                    variables: environment(call)?,
+                    user: user(call)?.map(|user| (user.uid, user.gid)),
+                    mask: Mask::new(&variables),
+                },
+            )),
+        };
+        Ok(http.into_iter().chain(command).collect())
     }
 
     /// Where to read what a release counts of its requests; none where the release says nowhere.
     ///
     /// # Errors
     ///
-    /// As [`Self::check`].
+    /// As [`Self::checks`].
     pub(super) fn page(call: Call<'_>) -> Result<Option<Page>, Failure> {
         let variables = variables(call.paths)?;
         Page::new(&call.release.release.health, &variables).map_err(|error| bad_url(call, &error))
@@ -73,7 +88,7 @@ impl Shell {
             .map_err(|error| Failure::host(error.to_string()))?;
         environment(call)?;
         Self::page(call)?;
-        Self::check(call).map(drop)
+        Self::checks(call).map(drop)
     }
 
     /// Runs a command. `refusal`: whose fault it is when the command itself says no.

@@ -94,6 +94,10 @@ pub(super) trait Manager: Send + Sync {
 
     /// The last lines of a unit, and of systemd about it, since then; empty where there are none.
     async fn journal(&self, unit: &str, since: UnixTime) -> String;
+
+    /// What the processes of one start of a unit wrote since then of priority `err` or worse, the newest
+    /// last, at most so many entries; none where there is no telling.
+    async fn errors(&self, invocation: &[u8], since: UnixTime, entries_max: u32) -> Vec<String>;
 }
 
 /// The real side: the system's own.
@@ -158,10 +162,9 @@ impl Manager for Systemd {
     }
 
     async fn last_words(&self, invocation: &[u8]) -> String {
-        let id: String = invocation.iter().map(|byte| format!("{byte:02x}")).collect();
         let journal = tokio::process::Command::new("journalctl")
             .args(["--quiet", "--no-pager", "--output=cat", "--lines=1"])
-            .arg(format!("_SYSTEMD_INVOCATION_ID={id}"))
+            .arg(of_start(invocation))
             .kill_on_drop(true)
             .output();
         match tokio::time::timeout(WORDS_LIMIT, journal).await {
@@ -185,6 +188,28 @@ impl Manager for Systemd {
         }
         String::from_utf8_lossy(&read).into_owned()
     }
+
+    async fn errors(&self, invocation: &[u8], since: UnixTime, entries_max: u32) -> Vec<String> {
+        let mut journal = tokio::process::Command::new("journalctl");
+        journal.args(["--quiet", "--no-pager", "--utc", "--output=short-iso", "--priority=err"]);
+        journal.arg(format!("--lines={entries_max}")).arg(format!("--since=@{}", since.0));
+        journal.arg(of_start(invocation));
+        let mut read = Vec::new();
+        match tokio::time::timeout(WORDS_LIMIT, output(&mut journal, &mut read)).await {
+            Ok(Ok(())) => {}
+            // Nobody can be asked: no proof that the service is at fault.
+            Ok(Err(_)) | Err(_) => return Vec::new(),
+        }
+        let text = String::from_utf8_lossy(&read);
+        // Further lines of one entry stand in.
+        text.lines().filter(|line| !line.starts_with(' ')).map(str::to_owned).collect()
+    }
+}
+
+/// What is on all that one start of a unit wrote.
+fn of_start(invocation: &[u8]) -> String {
+    let id: String = invocation.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("_SYSTEMD_INVOCATION_ID={id}")
 }
 
 /// Runs a command, and reads the beginning of what it says.

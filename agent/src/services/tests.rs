@@ -30,13 +30,15 @@ struct Told {
     ends: Mutex<Option<Result<String, ManagerError>>>,
     state: Mutex<Result<UnitState, ManagerError>>,
     words: &'static str,
+    errors: Vec<String>,
     calls: Mutex<Vec<String>>,
 }
 
 impl Told {
     fn new(state: UnitState) -> Self {
         let ends = Mutex::new(Some(Ok("done".to_owned())));
-        Self { ends, state: Mutex::new(Ok(state)), words: "", calls: Mutex::default() }
+        let (state, errors) = (Mutex::new(Ok(state)), Vec::new());
+        Self { ends, state, words: "", errors, calls: Mutex::default() }
     }
 
     fn heard(&self, call: String) {
@@ -75,6 +77,11 @@ impl Manager for Told {
 
     async fn journal(&self, unit: &str, since: UnixTime) -> String {
         format!("{unit} since {}: {}", since.0, self.words)
+    }
+
+    async fn errors(&self, _: &[u8], _: UnixTime, entries_max: u32) -> Vec<String> {
+        let skipped = self.errors.len().saturating_sub(entries_max as usize);
+        self.errors[skipped..].to_vec()
     }
 }
 
@@ -206,6 +213,41 @@ fn r23_what_a_host_forbids_is_told_before_anything_is_stopped() {
     bench.disk.create(&Path::new(UNITS).join(UNIT), b"[Service]\n").unwrap();
     let failure = bench.prepare(running(), &Allowed::default()).unwrap_err();
     assert!(failure.note.ends_with("is not of this service: move it away"), "{}", failure.note);
+}
+
+/// R24: what a service without metrics says of itself all the same.
+#[test]
+fn r24_more_errors_in_the_journal_than_a_minute_may_have_take_a_release_back() {
+    let bench = Bench::new(GOOD);
+    let count = |errors: usize, most| {
+        let errors = (1..=errors).map(|n| format!("10:00 n1 web[7]: no access {n}")).collect();
+        let units = bench.units(Arc::new(Told { errors, ..Told::new(running()) }));
+        let lookout = bench.runtime.block_on(units.look(UNIT));
+        bench.runtime.block_on(lookout.count_errors(most, &bench.trail))
+    };
+    assert_eq!(count(0, 0), Ok(()));
+    assert_eq!(count(3, 3), Ok(()));
+    let note = "web.service wrote more than 2 errors in a minute (see `journalctl -u web`): 10:00 n1 \
+                web[7]: no access 9";
+    assert_eq!(count(9, 2), Err(note.to_owned()));
+    let note = count(1, 0).unwrap_err();
+    assert!(note.starts_with("web.service wrote more than 0 errors"), "{note}");
+    let seen: Vec<_> = bench.trail.read().1.into_iter().map(|sample| sample.text).collect();
+    let counted = |n: u32| format!("journal: {n} errors in a minute");
+    assert_eq!(seen, [0, 3, 1].map(counted));
+
+    // Where nobody can be asked there is no proof.
+    let errors = vec!["an error".to_owned()];
+    let told = Arc::new(Told { errors, ..Told::new(running()) });
+    let lookout = bench.runtime.block_on(bench.units(told.clone()).look(UNIT));
+    *told.state.lock().unwrap() = Err(ManagerError::Unreachable("gone".to_owned()));
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let watched = lookout.watch_errors(0, &bench.trail, &stop);
+    assert_eq!(bench.runtime.block_on(watched), None);
+    *told.state.lock().unwrap() = Ok(running());
+    let watched = lookout.watch_errors(0, &bench.trail, &stop);
+    assert!(bench.runtime.block_on(watched).unwrap().ends_with("an error"));
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use durable::{Disk, Kind, replace_link};
-use member::chain;
+use member::{chain, clock};
 use proto::unit::{UNIT_BYTES_MAX, UnitFile};
 use proto::{Service, UnixTime};
 use tokio_util::sync::CancellationToken;
@@ -27,11 +27,15 @@ use super::systemd::{Job, Manager, ManagerError, UnitState};
 use super::{Call, Failure};
 use crate::activate::Paths;
 use crate::allowed::Allowed;
+use crate::trail::Trail;
 
 /// Where the units of this host's owner lie.
 pub(super) const UNIT_DIRECTORY: &str = "/etc/systemd/system";
 /// Between two looks at a unit that is watched.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two counts of its errors, and over how long they are counted.
+const COUNT_EVERY: Duration = Duration::from_secs(10);
+const ERRORS_OVER_S: u64 = 60;
 /// How long setting the guard may take: a way back does not wait for that.
 const ARM_LIMIT: Duration = Duration::from_secs(2);
 /// Longest last words in a note, in characters.
@@ -293,6 +297,51 @@ impl Lookout {
                 biased;
                 () = stop.cancelled() => return None,
                 () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+}
+
+// --- errors in the journal ---
+
+impl Lookout {
+    /// Whether the unit has written no more errors than so many in the last minute.
+    ///
+    /// # Errors
+    ///
+    /// The evidence, with the last of them.
+    pub(super) async fn count_errors(&self, most: u32, trail: &Trail) -> Result<(), String> {
+        let (unit, manager) = (&self.unit, &self.units.manager);
+        // Nobody can be asked, as in [`Self::check`].
+        let Ok(state) = manager.state(unit).await else { return Ok(()) };
+        let since = UnixTime(clock::now().unix.0.saturating_sub(ERRORS_OVER_S));
+        let errors = manager.errors(&state.invocation, since, most.saturating_add(1)).await;
+        trail.say(format_args!("journal: {} errors in a minute", errors.len()));
+        match errors.last() {
+            Some(last) if errors.len() as u64 > u64::from(most) => {
+                let last: String = last.chars().take(WORDS_CHARS).collect();
+                let see = see(unit);
+                Err(format!("{unit} wrote more than {most} errors in a minute{see}: {last}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts until there are too many, and returns the evidence; or until `stop`.
+    pub(super) async fn watch_errors(
+        &self,
+        most: u32,
+        trail: &Trail,
+        stop: &CancellationToken,
+    ) -> Option<String> {
+        loop {
+            if let Err(note) = self.count_errors(most, trail).await {
+                return Some(note);
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return None,
+                () = tokio::time::sleep(COUNT_EVERY) => {}
             }
         }
     }

@@ -125,6 +125,14 @@ pub struct Health {
     pub failures_max: u32,
     /// Part of the bake, at its start, in which only hard signals count, in seconds; 0 to 3,600.
     pub warmup_s: u32,
+    /// A command that exits with 0 while the service is well, asked like `http`, and beside it. None: no
+    /// command is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Lines of priority `err` or worse that the unit of the service may write to the journal in a
+    /// minute; 0 to 10,000. None: they do not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub journal_errors_max: Option<u32>,
     /// An `http://` URL of a page of metrics in the Prometheus text format, as `http` otherwise. None:
     /// nothing is counted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -152,6 +160,8 @@ impl Default for Health {
             timeout_ms: 2_000,
             failures_max: 3,
             warmup_s: 0,
+            command: None,
+            journal_errors_max: None,
             metrics: None,
             requests: "http_requests_total".to_owned(),
             errors: "http_requests_total{code=~\"5..\"}".to_owned(),
@@ -254,12 +264,33 @@ impl Health {
 }
 
 impl Health {
+    /// Whether the service can be asked how it is.
+    pub fn asks(&self) -> bool {
+        self.http.is_some() || self.command.is_some()
+    }
+
+    /// What does not go with how the service is run.
+    pub fn problem_with(&self, run: &Run) -> Option<String> {
+        (self.journal_errors_max.is_some() && run.unit.is_none()).then(|| {
+            "health.journal_errors_max: only what a unit writes is told apart in the journal: it needs \
+             run.unit"
+                .to_owned()
+        })
+    }
+
     /// What is out of range, one line each, keys as in `swell.toml`.
     pub fn problems(&self) -> Vec<String> {
         let Self { http, ready_timeout_s, interval_ms, timeout_ms, failures_max, warmup_s, .. } =
             self;
-        let Self { metrics, requests, errors, latency, window_s, .. } = self;
+        let Self { metrics, requests, errors, latency, window_s, command, .. } = self;
         let mut problems = Vec::new();
+        if let Some(command) = command {
+            let bytes = 1..=Run::COMMAND_BYTES_MAX;
+            within("health.command", command.len(), bytes, " bytes", &mut problems);
+        }
+        if let Some(most) = self.journal_errors_max {
+            within("health.journal_errors_max", most, 0..=10_000, "", &mut problems);
+        }
         for (key, url) in [("http", http), ("metrics", metrics)] {
             if let Some(url) = url
                 && (!url.starts_with("http://") || url.len() > 2_048)
@@ -294,6 +325,7 @@ impl Payload for Release {
     fn check(&self) -> Result<(), String> {
         let mut problems = self.run.problems();
         problems.extend(self.health.problems());
+        problems.extend(self.health.problem_with(&self.run));
         let Source { commit, branch, commit_time: _ } = &self.source;
         for (key, text) in [("source.commit", commit), ("source.branch", branch)] {
             one_line(key, text.as_deref().unwrap_or_default(), 200, &mut problems);
@@ -321,6 +353,37 @@ mod tests {
         let text = serde_json::to_string(&unit).unwrap();
         assert_eq!(text, r#"{"timeout_s":30,"unit":"web.service"}"#);
         assert_eq!(serde_json::from_str::<Run>(&text).unwrap(), unit);
+    }
+
+    #[test]
+    fn health_says_what_it_says_and_no_more() {
+        let plain = serde_json::to_string(&Health::default()).unwrap();
+        assert_eq!(
+            plain,
+            r#"{"http":null,"ready_timeout_s":30,"interval_ms":500,"timeout_ms":2000,"failures_max":3,"warmup_s":0}"#,
+            "as before there were commands and journals"
+        );
+        let all = Health {
+            command: Some("bin/check".into()),
+            journal_errors_max: Some(9),
+            ..Health::default()
+        };
+        let text = serde_json::to_string(&all).unwrap();
+        assert!(text.ends_with(r#","command":"bin/check","journal_errors_max":9}"#), "{text}");
+        assert_eq!(serde_json::from_str::<Health>(&text).unwrap(), all);
+        assert!(all.asks() && !Health::default().asks());
+        assert_eq!(all.problems(), Vec::<String>::new());
+        let wrong = Health {
+            command: Some(String::new()),
+            journal_errors_max: Some(10_001),
+            ..all.clone()
+        };
+        let problems = wrong.problems().join("; ");
+        assert!(problems.contains("health.command = 0 bytes"), "{problems}");
+        assert!(problems.contains("health.journal_errors_max = 10001"), "{problems}");
+        let unit = Run { unit: Some("web.service".into()), ..Run::default() };
+        assert_eq!(all.problem_with(&unit), None);
+        assert!(all.problem_with(&commands()).unwrap().contains("it needs run.unit"));
     }
 
     #[test]

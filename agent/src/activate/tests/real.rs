@@ -739,5 +739,5 @@ fn the_check_is_of_this_host() {
         &release.release.health,
         &Variables::from([("LISTEN", address.as_str())]),
     );
-    assert_eq!(Shell::check(call).unwrap(), expected.unwrap());
+    assert_eq!(Shell::checks(call).unwrap(), Vec::from_iter(expected.unwrap()));
 }

@@ -157,6 +157,7 @@ fn swell_toml(table: Table, problems: &mut Vec<String>) -> Option<SwellToml> {
 
     let run = run_table.and_then(|table| run(Section::new("run", table, problems)));
     let (health, thresholds) = health(Section::new("health", health_table, problems));
+    problems.extend(run.as_ref().and_then(|run| health.problem_with(run)));
     let mut deploy = BTreeMap::new();
     for (env, value) in deploy_table {
         let path = format!("deploy.{env}");
@@ -217,6 +218,8 @@ fn health(mut section: Section<'_>) -> (Health, Thresholds) {
         timeout_ms: section.whole("timeout_ms").unwrap_or(default.timeout_ms),
         failures_max: section.whole("failures_max").unwrap_or(default.failures_max),
         warmup_s: section.whole("warmup_s").unwrap_or(default.warmup_s),
+        command: section.text("command"),
+        journal_errors_max: section.whole("journal_errors_max"),
         metrics: section.text("metrics"),
         requests: section.text("requests").unwrap_or(default.requests),
         errors: section.text("errors").unwrap_or(default.errors),

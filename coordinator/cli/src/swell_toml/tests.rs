@@ -222,6 +222,13 @@ fn a_bad_health_gives_one_line() {
             "health.requests_min: must be 1 or more",
         ),
         ("a long window", counted("window_s = 601"), "health.window_s = 601: must be 5 to 600"),
+        ("no command", health("command = ''"), "health.command = 0 bytes: must be 1 to 4096 bytes"),
+        (
+            "no unit",
+            health("journal_errors_max = 9"),
+            "health.journal_errors_max: only what a unit writes is told apart in the journal: it needs \
+             run.unit",
+        ),
         (
             "more errors than requests",
             counted("error_threshold = 1.5"),
