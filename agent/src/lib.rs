@@ -18,6 +18,7 @@
 //! | [`activate`] | one path forward and back, journalled |
 //! | [`services`] | units of systemd, commands |
 //! | [`trail`] | what was seen of a service since its last activation began |
+//! | [`load`] | how the host is: a reason to start nothing new |
 //! | [`evidence`] | what is kept of attempts that ended badly |
 //! | [`allowed`] | what `agent.toml` lets them do |
 //! | [`health`] | the HTTP check; the page of metrics |
@@ -34,6 +35,7 @@ pub mod guard;
 pub mod health;
 pub mod home;
 pub mod join;
+pub mod load;
 pub mod remove;
 mod renewal;
 mod rollouts;

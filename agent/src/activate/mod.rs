@@ -248,6 +248,7 @@ impl Activator {
             }
         }
         self.trail.begin();
+        self.trail.say(format_args!("host: {}", self.services.host()));
         let begun = self.ends(attempt, from, &to).and_then(|ends| {
             self.verify_ends(&ends)?;
             let serves = self.begin(&ends, way)?;
@@ -538,6 +539,7 @@ impl Activator {
             service = %self.paths.service(), to = %ends.to.id, from = ?ends.back_to_id(), %note,
             "going back"
         );
+        self.trail.say(format_args!("host: {}", self.services.host()));
         self.trail.say(format_args!("step: going back: {note}"));
         self.services.arm(&self.paths, true);
         let step = Step::Reverting { cause, note: shortened(&note) };

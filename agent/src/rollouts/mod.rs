@@ -168,6 +168,7 @@ impl Driver {
             scope.compare(&members).await;
             scope.take(Input::Tick).await;
         }
+        self.look_at_host().await;
         self.read_peers(&members).await;
     }
 
@@ -241,7 +242,16 @@ impl Driver {
         for scope in self.scopes.values_mut() {
             scope.read_receipts(members).await;
         }
+        self.look_at_host().await;
         self.read_peers(members).await;
+    }
+
+    /// Whether this host has what it takes to start anything.
+    async fn look_at_host(&mut self) {
+        let pressure = self.context.services.host().pressure();
+        for scope in self.scopes.values_mut() {
+            scope.take(Input::Pressure(pressure)).await;
+        }
     }
 
     async fn read_peers(&mut self, members: &[Member]) {

@@ -21,6 +21,7 @@ use crate::activate::{Installed, Paths};
 use crate::allowed::Allowed;
 use crate::health;
 use crate::health::metrics::Page;
+use crate::load::Load;
 
 /// Runs releases as units of systemd or by their commands, whichever they say.
 ///
@@ -226,6 +227,10 @@ impl Services for Machine {
         });
         let log = mask.hide(&self.shell.end_of_log(call.paths));
         Words { log, journal: journal.unwrap_or_default() }
+    }
+
+    fn host(&self) -> Load {
+        Load::of_this_machine()
     }
 
     fn arm(&self, paths: &Paths, armed: bool) {

@@ -61,6 +61,7 @@ pub(crate) use units::link as link_unit;
 
 use crate::activate::{Installed, Paths};
 use crate::health::metrics::Page;
+use crate::load::Load;
 use crate::trail::Trail;
 
 /// Whether a command runs because something is brought or because it is taken back.
@@ -175,6 +176,9 @@ pub trait Services: Send + Sync {
     /// The last words of a release, those in the journal since then. Waits for nothing that does not
     /// come at once.
     fn words(&self, call: Call<'_>, since: UnixTime) -> Words;
+
+    /// How the host is now.
+    fn host(&self) -> Load;
 
     /// Sets what runs the guard of the service again and again should this agent die
     /// ([`crate::guard`]), or takes it away. Where there is nobody who could, nothing happens.

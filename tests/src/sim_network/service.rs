@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agent::activate::{Installed, Paths};
 use agent::health::metrics::Page;
+use agent::load::Load;
 use agent::services::{Call, Failure, Services, Watch, Words};
 use proto::artifact::Manifest;
 use proto::statement::Hook;
@@ -173,6 +174,10 @@ impl Services for SimServices {
 
     fn words(&self, _: Call<'_>, _: UnixTime) -> Words {
         Words::default()
+    }
+
+    fn host(&self) -> Load {
+        Load::default()
     }
 
     fn arm(&self, _: &Paths, _: bool) {}

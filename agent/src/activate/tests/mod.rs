@@ -19,6 +19,7 @@ use proto::statement::{self, ArtifactRef, Health, Hook, Release, Source, UnixTim
 
 use super::*;
 use crate::health::metrics::Page;
+use crate::load::Load;
 use crate::services::Words;
 
 /// How a release behaves on this host.
@@ -273,6 +274,10 @@ impl Services for SimServices {
     fn words(&self, call: Call<'_>, _: UnixTime) -> Words {
         let version = &call.release.release.version;
         Words { log: format!("words of {version}"), journal: String::new() }
+    }
+
+    fn host(&self) -> Load {
+        Load::default()
     }
 
     fn arm(&self, _: &Paths, armed: bool) {

@@ -52,6 +52,9 @@ impl Host {
             Input::Boxed { release } => self.put_in_box(release),
             Input::Removed => self.note(|host| (&mut host.removed, true)),
             Input::Twin { address } => std::mem::replace(&mut self.view.twin, address) != address,
+            Input::Pressure(pressure) => {
+                std::mem::replace(&mut self.view.pressure, pressure) != pressure
+            }
             Input::Peers(peers) => self.take_peers(now, peers),
             Input::Receipt(receipt) => self.take_receipt(now, &receipt),
             Input::Fetched { release } => self.take_fetched(release),
@@ -137,10 +140,10 @@ impl Host {
             self.boxes.retain(|release| *release != rollout.to.release);
         }
         // Only the step under way goes on, and what others say of this host as such.
-        let View { step_asked, step_until, peers, twin, .. } = self.view;
+        let View { step_asked, step_until, peers, twin, pressure, .. } = self.view;
         self.view = View::at(now.boot_ms);
         (self.view.step_asked, self.view.step_until) = (step_asked, step_until);
-        (self.view.peers, self.view.twin) = (peers, twin);
+        (self.view.peers, self.view.twin, self.view.pressure) = (peers, twin, pressure);
         self.view.attach(now.boot_ms, board, &BTreeSet::new());
         self.view.changed = true;
     }

@@ -10,6 +10,7 @@ const PLAIN: Own = Own {
     boxed: false,
     confirmed: true,
     clock_ahead_s: None,
+    pressure: None,
 };
 
 /// Changes a case, so that something keeps the host from starting.
@@ -31,7 +32,7 @@ fn outside_windows(case: &mut Case, _: &mut Own) {
 
 /// In the order of the policy: each row wins over those after it. Which of these it binds: a rollout
 /// that goes forward, an operator's rollback, the lane of a complete rollout.
-const ROWS: [(Change, &str, [bool; 3]); 14] = [
+const ROWS: [(Change, &str, [bool; 3]); 15] = [
     (|case, _| case.halted = true, "halted: a certificate proves", [true, true, true]),
     (aborted, "aborted by an operator", [true, true, true]),
     (|case, _| case.conflict = true, "held: two rollouts of epoch 1", [true, true, true]),
@@ -59,6 +60,13 @@ const ROWS: [(Change, &str, [bool; 3]); 14] = [
     (
         |_, own| own.clock_ahead_s = Some(-121),
         "held: its clock is 121 s behind the other hosts': set it right",
+        [true, false, true],
+    ),
+    (
+        |_, own| {
+            own.pressure = Some(Pressure { available_percent: 3, stalled_percent: 9 });
+        },
+        "held: short of memory (3 % available, stalled 9 %): waits, looks again",
         [true, false, true],
     ),
     (|_, own| own.confirmed = false, "held: no one has confirmed for a day", [true, false, true]),

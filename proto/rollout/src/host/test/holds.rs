@@ -98,6 +98,31 @@ fn r9_a_twin_does_not_hold_a_rollback() {
     assert_eq!(bench.follow(&back).stage().asked(), ["activate b or a"]);
 }
 
+/// A host without memory starts nothing new, says so, and goes on once it has some; a way back does not
+/// ask (R18: the rollout expires meanwhile).
+#[test]
+fn a_host_short_of_memory_waits_and_looks_again() {
+    let pressure = Pressure { available_percent: 3, stalled_percent: 9 };
+    let short = |short: bool| Input::Pressure(short.then_some(pressure));
+    let mut bench = held(short(true));
+    let text = "held: short of memory (3 % available, stalled 9 %): waits, looks again";
+    assert_eq!((bench.why().as_str(), note(&bench)), (text, text), "the others are told, too");
+    assert!(bench.pass(600_000).asked().is_empty());
+    bench.follow(&next("a")).give(Input::Fetched { release: release("c") });
+    assert_eq!(bench.why(), text, "nor of the next rollout");
+    assert_eq!(bench.give(short(false)).asked(), ["activate c or a"]);
+
+    let mut bad = new_bench();
+    let attempt = activated(&mut bad);
+    bad.give(short(true));
+    let note = "healthz answered 500 three times".to_owned();
+    assert_eq!(bad.give(Input::Unhealthy { attempt, note }).asked(), ["revert to a"]);
+    let mut aborted = new_bench();
+    activated(&mut aborted);
+    aborted.give(short(true));
+    assert_eq!(aborted.direct(1, Action::Abort, None).asked(), ["revert to a"]);
+}
+
 /// A skipped host waits for the end of the rollout; where `to` runs already, it goes on.
 #[test]
 fn r6_a_skipped_host_follows_once_the_rollout_is_complete() {
