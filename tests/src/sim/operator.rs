@@ -145,6 +145,7 @@ impl World {
             windows: scenario.windows.clone(),
             limits,
             retry: deed != Deed::Unaware && self.was_stopped(to),
+            adopt: false,
             on_failure: scenario.on_failure,
             approvals: Policy::default().approvals_min,
             created: UnixTime(0),
