@@ -89,7 +89,7 @@ fn a_host_that_cannot_write_its_record_goes_back_all_the_same_and_says_so_later(
     std::fs::create_dir(&record).unwrap();
     cluster.swell(&["abort", "web/production", "--reason", "enough"]).unwrap();
     all_serve(&cluster, "1.0.0");
-    let stands = |host: &proto::report::StandingReport| host.host == canary.host;
+    let stands = |host: &StandingReport| host.host == canary.host;
     let report = cluster.status().unwrap();
     let told = report.rollouts[0].hosts.iter().find(|host| stands(host)).unwrap();
     assert!(bakes(told.state), "nothing is published that is not on disk: {told:?}");
