@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use crate::activate::{Activator, Paths};
 use crate::config::Config;
 use crate::daemon::services;
+use crate::evidence::Drawer;
 use crate::home::Home;
 use crate::rollouts::record;
 use crate::services::boot_id;
@@ -59,9 +60,13 @@ pub fn run(config: &Config, service: &Service, sure: bool, runtime: &Handle) -> 
             shared.display()
         );
     }
-    activator.remove()?;
-    if RealDisk.kind(&record)?.is_some() {
-        RealDisk.remove_file(&record).with_context(|| format!("{}", record.display()))?;
+    activator.remove(&record)?;
+    // Attempts are counted anew, and what is kept of them goes by their numbers.
+    let evidence = Drawer::new(&home.evidence(), service);
+    if RealDisk.kind(evidence.path())?.is_some() {
+        RealDisk
+            .remove_dir_all(evidence.path())
+            .with_context(|| format!("{}", evidence.path().display()))?;
     }
     Ok(format!("{what} is removed from this host; {} stays\n", shared.display()))
 }

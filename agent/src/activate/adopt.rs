@@ -9,7 +9,8 @@
 //! service was found running, until the next release takes its place. So a kill or a power cut
 //! anywhere leads to the same way back as a failure: what was there before is in its place again, and
 //! `current` is gone. What runs is not touched by that; only after a boot, where what was there
-//! before may have been out of its place when units were started, systemd is asked to start it.
+//! before may have been out of its place when units were started, systemd is asked to start it; what
+//! commands run is not started here, and where it does not run a person is told.
 
 use proto::Digest;
 use proto::receipt::Cause;
@@ -96,7 +97,14 @@ impl Activator {
         let booted = found != self.boot;
         let call = self.call(&ends.to, None, Way::Back);
         self.urgently(|| self.services.give_back(call, booted))?;
-        self.point_at(None)
+        self.point_at(None)?;
+        if booted {
+            self.well(ends).map_err(|Failure { cause, note }| {
+                let note = format!("since the boot, {note}: start it as it was started before");
+                Failure { cause, note }
+            })?;
+        }
+        Ok(())
     }
 
     /// What the journal says of an adoption of `to`.

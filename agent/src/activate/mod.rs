@@ -312,11 +312,11 @@ impl Activator {
         })
     }
 
-    /// Whether what runs is known, and is not what every way back leads to. Nothing to go back to
-    /// is no reason to stop anything.
+    /// Whether one of ours runs that is not what every way back leads to. Nothing to go back to is no
+    /// reason to stop anything; and where none of ours runs, something that could not be adopted may.
     fn runs_another(&self, from: Option<Digest>) -> bool {
-        let current = self.current().map(|current| current.map(|current| current.id));
-        from.is_some() && current.is_ok_and(|current| current != from)
+        let current = self.current().ok().flatten();
+        from.is_some() && current.is_some_and(|current| Some(current.id) != from)
     }
 
     fn ends(&self, attempt: u64, from: Option<Digest>, to: &Digest) -> Result<Ends, Failure> {

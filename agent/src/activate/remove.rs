@@ -1,6 +1,7 @@
 //! The end of a service on this host: it is stopped, and nothing of ours stays but what it wrote.
 
 use std::io;
+use std::path::Path;
 
 use proto::Version;
 use proto::receipt::Cause;
@@ -26,8 +27,8 @@ pub enum RemoveError {
 
 impl Activator {
     /// Drains and stops what runs, whatever step it is in, and removes `current`, the link of its unit,
-    /// all releases and the journal. What the service wrote stays. The version that ran; none:
-    /// `current` pointed at nothing.
+    /// all releases, `record`, which says what has become of it here, and the journal. What the service
+    /// wrote stays. The version that ran; none: `current` pointed at nothing.
     ///
     /// From the first step on it is, by the journal, a way back to nothing (R25): killed in the middle,
     /// a guard or an agent brings that to its end. Where it cannot be stopped all stays as it was.
@@ -35,13 +36,13 @@ impl Activator {
     /// # Errors
     ///
     /// [`RemoveError`].
-    pub fn remove(&self) -> Result<Option<Version>, RemoveError> {
+    pub fn remove(&self, record: &Path) -> Result<Option<Version>, RemoveError> {
         let running = self.current()?;
         let version = running.as_ref().map(|running| running.release.version.clone());
         if let Some(running) = &running {
             self.end(running)?;
         }
-        self.remove_rest().map_err(RemoveError::Rest)?;
+        self.remove_rest(record).map_err(RemoveError::Rest)?;
         Ok(version)
     }
 
@@ -72,17 +73,25 @@ impl Activator {
         })
     }
 
-    /// The journal last: without it nobody would look for the rest.
-    fn remove_rest(&self) -> io::Result<()> {
+    /// The record before the journal: alone, it would tell that what is stopped is committed and runs. The
+    /// journal last: without it nobody would look for the rest.
+    fn remove_rest(&self, record: &Path) -> io::Result<()> {
         let releases = self.paths.releases();
         if self.disk.kind(&releases)?.is_some() {
             self.disk.remove_dir_all(&releases)?;
             self.disk.sync_dir(self.paths.directory())?;
         }
         self.reserve.spend(&*self.disk);
-        match self.disk.remove_file(&self.journal) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
+        self.remove_for_good(record)?;
+        self.remove_for_good(&self.journal)
+    }
+
+    /// Durably; what is gone already is no error.
+    fn remove_for_good(&self, path: &Path) -> io::Result<()> {
+        match self.disk.remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            removed => removed?,
         }
+        path.parent().map_or(Ok(()), |directory| self.disk.sync_dir(directory))
     }
 }

@@ -36,7 +36,8 @@ pub(crate) fn set_aside(
     Ok(())
 }
 
-/// Puts back what [`set_aside`] moved, in place of whatever lies there now; durably.
+/// Puts back what [`set_aside`] moved, durably; where something lies in its place that is newer, it
+/// stays aside.
 ///
 /// # Errors
 ///
@@ -44,8 +45,9 @@ pub(crate) fn set_aside(
 pub(crate) fn put_back(disk: &dyn Disk, directory: &Path, unit: &str) -> io::Result<()> {
     for place in places(disk, directory)? {
         let kept = aside(&place, unit);
-        if disk.kind(&kept)?.is_some() {
-            disk.rename(&kept, &place.join(unit))?;
+        let path = place.join(unit);
+        if disk.kind(&kept)?.is_some() && disk.kind(&path)?.is_none() {
+            disk.rename(&kept, &path)?;
             disk.sync_dir(&place)?;
         }
     }

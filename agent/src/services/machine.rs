@@ -108,7 +108,9 @@ impl Services for Machine {
     fn give_back(&self, call: Call<'_>, start: bool) -> Result<(), Failure> {
         match unit(call.release) {
             None => Ok(()),
-            Some(unit) => self.runtime.block_on(self.units.give_back(unit, start, limit(call))),
+            Some(unit) => {
+                self.runtime.block_on(self.units.give_back(call.paths, unit, start, limit(call)))
+            }
         }
     }
 

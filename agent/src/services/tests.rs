@@ -294,12 +294,24 @@ fn r19_what_lies_in_the_place_of_a_unit_is_moved_aside_and_put_back() {
         assert!(disk.kind(&other).unwrap().is_some(), "{time}");
     }
     for start in [false, true] {
-        bench.runtime.block_on(units.give_back(UNIT, start, LIMIT)).unwrap();
+        bench.runtime.block_on(units.give_back(&bench.paths, UNIT, start, LIMIT)).unwrap();
         assert_eq!(disk.read(&file, 100).unwrap(), b"theirs");
         assert_eq!(disk.read_link(&wanted).unwrap(), file);
     }
     let calls = ["reload", "reload", "reload", "reload", "forget web.service", "Start web.service"];
     assert_eq!(*told.calls.lock().unwrap(), calls, "only the last time is anything started");
+
+    // What somebody put there since stays, and a unit that lies elsewhere has its name again.
+    bench.runtime.block_on(units.adopt(&bench.paths, UNIT)).unwrap();
+    disk.remove_file(&file).unwrap();
+    disk.create(&file, b"newer").unwrap();
+    bench.runtime.block_on(units.give_back(&bench.paths, UNIT, false, LIMIT)).unwrap();
+    assert_eq!(disk.read(&file, 100).unwrap(), b"newer");
+    disk.remove_file(&file).unwrap();
+    disk.remove_file(&directory.join(".web.service.adopted")).unwrap();
+    bench.runtime.block_on(units.adopt(&bench.paths, UNIT)).unwrap();
+    bench.runtime.block_on(units.give_back(&bench.paths, UNIT, true, LIMIT)).unwrap();
+    assert_eq!(disk.kind(&file).unwrap(), None, "nothing takes the place of the package's");
 
     let path = "/run/systemd/transient/web.service".to_owned();
     let elsewhere = bench.units(Arc::new(Told::new(UnitState { path, ..running() })));

@@ -155,10 +155,13 @@ impl Units {
     /// what does not is started where that is asked for.
     pub(super) async fn give_back(
         &self,
+        paths: &Paths,
         unit: &str,
         start: bool,
         limit: Duration,
     ) -> Result<(), Failure> {
+        // Its own link first: where a package brought the unit, nothing takes that one's place.
+        link(&*self.disk, &self.directory, paths, None)?;
         put_back(&*self.disk, &self.directory, unit).map_err(|error| self.cannot_move(&error))?;
         self.manager.reload().await.map_err(|error| Failure::host(error.to_string()))?;
         if start {

@@ -132,6 +132,48 @@ impl Scene {
     }
 }
 
+/// What could not be adopted runs on, also where the next release cannot even begin: nothing of ours
+/// ran, so there is nothing to bring back beside it.
+#[test]
+fn r12_where_nothing_was_adopted_the_next_release_that_cannot_begin_starts_nothing() {
+    for run in [Run::Commands, Run::Unit] {
+        let Scene { host, to, .. } = begin(run, Behaviour::NeverReady);
+        assert!(matches!(host.activator.adopt(ATTEMPT, to), Outcome::Reverted { .. }));
+        let next = host.install("3", Behaviour::Good);
+        let file = host.activator.paths.release(&next).join("a");
+        host.disk.remove_file(&file).unwrap();
+        host.calls();
+        for attempt in 1..3 {
+            let outcome = host.activator.activate(ATTEMPT + attempt, Some(to), next, Way::Forward);
+            assert!(matches!(outcome, Outcome::Reverted { .. }), "{run:?}: {outcome:?}");
+            assert_eq!((host.current(), host.running()), (None, Some(to)), "{run:?}");
+            assert!(!host.calls().iter().any(|call| call.starts_with("start ")), "{run:?}");
+        }
+    }
+}
+
+/// Commands of a release that is given back start nothing: where nothing else has done so since a
+/// boot, a person is told.
+#[test]
+fn r12_what_nobody_started_after_a_boot_is_no_way_back_that_came_through() {
+    for (starts, expected) in [(true, true), (false, false)] {
+        let Scene { host, to, .. } = begin(Run::Commands, Behaviour::Good);
+        assert_eq!(host.activator.adopt(ATTEMPT, to), Outcome::Baking);
+        host.disk.settle();
+        let host = host.after_power_cut(1, "boot 2");
+        if starts {
+            host.services.machine.lock().unwrap().running = Some(to);
+        }
+        let standing = host.activator.recover().unwrap().unwrap();
+        let came_through = matches!(standing.phase, Phase::Reverted { .. });
+        assert_eq!(came_through, expected, "{:?}", standing.phase);
+        assert_eq!(host.current(), None);
+        if let Phase::RevertFailed { note, .. } = standing.phase {
+            assert!(note.contains("start it as it was started before"), "{note}");
+        }
+    }
+}
+
 /// Whether what somebody else wrote is in its place.
 fn is_foreign(host: &Host) -> bool {
     host.disk.read(&unit_file(), 1_000).is_ok_and(|bytes| bytes == FOREIGN)

@@ -181,6 +181,7 @@ impl Services for SimServices {
     fn give_back(&self, call: Call<'_>, start: bool) -> Result<(), Failure> {
         let Some(unit) = &call.release.release.run.unit else { return Ok(()) };
         let failed = |error: io::Error| Failure::host(error.to_string());
+        crate::services::link_unit(&*self.disk, Path::new(UNITS), call.paths, None)?;
         crate::services::put_back(&*self.disk, Path::new(UNITS), unit).map_err(failed)?;
         self.call("give back", call, |machine| {
             machine.loaded = None;

@@ -232,12 +232,6 @@ impl Course {
         }
     }
 
-    /// Whether what is started next is taken in as it runs. A host outside the cohort may be a new one,
-    /// where nothing runs: it gets a first deployment once it has found that.
-    pub(super) fn adopts(&self) -> bool {
-        self.adopt && (self.rank.is_some() || self.attempt == 1)
-    }
-
     /// The release that must be brought to this disk next, if any. The way back is there before the
     /// service is touched (R22).
     pub(super) fn wants(&self, serving: Option<Digest>) -> Option<Digest> {

@@ -488,7 +488,8 @@ impl Host {
     fn begin(&mut self, kind: StepKind, rollout: Digest, from: Option<Digest>, to: Option<Digest>) {
         self.attempts += 1;
         let (attempt, cause, note) = (self.attempts, None, String::new());
-        let adopt = kind == StepKind::Activate && self.course.as_ref().is_some_and(Course::adopts);
+        let adopt =
+            kind == StepKind::Activate && self.course.as_ref().is_some_and(|course| course.adopt);
         self.step = Some(Step { attempt, rollout, kind, from, to, adopt, cause, note });
         self.view.step_asked = false;
         self.view.changed = true;
