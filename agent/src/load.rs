@@ -6,12 +6,13 @@
 
 use std::fmt;
 
-use rollout::gate::Pressure;
 use sysinfo::System;
 
-/// Less memory available, in percent of all: a start needs some before the old release's is gone
-/// everywhere, and below it the kernel is about to kill something.
+/// Less memory available than both, in percent of all and in bytes: a start needs some before the old
+/// release's is gone everywhere, and below it the kernel is about to kill something. A share alone says
+/// little: 4 % of a large host are many times what a start needs.
 const AVAILABLE_PERCENT_MIN: u8 = 5;
+const AVAILABLE_BYTES_MIN: u64 = 512 << 20;
 /// More of the last minute in which something waited for memory, in percent: the host does little but
 /// move pages then, and nothing that starts would be ready in time.
 const STALLED_PERCENT_MAX: u8 = 40;
@@ -23,6 +24,8 @@ const STALLS: &str = "/proc/pressure/memory";
 pub struct Load {
     /// Memory that could be had now, in percent of all.
     pub available_percent: u8,
+    /// The same, in bytes.
+    pub available_bytes: u64,
     /// How much of the last minute something waited for memory, in percent; 0 where the kernel does not
     /// say.
     pub stalled_percent: u8,
@@ -33,13 +36,13 @@ pub struct Load {
 /// Of a host that has all it needs.
 impl Default for Load {
     fn default() -> Self {
-        Self { available_percent: 100, stalled_percent: 0, load: 0.0 }
+        Self { available_percent: 100, available_bytes: u64::MAX, stalled_percent: 0, load: 0.0 }
     }
 }
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { available_percent, stalled_percent, load } = self;
+        let Self { available_percent, stalled_percent, load, .. } = self;
         write!(
             f,
             "{available_percent} % of memory available, stalled {stalled_percent} % of a minute"
@@ -53,23 +56,25 @@ impl Load {
     pub fn of_this_machine() -> Self {
         let available = System::new().map(|mut system| {
             system.refresh_memory();
-            percent(system.available_memory(), system.total_memory())
+            (system.available_memory(), system.total_memory())
         });
+        // What cannot be told is no reason to hold anything.
+        let (available_bytes, all_bytes) = available.unwrap_or((u64::MAX, u64::MAX));
         let stalls = std::fs::read_to_string(STALLS).unwrap_or_default();
         Self {
-            // What cannot be told is no reason to hold anything.
-            available_percent: available.unwrap_or(100),
+            available_percent: percent(available_bytes, all_bytes),
+            available_bytes,
             stalled_percent: stalled_percent(&stalls).unwrap_or(0),
             load: System::load_average().map_or(0.0, |load| load.one),
         }
     }
 
-    /// What is short; none: nothing is.
-    pub fn pressure(&self) -> Option<Pressure> {
-        let Self { available_percent, stalled_percent, .. } = *self;
-        let short =
-            available_percent < AVAILABLE_PERCENT_MIN || stalled_percent > STALLED_PERCENT_MAX;
-        short.then_some(Pressure { available_percent, stalled_percent })
+    /// Whether there is too little memory to start anything.
+    pub fn is_short(&self) -> bool {
+        let Self { available_percent, available_bytes, stalled_percent, .. } = *self;
+        let little =
+            available_percent < AVAILABLE_PERCENT_MIN && available_bytes < AVAILABLE_BYTES_MIN;
+        little || stalled_percent > STALLED_PERCENT_MAX
     }
 }
 
@@ -90,26 +95,34 @@ fn stalled_percent(text: &str) -> Option<u8> {
 mod tests {
     use super::*;
 
-    fn load(available_percent: u8, stalled_percent: u8) -> Load {
-        Load { available_percent, stalled_percent, load: 99.0 }
+    fn load(available_percent: u8, available_mib: u64, stalled_percent: u8) -> Load {
+        Load {
+            available_percent,
+            available_bytes: available_mib << 20,
+            stalled_percent,
+            load: 99.0,
+        }
     }
 
     #[test]
     fn what_is_short_table() {
         let cases = [
-            (100, 0, false),
-            (5, 40, false),
-            (4, 0, true),
-            (0, 0, true),
-            (50, 41, true),
-            (50, 100, true),
+            (100, 4_096, 0, false),
+            (5, 100, 40, false),
+            (4, 511, 0, true),
+            (0, 0, 0, true),
+            // A large host, or one whose memory is set aside for a database.
+            (4, 512, 0, false),
+            (4, 45 << 10, 40, false),
+            (50, 8_192, 41, true),
+            (50, 8_192, 100, true),
         ];
-        for (available, stalled, short) in cases {
-            let pressure = load(available, stalled).pressure();
-            assert_eq!(pressure.is_some(), short, "{available} {stalled}");
+        for (available, mib, stalled, short) in cases {
+            let is_short = load(available, mib, stalled).is_short();
+            assert_eq!(is_short, short, "{available} {mib} {stalled}");
         }
-        assert_eq!(Load::default().pressure(), None);
-        let shown = load(4, 7).to_string();
+        assert!(!Load::default().is_short());
+        let shown = load(4, 100, 7).to_string();
         assert_eq!(shown, "4 % of memory available, stalled 7 % of a minute, load 99.00");
     }
 

@@ -79,8 +79,18 @@ pub(crate) async fn run(context: Context, env: Env, stop: CancellationToken) {
     let me = HostId::of(&PublicKey::of(&context.key));
     let (scopes, left_alone) = (BTreeMap::new(), BTreeSet::new());
     let peers = Peerage::new(me.clone());
-    let mut driver =
-        Driver { context, env, me, answers, scopes, left_alone, peers, removed: false, twin: None };
+    let mut driver = Driver {
+        context,
+        env,
+        me,
+        answers,
+        scopes,
+        left_alone,
+        peers,
+        removed: false,
+        twin: None,
+        short: false,
+    };
     driver.restore().await;
     driver.drive(inbox, stop).await;
 }
@@ -99,6 +109,8 @@ struct Driver {
     removed: bool,
     /// Where another machine speaks with this host's key, as the cores were told.
     twin: Option<SocketAddr>,
+    /// This host was short of memory when it was last looked at.
+    short: bool,
 }
 
 impl Driver {
@@ -248,9 +260,16 @@ impl Driver {
 
     /// Whether this host has what it takes to start anything.
     async fn look_at_host(&mut self) {
-        let pressure = self.context.services.host().pressure();
+        let load = self.context.services.host();
+        let is_short = load.is_short();
+        if std::mem::replace(&mut self.short, is_short) != is_short {
+            match is_short {
+                true => warn!(%load, "short of memory: nothing new starts here"),
+                false => info!(%load, "no longer short of memory"),
+            }
+        }
         for scope in self.scopes.values_mut() {
-            scope.take(Input::Pressure(pressure)).await;
+            scope.take(Input::Pressed(is_short)).await;
         }
     }
 

@@ -226,7 +226,7 @@ impl Running {
         }
         let address = *self.context.gossip.duplicate().borrow();
         self.take(Input::Twin { address }).await;
-        self.take(Input::Pressure(self.context.services.host().pressure())).await;
+        self.take(Input::Pressed(self.context.services.host().is_short())).await;
         let stopped = self.context.ledger.stopped(&self.scope);
         for release in boxed(&chain.history(&self.scope), &stopped) {
             self.take(Input::Boxed { release }).await;

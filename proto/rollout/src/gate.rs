@@ -171,17 +171,8 @@ pub struct Own {
     pub confirmed: bool,
     /// How far its clock is ahead of the others', in seconds; none: not known (R8).
     pub clock_ahead_s: Option<i64>,
-    /// What it is short of; none: nothing.
-    pub pressure: Option<Pressure>,
-}
-
-/// What a host is short of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pressure {
-    /// Memory that could be had, in percent of all.
-    pub available_percent: u8,
-    /// How much of the last minute something waited for memory, in percent.
-    pub stalled_percent: u8,
+    /// It is short of memory.
+    pub pressed: bool,
 }
 
 /// The answer.
@@ -259,8 +250,9 @@ pub enum Hold {
     ClockOff {
         ahead_s: i64,
     },
-    /// This host has not enough memory now to start anything.
-    Pressed(Pressure),
+    /// This host has not enough memory now to start anything. How much it has is not said here: the
+    /// others are told a hold once, and not each number anew.
+    Pressed,
     /// Nobody has shown for a day that this is the newest rollout (R7).
     Unconfirmed,
     /// Too many hosts of the waves before it are not heard.
@@ -330,7 +322,7 @@ impl Hold {
                 | Self::Twin { .. }
                 | Self::Boxed
                 | Self::ClockOff { .. }
-                | Self::Pressed(_)
+                | Self::Pressed
                 | Self::Unconfirmed
         )
     }
@@ -465,8 +457,8 @@ fn kept_back(facts: &Facts<'_>, own: &Own) -> Option<Hold> {
         Some(Hold::Boxed)
     } else if let Some(ahead_s) = off {
         Some(Hold::ClockOff { ahead_s })
-    } else if let Some(pressure) = own.pressure {
-        Some(Hold::Pressed(pressure))
+    } else if own.pressed {
+        Some(Hold::Pressed)
     } else if !own.confirmed {
         Some(Hold::Unconfirmed)
     } else {

@@ -122,7 +122,7 @@ use proto::{Digest, HostId, Scope, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use crate::Now;
-use crate::gate::{Gate, Pressure};
+use crate::gate::Gate;
 use crate::verdict::Verdict;
 pub use board::Board;
 use course::{Course, Prior, Step, Watch};
@@ -202,8 +202,8 @@ pub enum Input {
     Twin {
         address: Option<SocketAddr>,
     },
-    /// What this host is short of now; none: nothing. It is not kept over a restart.
-    Pressure(Option<Pressure>),
+    /// Whether this host is short of memory now. It is not kept over a restart.
+    Pressed(bool),
     /// What the other members' records say of this host's knowledge and clock.
     Peers(Peers),
     /// A receipt that was verified under the cohort's key ([`crate::receipts::Receipts::offer`]).

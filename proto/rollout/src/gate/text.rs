@@ -5,7 +5,7 @@ use std::fmt;
 use proto::certificate::Halted;
 use proto::statement::RULES;
 
-use super::{Count, Expired, Gate, Hold, Open, Pressure};
+use super::{Count, Expired, Gate, Hold, Open};
 use crate::verdict::{DOUBT_MS_MAX, Verdict};
 
 impl fmt::Display for Gate {
@@ -73,7 +73,7 @@ impl fmt::Display for Hold {
                 "held: this release was stopped before; `swell retry` brings it all the same",
             ),
             Self::ClockOff { ahead_s } => clock_off(f, *ahead_s),
-            Self::Pressed(pressure) => short_of_memory(f, pressure),
+            Self::Pressed => f.write_str("held: short of memory: waits, looks again"),
             Self::Unconfirmed => f.write_str(
                 "held: no one has confirmed for a day that this is the newest: check its network",
             ),
@@ -132,15 +132,6 @@ impl fmt::Display for Expired {
             }
         })
     }
-}
-
-fn short_of_memory(f: &mut fmt::Formatter<'_>, pressure: &Pressure) -> fmt::Result {
-    let Pressure { available_percent, stalled_percent } = pressure;
-    write!(
-        f,
-        "held: short of memory ({available_percent} % available, stalled {stalled_percent} %): waits, \
-         looks again"
-    )
 }
 
 fn clock_off(f: &mut fmt::Formatter<'_>, ahead_s: i64) -> fmt::Result {

@@ -316,7 +316,7 @@ impl Host {
             boxed: self.boxes.contains(&course.to) && !plan.retry,
             confirmed: self.is_confirmed(now),
             clock_ahead_s: self.view.peers.clock_ahead_s,
-            pressure: self.view.pressure,
+            pressed: self.view.pressed,
         };
         self.by_facts(now, plan, course, |facts| gate::decide_for(facts, &own))
     }

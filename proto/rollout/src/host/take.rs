@@ -52,8 +52,8 @@ impl Host {
             Input::Boxed { release } => self.put_in_box(release),
             Input::Removed => self.note(|host| (&mut host.removed, true)),
             Input::Twin { address } => std::mem::replace(&mut self.view.twin, address) != address,
-            Input::Pressure(pressure) => {
-                std::mem::replace(&mut self.view.pressure, pressure) != pressure
+            Input::Pressed(pressed) => {
+                std::mem::replace(&mut self.view.pressed, pressed) != pressed
             }
             Input::Peers(peers) => self.take_peers(now, peers),
             Input::Receipt(receipt) => self.take_receipt(now, &receipt),
@@ -140,10 +140,10 @@ impl Host {
             self.boxes.retain(|release| *release != rollout.to.release);
         }
         // Only the step under way goes on, and what others say of this host as such.
-        let View { step_asked, step_until, peers, twin, pressure, .. } = self.view;
+        let View { step_asked, step_until, peers, twin, pressed, .. } = self.view;
         self.view = View::at(now.boot_ms);
         (self.view.step_asked, self.view.step_until) = (step_asked, step_until);
-        (self.view.peers, self.view.twin, self.view.pressure) = (peers, twin, pressure);
+        (self.view.peers, self.view.twin, self.view.pressed) = (peers, twin, pressed);
         self.view.attach(now.boot_ms, board, &BTreeSet::new());
         self.view.changed = true;
     }

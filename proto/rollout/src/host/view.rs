@@ -11,7 +11,7 @@ use proto::statement::Rollout;
 
 use super::Peers;
 use super::board::Board;
-use crate::gate::{Counts, Gate, Pressure, Sight};
+use crate::gate::{Counts, Gate, Sight};
 use crate::verdict::Looks;
 
 /// The receipts of the cohort, and when to wake up. All times in boot milliseconds.
@@ -22,8 +22,8 @@ pub(super) struct View {
     pub(super) peers: Peers,
     /// Where another machine speaks with this host's key.
     pub(super) twin: Option<SocketAddr>,
-    /// What this host is short of.
-    pub(super) pressure: Option<Pressure>,
+    /// This host is short of memory.
+    pub(super) pressed: bool,
     /// Since when hosts, by rank, are seen to have their turn to go back.
     pub(super) turns: BTreeMap<usize, u64>,
     /// When this view was empty.

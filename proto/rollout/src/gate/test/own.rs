@@ -10,7 +10,7 @@ const PLAIN: Own = Own {
     boxed: false,
     confirmed: true,
     clock_ahead_s: None,
-    pressure: None,
+    pressed: false,
 };
 
 /// Changes a case, so that something keeps the host from starting.
@@ -62,13 +62,7 @@ const ROWS: [(Change, &str, [bool; 3]); 15] = [
         "held: its clock is 121 s behind the other hosts': set it right",
         [true, false, true],
     ),
-    (
-        |_, own| {
-            own.pressure = Some(Pressure { available_percent: 3, stalled_percent: 9 });
-        },
-        "held: short of memory (3 % available, stalled 9 %): waits, looks again",
-        [true, false, true],
-    ),
+    (|_, own| own.pressed = true, "held: short of memory: waits, looks again", [true, false, true]),
     (|_, own| own.confirmed = false, "held: no one has confirmed for a day", [true, false, true]),
 ];
 

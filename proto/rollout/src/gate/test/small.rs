@@ -68,7 +68,7 @@ fn run(rollout: &Rollout) -> (usize, usize, usize) {
                 boxed: false,
                 confirmed: true,
                 clock_ahead_s: None,
-                pressure: None,
+                pressed: false,
             };
             matches!(decide_for(&facts, &own), Gate::Open(_))
         };
