@@ -2,10 +2,10 @@
 //! statements to pass on.
 //!
 //! Whoever may connect may ask, but for a checkup, which is for people: it writes to the disk; and for
-//! evidence, which is for people who may deploy or approve: it is what the service said. A
-//! statement that is handed in counts by its own signatures, so it does not matter who brings it. Old
-//! releases are cleared away for anybody whose key is in the root: it removes only what the agent would
-//! remove by itself. Other members may look.
+//! evidence, which is for people who may deploy or approve in its environment: it is what the service
+//! said. A statement that is handed in counts by its own signatures, so it does not matter who brings it.
+//! Old releases are cleared away for anybody whose key is in the root: it removes only what the agent
+//! would remove by itself. Other members may look.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use async_trait::async_trait;
 use member::{Membership, View};
 use net::frame::{self, FrameError};
 use net::{Connection, Handler, Peer, Places, RecvStream, SendStream};
-use proto::KeyId;
 use proto::statement::{Role, RoleKeys};
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
+use proto::{Env, KeyId};
 use rollout::fleet::refused;
 use swarm::Ledger;
 use swarm::ledger::AdmitError;
@@ -53,6 +53,8 @@ pub(crate) struct Cellar {
     pub(crate) storage: Storage,
     pub(crate) config: Arc<Config>,
     pub(crate) home: Home,
+    /// The environment of this host; none: it is in none.
+    pub(crate) env: Option<Env>,
 }
 
 /// Who holds which role, as the root in force says.
@@ -133,7 +135,8 @@ async fn reply(desk: Arc<Desk>, peer: &Peer, request: ControlRequest) -> Control
     if let ControlRequest::Submit { .. } = &request {
         info!(%peer, "a statement is handed in");
     }
-    let refused = refuse(&desk.ledger.chain().root().roles, peer, &request);
+    let env = desk.cellar.env.as_ref();
+    let refused = refuse(&desk.ledger.chain().root().roles, env, peer, &request);
     match (refused, request) {
         (Some(refused), _) => refused,
         (None, ControlRequest::Disk { dry_run }) => disk(&desk, peer, dry_run).await,
@@ -151,21 +154,27 @@ async fn disk(desk: &Desk, peer: &Peer, dry_run: bool) -> ControlReply {
     if !dry_run {
         info!(%peer, "old releases are to be cleared away now");
     }
-    let Cellar { storage, config, home } = &desk.cellar;
+    let Cellar { storage, config, home, .. } = &desk.cellar;
     let directories = vec![config.service_root.clone(), home.store()];
     let report = storage.report(desk.ledger.clone(), config.keep_releases, directories, dry_run);
     ControlReply::Disk(Box::new(report.await))
 }
 
 /// What `peer` may not ask. People are those whose key is in the root: nobody else is let in as one.
-fn refuse(roles: &Roles, peer: &Peer, request: &ControlRequest) -> Option<ControlReply> {
+fn refuse(
+    roles: &Roles,
+    env: Option<&Env>,
+    peer: &Peer,
+    request: &ControlRequest,
+) -> Option<ControlReply> {
     let (reason, next) = match (peer, request) {
-        (Peer::Person(person), ControlRequest::Evidence { .. }) if operates(roles, person) => {
+        (Peer::Person(person), ControlRequest::Evidence { .. }) if operates(roles, env, person) => {
             return None;
         }
-        (_, ControlRequest::Evidence { .. }) => {
-            ("evidence is for operators", "this needs a key that may deploy or approve")
-        }
+        (_, ControlRequest::Evidence { .. }) => (
+            "evidence is for operators",
+            "this needs a key that may deploy or approve in this environment",
+        ),
         (Peer::Person(_), _) => return None,
         (_, ControlRequest::Checkup) => {
             ("a checkup is for people", "this needs a key with a role in the root")
@@ -178,10 +187,13 @@ fn refuse(roles: &Roles, peer: &Peer, request: &ControlRequest) -> Option<Contro
     Some(refusal(RefusedKind::Forbidden, reason, next))
 }
 
-/// Whether a key is an operator's: CI's and the coordinator's are not.
-fn operates(roles: &Roles, person: &KeyId) -> bool {
-    let operator = |role: &Role| {
-        matches!(role, Role::Root | Role::Emergency | Role::Deploy(_) | Role::Approve(_))
+/// Whether a key is an operator's of this environment: CI's and the coordinator's are not, nor those of
+/// another one.
+fn operates(roles: &Roles, env: Option<&Env>, person: &KeyId) -> bool {
+    let operator = |role: &Role| match role {
+        Role::Root | Role::Emergency => true,
+        Role::Deploy(of) | Role::Approve(of) => Some(of) == env,
+        _ => false,
     };
     roles.iter().any(|(role, holders)| operator(role) && holders.keys.contains(person))
 }
@@ -196,19 +208,14 @@ fn answer(desk: &Desk, request: ControlRequest) -> ControlReply {
         ControlRequest::Evidence { service, rollout } => {
             let drawer = Drawer::new(&desk.cellar.home.evidence(), &service);
             match drawer.find(&rollout) {
-                Ok(Some((path, evidence))) => ControlReply::Evidence {
+                Some((path, evidence)) => ControlReply::Evidence {
                     kept: Some(Box::new(evidence.bounded())),
                     path: path.display().to_string(),
                 },
-                Ok(None) => {
+                None => {
                     let path = drawer.path().display().to_string();
                     ControlReply::Evidence { kept: None, path }
                 }
-                Err(error) => refusal(
-                    RefusedKind::Busy,
-                    &format!("the evidence does not read: {error:#}"),
-                    "look at that file on the host, or move it away",
-                ),
             }
         }
         ControlRequest::Checkup => match desk.checkup.findings() {
@@ -254,11 +261,15 @@ mod tests {
 
     use super::*;
 
+    fn env() -> Env {
+        "production".parse().unwrap()
+    }
+
     #[test]
     fn r29_only_people_have_a_disk_cleared() {
         let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
         let refused = |peer: &Peer, dry_run| {
-            refuse(&Roles::new(), peer, &ControlRequest::Disk { dry_run }).is_some()
+            refuse(&Roles::new(), Some(&env()), peer, &ControlRequest::Disk { dry_run }).is_some()
         };
         let person = Peer::Person(KeyId::of(&key));
         assert!(!refused(&person, true) && !refused(&person, false));
@@ -289,7 +300,7 @@ mod tests {
     fn r4_hosts_cannot_have_a_host_look_itself_over() {
         let key = PublicKey::of(&SigningKey::from_bytes(&[1; 32]));
         let host = Peer::Host(HostId::of(&key));
-        let refuse = |peer, request| refuse(&Roles::new(), peer, &request);
+        let refuse = |peer, request| refuse(&Roles::new(), Some(&env()), peer, &request);
         assert!(refuse(&host, ControlRequest::Checkup).is_some());
         assert_eq!(refuse(&host, ControlRequest::Fleet), None);
         assert_eq!(refuse(&Peer::Person(KeyId::of(&key)), ControlRequest::Checkup), None);
@@ -297,8 +308,17 @@ mod tests {
 
     #[test]
     fn r4_what_a_service_said_is_for_operators_alone() {
-        let keys = [1, 2, 3, 4, 5].map(|seed| PublicKey::of(&SigningKey::from_bytes(&[seed; 32])));
-        let roles = ["deploy:production", "approve:staging", "emergency", "publish", "admit"];
+        let keys =
+            [1, 2, 3, 4, 5, 6, 7].map(|seed| PublicKey::of(&SigningKey::from_bytes(&[seed; 32])));
+        let roles = [
+            "deploy:production",
+            "approve:production",
+            "emergency",
+            "deploy:staging",
+            "approve:staging",
+            "publish",
+            "admit",
+        ];
         let holders = |key: &PublicKey| RoleKeys { keys: vec![KeyId::of(key)], threshold: 1 };
         let roles: Roles = roles
             .iter()
@@ -307,10 +327,10 @@ mod tests {
             .collect();
         let (service, rollout) = ("web".parse().unwrap(), proto::Digest::of(b"rollout"));
         let request = ControlRequest::Evidence { service, rollout };
-        let may = |peer: &Peer| refuse(&roles, peer, &request).is_none();
+        let may = |peer: &Peer| refuse(&roles, Some(&env()), peer, &request).is_none();
         assert_eq!(
             keys.each_ref().map(|key| may(&Peer::Person(KeyId::of(key)))),
-            [true, true, true, false, false]
+            [true, true, true, false, false, false, false]
         );
         let own = &keys[0];
         for other in

@@ -110,7 +110,8 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
         pulse: pulse.clone(),
         storage: storage.clone(),
     };
-    let cellar = Cellar { storage, config: context.config.clone(), home: home.clone() };
+    let cellar =
+        Cellar { storage, config: context.config.clone(), home: home.clone(), env: own.env() };
     let checkup = Checkup::new(config.clone(), member.clone(), view.clone());
     let control = Control::new(&member, view.clone(), cellar, checkup);
     let handlers = Handlers::new().on(Alpn::Control, control);

@@ -58,22 +58,19 @@ impl Drawer {
         self.tidy().with_context(|| format!("cannot clear {}", self.0.display()))
     }
 
-    /// The newest there is of this rollout, and where it lies.
-    ///
-    /// # Errors
-    ///
-    /// It cannot be read; the text names the file.
-    pub fn find(&self, rollout: &Digest) -> Result<Option<(PathBuf, Evidence)>> {
-        for name in self.names().iter().rev() {
-            let path = self.0.join(name);
-            let bytes = read_secret(&path, EVIDENCE_BYTES_MAX as u64)?;
-            let evidence: Evidence = serde_json::from_slice(&bytes)
-                .with_context(|| format!("{} is damaged", path.display()))?;
-            if evidence.rollout == *rollout {
-                return Ok(Some((path, evidence)));
+    /// The newest there is of this rollout, and where it lies. A file that does not read is left out, and
+    /// that is logged: it hides no other.
+    pub fn find(&self, rollout: &Digest) -> Option<(PathBuf, Evidence)> {
+        let names = self.names();
+        let kept = names.iter().rev().map(|name| self.0.join(name));
+        let mut read = kept.filter_map(|path| match read(&path) {
+            Ok(evidence) => Some((path, evidence)),
+            Err(error) => {
+                tracing::warn!(%error, path = %path.display(), "evidence that does not read");
+                None
             }
-        }
-        Ok(None)
+        });
+        read.find(|(_, evidence)| evidence.rollout == *rollout)
     }
 
     /// All that is kept, oldest first.
@@ -94,6 +91,10 @@ impl Drawer {
         }
         Ok(())
     }
+}
+
+fn read(path: &Path) -> Result<Evidence> {
+    Ok(serde_json::from_slice(&read_secret(path, EVIDENCE_BYTES_MAX as u64)?)?)
 }
 
 #[cfg(test)]
@@ -133,11 +134,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let drawer = drawer(directory.path());
         let (open, other) = (Digest::of(b"open"), Digest::of(b"other"));
-        assert!(drawer.find(&open).unwrap().is_none() && !drawer.holds(2));
+        assert!(drawer.find(&open).is_none() && !drawer.holds(2));
         for (attempt, rollout) in [(2, "open"), (10, "open"), (11, "other")] {
             drawer.keep(evidence(attempt, rollout)).unwrap();
         }
-        let (path, found) = drawer.find(&open).unwrap().unwrap();
+        let (path, found) = drawer.find(&open).unwrap();
         assert_eq!(found, evidence(10, "open"), "the newest of this rollout");
         assert!(drawer.holds(2) && drawer.holds(10) && !drawer.holds(1) && !drawer.holds(3));
         let name = path.file_name().unwrap().to_str().unwrap();
@@ -147,10 +148,10 @@ mod tests {
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         assert_eq!(mode(path.parent().unwrap().parent().unwrap()), 0o700);
 
-        let (path, _) = drawer.find(&other).unwrap().unwrap();
+        let (path, _) = drawer.find(&other).unwrap();
         std::fs::write(&path, "{").unwrap();
-        let error = drawer.find(&open).unwrap_err().to_string();
-        assert_eq!(error, format!("{} is damaged", path.display()));
+        assert!(drawer.find(&other).is_none());
+        assert_eq!(drawer.find(&open).unwrap().1, found, "it hides no other");
     }
 
     #[test]

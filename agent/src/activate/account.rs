@@ -34,13 +34,14 @@ impl Activator {
     /// What there is to see of the last attempt. None: there was none, or its release is not on this
     /// disk.
     pub fn account(&self) -> Option<Account> {
-        let (since, samples) = self.trail.read();
+        let (since, _) = self.trail.read();
         let journal = Journal::load(&*self.disk, &self.journal).ok()??;
         let release = layout::installed(&*self.disk, &self.paths, &journal.to).ok()?;
         let back = |from: UnixTime, s| UnixTime(from.0.saturating_sub(s));
         let since = since
             .map_or_else(|| back(clock::now().unix, LOOK_BACK_S), |since| back(since, BEFORE_S));
-        let words = self.services.words(self.call(&release, None, Way::Back), since);
+        let call = self.call(&release, None, Way::Back);
+        let (samples, words) = (self.services.seen(call), self.services.words(call, since));
         let version = release.release.version;
         Some(Account { attempt: journal.attempt, release: release.id, version, samples, words })
     }

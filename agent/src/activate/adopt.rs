@@ -34,6 +34,8 @@ impl Activator {
                 return Outcome::Reverted { cause: Cause::Host, note };
             }
         }
+        self.trail.begin();
+        self.trail.say(format_args!("host: {}", self.services.host()));
         let ends = match self.find(attempt, &to) {
             Ok(ends) => ends,
             // Another attempt has brought it, and it is not well any more.

@@ -17,6 +17,9 @@ use crate::services::{Mask, last_line_of};
 /// Of what it says, the last so many bytes are looked at.
 const SAID_BYTES_MAX: usize = 4 << 10;
 
+/// Once it has ended, so much of what is still unread is read: what a pipe holds.
+const DRAINED_BYTES_MAX: usize = 64 << 10;
+
 /// What to run, and how.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Script {
@@ -59,8 +62,8 @@ impl Script {
         let (mut running, mut output) = self.spawn().map_err(failed)?;
         let (mut said, mut read, mut open) = (Vec::new(), [0; 1_024], true);
         let status = loop {
+            // By turns: what is left behind and always has something to say must not hide the end.
             tokio::select! {
-                biased;
                 length = output.read(&mut read), if open => {
                     match length {
                         Ok(0) | Err(_) => open = false,
@@ -70,7 +73,9 @@ impl Script {
                 ended = running.0.wait() => break ended.map_err(failed)?,
             }
         };
-        while let Ok(length @ 1..) = output.try_read(&mut read) {
+        // What is left behind may go on writing as fast as it is read.
+        for _ in 0..DRAINED_BYTES_MAX / read.len() {
+            let Ok(length @ 1..) = output.try_read(&mut read) else { break };
             keep(&mut said, &read[..length]);
         }
         match status.success() {
@@ -146,13 +151,17 @@ mod tests {
             ("yes | head -c 1000000; echo end; exit 1", Err("exited 1: end")),
             // What is left behind keeps nobody waiting.
             ("sleep 600 & echo $! > left; echo no; exit 1", Err("exited 1: no")),
+            ("echo y; yes & echo $! > noisy; exit 1", Err("exited 1: y")),
         ];
         for (text, expected) in cases {
             let answer = script(directory.path(), text).run().await;
             assert_eq!(answer, expected.map_err(str::to_owned), "{text}");
         }
-        let left = std::fs::read_to_string(directory.path().join("left")).unwrap();
-        std::process::Command::new("kill").arg(left.trim()).status().unwrap();
+        for left in ["left", "noisy"] {
+            let left = std::fs::read_to_string(directory.path().join(left)).unwrap();
+            // One that writes to nobody has ended by itself.
+            std::process::Command::new("kill").arg(left.trim()).status().unwrap();
+        }
         let nowhere = script(&directory.path().join("missing"), "true").run().await;
         assert!(nowhere.unwrap_err().starts_with("cannot be run: "));
     }

@@ -222,8 +222,9 @@ pub(super) fn end_recorded(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The end of `log`, and before it that of the log that was moved aside for it.
-pub(super) fn end_of(log: &Path) -> String {
+/// The end of `log`, and before it that of the log that was moved aside for it; nothing from before the
+/// last start in `directory`, where that is in it: what was said earlier was said with other settings.
+pub(super) fn end_of(log: &Path, directory: &Path) -> String {
     let now = tail(log, 0).unwrap_or_default();
     let mut end = match now.len() as u64 {
         TAIL_BYTES => Vec::new(),
@@ -231,7 +232,9 @@ pub(super) fn end_of(log: &Path) -> String {
     };
     end.extend(now);
     let from = end.len().saturating_sub(TAIL_BYTES as usize);
-    String::from_utf8_lossy(&end[from..]).into_owned()
+    let end = String::from_utf8_lossy(&end[from..]);
+    let begun = end.rfind(&format!("== start in {}\n", directory.display()));
+    end[begun.unwrap_or(0)..].to_owned()
 }
 
 /// The last [`TAIL_BYTES`] of what was written to `log` from `start` on.
@@ -430,16 +433,20 @@ mod tests {
                      i=$((i+1)); done; echo last; exit 1";
         let error = bench.run(noise).unwrap_err();
         assert_eq!(error.to_string(), "start exited 1: last");
-        let end = end_of(&bench.path("logs/web.log"));
+        let elsewhere = Path::new("/elsewhere");
+        let end = end_of(&bench.path("logs/web.log"), elsewhere);
         assert!(end.len() as u64 == TAIL_BYTES && end.ends_with("or less\nlast\n"));
         assert!(fs::metadata(bench.path("logs/web.log")).unwrap().len() > LOG_BYTES_MAX);
         bench.run("echo after").unwrap();
         assert!(fs::metadata(bench.path("logs/web.log")).unwrap().len() < 1_000);
         assert!(bench.path("logs/web.log.old").exists());
-        let end = end_of(&bench.path("logs/web.log"));
+        let end = end_of(&bench.path("logs/web.log"), elsewhere);
         assert!(end.contains("or less\nlast\n== start in ") && end.ends_with("\nafter\n"));
         assert_eq!(end.len() as u64, TAIL_BYTES);
-        assert_eq!(end_of(&bench.path("logs/none.log")), "");
+        assert_eq!(end_of(&bench.path("logs/none.log"), elsewhere), "");
+        let directory = bench.dir.path();
+        let end = end_of(&bench.path("logs/web.log"), directory);
+        assert_eq!(end, format!("== start in {}\nafter\n", directory.display()));
     }
 
     /// It may be the way back, and what fills the disk may be what has to go.

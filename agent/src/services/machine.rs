@@ -8,6 +8,7 @@ use std::time::Duration;
 use durable::RealDisk;
 use proto::UnixTime;
 use proto::artifact::Manifest;
+use proto::evidence::Sample;
 use proto::receipt::Cause;
 use proto::statement::Hook;
 use tokio::runtime::Handle;
@@ -122,10 +123,8 @@ impl Services for Machine {
             }
             Some(unit) => {
                 let started = self.runtime.block_on(self.units.start(unit, limit(call)));
-                started.map_err(|Failure { cause, note }| Failure {
-                    cause,
-                    note: mask(call).hide(&note),
-                })
+                started
+                    .map_err(|Failure { cause, note }| Failure { cause, note: hide(call, &note) })
             }
         }
     }
@@ -177,12 +176,12 @@ impl Services for Machine {
             }
         };
         let ready = self.runtime.block_on(ready);
-        ready.map_err(|note| Failure::release(mask(call).hide(&note)))
+        ready.map_err(|note| Failure::release(hide(call, &note)))
     }
 
     fn watch(&self, call: Call<'_>, stop: CancellationToken) -> Result<Watch, Failure> {
         let (checks, lookout) = (Shell::checks(call)?, self.lookout(call));
-        let (mask, trail) = (mask(call), call.trail.clone());
+        let (mask, trail) = (Shell::mask(call.paths)?, call.trail.clone());
         let most = call.release.release.health.journal_errors_max;
         Ok(Box::pin(async move {
             let answers = health::watch(&checks, &trail, &stop);
@@ -214,6 +213,15 @@ impl Services for Machine {
         Shell::page(call)
     }
 
+    fn seen(&self, call: Call<'_>) -> Vec<Sample> {
+        let samples = call.trail.read().1;
+        let hidden = |mask: Mask| {
+            let hide = |sample: Sample| Sample { text: mask.hide(&sample.text), ..sample };
+            samples.into_iter().map(hide).collect()
+        };
+        Shell::mask(call.paths).map(hidden).unwrap_or_default()
+    }
+
     fn words(&self, call: Call<'_>, since: UnixTime) -> Words {
         let mask = match Shell::mask(call.paths) {
             Ok(mask) => mask,
@@ -227,7 +235,7 @@ impl Services for Machine {
             let read = self.units.journal(unit, since);
             mask.hide(&self.runtime.block_on(read))
         });
-        let log = mask.hide(&self.shell.end_of_log(call.paths));
+        let log = mask.hide(&self.shell.end_of_log(call));
         Words { log, journal: journal.unwrap_or_default() }
     }
 
@@ -249,9 +257,13 @@ fn unit(release: &Installed) -> Option<&str> {
     release.release.run.unit.as_deref()
 }
 
-/// What hides the values of `shared/env`; a file that does not read has none that were passed on.
-fn mask(call: Call<'_>) -> Mask {
-    Shell::mask(call.paths).unwrap_or_default()
+/// A note without the values of `shared/env`. Where that does not read, nobody can tell what of it must
+/// not leave this host, and none of it does.
+pub(super) fn hide(call: Call<'_>, note: &str) -> String {
+    match Shell::mask(call.paths) {
+        Ok(mask) => mask.hide(note),
+        Err(failure) => format!("(what it said is not told: {})", failure.note),
+    }
 }
 
 fn limit(call: Call<'_>) -> Duration {

@@ -41,6 +41,7 @@ pub(crate) mod tests;
 use std::path::Path;
 use std::pin::Pin;
 
+use proto::evidence::Sample;
 use proto::receipt::Cause;
 use proto::statement::Hook;
 use proto::{UnixTime, Version};
@@ -172,6 +173,9 @@ pub trait Services: Send + Sync {
 
     /// Where to read what the service counts of its requests; none: nowhere.
     fn page(&self, call: Call<'_>) -> Result<Option<Page>, Failure>;
+
+    /// What was seen of a release, without what must not leave this host: a URL may name a secret.
+    fn seen(&self, call: Call<'_>) -> Vec<Sample>;
 
     /// The last words of a release, those in the journal since then. Waits for nothing that does not
     /// come at once.

@@ -127,9 +127,10 @@ impl Shell {
         variables(paths).map(|variables| Mask::new(&variables))
     }
 
-    /// The last output of commands, and of what they left behind.
-    pub(super) fn end_of_log(&self, paths: &Paths) -> String {
-        end_of(&self.log(paths))
+    /// The last output of commands, and of what they left behind, since the last start of the release
+    /// where there was one.
+    pub(super) fn end_of_log(&self, call: Call<'_>) -> String {
+        end_of(&self.log(call.paths), &call.paths.release(&call.release.id))
     }
 
     fn log(&self, paths: &Paths) -> PathBuf {

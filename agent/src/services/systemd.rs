@@ -95,9 +95,9 @@ pub(super) trait Manager: Send + Sync {
     /// The last lines of a unit, and of systemd about it, since then; empty where there are none.
     async fn journal(&self, unit: &str, since: UnixTime) -> String;
 
-    /// What the processes of one start of a unit wrote since then of priority `err` or worse, the newest
-    /// last, at most so many entries; none where there is no telling.
-    async fn errors(&self, invocation: &[u8], since: UnixTime, entries_max: u32) -> Vec<String>;
+    /// How many entries of priority `err` or worse the processes of one start of a unit wrote since then;
+    /// counted up to so many. None: the journal cannot be read.
+    async fn errors(&self, invocation: &[u8], since: UnixTime, entries_max: u32) -> Option<u32>;
 }
 
 /// The real side: the system's own.
@@ -189,20 +189,16 @@ impl Manager for Systemd {
         String::from_utf8_lossy(&read).into_owned()
     }
 
-    async fn errors(&self, invocation: &[u8], since: UnixTime, entries_max: u32) -> Vec<String> {
+    async fn errors(&self, invocation: &[u8], since: UnixTime, entries_max: u32) -> Option<u32> {
         let mut journal = tokio::process::Command::new("journalctl");
-        journal.args(["--quiet", "--no-pager", "--utc", "--output=short-iso", "--priority=err"]);
-        journal.arg(format!("--lines={entries_max}")).arg(format!("--since=@{}", since.0));
-        journal.arg(of_start(invocation));
-        let mut read = Vec::new();
-        match tokio::time::timeout(WORDS_LIMIT, output(&mut journal, &mut read)).await {
-            Ok(Ok(())) => {}
-            // Nobody can be asked: no proof that the service is at fault.
-            Ok(Err(_)) | Err(_) => return Vec::new(),
-        }
-        let text = String::from_utf8_lossy(&read);
-        // Further lines of one entry stand in.
-        text.lines().filter(|line| !line.starts_with(' ')).map(str::to_owned).collect()
+        // The priority alone: one short line an entry, however long that is.
+        journal.args(["--quiet", "--no-pager", "--output=cat", "--output-fields=PRIORITY"]);
+        journal.arg("--priority=err").arg(format!("--lines={entries_max}"));
+        journal.arg(format!("--since=@{}", since.0)).arg(of_start(invocation));
+        journal.stdin(Stdio::null()).kill_on_drop(true);
+        let read = tokio::time::timeout(WORDS_LIMIT, journal.output()).await.ok()?.ok()?;
+        let lines = read.stdout.iter().filter(|byte| **byte == b'\n').count();
+        read.status.success().then(|| u32::try_from(lines).unwrap_or(u32::MAX))
     }
 }
 

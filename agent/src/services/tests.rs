@@ -13,9 +13,10 @@ use proto::statement::{ArtifactRef, Health, Release, Run, Source, UnixTime};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
+use super::machine::hide;
 use super::systemd::{Job, Manager, ManagerError, Systemd, UnitState};
 use super::units::Units;
-use super::{Call, Failure, Way};
+use super::{Call, Failure, Machine, Services as _, Way};
 use crate::activate::{Installed, Paths};
 use crate::allowed::Allowed;
 use crate::trail::Trail;
@@ -30,14 +31,14 @@ struct Told {
     ends: Mutex<Option<Result<String, ManagerError>>>,
     state: Mutex<Result<UnitState, ManagerError>>,
     words: &'static str,
-    errors: Vec<String>,
+    errors: Option<u32>,
     calls: Mutex<Vec<String>>,
 }
 
 impl Told {
     fn new(state: UnitState) -> Self {
         let ends = Mutex::new(Some(Ok("done".to_owned())));
-        let (state, errors) = (Mutex::new(Ok(state)), Vec::new());
+        let (state, errors) = (Mutex::new(Ok(state)), Some(0));
         Self { ends, state, words: "", errors, calls: Mutex::default() }
     }
 
@@ -79,9 +80,8 @@ impl Manager for Told {
         format!("{unit} since {}: {}", since.0, self.words)
     }
 
-    async fn errors(&self, _: &[u8], _: UnixTime, entries_max: u32) -> Vec<String> {
-        let skipped = self.errors.len().saturating_sub(entries_max as usize);
-        self.errors[skipped..].to_vec()
+    async fn errors(&self, _: &[u8], _: UnixTime, entries_max: u32) -> Option<u32> {
+        self.errors.map(|errors| errors.min(entries_max))
     }
 }
 
@@ -219,16 +219,16 @@ fn r23_what_a_host_forbids_is_told_before_anything_is_stopped() {
 #[test]
 fn r24_more_errors_in_the_journal_than_a_minute_may_have_take_a_release_back() {
     let bench = Bench::new(GOOD);
-    let count = |errors: usize, most| {
-        let errors = (1..=errors).map(|n| format!("10:00 n1 web[7]: no access {n}")).collect();
-        let units = bench.units(Arc::new(Told { errors, ..Told::new(running()) }));
+    let count = |errors: u32, most| {
+        let told = Told { errors: Some(errors), words: "no access", ..Told::new(running()) };
+        let units = bench.units(Arc::new(told));
         let lookout = bench.runtime.block_on(units.look(UNIT));
         bench.runtime.block_on(lookout.count_errors(most, &bench.trail))
     };
     assert_eq!(count(0, 0), Ok(()));
     assert_eq!(count(3, 3), Ok(()));
-    let note = "web.service wrote more than 2 errors in a minute (see `journalctl -u web`): 10:00 n1 \
-                web[7]: no access 9";
+    let note =
+        "web.service wrote more than 2 errors in a minute (see `journalctl -u web`): no access";
     assert_eq!(count(9, 2), Err(note.to_owned()));
     let note = count(1, 0).unwrap_err();
     assert!(note.starts_with("web.service wrote more than 0 errors"), "{note}");
@@ -237,8 +237,8 @@ fn r24_more_errors_in_the_journal_than_a_minute_may_have_take_a_release_back() {
     assert_eq!(seen, [0, 3, 1].map(counted));
 
     // Where nobody can be asked there is no proof.
-    let errors = vec!["an error".to_owned()];
-    let told = Arc::new(Told { errors, ..Told::new(running()) });
+    let told = Told { errors: Some(1), words: "an error", ..Told::new(running()) };
+    let told = Arc::new(told);
     let lookout = bench.runtime.block_on(bench.units(told.clone()).look(UNIT));
     *told.state.lock().unwrap() = Err(ManagerError::Unreachable("gone".to_owned()));
     let stop = CancellationToken::new();
@@ -248,6 +248,12 @@ fn r24_more_errors_in_the_journal_than_a_minute_may_have_take_a_release_back() {
     *told.state.lock().unwrap() = Ok(running());
     let watched = lookout.watch_errors(0, &bench.trail, &stop);
     assert!(bench.runtime.block_on(watched).unwrap().ends_with("an error"));
+    let mute = Arc::new(Told { errors: None, ..Told::new(running()) });
+    let lookout = bench.runtime.block_on(bench.units(mute.clone()).look(UNIT));
+    let trail = Trail::default();
+    assert_eq!(bench.runtime.block_on(lookout.count_errors(0, &trail)), Ok(()));
+    assert_eq!(trail.read().1[0].text, "journal: cannot be read", "and not that there are none");
+    assert!(bench.runtime.block_on(bench.units(mute).check_journal()).is_err());
 }
 
 #[test]
@@ -664,4 +670,29 @@ fn r19_the_guard_is_set_by_its_timer_and_keeps_nothing_waiting() {
         .runtime
         .block_on(async { tokio::time::timeout(LIMIT, units.arm(&service, true)).await })
         .unwrap();
+}
+
+/// A URL may name a secret, and so its path: what leaves this host holds none, and nothing at all where
+/// nobody can tell what they are.
+#[test]
+fn r4_what_was_seen_leaves_this_host_without_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = Bench::new(GOOD);
+    let handle = bench.runtime.handle().clone();
+    let machine = Machine::new(dir.path(), Allowed::default(), handle).unwrap();
+    let paths = Paths::new(dir.path(), &"web".parse().unwrap());
+    std::fs::create_dir_all(paths.shared()).unwrap();
+    let call = Call { paths: &paths, ..bench.call() };
+    bench.trail.say("/healthz/hunter2hunter2: 500");
+
+    std::fs::write(paths.env(), "TOKEN=hunter2hunter2\n").unwrap();
+    let seen: Vec<_> = machine.seen(call).into_iter().map(|sample| sample.text).collect();
+    assert_eq!(seen, ["/healthz/***: 500"]);
+    assert_eq!(hide(call, "says hunter2hunter2"), "says ***");
+
+    std::fs::write(paths.env(), "not a setting\n").unwrap();
+    assert_eq!(machine.seen(call), []);
+    let note = hide(call, "says hunter2hunter2");
+    assert!(note.starts_with("(what it said is not told: ") && !note.contains("hunter2"), "{note}");
+    assert!(machine.words(call, UnixTime(0)).log.starts_with("(the output is not kept: "));
 }

@@ -70,6 +70,9 @@ impl Units {
         let link = self.directory.join(unit);
         refuse_foreign(&*self.disk, &link, &call.paths.current().join(unit))
             .map_err(|error| cannot_link(&link, &error))?;
+        if call.release.release.health.journal_errors_max.is_some() {
+            self.check_journal().await?;
+        }
         let state = self.state(unit).await?;
         if state.load == "loaded" && Path::new(&state.path) != link {
             return Err(Failure::host(format!(
@@ -103,6 +106,17 @@ impl Units {
             )));
         }
         self.check_drop_ins(unit, state, allowed)
+    }
+
+    /// Whether errors can be counted here at all.
+    pub(super) async fn check_journal(&self) -> Result<(), Failure> {
+        match self.manager.errors(&[], clock::now().unix, 1).await {
+            Some(_) => Ok(()),
+            None => Err(Failure::host(
+                "health.journal_errors_max: the journal cannot be read here: look what `journalctl \
+                 --lines=1` says",
+            )),
+        }
     }
 
     fn check_drop_ins(
@@ -312,22 +326,26 @@ impl Lookout {
     ///
     /// # Errors
     ///
-    /// The evidence, with the last of them.
+    /// The evidence, with its last line.
     pub(super) async fn count_errors(&self, most: u32, trail: &Trail) -> Result<(), String> {
         let (unit, manager) = (&self.unit, &self.units.manager);
         // Nobody can be asked, as in [`Self::check`].
         let Ok(state) = manager.state(unit).await else { return Ok(()) };
         let since = UnixTime(clock::now().unix.0.saturating_sub(ERRORS_OVER_S));
-        let errors = manager.errors(&state.invocation, since, most.saturating_add(1)).await;
-        trail.say(format_args!("journal: {} errors in a minute", errors.len()));
-        match errors.last() {
-            Some(last) if errors.len() as u64 > u64::from(most) => {
-                let last: String = last.chars().take(WORDS_CHARS).collect();
-                let see = see(unit);
-                Err(format!("{unit} wrote more than {most} errors in a minute{see}: {last}"))
-            }
-            _ => Ok(()),
+        let counted = manager.errors(&state.invocation, since, most.saturating_add(1)).await;
+        let Some(errors) = counted else {
+            // No proof that the service is at fault, and none that it is not: said, at least.
+            tracing::warn!(unit, "its errors are not counted: the journal cannot be read");
+            trail.say(format_args!("journal: cannot be read"));
+            return Ok(());
+        };
+        trail.say(format_args!("journal: {errors} errors in a minute"));
+        if errors <= most {
+            return Ok(());
         }
+        let (see, last) = (see(unit), manager.last_words(&state.invocation).await);
+        let last: String = last.chars().take(WORDS_CHARS).collect();
+        Err(format!("{unit} wrote more than {most} errors in a minute{see}: {last}"))
     }
 
     /// Counts until there are too many, and returns the evidence; or until `stop`.

@@ -268,7 +268,7 @@ pub(crate) fn adopt(
         let (service, env) = (service.clone(), intent.env.clone());
         return Err(PlanningError::Deployed { service, env, rollout: *rollout });
     }
-    if run.unit.is_none() && health.http.is_none() && run.check.is_none() {
+    if run.unit.is_none() && !health.asks() && run.check.is_none() {
         return Err(PlanningError::Blind { service: service.clone(), version: version.clone() });
     }
     let deploy = Deploy { on_failure: None, ..deploy.clone() };

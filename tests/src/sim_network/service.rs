@@ -10,6 +10,7 @@ use agent::health::metrics::Page;
 use agent::load::Load;
 use agent::services::{Call, Failure, Services, Watch, Words};
 use proto::artifact::Manifest;
+use proto::evidence::Sample;
 use proto::statement::Hook;
 use proto::{Digest, UnixTime};
 use tokio_util::sync::CancellationToken;
@@ -170,6 +171,10 @@ impl Services for SimServices {
 
     fn page(&self, _: Call<'_>) -> Result<Option<Page>, Failure> {
         Ok(None)
+    }
+
+    fn seen(&self, call: Call<'_>) -> Vec<Sample> {
+        call.trail.read().1
     }
 
     fn words(&self, _: Call<'_>, _: UnixTime) -> Words {

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 
 use durable::{Disk, SimDisk};
 use proto::artifact::{FORMAT, Manifest};
+use proto::evidence::Sample;
 use proto::statement::{self, ArtifactRef, Health, Hook, Release, Source, UnixTime};
 
 use super::*;
@@ -270,6 +271,10 @@ impl Services for SimServices {
 
     fn page(&self, _: Call<'_>) -> Result<Option<Page>, Failure> {
         Ok(None)
+    }
+
+    fn seen(&self, call: Call<'_>) -> Vec<Sample> {
+        call.trail.read().1
     }
 
     fn words(&self, call: Call<'_>, _: UnixTime) -> Words {

@@ -93,8 +93,10 @@ fn r22_a_removal_that_was_cut_off_leaves_all_or_nothing_and_goes_on() {
                 let [journal, told] = [&host.activator.journal, &record()]
                     .map(|path| host.disk.kind(path).unwrap().is_some());
                 assert!(journal || !told, "{case}: it is told to run, and nobody looks after it");
+                let gone = host.current().is_none();
                 host.activator.recover().unwrap();
                 assert_eq!(host.running(), host.current(), "{case}");
+                assert!(!gone || host.current().is_none(), "{case}: gone is gone");
                 assert!(host.current().is_none_or(|id| host.is_whole(&id)), "{case}");
                 host.activator.remove(&record()).unwrap();
                 check_gone(&host, &case);
