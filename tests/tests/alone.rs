@@ -82,6 +82,9 @@ fn a_coordinator_without_its_state_is_rebuilt_from_one_host() {
         .swell(&["rollback", "web", "--env", "production", "--reason", "slow", "--yes"])
         .unwrap();
     ends(&cluster, 3, RolloutPhase::Complete);
+    // Also to the one that will be asked.
+    let via = format!("{}:7070", cluster.agents()[0].address);
+    cluster.swell(&["watch", "web/production", "--via", &via]).unwrap();
     cluster.kill_coordinator().unwrap();
     // Not over a state that is there.
     let refused = cluster.recover_coordinator(&cluster.agents()[0]).unwrap();

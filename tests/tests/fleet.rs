@@ -196,7 +196,7 @@ fn its_evidence_is_shown(cluster: &Cluster, halted: &RolloutReport, failed: &Sta
         Ok(shown.contains("told of by receipt").then_some(shown))
     })
     .unwrap();
-    let title = format!("evidence of {name}, attempt 2, 2.0.0: {}\n", failed.note);
+    let title = format!("evidence of {name}, attempt 2, 2.0.0: {}\n", failed.note.trim_end());
     for part in [title.as_str(), "  step: swapped\n", "\noutput of its commands", "== start in "] {
         assert!(shown.contains(part), "{part:?} is not in {shown}");
     }
