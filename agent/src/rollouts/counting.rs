@@ -3,7 +3,7 @@
 //!
 //! What serves is told by the loop; all else is this task's own. It reads the page once a second and
 //! keeps the last window of it; another release starts from nothing, and so does the end of a warmup.
-//! The others hear of it every [`TELL_EVERY`], and at once when the share of errors moves: an outage
+//! The others hear of it every [`TELL_EVERY`], and at once when that says little any more: an outage
 //! that all hosts share must be seen as such before one of them blames its new release for it. Once
 //! nothing serves, what was told is taken back: it is no control for what happens from then on.
 
@@ -189,13 +189,15 @@ impl Counted {
     }
 }
 
-/// Whether there is something to tell: it is time, another release, the share of errors moved, or
-/// nothing is counted any more.
+/// Whether there is something to tell: it is time, another release, the share of errors moved, counting
+/// began or ended, or there are so many more requests that what was told of them says little: few would
+/// be no control, and a release would be held against a limit alone.
 fn is_due(at: Instant, said: &TallyRecord, record: &TallyRecord) -> bool {
     let share_ppm = |record: &TallyRecord| record.errors * 1_000_000 / record.requests.max(1);
     at.elapsed() >= TELL_EVERY
         || said.release != record.release
-        || (said.over_ms > 0 && record.over_ms == 0)
+        || (said.over_ms == 0) != (record.over_ms == 0)
+        || record.requests > said.requests.saturating_mul(2)
         || share_ppm(said).abs_diff(share_ppm(record)) >= TELL_AT_ONCE_PPM
 }
 
@@ -247,5 +249,10 @@ mod tests {
         let nothing = Tally::default().to_record(said.release);
         assert!(is_due(now, &counted, &nothing));
         assert!(!is_due(now, &nothing, &nothing));
+        let idle = TallyRecord { over_ms: 30_000, ..nothing.clone() };
+        assert!(is_due(now, &nothing, &idle) && !is_due(now, &idle, &idle));
+        let busy = |requests| TallyRecord { over_ms: 30_000, ..record("old", requests, 0) };
+        assert!(is_due(now, &idle, &busy(1)) && is_due(now, &busy(100), &busy(201)));
+        assert!(!is_due(now, &busy(100), &busy(200)) && !is_due(now, &busy(200), &busy(100)));
     }
 }
