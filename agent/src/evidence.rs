@@ -11,11 +11,10 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use durable::{Disk as _, RealDisk, create_secret, is_leftover, read_secret};
+use durable::{Disk as _, RealDisk, create_secret, is_leftover, make_secret_dir, read_secret};
 use proto::evidence::{EVIDENCE_BYTES_MAX, Evidence};
 use proto::{Digest, Service};
 
@@ -49,9 +48,7 @@ impl Drawer {
     ///
     /// What could not be made or written.
     pub fn keep(&self, evidence: Evidence) -> Result<()> {
-        let mut directory = std::fs::DirBuilder::new();
-        directory.recursive(true).mode(0o700);
-        directory.create(&self.0).with_context(|| format!("cannot make {}", self.0.display()))?;
+        make_secret_dir(&self.0).with_context(|| format!("cannot make {}", self.0.display()))?;
         let evidence = evidence.bounded();
         let name = format!("{:020}-{:#}.json", evidence.attempt, evidence.receipt);
         create_secret(&self.0.join(name), &evidence.to_json())?;

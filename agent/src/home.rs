@@ -16,7 +16,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use durable::{RealDisk, ReplaceError, SecretError};
+use durable::{RealDisk, ReplaceError, SecretError, make_secret_dir};
 use ed25519_dalek::SigningKey;
 use proto::Digest;
 use proto::key::{SECRET_BYTES_MAX, secret_from_text, secret_to_text};
@@ -107,9 +107,8 @@ impl Home {
     ///
     /// [`HomeError::Make`].
     pub fn make(&self) -> Result<(), HomeError> {
-        use std::os::unix::fs::DirBuilderExt as _;
         let failed = |source| HomeError::Make { path: self.dir.clone(), source };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.dir).map_err(failed)
+        make_secret_dir(&self.dir).map_err(failed)
     }
 
     // --- key ---

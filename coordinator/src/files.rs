@@ -1,13 +1,13 @@
 //! The files the coordinator starts from: two keys, the roots, the members it last saw; and the note
 //! that says that they are not all there yet.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use durable::{Disk as _, RealDisk, ReplaceError, SecretError};
+use durable::{Disk as _, RealDisk, ReplaceError, SecretError, make_secret_dir};
 use ed25519_dalek::SigningKey;
 use proto::PublicKey;
 use proto::dsse::{Envelope, EnvelopeError};
@@ -198,8 +198,7 @@ pub fn prepare(state_dir: &Path) -> Result<PathBuf, FilesError> {
 }
 
 fn make(path: &Path) -> Result<(), FilesError> {
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| FilesError::Make { path: path.to_owned(), source })
+    make_secret_dir(path).map_err(|source| FilesError::Make { path: path.to_owned(), source })
 }
 
 /// Makes the state directory. Another user's is refused: what root would leave in it, the daemon's own

@@ -4,13 +4,13 @@
 //! so one that was interrupted is none, and a second try names the first file that is in its way.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use durable::SecretError;
+use durable::{SecretError, make_secret_dir};
 use ed25519_dalek::SigningKey;
 use proto::id::{Env, FleetId, KeyId, Name, ParseIdError};
 use proto::key::{PublicKey, secret_to_text};
@@ -276,11 +276,7 @@ fn write_all(dir: &Path, keys: &Keys, root: &[u8], operator: &Operator) -> Resul
 
 /// Makes a directory for its owner alone, and those above it.
 fn make_dir(path: &Path) -> Result<(), InitError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|source| InitError::Write { path: path.to_owned(), source })
+    make_secret_dir(path).map_err(|source| InitError::Write { path: path.to_owned(), source })
 }
 
 /// Writes a file that is not there yet.

@@ -21,6 +21,6 @@ pub use disk::{Disk, Kind};
 pub use read::read_bounded;
 pub use real::RealDisk;
 pub use replace::{ReplaceError, is_leftover, replace, replace_link};
-pub use secret::{SecretError, create_secret, read_secret};
+pub use secret::{SecretError, create_secret, make_secret_dir, read_secret};
 pub use sim::{Fault, SimDisk};
 pub use tree::{PlaceError, place_tree};

@@ -1,8 +1,8 @@
-//! Key files: read by their owner alone, made once, never overwritten.
+//! Key files: read by their owner alone, made once, never overwritten; and directories for such.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::disk::parent;
@@ -37,6 +37,16 @@ pub enum SecretError {
     #[error("others than its owner may use {} (mode {mode:04o}): chmod 600 {}",
         .path.display(), .path.display())]
     Open { path: PathBuf, mode: u32 },
+}
+
+/// Makes a directory that its owner alone may use (mode 0700), and those above it that are missing. One
+/// that is there stays as it is.
+///
+/// # Errors
+///
+/// Of the file system: it cannot be made, or something else stands there.
+pub fn make_secret_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Writes a key to a new file of mode 0600, durably.
