@@ -253,7 +253,18 @@ fn r24_more_errors_in_the_journal_than_a_minute_may_have_take_a_release_back() {
     let trail = Trail::default();
     assert_eq!(bench.runtime.block_on(lookout.count_errors(0, &trail)), Ok(()));
     assert_eq!(trail.read().1[0].text, "journal: cannot be read", "and not that there are none");
-    assert!(bench.runtime.block_on(bench.units(mute).check_journal()).is_err());
+    let units = bench.units(mute);
+    assert!(bench.runtime.block_on(units.check_journal()).is_err());
+    // Before anything is brought, and before anything is adopted.
+    let mut release = bench.release.clone();
+    for (most, told) in [(None, false), (Some(0), true)] {
+        release.release.health.journal_errors_max = most;
+        let call = Call { release: &release, ..bench.call() };
+        let brought = bench.runtime.block_on(units.prepare(call, UNIT, &Allowed::default()));
+        let adopted =
+            bench.runtime.block_on(units.prepare_adoption(call, UNIT, &Allowed::default()));
+        assert_eq!([brought.is_err(), adopted.is_err()], [told; 2], "{brought:?} {adopted:?}");
+    }
 }
 
 #[test]

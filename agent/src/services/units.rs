@@ -65,14 +65,10 @@ impl Units {
         unit: &str,
         allowed: &Allowed,
     ) -> Result<(), Failure> {
-        allowed.unit(call.paths.service(), unit)?;
-        allowed.unit_file(unit, &unit_file(&*self.disk, call, unit)?)?;
+        self.check_file(call, unit, allowed).await?;
         let link = self.directory.join(unit);
         refuse_foreign(&*self.disk, &link, &call.paths.current().join(unit))
             .map_err(|error| cannot_link(&link, &error))?;
-        if call.release.release.health.journal_errors_max.is_some() {
-            self.check_journal().await?;
-        }
         let state = self.state(unit).await?;
         if state.load == "loaded" && Path::new(&state.path) != link {
             return Err(Failure::host(format!(
@@ -95,8 +91,7 @@ impl Units {
         unit: &str,
         allowed: &Allowed,
     ) -> Result<(), Failure> {
-        allowed.unit(call.paths.service(), unit)?;
-        allowed.unit_file(unit, &unit_file(&*self.disk, call, unit)?)?;
+        self.check_file(call, unit, allowed).await?;
         let state = self.state(unit).await?;
         if state.load != "loaded" || state.active != "active" {
             let (load, active) = (&state.load, &state.active);
@@ -106,6 +101,22 @@ impl Units {
             )));
         }
         self.check_drop_ins(unit, state, allowed)
+    }
+
+    /// What is wrong with it whatever lies in its place: its name, its file, or that its errors are to be
+    /// counted and cannot be.
+    async fn check_file(
+        &self,
+        call: Call<'_>,
+        unit: &str,
+        allowed: &Allowed,
+    ) -> Result<(), Failure> {
+        allowed.unit(call.paths.service(), unit)?;
+        allowed.unit_file(unit, &unit_file(&*self.disk, call, unit)?)?;
+        match call.release.release.health.journal_errors_max {
+            Some(_) => self.check_journal().await,
+            None => Ok(()),
+        }
     }
 
     /// Whether errors can be counted here at all.
