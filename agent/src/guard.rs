@@ -31,7 +31,7 @@ use crate::home::Home;
 use crate::services::{Services, boot_id};
 
 /// How long it waits for an agent that is about to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Stands in for the agent: for `service`, or for all that were ever activated here, side by side.
 ///

@@ -21,7 +21,7 @@
 //! | [`load`] | how the host is: a reason to start nothing new |
 //! | [`evidence`] | what is kept of attempts that ended badly |
 //! | [`allowed`] | what `agent.toml` lets them do |
-//! | [`health`] | the HTTP check; the page of metrics |
+//! | [`health`] | the checks, by HTTP and by a command; the page of metrics |
 
 pub mod activate;
 pub mod allowed;

@@ -6,7 +6,6 @@
 //! live. What the service wrote stays.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use durable::{Disk as _, RealDisk};
@@ -17,12 +16,10 @@ use crate::activate::{Activator, Paths};
 use crate::config::Config;
 use crate::daemon::services;
 use crate::evidence::Drawer;
+use crate::guard::PATIENCE;
 use crate::home::Home;
 use crate::rollouts::record;
 use crate::services::boot_id;
-
-/// How long it waits for an agent that is about to end.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Stops the service and removes what the agent has of it; what was done, for people. `sure`: else it
 /// only looks whether that can be done.

@@ -1,8 +1,8 @@
 //! What was seen of a service since its last activation began: what verdicts are made of, kept for
 //! whoever asks later why a release went back ([`crate::evidence`]).
 //!
-//! In memory and bounded: the newest of it counts. What is said may hold no secret: texts of commands
-//! are [masked](crate::services::Mask) before they come here.
+//! In memory and bounded: the newest of it counts. It may hold secrets, of a URL say, and is masked before
+//! it leaves this process ([`Services::seen`](crate::services::Services::seen)).
 
 use std::collections::VecDeque;
 use std::fmt::Display;

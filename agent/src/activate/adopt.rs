@@ -13,7 +13,6 @@
 //! commands run is not started here, and where it does not run a person is told.
 
 use proto::Digest;
-use proto::receipt::Cause;
 use proto::statement::Hook;
 
 use super::journal::{Journal, Step};
@@ -26,20 +25,13 @@ impl Activator {
     /// Ends with [`Outcome::Baking`], or as it was found. Asked again for the attempt that was the last
     /// one, it answers again and does nothing.
     pub fn adopt(&self, attempt: u64, to: Digest) -> Outcome {
-        match self.answer_again(attempt, None, to) {
-            Ok(Some(outcome)) => return outcome,
-            Ok(None) => {}
-            Err(error) => {
-                let note = error.to_string();
-                return Outcome::Reverted { cause: Cause::Host, note };
-            }
+        if let Some(outcome) = self.begin_trail(attempt, None, to) {
+            return outcome;
         }
-        self.trail.begin();
-        self.trail.say(format_args!("host: {}", self.services.host()));
         let ends = match self.find(attempt, &to) {
             Ok(ends) => ends,
             // Another attempt has brought it, and it is not well any more.
-            Err(Failure { cause, note }) if self.is_at(&to) => {
+            Err(Failure { cause, note }) if self.is_at(Some(to)) => {
                 return self.verified_back(attempt, None, to, cause, note);
             }
             Err(failure) => return self.never_begun(attempt, None, to, failure),
@@ -72,10 +64,6 @@ impl Activator {
         self.reserve.hold(&*self.disk).map_err(Failure::host)?;
         self.write(&ends, Step::Staged)?;
         Ok(ends)
-    }
-
-    fn is_at(&self, to: &Digest) -> bool {
-        self.current().is_ok_and(|current| current.is_some_and(|current| current.id == *to))
     }
 
     fn take_in(&self, ends: &Ends) -> Result<(), Failure> {

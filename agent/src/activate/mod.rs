@@ -239,16 +239,9 @@ impl Activator {
     /// way back, what cannot be drained or stopped, or does not stop while it does not run, is then no
     /// reason to stay.
     pub fn activate(&self, attempt: u64, from: Option<Digest>, to: Digest, way: Way) -> Outcome {
-        match self.answer_again(attempt, from, to) {
-            Ok(Some(outcome)) => return outcome,
-            Ok(None) => {}
-            Err(error) => {
-                let note = error.to_string();
-                return Outcome::Reverted { cause: Cause::Host, note };
-            }
+        if let Some(outcome) = self.begin_trail(attempt, from, to) {
+            return outcome;
         }
-        self.trail.begin();
-        self.trail.say(format_args!("host: {}", self.services.host()));
         let begun = self.ends(attempt, from, &to).and_then(|ends| {
             self.verify_ends(&ends)?;
             let serves = self.begin(&ends, way)?;
@@ -268,6 +261,23 @@ impl Activator {
         match forward {
             Ok(()) => Outcome::Baking,
             Err(Failure { cause, note }) => self.back(&ends, cause, note),
+        }
+    }
+
+    /// What is seen from here on is of this attempt; unless it has come to its end already, or nobody can
+    /// tell: then that end.
+    fn begin_trail(&self, attempt: u64, from: Option<Digest>, to: Digest) -> Option<Outcome> {
+        match self.answer_again(attempt, from, to) {
+            Ok(None) => {
+                self.trail.begin();
+                self.trail.say(format_args!("host: {}", self.services.host()));
+                None
+            }
+            Ok(Some(outcome)) => Some(outcome),
+            Err(error) => {
+                let note = error.to_string();
+                Some(Outcome::Reverted { cause: Cause::Host, note })
+            }
         }
     }
 
@@ -610,15 +620,17 @@ impl Activator {
     /// Points `current` there, or at nothing. Where it points there already that is made durable: an
     /// agent may have been killed in between.
     fn move_to(&self, release: Option<&Installed>) -> Result<(), Failure> {
-        let there = self.current().is_ok_and(|current| {
-            current.map(|current| current.id) == release.map(|release| release.id)
-        });
-        match there {
+        let id = release.map(|release| release.id);
+        match self.is_at(id) {
             true => self.disk.sync_dir(self.paths.directory()).map_err(|error| {
                 Failure::host(format!("{}: {error}", self.paths.directory().display()))
             }),
-            false => self.move_current(release.map(|release| &release.id)),
+            false => self.move_current(id.as_ref()),
         }
+    }
+
+    fn is_at(&self, id: Option<Digest>) -> bool {
+        self.current().is_ok_and(|current| current.map(|current| current.id) == id)
     }
 
     fn move_current(&self, id: Option<&Digest>) -> Result<(), Failure> {

@@ -5,14 +5,14 @@
 //! last line is told where it says no.
 
 use std::path::PathBuf;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 
-use rustix::process::{Pid, Signal, geteuid, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
-use crate::services::{Mask, last_line_of};
+use crate::services::{Mask, last_line_of, shell};
 
 /// Of what it says, the last so many bytes are looked at.
 const SAID_BYTES_MAX: usize = 4 << 10;
@@ -86,15 +86,9 @@ impl Script {
 
     fn spawn(&self) -> std::io::Result<(Running, pipe::Receiver)> {
         let (read, write) = std::io::pipe()?;
-        let mut command = Command::new("/bin/sh");
-        if let Some((uid, gid)) = self.user.filter(|(uid, _)| *uid != geteuid().as_raw()) {
-            // With another user's id the groups of root are given up, too.
-            command.uid(uid).gid(gid);
-        }
-        let variables = self.variables.iter().map(|(name, value)| (name, value));
-        command.args(["-c", &self.text]).current_dir(&self.directory).env_clear().envs(variables);
-        command.stdin(Stdio::null()).stdout(write.try_clone()?).stderr(write).process_group(0);
-        let child = command.spawn()?;
+        let mut command = shell(&self.text, &self.directory, &self.variables, self.user);
+        command.stdout(write.try_clone()?).stderr(write);
+        let child = Command::from(command).spawn()?;
         Ok((Running(child), pipe::Receiver::from_owned_fd(read.into())?))
     }
 }

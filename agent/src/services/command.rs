@@ -124,20 +124,9 @@ impl Script<'_> {
         };
         let (log, start) = self.open_log().map_err(file(Path::new(NOWHERE)))?;
         let output = || log.try_clone().map(Stdio::from);
-        let mut command = Command::new("/bin/sh");
-        if let Some((uid, gid)) = self.user.filter(|(uid, _)| *uid != geteuid().as_raw()) {
-            // With another user's id the groups of root are given up, too.
-            command.uid(uid).gid(gid);
-        }
-        let mut child = command
-            .args(["-c", self.text])
-            .current_dir(self.directory)
-            .env_clear()
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+        let mut child = shell(self.text, self.directory, self.variables, self.user)
             .stdout(output().map_err(file(self.log))?)
             .stderr(output().map_err(file(self.log))?)
-            .process_group(0)
             .spawn()
             .map_err(|source| self.spawn_error(source))?;
         let leader = Pid::from_child(&child);
@@ -204,6 +193,25 @@ impl Script<'_> {
         let start = log.metadata()?.len();
         Ok((log, start))
     }
+}
+
+/// `text` for `/bin/sh -c`, in that directory, with these variables and no others, nothing to read, and a
+/// process group of its own. `user`: user and group to run as, and no other group; none: the agent's.
+pub(crate) fn shell(
+    text: &str,
+    directory: &Path,
+    variables: &[(String, String)],
+    user: Option<(u32, u32)>,
+) -> Command {
+    let mut command = Command::new("/bin/sh");
+    if let Some((uid, gid)) = user.filter(|(uid, _)| *uid != geteuid().as_raw()) {
+        // With another user's id the groups of root are given up, too.
+        command.uid(uid).gid(gid);
+    }
+    let variables = variables.iter().map(|(name, value)| (name, value));
+    command.args(["-c", text]).current_dir(directory).env_clear().envs(variables);
+    command.stdin(Stdio::null()).process_group(0);
+    command
 }
 
 /// Kills the command on record at `path`, if it still runs.

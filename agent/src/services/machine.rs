@@ -86,9 +86,8 @@ impl Services for Machine {
 
     fn prepare_adoption(&self, call: Call<'_>) -> Result<(), Failure> {
         self.shell.prepare(call, &self.allowed)?;
-        let release = &call.release.release;
         match unit(call.release) {
-            None if !release.health.asks() && release.run.check.is_none() => Err(Failure::release(
+            None if !call.release.release.tells_if_it_runs() => Err(Failure::release(
                 "nothing tells whether it runs: without a unit it takes health.http, health.command or \
                      run.check",
             )),

@@ -49,7 +49,7 @@ use tokio_util::sync::CancellationToken;
 
 #[cfg(test)]
 pub(crate) use aside::{put_back, set_aside};
-pub(crate) use command::last_line_of;
+pub(crate) use command::{last_line_of, shell};
 pub(crate) use env::is_variable_name;
 pub use env::{EnvError, EnvProblem, Variables};
 pub use machine::Machine;

@@ -260,7 +260,8 @@ pub(crate) fn adopt(
     release: &(Digest, Release),
     deploy: &Deploy,
 ) -> Result<Planned, PlanningError> {
-    let (id, Release { service, version, run, health, .. }) = release;
+    let (id, what_runs) = release;
+    let Release { service, version, .. } = what_runs;
     let again = |newest: &Rollout| newest.adopt && newest.to.release == *id;
     if let Some((rollout, newest)) = &facts.head
         && (facts.stable.is_some() || !is_undone(facts) && !again(newest))
@@ -268,7 +269,7 @@ pub(crate) fn adopt(
         let (service, env) = (service.clone(), intent.env.clone());
         return Err(PlanningError::Deployed { service, env, rollout: *rollout });
     }
-    if run.unit.is_none() && !health.asks() && run.check.is_none() {
+    if !what_runs.tells_if_it_runs() {
         return Err(PlanningError::Blind { service: service.clone(), version: version.clone() });
     }
     let deploy = Deploy { on_failure: None, ..deploy.clone() };

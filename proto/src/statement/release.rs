@@ -315,6 +315,13 @@ impl Health {
     }
 }
 
+impl Release {
+    /// Whether anything tells if it runs: its unit, a check that is asked again and again, or its own word.
+    pub fn tells_if_it_runs(&self) -> bool {
+        self.run.unit.is_some() || self.health.asks() || self.run.check.is_some()
+    }
+}
+
 impl Payload for Release {
     const KIND: Kind = Kind::Release;
 

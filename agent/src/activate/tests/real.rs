@@ -701,14 +701,8 @@ fn a_command_left_by_a_killed_agent_is_ended() {
     let starting = ground.paths.shared().join("starting");
     let machine = ground.machine();
     let release = layout::installed(&RealDisk, &ground.paths, &id).unwrap();
-    let trail = Trail::default();
-    let call = Call {
-        paths: &ground.paths,
-        release: &release,
-        leaving: None,
-        way: Way::Forward,
-        trail: &trail,
-    };
+    let activator = ground.activator();
+    let call = activator.call(&release, None, Way::Forward);
     std::thread::scope(|scope| {
         let stuck = scope.spawn(|| machine.start(call));
         let end = Instant::now() + Duration::from_secs(20);
@@ -728,14 +722,8 @@ fn the_check_is_of_this_host() {
     let ground = Ground::new();
     let id = ground.stage("1", START).unwrap();
     let release = layout::installed(&RealDisk, &ground.paths, &id).unwrap();
-    let trail = Trail::default();
-    let call = Call {
-        paths: &ground.paths,
-        release: &release,
-        leaving: None,
-        way: Way::Forward,
-        trail: &trail,
-    };
+    let activator = ground.activator();
+    let call = activator.call(&release, None, Way::Forward);
     let address = ground.address.to_string();
     let expected = crate::health::Check::new(
         &release.release.health,
