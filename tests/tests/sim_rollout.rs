@@ -292,6 +292,8 @@ fn seeds_that_found_something() {
         Scenario::counted(95_659_459_530_103, 5),
         // Once half of the control had left, what it had shared was blamed on the new release.
         Scenario::counted(95_690_197_793_287, 20),
+        // An outage that had just begun showed in too few errors of the control to be seen as shared.
+        Scenario::counted(95_712_634_701_358, 9),
         // A host that had been skipped went back beside the only other one that served in its zone.
         Scenario::ordered(95_663_099_301_141, 9),
         // Not the rules, but what simulated them: a host that was removed was heard for ever, and an

@@ -23,10 +23,10 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const ANSWER_LIMIT: Duration = Duration::from_secs(25);
 /// How long the last words of a service may be looked for.
 const WORDS_LIMIT: Duration = Duration::from_secs(2);
-/// How long the journal may be read for evidence, and how much of it.
+/// How long the journal may be read for evidence, and how much of its end is kept.
 const JOURNAL_LIMIT: Duration = Duration::from_secs(10);
 const JOURNAL_LINES: &str = "500";
-const JOURNAL_BYTES_MAX: u64 = 1 << 20;
+const JOURNAL_BYTES_MAX: usize = 1 << 20;
 
 /// What is to become of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub(super) struct UnitState {
     /// How often systemd has started it by itself since it was last asked to.
     pub(super) restarts: u32,
     pub(super) drop_ins: Vec<String>,
+    /// Sockets, timers and paths that start it.
+    pub(super) triggered_by: Vec<String>,
     /// The id of its last start, which is on what it wrote to the journal since.
     pub(super) invocation: Vec<u8>,
 }
@@ -153,6 +155,7 @@ impl Manager for Systemd {
             active: unit.take("ActiveState"),
             sub: unit.take("SubState"),
             drop_ins: unit.take("DropInPaths"),
+            triggered_by: unit.take("TriggeredBy"),
             invocation: unit.take("InvocationID"),
             kind: service.take("Type"),
             result: service.take("Result"),
@@ -180,8 +183,8 @@ impl Manager for Systemd {
         journal.args(["--lines", JOURNAL_LINES, "--unit", unit]);
         journal.arg(format!("--since=@{}", since.0));
         let mut read = Vec::new();
-        // Ended by being dropped, where it takes too long or says too much.
-        match tokio::time::timeout(JOURNAL_LIMIT, output(&mut journal, &mut read)).await {
+        // Ended by being dropped, where it takes too long.
+        match tokio::time::timeout(JOURNAL_LIMIT, end_of_output(&mut journal, &mut read)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return format!("journalctl: {error}\n"),
             Err(_) => read.extend(b"\njournalctl: cut off, it takes too long\n"),
@@ -208,14 +211,22 @@ fn of_start(invocation: &[u8]) -> String {
     format!("_SYSTEMD_INVOCATION_ID={id}")
 }
 
-/// Runs a command, and reads the beginning of what it says.
-async fn output(command: &mut tokio::process::Command, into: &mut Vec<u8>) -> std::io::Result<()> {
+/// Runs a command, and keeps the end of what it says: what came last says why something failed.
+async fn end_of_output(
+    command: &mut tokio::process::Command,
+    end: &mut Vec<u8>,
+) -> std::io::Result<()> {
     let quiet = command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
     let mut child = quiet.kill_on_drop(true).spawn()?;
-    match child.stdout.take() {
-        Some(said) => said.take(JOURNAL_BYTES_MAX).read_to_end(into).await.map(drop),
-        None => Ok(()),
+    let Some(mut said) = child.stdout.take() else { return Ok(()) };
+    while said.read_buf(end).await? > 0 {
+        // Seldom, and half of it then: each byte is moved about once.
+        if end.len() > 2 * JOURNAL_BYTES_MAX {
+            end.drain(..end.len() - JOURNAL_BYTES_MAX);
+        }
     }
+    end.drain(..end.len().saturating_sub(JOURNAL_BYTES_MAX));
+    Ok(())
 }
 
 /// What an object has to say under one of its interfaces.
@@ -277,4 +288,22 @@ async fn in_time<T>(answer: impl Future<Output = zbus::Result<T>>) -> Result<T, 
 
 fn unreachable(error: impl std::fmt::Display) -> ManagerError {
     ManagerError::Unreachable(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn of_what_a_command_says_the_end_is_kept() {
+        for (lines, is_whole) in [(3, true), (400_000, false)] {
+            let mut end = Vec::new();
+            let mut command = tokio::process::Command::new("seq");
+            end_of_output(command.arg(lines.to_string()), &mut end).await.unwrap();
+            let text = String::from_utf8(end).unwrap();
+            assert!(text.len() <= JOURNAL_BYTES_MAX, "{}", text.len());
+            assert!(text.ends_with(&format!("\n{lines}\n")));
+            assert_eq!(text.starts_with("1\n2\n"), is_whole);
+        }
+    }
 }

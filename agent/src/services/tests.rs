@@ -289,6 +289,11 @@ fn only_what_runs_and_is_allowed_is_adopted() {
     let refuse = Allowed { drop_ins: false, ..Allowed::default() };
     let failure = prepare(UnitState { drop_ins, ..running() }, &refuse).unwrap_err();
     assert!(failure.note.starts_with("agent.toml: drop_ins = \"refuse\""), "{}", failure.note);
+    let triggered_by = vec!["web.socket".to_owned(), "web.timer".to_owned()];
+    let failure =
+        prepare(UnitState { triggered_by, ..running() }, &Allowed::default()).unwrap_err();
+    let todo = "disable it first, `systemctl disable --now web.socket web.timer`";
+    assert!(failure.note.ends_with(todo), "{}", failure.note);
 }
 
 #[test]
@@ -297,9 +302,13 @@ fn r19_what_lies_in_the_place_of_a_unit_is_moved_aside_and_put_back() {
     let (disk, directory) = (&bench.disk, Path::new(UNITS));
     let (file, wants) = (directory.join(UNIT), directory.join("multi-user.target.wants"));
     let (wanted, other) = (wants.join(UNIT), wants.join("db.service"));
+    let upholds = directory.join("app.target.upholds");
+    let upheld = upholds.join(UNIT);
     disk.create(&file, b"theirs").unwrap();
-    disk.create_dir(&wants).unwrap();
-    disk.symlink(&file, &wanted).unwrap();
+    for (place, link) in [(&wants, &wanted), (&upholds, &upheld)] {
+        disk.create_dir(place).unwrap();
+        disk.symlink(&file, link).unwrap();
+    }
     disk.symlink(Path::new("/lib/systemd/system/db.service"), &other).unwrap();
     let told = Arc::new(Told::new(running()));
     let units = bench.units(told.clone());
@@ -307,13 +316,16 @@ fn r19_what_lies_in_the_place_of_a_unit_is_moved_aside_and_put_back() {
     for time in ["once", "twice"] {
         bench.runtime.block_on(units.adopt(&bench.paths, UNIT)).unwrap();
         assert_eq!(disk.read_link(&file).unwrap(), own, "{time}");
-        assert_eq!(disk.kind(&wanted).unwrap(), None, "{time}: it is not started at a boot");
+        for link in [&wanted, &upheld] {
+            assert_eq!(disk.kind(link).unwrap(), None, "{time}: it is not started at a boot");
+        }
         assert!(disk.kind(&other).unwrap().is_some(), "{time}");
     }
     for start in [false, true] {
         bench.runtime.block_on(units.give_back(&bench.paths, UNIT, start, LIMIT)).unwrap();
         assert_eq!(disk.read(&file, 100).unwrap(), b"theirs");
         assert_eq!(disk.read_link(&wanted).unwrap(), file);
+        assert_eq!(disk.read_link(&upheld).unwrap(), file);
     }
     let calls = ["reload", "reload", "reload", "reload", "forget web.service", "Start web.service"];
     assert_eq!(*told.calls.lock().unwrap(), calls, "only the last time is anything started");

@@ -100,6 +100,14 @@ impl Units {
                  of that name can be adopted"
             )));
         }
+        if !state.triggered_by.is_empty() {
+            return Err(Failure::host(format!(
+                "{} would start {unit} at a boot, before anybody has decided which release it is to be: \
+                 disable it first, `systemctl disable --now {}`",
+                state.triggered_by.join(", "),
+                state.triggered_by.join(" "),
+            )));
+        }
         self.check_drop_ins(unit, state, allowed)
     }
 

@@ -129,8 +129,8 @@ pub(crate) enum PlanningError {
     )]
     Deployed { service: Service, env: Env, rollout: Digest },
     #[error(
-        "{service} {version} was published without anything that tells whether it runs: neither \
-         run.unit nor health.http nor run.check"
+        "{service} {version} was published without anything that tells whether it runs: no run.unit, \
+         run.check, health.http or health.command"
     )]
     Blind { service: Service, version: Version },
     #[error("cannot plan {service} {version} in {env}")]
@@ -232,9 +232,8 @@ pub(crate) fn forward(
     release: &(Digest, Release),
     deploy: &Deploy,
 ) -> Result<Planned, PlanningError> {
-    if let Some((rollout, newest)) = &facts.head
-        && newest.adopt
-        && facts.stable.is_none()
+    let adopting = facts.head.as_ref().filter(|(_, newest)| newest.adopt && facts.stable.is_none());
+    if let Some((rollout, newest)) = adopting
         && !is_undone(facts)
     {
         return Err(PlanningError::Adopting {
@@ -244,7 +243,15 @@ pub(crate) fn forward(
             rollout: *rollout,
         });
     }
-    bring(intent, facts, release, deploy, false)
+    let mut planned = bring(intent, facts, release, deploy, false)?;
+    if adopting.is_some() {
+        planned.notes.push(
+            "the adoption was given up: what may still run on these hosts is not known here. By commands, \
+             this release's `stop` is called first, and a host that fails has nothing to go back to"
+                .to_owned(),
+        );
+    }
+    Ok(planned)
 }
 
 /// Plans to take in what runs as a release that nobody has deployed. On failure everything is as it

@@ -53,6 +53,10 @@ pub const ALONE_PPM_MIN: u32 = 10_000;
 const WEIGHT_MAX: u64 = 3;
 /// An outage is shared if so many hosts of the control, and half of them, fail at least half as often.
 const SHARED_MIN: usize = 3;
+/// A window has just begun while it is so short, as a share of the control's.
+const BEGUN: f64 = 0.5;
+/// How sure it must be then that a host does not fail as often, in standard deviations.
+const SHOWN_Z: f64 = 2.0;
 
 /// What one host counted over its window, on one release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -355,17 +359,22 @@ fn shared(case: &Case<'_>, signal: Signal, then: &Tally) -> Option<(usize, usize
 }
 
 /// Whether the bad answers of a host of the control are half as many as those of the new release, had
-/// they all come within as short a time.
+/// they all come within as short a time. In one that has just begun they are few, and few by chance: there
+/// it shows them unless it has surely fewer.
+#[expect(clippy::cast_precision_loss, reason = "shares, not exact counts")]
 fn shows_half(signal: Signal, then: &Tally, tally: &Tally) -> bool {
     let (new, old) = (then.bad(signal), tally.bad(signal));
     // Of a time that was not told nothing is known: it is taken for as long.
-    let (within_ms, over_ms) = match (then.over_ms, tally.over_ms) {
-        (0, _) | (_, 0) => (1, 1),
-        (then_ms, over_ms) => (then_ms.min(over_ms), over_ms),
+    let within = match (then.over_ms, tally.over_ms) {
+        (0, _) | (_, 0) => 1.0,
+        (then_ms, over_ms) => f64::from(then_ms.min(over_ms)) / f64::from(over_ms),
     };
-    let wide = |count: u64| u128::from(count);
-    let (within, over) = (u128::from(within_ms), u128::from(over_ms));
-    old.of > 0 && 2 * wide(old.bad) * wide(new.of) * over >= wide(new.bad) * wide(old.of) * within
+    let share = new.bad as f64 / new.of.max(1) as f64;
+    let half = share * old.of as f64 * within / 2.0;
+    let bad = old.bad as f64;
+    // The deviation of a count is its root (Poisson).
+    let chance = if within < BEGUN { SHOWN_Z * bad.sqrt() } else { 0.0 };
+    old.of > 0 && bad + chance >= half
 }
 
 #[cfg(test)]

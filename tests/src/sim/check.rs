@@ -412,8 +412,12 @@ impl World {
         self.numbers[&rollout.cohort[rank].id]
     }
 
-    /// R15: of a zone and a rollout, at most `max_unavailable` are stopped on purpose, in truth.
+    /// R15: of a zone and a rollout, at most `max_unavailable` are stopped on purpose, in truth. One that
+    /// was skipped or removed, and may not know, is beside them.
     fn check_zone(&self, host: usize, id: Digest, rollout: &Rollout, rank: usize, place: &str) {
+        if self.is_excused_by_any(id, host) {
+            return;
+        }
         let zone = &rollout.cohort[rank].zone;
         let stopped = (0..rollout.cohort.len())
             .filter(|rank| rollout.cohort[*rank].zone == *zone)
@@ -549,8 +553,18 @@ impl World {
                 given_up && service.current == from
             }
             Some(State::RevertFailed) => self.needs_a_person(host),
+            Some(State::Staged) => self.waits_for_a_person(host, rollout),
             _ => false,
         }
+    }
+
+    /// Whether as many as may be stopped at once could not go back, and hold their places (R15).
+    fn waits_for_a_person(&self, host: usize, rollout: &Rollout) -> bool {
+        let Some(own) = rollout.rank_of(&self.nodes[host].id) else { return false };
+        let before =
+            rollout.cohort[..own].iter().filter(|one| one.zone == rollout.cohort[own].zone);
+        let held = before.filter(|one| self.needs_a_person(self.numbers[&one.id])).count();
+        held >= rollout.max_unavailable as usize
     }
 
     /// For a panic: the words, and some hosts that are neither back nor done.
@@ -558,13 +572,13 @@ impl World {
         let words = self.words.iter().map(short).collect::<Vec<_>>().join(", ");
         let (_, newest) = self.newest();
         let mut lines = vec![words];
+        let (mut at_rest, mut moving) = (Vec::new(), Vec::new());
         for (host, node) in self.nodes.iter().enumerate() {
             let Some(machine) = &node.machine else { continue };
-            if machine.is_halted() && self.is_back(host, &newest)
-                || machine.is_complete() && self.is_done(host, machine, &newest)
-            {
-                continue;
-            }
+            let rests = machine.is_halted() && self.is_back(host, &newest)
+                || machine.is_complete() && self.is_done(host, machine, &newest);
+            // Those at rest come last: somebody may wait for them.
+            let lines = if rests { &mut at_rest } else { &mut moving };
             lines.push(format!(
                 "host {host} in {:?}: {:?} {:?}, runs {:?} (really {:?}), complete {}, halted {}, {}",
                 machine.rollout(),
@@ -577,6 +591,8 @@ impl World {
                 machine.why().map_or_else(String::new, ToString::to_string),
             ));
         }
+        lines.extend(moving);
+        lines.extend(at_rest);
         lines.truncate(12);
         lines.join("\n")
     }

@@ -4,6 +4,7 @@
 use proto::receipt::Receipt;
 use proto::statement::{Action, Directive, Rollout};
 use rollout::host::{Effect, Host, Input};
+use rollout::verdict::Verdict;
 
 use super::world::{Event, Word, World};
 
@@ -155,8 +156,8 @@ impl World {
             input => format!("hears {input:?}"),
         });
         let stopped = machine.is_halted() || machine.is_aborted();
-        let blamed = match input {
-            Input::Verdict { verdict, .. } if !stopped => machine.running().zip(Some(verdict)),
+        let judged = match input {
+            Input::Verdict { verdict, .. } => machine.running().zip(Some(verdict)),
             _ => None,
         };
         let mut effects = Vec::new();
@@ -168,11 +169,16 @@ impl World {
             self.story.tell(host, self.now, || format!("stands at {stands:?}"));
         }
         let forgot = before.1.is_some() && before.1 == machine.rollout() && !machine.is_halted();
-        if let Some((release, verdict)) = blamed
+        if let Some((release, verdict)) = judged
             && effects.iter().any(|effect| matches!(effect, Effect::Revert { .. }))
         {
-            self.check_blame(host, release, verdict);
-            self.checks.sickens(host);
+            // Once the rollout is stopped, it may as well be this host's turn to go back.
+            if !stopped {
+                self.check_blame(host, release, verdict);
+            }
+            if !stopped || !matches!(verdict, Verdict::Pass(_) | Verdict::Quiet { .. }) {
+                self.checks.sickens(host);
+            }
         }
         for effect in &effects {
             self.story.tell(host, self.now, || format!("does {effect:?}"));

@@ -344,11 +344,15 @@ impl World {
         assert!(held_ms >= u64::from(waits_s) * 1_000, "{place} held it for {held_ms} ms");
     }
 
-    /// R15: of a zone, at most `max_unavailable` are stopped on purpose, in truth.
+    /// R15: of a zone, at most `max_unavailable` are stopped on purpose, in truth. One that was removed, and
+    /// does not know, is beside them.
     pub(super) fn check_stop(&mut self, host: usize) {
         let place = self.place();
         let Some(checks) = &self.checks else { return };
         let id = checks.id;
+        if checks.is_removed(host) {
+            return;
+        }
         let is_stopped = |number: &usize| {
             *number != host
                 && !checks.is_removed(*number)

@@ -9,7 +9,9 @@ use durable::SimDisk;
 use proto::Digest;
 use proto::dsse::Envelope;
 use proto::statement::{Action, OnFailure};
+use proto::trust::Refusal;
 use rollout::host::Host;
+use swarm::ledger::AdmitError;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time;
 
@@ -206,7 +208,7 @@ impl Play {
     }
 
     fn say(&mut self, envelope: Envelope, near: Option<usize>) {
-        self.give(&envelope, near);
+        self.give(&envelope, near).expect("the operator signs what counts");
         self.said.push(envelope);
     }
 
@@ -216,21 +218,26 @@ impl Play {
         self.bury(self.scenario.coordinator());
         for envelope in &self.said {
             let holds = |member: &&Member| member.ledger.knows(&envelope.id());
-            if self.lives.iter().flatten().filter(holds).count() < 2 {
-                self.give(envelope, None);
+            if self.lives.iter().flatten().filter(holds).count() >= 2 {
+                continue;
+            }
+            match self.give(envelope, None) {
+                // A stronger word has come since, and that one is held.
+                Ok(())
+                | Err(AdmitError::Refused(Refusal::Aborted | Refusal::DirectiveTooOld { .. })) => {}
+                Err(error) => panic!("what counted does not count any more: {error}"),
             }
         }
     }
 
     /// Hands a statement to the coordinator or, without it, to a host that is up; `near`: on the same
     /// side of a cut as this member.
-    fn give(&self, envelope: &Envelope, near: Option<usize>) {
+    fn give(&self, envelope: &Envelope, near: Option<usize>) -> Result<(), AdmitError> {
         let reachable =
             |number: usize| near.is_none_or(|near| !self.network.are_apart(near, number));
         let mut up = (0..self.lives.len()).rev().filter(|number| reachable(*number));
-        if let Some(member) = up.find_map(|number| self.lives[number].as_ref()) {
-            member.ledger.admit(&envelope.to_bytes()).expect("the operator signs what counts");
-        }
+        let member = up.find_map(|number| self.lives[number].as_ref());
+        member.map_or(Ok(()), |member| member.ledger.admit(&envelope.to_bytes()).map(drop))
     }
 
     fn plan(&mut self, start_ms: u64) {
@@ -291,8 +298,15 @@ impl Play {
             Event::Order { action, near } => {
                 let rollout = self.rollout_id();
                 let directive = self.fleet.directive(rollout, action);
-                lock(&self.world).orders.push((directive.id(), action));
-                self.say(directive, near);
+                match self.give(&directive, near) {
+                    // Somebody else has aborted it meanwhile, and whoever orders is told so.
+                    Err(AdmitError::Refused(Refusal::Aborted)) => {}
+                    given => {
+                        given.expect("the operator signs what counts");
+                        lock(&self.world).orders.push((directive.id(), action));
+                        self.said.push(directive);
+                    }
+                }
             }
             Event::Mend => self.network.cut(None),
             Event::Heal => {

@@ -100,8 +100,7 @@ fn what_was_deployed_or_cannot_be_asked_is_not_adopted() {
         assert!(member.submitted().is_empty(), "{told}");
     };
     let none = first_facts(&fleet);
-    let told =
-        "anything that tells whether it runs: neither run.unit nor health.http nor run.check";
+    let told = "tells whether it runs: no run.unit, run.check, health.http or health.command";
     refused(&fleet.release("1.0.0"), &none, told, "next: add health.http");
 
     let (release, told) =
@@ -139,6 +138,13 @@ fn nothing_is_deployed_over_an_adoption_that_goes_on() {
         assert!(text(&output).contains(told), "{phase:?}: {}", text(&output));
         assert!(member.submitted().is_empty(), "{phase:?}");
     }
+    // It was given up: whoever deploys is told what that means.
+    let facts = facts(&fleet, &adoption(&fleet), RolloutPhase::Aborted);
+    let _member = coordinator(&fleet, &what_runs(&fleet), &facts);
+    let output = swell(&fleet, &["deploy", "--yes"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let told = "the adoption was given up: what may still run on these hosts is not known here";
+    assert!(text(&output).contains(told), "{}", text(&output));
 }
 
 #[test]

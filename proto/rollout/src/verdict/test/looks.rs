@@ -119,6 +119,20 @@ fn r24_a_shared_outage_is_not_blamed_on_a_window_that_has_just_begun() {
     }
 }
 
+/// It shows in few errors at first, on some hosts in fewer than on others by chance; nor is it taken for
+/// one where the others have surely fewer.
+#[test]
+fn r24_few_errors_are_few_by_chance_in_a_window_that_has_just_begun() {
+    let over = |over_ms, errors, requests| Tally { over_ms, ..tally(errors, requests) };
+    let new = over(3_000, 13, 150);
+    let rows = [([5, 6, 8, 9], "shared"), ([2, 2, 3, 2], "fail"), ([0, 0, 0, 0], "fail")];
+    for (control, expected) in rows {
+        let control = control.map(|errors| over(30_000, errors, 1_500));
+        let verdict = look(&new, &control, &LIMITS, 10_000);
+        assert_eq!(super::word(verdict), expected, "{control:?}");
+    }
+}
+
 /// The same with fewer hosts of the control than can show that an outage is shared.
 #[test]
 fn r24_a_shared_outage_of_a_small_fleet_is_not_blamed_on_who_heard_of_it_late() {
