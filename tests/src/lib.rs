@@ -10,4 +10,5 @@ pub mod sim_gossip;
 mod sim_ground;
 #[cfg(feature = "simulate")]
 pub mod sim_network;
+pub mod swarming;
 pub mod traffic;

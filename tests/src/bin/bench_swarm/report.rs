@@ -1,0 +1,88 @@
+//! What was measured, in multiples of what physics allows.
+
+use std::fmt::Write as _;
+
+use crate::tool::Tool;
+
+/// Pieces in which the file is thought to travel, for the bound.
+const PIECES: f64 = 256.0;
+
+/// The least time in which everybody can have the file, in seconds: see the program's own words.
+pub(crate) fn bound_s(hosts: usize, rate_mbit: usize, bytes: u64) -> f64 {
+    let (hosts, rate) = (hosts as f64, rate_mbit as f64 * 1e6 / 8.0);
+    let one_s = bytes as f64 / rate;
+    let flow = one_s.max((hosts - 1.0) * one_s / hosts);
+    flow + (hosts - 1.0).log2().floor() * one_s / PIECES
+}
+
+/// One run of one tool.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured {
+    /// When each host had the file, in multiples of the bound, rising.
+    pub(crate) done_x: Vec<f64>,
+    /// What the origin sent, in files.
+    pub(crate) origin_x: f64,
+    /// What all sent, in files and hosts that wanted one.
+    pub(crate) traffic_x: f64,
+    /// CPU seconds of all processes, from the start of the clock on.
+    pub(crate) cpu_s: f64,
+    /// What the largest process ever held.
+    pub(crate) rss_mib: f64,
+    pub(crate) last_s: f64,
+    pub(crate) delivered_gib: f64,
+    /// Share of the time in which this machine's cores were busy: close to 1, they are what was measured.
+    pub(crate) busy: f64,
+}
+
+impl Measured {
+    fn last_x(&self) -> f64 {
+        self.done_x.last().copied().unwrap_or(f64::NAN)
+    }
+
+    fn p50_x(&self) -> f64 {
+        self.done_x.get((self.done_x.len().max(1) - 1) / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// One run, for people.
+    pub(crate) fn row(&self, tool: Tool) -> String {
+        format!(
+            "  {:<10} first {:.2} p50 {:.2} last {:.2} x ({:.2} s), origin {:.2} x, traffic {:.3} x, cpu \
+             {:.1} s ({:.1} per GiB), {:.0} MiB, cores {:.0} % busy",
+            tool.name(),
+            self.done_x.first().copied().unwrap_or(f64::NAN),
+            self.p50_x(),
+            self.last_x(),
+            self.last_s,
+            self.origin_x,
+            self.traffic_x,
+            self.cpu_s,
+            self.cpu_s / self.delivered_gib,
+            self.rss_mib,
+            self.busy * 100.0,
+        )
+    }
+
+    /// The run whose last host was in the middle.
+    pub(crate) fn median(mut runs: Vec<Self>) -> Self {
+        runs.sort_by(|a, b| a.last_x().total_cmp(&b.last_x()));
+        let middle = (runs.len() - 1) / 2;
+        runs.swap_remove(middle)
+    }
+
+    /// One line for programs.
+    pub(crate) fn line(&self, tool: Tool, hosts: usize) -> String {
+        let mut line = format!("swarm tool={} n={hosts}", tool.name());
+        let values = [
+            ("last_x", self.last_x()),
+            ("p50_x", self.p50_x()),
+            ("origin_x", self.origin_x),
+            ("traffic_x", self.traffic_x),
+        ];
+        for (name, value) in values {
+            // Writing to a string does not fail.
+            let _ = write!(line, " {name}={value:.2}");
+        }
+        let _ = write!(line, " cpu_s={:.1} rss_mib={:.0}", self.cpu_s, self.rss_mib);
+        line
+    }
+}
