@@ -4,6 +4,7 @@
 //! Nothing is repaired. Without the coordinator its database is not opened: whoever looks may be
 //! another user, and would leave files that it cannot write.
 
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -67,6 +68,15 @@ fn problems(error: ConfigError) -> Vec<Finding> {
     match error {
         ConfigError::Bad { path, problems } => config_problems(&path, &problems, next),
         ConfigError::Read { path, source } => {
+            let next = match source.kind() {
+                io::ErrorKind::NotFound => {
+                    "copy the directory coordinator/ that `swell init` made to this machine"
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "it must belong to the user that the coordinator runs as: chown -R groundswell:"
+                }
+                _ => next,
+            };
             config_problems(&path, &[format!("cannot be read: {source}")], next)
         }
         ConfigError::Malformed { path, why } => {

@@ -34,7 +34,7 @@ pub(crate) enum SignError {
     #[error("{} describes {described}, not {service}", config.display())]
     OtherService { config: std::path::PathBuf, described: Service, service: Service },
     #[error("{} has no [deploy.{env}]: it does not say how to roll out there", config.display())]
-    NoDeploy { config: std::path::PathBuf, env: Env },
+    NoDeploy { config: std::path::PathBuf, env: Env, there: Vec<Env> },
     #[error("{service} {version} was never in {env}, so there is no way back to it")]
     NeverThere { service: Service, version: Version, env: Env },
     #[error(
@@ -70,9 +70,13 @@ impl Advise for SignError {
             Self::OtherService { .. } => {
                 Some("name the service's own file by --config PATH/swell.toml".to_owned())
             }
-            Self::NoDeploy { env, .. } => Some(format!(
+            Self::NoDeploy { env, there, .. } if there.is_empty() => Some(format!(
                 "add it, for instance: [deploy.{env}] with strategy = \"all-at-once\""
             )),
+            Self::NoDeploy { there, .. } => {
+                let there: Vec<_> = there.iter().map(ToString::to_string).collect();
+                Some(format!("it has one for {}: name that by --env, or add it", there.join(", ")))
+            }
             Self::NeverThere { service, version, env } => Some(format!(
                 "swell history {service} --env {env} shows where it was; to bring a version that \
                  was never there: swell deploy {service} {version} --env {env}"
@@ -188,9 +192,11 @@ pub(crate) fn read(config: &Path, service: &Service, env: &Env) -> Result<Writte
     if described != *service {
         return Err(SignError::OtherService { config, described, service: service.clone() }.into());
     }
-    let deploy = deploy.remove(env);
-    let deploy = deploy.ok_or_else(|| SignError::NoDeploy { config, env: env.clone() })?;
-    Ok(Written { deploy, run, health })
+    let Some(here) = deploy.remove(env) else {
+        let there = deploy.into_keys().collect();
+        return Err(SignError::NoDeploy { config, env: env.clone(), there }.into());
+    };
+    Ok(Written { deploy: here, run, health })
 }
 
 async fn planned_forward(

@@ -13,6 +13,7 @@ use durable::SecretError;
 use net::SocketFacts;
 use net::endpoint::SOCKET_BUFFER_BYTES;
 use proto::checkup::{self, Finding, Topic};
+use proto::record::HOST_EVERY_MS;
 use proto::wire::{ControlReply, ControlRequest};
 use rollout::gate::CLOCK_OFF_S_MAX;
 
@@ -60,6 +61,13 @@ fn clock_finding(ahead_s: Option<i64>) -> Finding {
     let Some(ahead_s) = ahead_s else {
         return Finding::good(Topic::Clock, "too few others are heard to compare this clock with");
     };
+    // Others say theirs now and then: it may be so old.
+    if ahead_s.unsigned_abs() <= HOST_EVERY_MS / 1_000 {
+        return Finding::good(
+            Topic::Clock,
+            "this clock goes as those of the others, as far as they tell",
+        );
+    }
     let way = if ahead_s < 0 { "behind" } else { "ahead of" };
     let what = format!("{} s {way} the median of the others' clocks", ahead_s.unsigned_abs());
     match ahead_s.unsigned_abs() {
@@ -189,7 +197,9 @@ mod tests {
     fn r8_clocks_table() {
         let cases = [
             (None, Good, "too few"),
-            (Some(0), Good, "0 s ahead of the median"),
+            (Some(0), Good, "goes as those of the others"),
+            (Some(-30), Good, "goes as those of the others"),
+            (Some(31), Good, "31 s ahead of the median"),
             (Some(60), Good, "60 s ahead"),
             (Some(-61), Doubt, "61 s behind"),
             (Some(120), Doubt, "120 s ahead"),

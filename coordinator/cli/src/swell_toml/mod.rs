@@ -102,6 +102,9 @@ impl Advise for SwellTomlError {
     fn next(&self) -> Option<String> {
         match self {
             Self::NotFound { .. } => Some(format!("name it by --config PATH/{SWELL_TOML}")),
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some(format!("run this where it lies, or name it by --config PATH/{SWELL_TOML}"))
+            }
             _ => None,
         }
     }
