@@ -150,14 +150,18 @@ impl Shell {
 /// agent's.
 fn user(call: Call<'_>) -> Result<Option<User>, Failure> {
     let run = &call.release.release.run;
-    let name = match (&run.user, &run.unit) {
-        (Some(name), _) => Some(name.clone()),
-        (None, Some(unit)) => unit_file(&RealDisk, call, unit)?.user().map(str::to_owned),
-        (None, None) => None,
+    let (name, by) = match (&run.user, &run.unit) {
+        (Some(name), _) => (Some(name.clone()), "run.user".to_owned()),
+        (None, Some(unit)) => {
+            let name = unit_file(&RealDisk, call, unit)?.user().map(str::to_owned);
+            (name, format!("User= of {unit}"))
+        }
+        (None, None) => return Ok(None),
     };
     let Some(name) = name else { return Ok(None) };
-    let user = User::named(&name).map_err(no_user)?;
-    user.check().map_err(no_user)?;
+    let no_user = |why: String| Failure::host(format!("{by}: {why}"));
+    let user = User::named(&name).map_err(|why| no_user(why.to_string()))?;
+    user.check().map_err(|why| no_user(why.to_string()))?;
     Ok(Some(user))
 }
 

@@ -229,7 +229,7 @@ impl Units {
             "done" => Ok(()),
             "failed" | "timeout" => {
                 let ended = ended(&self.state(unit).await?);
-                let note = format!("job {result}: {unit}: {ended}{}", see(unit));
+                let note = format!("job {result}: {unit}: {ended}");
                 Err(Failure::release(self.with_last_words(unit, note).await))
             }
             "dependency" => Err(Failure::host(format!(
@@ -288,7 +288,8 @@ impl Units {
         };
         let words = words.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
         match words.take(WORDS_CHARS).collect::<String>() {
-            words if words.is_empty() => note,
+            // A note is short, and what it said last says more than where it stands.
+            words if words.is_empty() => note + &see(unit),
             words => format!("{note}: {words}"),
         }
     }
@@ -319,7 +320,7 @@ impl Lookout {
             }
         };
         let Some(wrong) = wrong(&state, self.restarts) else { return Ok(()) };
-        let note = format!("{unit} {wrong}: {}{}", ended(&state), see(unit));
+        let note = format!("{unit} {wrong}: {}", ended(&state));
         Err(self.units.with_last_words(unit, note).await)
     }
 
@@ -442,6 +443,11 @@ fn ended(state: &UnitState) -> String {
         ("watchdog", _) => "it missed its watchdog".to_owned(),
         ("oom-kill", _) => "it was killed for want of memory".to_owned(),
         ("start-limit-hit", _) => "it was restarted too often".to_owned(),
+        ("resources", _) => {
+            "systemd could not set it up (resources): a file that it names may be missing, like its \
+             EnvironmentFile="
+                .to_owned()
+        }
         (other, _) => format!("result {other}"),
     }
 }

@@ -69,7 +69,7 @@ pub(crate) fn meaning(
         }
         Action::Promote => format!(
             "  hosts of waves up to {} of {} may start, over bakes, doubts and silent hosts; not over a \
-             freeze, too many failures or max_unavailable\n",
+             freeze, too many failures or max_unavailable; hosts that bake go on with that\n",
             wave.map_or(0, |wave| wave + 1),
             report.waves.len()
         ),

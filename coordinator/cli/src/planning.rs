@@ -119,6 +119,11 @@ pub(crate) enum PlanningError {
     #[error("the newest rollout {rollout} is itself a rollback, from {from} to {to}")]
     IsRollback { rollout: Digest, from: Version, to: Version },
     #[error(
+        "{service} {version} is still on its way to {env}, by rollout {rollout}, and nothing was complete \
+         there before it: a version that fails would be removed, with nothing to go back to"
+    )]
+    OverFirst { service: Service, version: Version, env: Env, rollout: Digest },
+    #[error(
         "{env} is still adopting {service} {version}, by rollout {rollout}: until that is complete \
          there is nothing to come from, and nothing to go back to"
     )]
@@ -177,6 +182,10 @@ impl Advise for PlanningError {
             Self::IsRollback { .. } => {
                 Some("say where to go: --to VERSION, or deploy that version".to_owned())
             }
+            Self::OverFirst { rollout, .. } => Some(format!(
+                "swell watch {rollout}, until it is complete; to give it up: swell abort {rollout} \
+                 --reason TEXT"
+            )),
             Self::Adopting { rollout, .. } => Some(format!(
                 "swell watch {rollout}; to give it up, which stops nothing: \
                  swell abort {rollout} --reason TEXT"
@@ -239,6 +248,14 @@ pub(crate) fn forward(
         return Err(PlanningError::Adopting {
             service: newest.service.clone(),
             version: newest.to.version.clone(),
+            env: intent.env.clone(),
+            rollout: *rollout,
+        });
+    }
+    if let Some((rollout, first)) = going_on(facts).filter(|_| facts.stable.is_none()) {
+        return Err(PlanningError::OverFirst {
+            service: first.service.clone(),
+            version: first.to.version.clone(),
             env: intent.env.clone(),
             rollout: *rollout,
         });

@@ -86,7 +86,17 @@ pub(crate) async fn pass_or_refuse(
 /// The newest rollout to the release that is planned which was stopped.
 fn stopped(facts: &Facts, planned: &Rollout) -> Option<Digest> {
     let same = |(_, release): &&(Digest, Digest)| *release == planned.to.release;
-    facts.stopped.iter().find(same).map(|(rollout, _)| *rollout)
+    let proven = facts.stopped.iter().find(same).map(|(rollout, _)| *rollout);
+    proven.or_else(|| stopped_just_now(facts, planned))
+}
+
+/// The newest rollout, if it brought the same and hosts take it back already: the proof of that follows.
+fn stopped_just_now(facts: &Facts, planned: &Rollout) -> Option<Digest> {
+    let (id, newest) = facts.head.as_ref()?;
+    let report = facts.report.as_ref().filter(|report| report.id == *id)?;
+    let ended = matches!(report.phase, RolloutPhase::Halted | RolloutPhase::Aborted);
+    let forward = newest.direction == Direction::Forward;
+    (ended && forward && newest.to.release == planned.to.release).then_some(*id)
 }
 
 /// The newest rollout to a release, if it was signed as a retry. Whether it was complete is told by
@@ -192,6 +202,22 @@ mod tests {
         assert_eq!(stopped(&facts, &rollout), Some(Digest::of(b"newest")));
         rollout.to.release = sample::release("1.3.0").0;
         assert_eq!(stopped(&facts, &rollout), None);
+    }
+
+    /// Between the first host that goes back and the proof that all do there is a moment.
+    #[test]
+    fn r17_what_is_taken_back_right_now_counts_as_stopped_before_that_is_proven() {
+        use RolloutPhase as P;
+        for (phase, counts) in [(P::Halted, true), (P::Aborted, true), (P::Running, false)] {
+            let facts = sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, phase);
+            let (id, mut rollout) = facts.head.clone().unwrap();
+            assert!(facts.stopped.is_empty());
+            assert_eq!(stopped(&facts, &rollout), counts.then_some(id), "{phase:?}");
+            rollout.to.release = sample::release("1.3.0").0;
+            assert_eq!(stopped(&facts, &rollout), None, "{phase:?}");
+        }
+        let facts = sample::facts(Some("1.1.0"), "1.2.0", Direction::Rollback, P::Aborted);
+        assert_eq!(stopped(&facts, &facts.head.clone().unwrap().1), None, "a rollback");
     }
 
     #[test]

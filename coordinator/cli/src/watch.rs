@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use ed25519_dalek::SigningKey;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use proto::id::Digest;
-use proto::report::{RolloutPhase, RolloutReport};
+use proto::receipt::Cause;
+use proto::report::{RolloutPhase, RolloutReport, StandingReport};
 use proto::statement::{Direction, OnFailure};
 use proto::wire::{RefusedKind, RolloutQuery};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -439,15 +440,21 @@ fn took(report: &RolloutReport) -> String {
     took_s.map(|took_s| format!(" after {}", crate::span::show(took_s))).unwrap_or_default()
 }
 
+/// A host on which the release failed.
+fn failed(report: &RolloutReport) -> Option<&str> {
+    let failed = |host: &&StandingReport| matches!(host.cause, Some(Cause::Release | Cause::Host));
+    report.hosts.iter().find(failed).map(|host| host.name.as_str())
+}
+
 /// What to do about an end that nobody wanted.
 fn next(report: &RolloutReport, exit: Exit) -> Option<String> {
     let RolloutReport { id, service, env, .. } = report;
     match exit {
         Exit::Unreachable => Some(look(id, &render::rollout::kept(report))),
         Exit::RolledBack | Exit::Held if report.phase == RolloutPhase::Halted => Some(format!(
-            "swell explain {id}, and what the service said on the hosts where it failed: \
-             STATE_DIR/services/logs/{service}.log (of /var/lib/groundswell); then publish a mended \
-             version, or, if the fault was elsewhere, swell retry {id}"
+            "swell explain {id}; what the service said where it failed: swell explain {id} --host {}; \
+             then publish a mended version, or, if the fault was elsewhere, swell retry {id}",
+            failed(report).unwrap_or("HOST")
         )),
         Exit::RollbackFailed => {
             let stuck = render::rollout::stuck(report);

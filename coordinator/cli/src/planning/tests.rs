@@ -86,6 +86,27 @@ fn a_scope_starts_with_epoch_1_from_nothing() {
     assert_eq!((rollout.epoch, rollout.previous, rollout.from), (1, None, None));
 }
 
+/// R25: what some hosts have committed already would be gone with a version that fails.
+#[test]
+fn r25_nothing_is_deployed_over_a_first_rollout_that_goes_on() {
+    use RolloutPhase as P;
+    let plan = |phase, adopt| {
+        let mut facts = sample::facts(None, "1.2.0", Direction::Forward, phase);
+        facts.head.as_mut().unwrap().1.adopt = adopt;
+        forward(Policy::default(), &Facts { stable: None, ..facts }, "1.3.0", &canary(0))
+    };
+    for (phase, refused) in [(P::Running, true), (P::Paused, true), (P::Halted, false)] {
+        let planned = plan(phase, false);
+        let over = matches!(planned, Err(PlanningError::OverFirst { .. }));
+        assert_eq!((over, planned.is_err()), (refused, refused), "{phase:?}");
+    }
+    // So it is with an adoption; of one that was given up it is told what that means.
+    assert!(matches!(plan(P::Running, true), Err(PlanningError::Adopting { .. })));
+    let notes = plan(P::Aborted, true).unwrap().notes;
+    assert!(notes.iter().any(|note| note.starts_with("the adoption was given up")), "{notes:?}");
+    assert!(!plan(P::Aborted, false).unwrap().notes.iter().any(|note| note.contains("adoption")));
+}
+
 #[test]
 fn a_scope_that_no_host_would_hear_of_is_not_planned() {
     let first = |scopes| Facts { head: None, report: None, stable: None, scopes, ..complete() };

@@ -139,7 +139,7 @@ fn host_row(host: &StandingReport) -> [String; 8] {
 const fn state(state: Option<State>) -> &'static str {
     match state {
         Some(state) => state.name(),
-        None => "not heard",
+        None => "no word",
     }
 }
 
@@ -283,7 +283,7 @@ HOST          NAME  WAVE  STATE      CAUSE    PIECES  ALIVE  NOTE
 aaaaaaaaaaaa  n1    1     committed  -        8/8     yes
 bbbbbbbbbbbb  n2    2     reverted   release  8/8     yes    healthz answered 500 three times
 cccccccccccc  n3    2     baking     -        8/8     yes
-dddddddddddd  n4    2     not heard  -        0/8     yes
+dddddddddddd  n4    2     no word    -        0/8     yes
 ",
             report.id
         );

@@ -138,13 +138,12 @@ fn nothing_is_deployed_over_an_adoption_that_goes_on() {
         assert!(text(&output).contains(told), "{phase:?}: {}", text(&output));
         assert!(member.submitted().is_empty(), "{phase:?}");
     }
-    // It was given up: whoever deploys is told what that means.
+    // It was given up, and what it brought with it.
     let facts = facts(&fleet, &adoption(&fleet), RolloutPhase::Aborted);
     let _member = coordinator(&fleet, &what_runs(&fleet), &facts);
     let output = swell(&fleet, &["deploy", "--yes"]);
-    assert!(output.status.success(), "{}", text(&output));
-    let told = "the adoption was given up: what may still run on these hosts is not known here";
-    assert!(text(&output).contains(told), "{}", text(&output));
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    assert!(text(&output).contains("1.0.0 was stopped before"), "{}", text(&output));
 }
 
 #[test]
