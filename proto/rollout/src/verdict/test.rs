@@ -66,6 +66,16 @@ fn r24_verdicts_by_what_was_counted() {
     }
 }
 
+/// Silence is not health: with nothing to judge by, doubt ends in a way back.
+#[test]
+fn r24_a_release_that_nothing_reaches_is_worse_and_one_that_few_reach_well_is_not() {
+    let worse = |new| match errors(&new, &fleet(1, 1_000, 10), 0) {
+        Verdict::Starved { worse, .. } => worse,
+        other => panic!("{other}"),
+    };
+    assert_eq!([tally(0, 0), tally(0, 3), tally(3, 3)].map(worse), [true, false, true]);
+}
+
 /// Agresti and Caffo's statistic by hand: 31/1002 against 11/1002, with nothing allowed above.
 #[test]
 fn r24_the_statistic_is_the_published_one() {
