@@ -188,6 +188,26 @@ fn r5_fast_forward_attack_on_epochs() {
     assert_eq!(needs, Refusal::Needs(proto::Digest::of(b"nothing")));
 }
 
+/// Nor back: who follows the newest is newer than it, whoever signs.
+#[test]
+fn r5_no_epoch_is_older_than_the_one_it_follows() {
+    let first = rollout();
+    let second = next(&first, "2");
+    let third = next(&second, "3");
+    let chain = chain_with(&root(), &[&first, &second, &third]);
+    let at = |epoch, author: u8, by: &[u8]| {
+        let bent = proto::statement::Rollout { epoch, author: key_id(author), ..next(&third, "2") };
+        outcome(&chain, &signed(&bent, by))
+    };
+    check_rows(&[
+        ("the next", at(4, ANNA, &[ANNA]), "effective"),
+        ("the same", at(3, ANNA, &[ANNA]), "epoch 3: after previous comes 4"),
+        ("an older one", at(2, ANNA, &[ANNA]), "epoch 2: after previous comes 4"),
+        ("an emergency's", at(2, EMMA, &[EMMA]), "epoch 2: after previous comes 4"),
+        ("with an emergency's key", at(2, ANNA, &[ANNA, EMMA]), "after previous comes 4"),
+    ]);
+}
+
 #[test]
 fn mix_and_match_attack_a_rollout_of_pieces_that_do_not_fit() {
     let first = rollout();
