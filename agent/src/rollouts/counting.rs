@@ -209,7 +209,11 @@ pub(super) fn tallies(members: &[Member]) -> Tallies {
 
 #[cfg(test)]
 mod tests {
+    use proto::statement::Health;
+
     use super::*;
+    use crate::health::metrics::Reading;
+    use crate::services::Variables;
 
     fn record(release: &str, requests: u64, errors: u64) -> TallyRecord {
         let tally = Tally { requests, errors, ..Tally::default() };
@@ -225,6 +229,25 @@ mod tests {
             alive,
             twin: None,
             values: said.into_iter().collect(),
+        }
+    }
+
+    /// A page that comes no more says nothing, and what it said last is not what is now.
+    #[tokio::test]
+    async fn r24_a_page_that_never_comes_counts_for_no_longer_than_its_window() {
+        let metrics = Some("http://127.0.0.1:1/metrics".to_owned());
+        let health = Health { metrics, window_s: 60, ..Health::default() };
+        let page = Page::new(&health, &Variables::default()).unwrap();
+        let (release, read) = (Digest::of(b"new"), Instant::now());
+        let mut window = Window::new(Duration::from_secs(60));
+        for requests in [0.0, 100.0] {
+            window.take(read, Reading { requests, ..Reading::default() });
+        }
+        let mut counted = Counted { release, page, window, read };
+        for (since_s, requests) in [(0, Some(100)), (60, None)] {
+            counted.read = Instant::now() - Duration::from_secs(since_s);
+            counted.read(&Serving { release, bake: None }).await;
+            assert_eq!(counted.window.tally().map(|tally| tally.requests), requests, "{since_s} s");
         }
     }
 

@@ -15,6 +15,8 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::shell::Shell;
+#[cfg(test)]
+use super::systemd::Manager;
 use super::systemd::Systemd;
 use super::units::{Lookout, UNIT_DIRECTORY, Units};
 use super::{Call, Failure, Mask, Services, Watch, Words};
@@ -55,6 +57,13 @@ impl Machine {
     #[cfg(test)]
     pub(crate) fn with_units_in(mut self, directory: &Path) -> Self {
         self.units.directory = directory.to_owned();
+        self
+    }
+
+    /// With a systemd that says what it is told to, for tests.
+    #[cfg(test)]
+    pub(super) fn with_manager(mut self, manager: Arc<dyn Manager>) -> Self {
+        self.units.manager = manager;
         self
     }
 

@@ -717,3 +717,27 @@ fn r4_what_was_seen_leaves_this_host_without_secrets() {
     assert!(note.starts_with("(what it said is not told: ") && !note.contains("hunter2"), "{note}");
     assert!(machine.words(call, UnixTime(0)).log.starts_with("(the output is not kept: "));
 }
+
+/// Its last words are in notes, which all members see, and its journal is evidence.
+#[test]
+fn r4_what_a_unit_says_leaves_this_host_without_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let (bench, runtime) = (Bench::new(GOOD), Runtime::new().unwrap());
+    let told = Told { words: "no access with hunter2hunter2", ..Told::new(exited(3)) };
+    *told.ends.lock().unwrap() = Some(Ok("failed".to_owned()));
+    let machine = Machine::new(dir.path(), Allowed::default(), runtime.handle().clone()).unwrap();
+    let machine = machine.with_manager(Arc::new(told));
+    let paths = Paths::new(dir.path(), &"web".parse().unwrap());
+    std::fs::create_dir_all(paths.shared()).unwrap();
+    std::fs::write(paths.env(), "TOKEN=hunter2hunter2\n").unwrap();
+    let call = Call { paths: &paths, ..bench.call() };
+    let watch = machine.watch(call, CancellationToken::new()).unwrap();
+    for note in [
+        machine.start(call).unwrap_err().note,
+        machine.ready(call).unwrap_err().note,
+        runtime.block_on(watch).unwrap(),
+        machine.words(call, UnixTime(0)).journal,
+    ] {
+        assert!(note.ends_with(": no access with ***"), "{note}");
+    }
+}

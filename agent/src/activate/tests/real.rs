@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use durable::RealDisk;
+use proto::artifact::{PIECE_RAW_BYTES, RAW_BYTES_MAX, What};
 use proto::evidence::Sample;
 use tokio::runtime::Runtime;
 
@@ -406,6 +407,31 @@ fn a_failed_staging_leaves_no_release() {
     ground.activator().collect_garbage(Pins::new, 5).unwrap();
     assert_eq!(fs::read_dir(ground.paths.releases()).unwrap().count(), 0);
     ground.stage("1", START).unwrap();
+}
+
+/// Also where whoever fetched it has not asked.
+#[test]
+fn r29_what_does_not_fit_is_told_before_anything_of_it_is_written() {
+    let ground = Ground::new();
+    let (mut release, mut manifest, _) = ground.packed("1", START);
+    let free = member::disk::free(ground.dir.path()).unwrap().bytes;
+    for entry in &mut manifest.entries {
+        if let What::File { bytes, .. } = &mut entry.what {
+            *bytes = free / 8 * 3;
+        }
+    }
+    if manifest.raw_bytes() > RAW_BYTES_MAX {
+        return eprintln!("skipped: any artifact has room here");
+    }
+    manifest.piece_raw_bytes = *PIECE_RAW_BYTES.end();
+    let pieces = manifest.raw_bytes().div_ceil(manifest.piece_raw_bytes.into());
+    manifest.pieces = vec![manifest.pieces[0]; usize::try_from(pieces).unwrap()];
+    release.artifact = pack::artifact_ref(&manifest);
+    let id = Digest::of(b"1");
+    let mut no_piece = |index| panic!("piece {index} was asked for");
+    let error = stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut no_piece);
+    assert!(matches!(error.unwrap_err(), StageError::Space(_)));
+    assert_eq!(fs::read_dir(ground.paths.releases()).unwrap().count(), 0);
 }
 
 #[test]
