@@ -298,6 +298,28 @@ fn r22_power_cut_before_every_step_of_an_adoption() {
     }
 }
 
+/// Room is held for that way back, too: that it came through is written down.
+#[test]
+fn r29_a_full_disk_keeps_no_adoption_from_being_given_back() {
+    let back = |behaviour, then| behaviour == Behaviour::SickInPlace || then == Then::Revert;
+    for (run, behaviour, then, steps) in stories().filter(|story| back(story.1, story.2)) {
+        for step in steps {
+            let case = format!("{run:?}, {behaviour:?}, full from step {step} on");
+            let mut scene = begin(run, behaviour);
+            scene.host.disk.break_at(step, durable::Fault::Full, u64::MAX);
+            scene.play(then);
+            let host = &scene.host;
+            scene.check_untouched(host, &case);
+            assert!(host.current().is_none(), "{case}");
+            assert!(run == Run::Commands || is_foreign(host), "{case}");
+            let last = Journal::load(&*host.disk, &host.activator.journal).unwrap();
+            assert!(last.is_none_or(|last| last.step.is_settled()), "{case}");
+            host.disk.mend();
+            scene.goes_on(host, &case);
+        }
+    }
+}
+
 #[test]
 fn what_is_not_well_or_was_deployed_before_is_left_alone() {
     let mut scene = begin(Run::Unit, Behaviour::NeverReady);
@@ -317,6 +339,15 @@ fn what_is_not_well_or_was_deployed_before_is_left_alone() {
     assert_eq!(host.activator.adopt(ATTEMPT, second), outcome);
     assert_eq!((host.current(), host.running()), (Some(first), Some(first)));
     assert_eq!(host.calls(), [""; 0]);
+}
+
+#[test]
+fn what_is_not_well_by_its_own_word_is_not_adopted() {
+    let Scene { host, to, .. } = begin(Run::Unit, Behaviour::CheckRefuses);
+    let note = "it is not well as it runs here: check exited 1".to_owned();
+    let outcome = Outcome::Reverted { cause: Cause::Host, note };
+    assert_eq!(host.activator.adopt(ATTEMPT, to), outcome);
+    assert!(is_foreign(&host) && host.current().is_none());
 }
 
 /// What was brought by a first deployment is not somebody else's, though the same version is adopted

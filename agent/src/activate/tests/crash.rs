@@ -196,6 +196,26 @@ fn r22_power_cut_again_while_recovering() {
     }
 }
 
+/// What was moved and could not be made durable is so once somebody finds it moved already.
+#[test]
+fn r22_power_cut_after_a_way_back_on_a_disk_that_failed_for_a_moment() {
+    for (story, run) in stories().filter(|(story, _)| story.then == Then::Revert) {
+        for step in steps_of(story, run) {
+            let case = format!("{}, {run:?}, failed at step {step}", story.name);
+            let mut scene = story.begin(run);
+            scene.host.disk.break_at(step, durable::Fault::Failing, 1);
+            scene.play(story.then);
+            scene.host.activator.revert(ATTEMPT + 2, scene.from).expect(&case);
+            for seed in 0..run.seeds(16) {
+                let host = scene.host.after_power_cut(seed, "boot 2");
+                host.activator.recover().unwrap();
+                let serves = (host.current(), host.running());
+                assert_eq!(serves, (scene.from, scene.from), "{case}, seed {seed}");
+            }
+        }
+    }
+}
+
 /// Every story, with the agent killed before every step of the disk and in every command.
 fn killed(mut test: impl FnMut(&Scene, &Host, &str)) {
     for (story, run) in stories() {
