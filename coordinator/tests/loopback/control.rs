@@ -2,14 +2,19 @@
 
 use coordinator::daemon::Daemon;
 use net::certificate;
+use net::frame::{self, FrameError};
 use net::{Alpn, Directory, Endpoint, Expect, Identity};
 use proto::checkup::{Grade, Topic};
 use proto::dsse::Envelope;
 use proto::id::{HostId, KeyId, Scope};
 use proto::report::RolloutPhase;
-use proto::statement::{Action, Directive, Freeze, Payload as _, Revocation, Statement, Target};
+use proto::statement::{
+    Action, Directive, ENVELOPE_BYTES_MAX, Freeze, Payload as _, Revocation, Statement, Target,
+};
 use proto::trust::{Chain, Standing, verify};
-use proto::wire::{ControlReply, ControlRequest, JoinReply, RefusedKind, RolloutQuery};
+use proto::wire::{
+    CONTROL_BYTES_MAX, ControlReply, ControlRequest, JoinReply, RefusedKind, RolloutQuery,
+};
 
 use crate::fleet::*;
 
@@ -97,6 +102,23 @@ async fn r4_a_key_that_asks_and_does_not_finish_keeps_nobody_out() {
     let answer = ada.ask(&ControlRequest::TokenList);
     let answer = tokio::time::timeout(std::time::Duration::from_secs(15), answer).await;
     assert_eq!(answer.expect("she waits for CI"), ControlReply::Tokens(Vec::new()));
+}
+
+/// Its length is seen first. Of a host a statement is read at most, so that many of them take little.
+#[tokio::test(flavor = "multi_thread")]
+async fn r4_a_request_that_is_too_long_is_neither_read_nor_answered() {
+    let fleet = Fleet::start().await;
+    let host = fleet.host(20).await;
+    let (ada, host) = (fleet.person(ADA).await, fleet.client(host.identity()).await);
+    for (client, bytes_max) in [(ada, CONTROL_BYTES_MAX), (host, ENVELOPE_BYTES_MAX + 1_024)] {
+        let (mut send, mut recv) = client.connection.open_bi().await.unwrap();
+        let length = u32::try_from(bytes_max + 1).unwrap().to_be_bytes();
+        frame::send_bytes(&mut send, &length, WITHIN).await.unwrap();
+        // Sooner than whoever waits for the rest of it gives up.
+        let soon = std::time::Duration::from_secs(20);
+        let answer = frame::recv_json::<ControlReply>(&mut recv, 100, soon).await;
+        assert!(matches!(answer, Err(FrameError::Ended)), "{bytes_max}: {answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
