@@ -10,6 +10,7 @@ mod manager;
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use agent::activate::Lease;
 use common::{all_are_heard, all_serve, deploy_and_complete, fleet, issued_days_ago};
 use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
 use fleet_tests::traffic::{Traffic, ask};
@@ -165,6 +166,23 @@ fn an_agent_killed_at_any_moment_finishes_and_its_service_goes_on() {
         RolloutPhase::Complete => all_serve(&cluster, "2.0.0"),
         _ => all_serve(&cluster, "1.0.0"),
     }
+}
+
+/// An agent that starts leaves alone what a guard is moving, for as long as that takes.
+#[test]
+fn r19_an_agent_waits_until_a_guard_is_done() {
+    let (_directory, mut cluster) = fleet(1);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.kill_agent(0).unwrap();
+    let lease = cluster.state_dir(0).join("services/activations/web.lock");
+    let guard = Lease::take(&lease, std::time::Duration::ZERO).unwrap().expect("it was killed");
+    cluster.start_agent(0).unwrap();
+    let log = |cluster: &Cluster| cluster.log(&cluster.agents()[0].name);
+    let says = |what| Ok(log(&cluster).contains(what).then_some(()));
+    wait_until("it says that it waits", || says("another process moves it")).unwrap();
+    assert!(!log(&cluster).contains("recovered"), "{}", log(&cluster));
+    drop(guard);
+    wait_until("it goes on", || says("recovered")).unwrap();
 }
 
 #[test]

@@ -78,6 +78,11 @@ fn r7_a_renewed_root_lets_a_rollout_go_on() {
     assert_eq!(of(Story::RootRenewed, 10).ending, Ending::Complete);
 }
 
+#[test]
+fn a_fleet_short_of_memory_starts_nothing_and_goes_on_once_it_has_some() {
+    assert_eq!(of(Story::ShortOfMemory, 11).ending, Ending::Complete);
+}
+
 /// Seeds as they come; for changes of the agent, more of them: `SIM_SEEDS=100..200`.
 #[test]
 fn soak() {

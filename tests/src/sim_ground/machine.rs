@@ -1,7 +1,7 @@
 //! A simulated machine: its clocks, and the service on it. Both outlive the agent.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use net::clock::{self, Reading};
@@ -22,6 +22,7 @@ pub(crate) struct Machine {
     /// When it booted, in milliseconds of simulated time.
     booted_ms: AtomicU64,
     boots: AtomicU64,
+    short_of_memory: AtomicBool,
     /// The release whose service runs.
     running: Mutex<Option<Digest>>,
 }
@@ -34,6 +35,14 @@ impl Machine {
     /// Its clock has lost the time.
     pub(crate) fn believe_in_1970(&self) {
         self.set_skew_ms(-i64::try_from(BEGIN.0 * 1_000).expect("fits"));
+    }
+
+    pub(crate) fn set_short_of_memory(&self, short: bool) {
+        self.short_of_memory.store(short, Relaxed);
+    }
+
+    pub(crate) fn is_short_of_memory(&self) -> bool {
+        self.short_of_memory.load(Relaxed)
     }
 
     /// The power fails and comes back: nothing runs, and the boot clock starts anew.

@@ -27,10 +27,12 @@ pub enum Story {
     ClockLostLater,
     /// The root expires in the canary's bake, and is renewed later. No agent is started anew.
     RootRenewed,
+    /// No host has memory left to start anything, for some time.
+    ShortOfMemory,
 }
 
 impl Story {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Calm,
         Self::Partition,
         Self::CoordinatorGone,
@@ -41,6 +43,7 @@ impl Story {
         Self::LostClock,
         Self::ClockLostLater,
         Self::RootRenewed,
+        Self::ShortOfMemory,
     ];
 }
 

@@ -182,7 +182,11 @@ impl Services for SimServices {
     }
 
     fn host(&self) -> Load {
-        Load::default()
+        let mut load = Load::default();
+        if self.machine.is_short_of_memory() {
+            (load.available_percent, load.available_bytes) = (0, 0);
+        }
+        load
     }
 
     fn arm(&self, _: &Paths, _: bool) {}

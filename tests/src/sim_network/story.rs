@@ -77,6 +77,7 @@ impl World {
             Story::LostClock => self.mend_the_clock(),
             Story::ClockLostLater => self.abort_what_runs_in_1970(),
             Story::RootRenewed => self.renew_the_root(),
+            Story::ShortOfMemory => self.want_for_memory(),
         }
     }
 
@@ -168,5 +169,18 @@ impl World {
             self.fail("R7: something was started under a root that has expired");
         }
         self.sign_root(3, DAY_S);
+    }
+
+    /// Nothing new starts on a host without memory, and what was held goes on by itself.
+    fn want_for_memory(&mut self) {
+        let set = |world: &Self, short| {
+            world.machines.iter().for_each(|machine| machine.set_short_of_memory(short));
+        };
+        set(self, true);
+        self.draw_pass(30_000, 120_000);
+        if !self.witness.started(&self.second.id).is_empty() {
+            self.fail("something was started without memory for it");
+        }
+        set(self, false);
     }
 }
