@@ -140,7 +140,8 @@ impl Advise for HomeError {
     fn next(&self) -> Option<String> {
         match self {
             Self::Nowhere | Self::NoFleet { .. } => Some(
-                "name the directory by --dir or $SWELL_DIR, or make a fleet: swell init --fleet NAME"
+                "name the directory by --dir or $SWELL_DIR, or make a fleet: swell init --fleet NAME \
+                 --coordinator IP:PORT"
                     .to_owned(),
             ),
             Self::NoKey { file, .. } => {

@@ -45,9 +45,13 @@ const OTHERS_MAX: usize = 16;
 /// Why the watching ended although the rollout did not.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WatchError {
-    #[error("gave up on rollout {rollout} after {after_s} s: it is held: {why}")]
+    #[error(
+        "not at its end after {after_s} s, and rollout {rollout} goes on without being watched: it is held: {why}"
+    )]
     Held { rollout: Digest, after_s: u64, why: String, next: String },
-    #[error("gave up on rollout {rollout} after {after_s} s: {why}")]
+    #[error(
+        "not at its end after {after_s} s, and rollout {rollout} goes on without being watched: {why}"
+    )]
     Late { rollout: Digest, after_s: u64, why: String, next: String },
     #[error("rollout {rollout} ends without {}, not heard for {} s", hosts.join(", "), UNHEARD_MAX.as_secs())]
     Unheard { rollout: Digest, hosts: Vec<String> },

@@ -415,7 +415,7 @@ fn watch_ends_with_the_code_of_what_happened() {
         ("complete", P::Complete, [Some(Committed); 2], 0, "complete\n"),
         ("taken back", P::Halted, [Some(Reverted), None], 3, "--host HOST; then publish"),
         ("paused", P::Paused, [Some(Baking), None], 4, "it is held: paused"),
-        ("slow", P::Running, [Some(Baking), None], 5, "gave up on rollout"),
+        ("slow", P::Running, [Some(Baking), None], 5, "goes on without being watched"),
         ("stuck", P::Halted, [Some(RevertFailed), None], 6, "A HOST COULD NOT GO BACK"),
     ];
     for (name, phase, states, code, said) in cases {
