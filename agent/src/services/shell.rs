@@ -160,8 +160,8 @@ fn user(call: Call<'_>) -> Result<Option<User>, Failure> {
     };
     let Some(name) = name else { return Ok(None) };
     let no_user = |why: String| Failure::host(format!("{by}: {why}"));
-    let user = User::named(&name).map_err(|why| no_user(why.to_string()))?;
-    user.check().map_err(|why| no_user(why.to_string()))?;
+    let user = User::named(&name).map_err(no_user)?;
+    user.check().map_err(no_user)?;
     Ok(Some(user))
 }
 

@@ -91,7 +91,7 @@ async fn r4_a_key_that_asks_and_does_not_finish_keeps_nobody_out() {
         let ci = fleet.person(CI).await;
         for _ in 0..8 {
             let (mut send, recv) = ci.connection.open_bi().await.unwrap();
-            net::frame::send_bytes(&mut send, &[0, 0], WITHIN).await.unwrap();
+            frame::send_bytes(&mut send, &[0, 0], WITHIN).await.unwrap();
             half_asked.push((send, recv));
         }
         clients.push(ci);
@@ -402,7 +402,7 @@ async fn r4_what_is_no_request_is_refused_and_harms_nobody() {
     let (mut send, mut recv) = ada.connection.open_bi().await.unwrap();
     send.write_all(&frame(u32::MAX, &[1; 64])).await.unwrap();
     let answer = no_reply(&mut recv).await;
-    assert!(!matches!(answer, net::frame::FrameError::Timeout { .. }), "endless data: {answer}");
+    assert!(!matches!(answer, FrameError::Timeout { .. }), "endless data: {answer}");
     let cases: [(&str, &[u8]); 4] = [
         ("another encoding", &[1, 0]),
         ("nothing", b""),

@@ -116,7 +116,7 @@ impl Fleet {
             let home = fleet.home(host);
             std::fs::create_dir(&home)?;
             let part = Part { host, addresses: &addresses, directory: &home, payload: &file };
-            let process = Process::start(&lan.space(host), tool.command(&part)?, &home)?;
+            let process = Process::start(&lan.space(host), &tool.command(&part)?, &home)?;
             fleet.processes.push(process.listen(host, sender.clone()));
             if host == 0 {
                 fleet.about = fleet.word("ready")?.2;
@@ -211,7 +211,7 @@ impl Drop for Fleet {
 struct Started(Process, ChildStdout);
 
 impl Process {
-    fn start(space: &str, command: Command, home: &Path) -> Result<Started> {
+    fn start(space: &str, command: &Command, home: &Path) -> Result<Started> {
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", space]).arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
