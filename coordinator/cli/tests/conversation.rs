@@ -459,7 +459,7 @@ fn watch_gives_up_on_what_is_held_with_4() {
             false,
             "waiting for wave 1",
             5,
-            "s: waiting for wave 1\n  next: swell explain",
+            "watched: waiting for wave 1\n  next: swell explain",
         ),
     ];
     for (phase, held, why, code, said) in cases {
