@@ -3,6 +3,7 @@
 pub mod cluster;
 #[cfg(feature = "simulate")]
 pub mod layer;
+pub mod memory;
 pub mod sim;
 #[cfg(feature = "simulate")]
 pub mod sim_gossip;

@@ -1,15 +1,18 @@
 //! What lies in the place of a unit that is adopted: moved aside, and put back.
 //!
-//! `web.service` in the directory of units, and the links `*.wants/web.service` (`*.requires`, `*.upholds`)
-//! that have it started at a boot, are renamed to `.web.service.adopted` where they lie: systemd reads no hidden files. The
-//! links, since nothing may start at a boot before the journal has decided (R19). A unit that a
-//! package brought lies elsewhere and needs no moving: what lies here takes its place.
+//! `web.service` in the directory of units, and the links `*.wants/web.service` (`*.requires`,
+//! `*.upholds`) that have it started at a boot, are renamed to `.web.service.adopted` where they lie:
+//! systemd reads no hidden files. The links, since nothing may start at a boot before the journal has
+//! decided (R19). A unit that a package brought lies elsewhere and needs no moving: what lies here
+//! takes its place.
 
-use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use durable::{Disk, Kind};
+
+/// Directories whose links have units started with others.
+const STARTERS: [&str; 3] = [".wants", ".requires", ".upholds"];
 
 /// Moves aside what lies in the place of `unit`, but for a link to `own`; durably.
 ///
@@ -63,11 +66,8 @@ pub(super) fn aside(place: &Path, unit: &str) -> PathBuf {
 /// The directory of units, and those in it whose links have units started with others.
 fn places(disk: &dyn Disk, directory: &Path) -> io::Result<Vec<PathBuf>> {
     let names = disk.list(directory)?;
-    let starts = |name: &&OsString| {
-        let name = name.to_str().unwrap_or_default();
-        [".wants", ".requires", ".upholds"].iter().any(|kind| name.ends_with(kind))
-    };
-    let links = names.iter().filter(starts);
+    let starts = |name: &str| STARTERS.iter().any(|kind| name.ends_with(kind));
+    let links = names.iter().filter(|name| name.to_str().is_some_and(starts));
     let mut places = vec![directory.to_owned()];
     for path in links.map(|name| directory.join(name)) {
         if disk.kind(&path)? == Some(Kind::Directory) {

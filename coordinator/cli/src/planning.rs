@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use proto::id::{Digest, Env, FleetId, HostId, KeyId, Name, Service, Version};
 use proto::receipt::State;
 use proto::record::SLOTS;
-use proto::report::{Fitness, RolloutPhase};
+use proto::report::{Fitness, RolloutPhase, RolloutReport};
 use proto::statement::{
     ArtifactRef, Direction, Limits, OnFailure, Policy, RULES, Release, Rollout, Root, Share,
     Target, UnixTime, Window,
@@ -161,7 +161,8 @@ pub(crate) enum PlanningError {
     },
 }
 
-fn list(envs: &[Env]) -> String {
+/// `production, staging`
+pub(crate) fn list(envs: &[Env]) -> String {
     envs.iter().map(Env::as_str).collect::<Vec<_>>().join(", ")
 }
 
@@ -305,11 +306,21 @@ pub(crate) fn adopt(
     Ok(planned)
 }
 
+/// The newest rollout, with its id and where it stands.
+fn reported(facts: &Facts) -> Option<(&(Digest, Rollout), &RolloutReport)> {
+    let (head, report) = (facts.head.as_ref()?, facts.report.as_ref()?);
+    (report.id == head.0).then_some((head, report))
+}
+
+/// The newest rollout, if it was halted or aborted.
+pub(crate) fn stopped(facts: &Facts) -> Option<&(Digest, Rollout)> {
+    let is = |phase| matches!(phase, RolloutPhase::Halted | RolloutPhase::Aborted);
+    reported(facts).filter(|(_, report)| is(report.phase)).map(|(head, _)| head)
+}
+
 /// Whether the newest rollout was stopped, and every host goes back to what was before.
 fn is_undone(facts: &Facts) -> bool {
-    let (Some((id, newest)), Some(report)) = (&facts.head, &facts.report) else { return false };
-    let stopped = matches!(report.phase, RolloutPhase::Halted | RolloutPhase::Aborted);
-    report.id == *id && stopped && newest.on_failure == OnFailure::Rollback
+    stopped(facts).is_some_and(|(_, newest)| newest.on_failure == OnFailure::Rollback)
 }
 
 fn bring(
@@ -455,12 +466,10 @@ fn target(id: Digest, release: &Release) -> Target {
 
 /// The newest rollout, if it has not ended.
 pub(crate) fn going_on(facts: &Facts) -> Option<&(Digest, Rollout)> {
-    let report = facts.report.as_ref()?;
-    let goes_on = matches!(
-        report.phase,
-        RolloutPhase::Running | RolloutPhase::Paused | RolloutPhase::Pending
-    );
-    facts.head.as_ref().filter(|(id, _)| goes_on && report.id == *id)
+    let goes_on = |phase| {
+        matches!(phase, RolloutPhase::Running | RolloutPhase::Paused | RolloutPhase::Pending)
+    };
+    reported(facts).filter(|(_, report)| goes_on(report.phase)).map(|(head, _)| head)
 }
 
 /// The newest rollout, where it is a rollback that has not been carried to its end. What is stable by
@@ -475,11 +484,9 @@ fn going_back(facts: &Facts) -> Option<&Rollout> {
 /// Whether the newest rollout is complete; a rollback, only once it is on every host: its budget
 /// lets it be complete without those that failed.
 fn is_done(facts: &Facts) -> bool {
-    let (Some((id, newest)), Some(report)) = (&facts.head, &facts.report) else { return false };
+    let Some(((_, newest), report)) = reported(facts) else { return false };
     let failed = report.hosts.iter().any(|host| host.state.is_some_and(State::is_failed));
-    report.id == *id
-        && report.phase == RolloutPhase::Complete
-        && !(failed && newest.direction == Direction::Rollback)
+    report.phase == RolloutPhase::Complete && !(failed && newest.direction == Direction::Rollback)
 }
 
 fn assemble(

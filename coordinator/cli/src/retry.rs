@@ -92,11 +92,9 @@ fn stopped(facts: &Facts, planned: &Rollout) -> Option<Digest> {
 
 /// The newest rollout, if it brought the same and hosts take it back already: the proof of that follows.
 fn stopped_just_now(facts: &Facts, planned: &Rollout) -> Option<Digest> {
-    let (id, newest) = facts.head.as_ref()?;
-    let report = facts.report.as_ref().filter(|report| report.id == *id)?;
-    let ended = matches!(report.phase, RolloutPhase::Halted | RolloutPhase::Aborted);
+    let (id, newest) = planning::stopped(facts)?;
     let forward = newest.direction == Direction::Forward;
-    (ended && forward && newest.to.release == planned.to.release).then_some(*id)
+    (forward && newest.to.release == planned.to.release).then_some(*id)
 }
 
 /// The newest rollout to a release, if it was signed as a retry. Whether it was complete is told by

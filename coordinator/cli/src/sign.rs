@@ -74,8 +74,8 @@ impl Advise for SignError {
                 "add it, for instance: [deploy.{env}] with strategy = \"all-at-once\""
             )),
             Self::NoDeploy { there, .. } => {
-                let there: Vec<_> = there.iter().map(ToString::to_string).collect();
-                Some(format!("it has one for {}: name that by --env, or add it", there.join(", ")))
+                let there = planning::list(there);
+                Some(format!("it has one for {there}: name that by --env, or add it"))
             }
             Self::NeverThere { service, version, env } => Some(format!(
                 "swell history {service} --env {env} shows where it was; to bring a version that \

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use fleet_tests::cluster::{Agent, Behaviour, Cluster, INTERRUPTED, wait_until};
+use fleet_tests::memory::{self, Figure};
 use fleet_tests::traffic::{Sample, Traffic};
 use proto::receipt::State;
 use proto::report::RolloutPhase;
@@ -298,15 +299,11 @@ fn canaries(traffic: &Traffic, since: Instant) -> Result<BTreeMap<Ipv4Addr, Dura
 }
 
 fn idle_memory(story: &mut Story, cluster: &Cluster) -> Result<()> {
-    let mut largest_kib = 0;
+    let mut mib = 0.0_f64;
     for index in 0..AGENTS {
         let pid = cluster.agent_pid(index).context("every agent runs")?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|rest| rest.split_whitespace().next()).context("VmRSS")?;
-        largest_kib = largest_kib.max(kib.parse::<u64>()?);
+        mib = mib.max(memory::mib(pid, Figure::Now)?);
     }
-    let mib = largest_kib as f64 / 1024.0;
     story.fact(
         "agent after all that, largest RSS of the six",
         format!("{mib:.1} MiB (bar: 40 MiB)"),

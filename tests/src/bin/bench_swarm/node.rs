@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use fleet_tests::swarming::{Artifact, Node, ORIGIN, host_id};
-use proto::Digest;
 use proto::statement::ArtifactRef;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -33,7 +32,7 @@ async fn take_part(host: u8, addresses: &[IpAddr]) -> Result<()> {
         let payload = std::env::var_os("PAYLOAD").context("PAYLOAD is not set")?;
         let artifact = Artifact::of(Path::new(&payload), Path::new("."))?;
         node.offer(&artifact).await?;
-        println!("ready {}", to_words(&artifact.about));
+        println!("ready {}", serde_json::to_string(&artifact.about)?);
         told().await?;
         return std::future::pending().await;
     }
@@ -43,7 +42,7 @@ async fn take_part(host: u8, addresses: &[IpAddr]) -> Result<()> {
     }
     println!("ready");
     let line = told().await?;
-    let about = of_words(&line).with_context(|| format!("{line:?}"))?;
+    let about: ArtifactRef = serde_json::from_str(line.trim_start_matches("go"))?;
     node.swarm.fetch(about, Some(host_id(ORIGIN))).done().await?;
     println!("done");
     std::future::pending().await
@@ -54,16 +53,4 @@ async fn told() -> Result<String> {
     let mut line = String::new();
     let read = spawn_blocking(move || std::io::stdin().read_line(&mut line).map(|_| line));
     Ok(read.await??)
-}
-
-fn to_words(about: &ArtifactRef) -> String {
-    let ArtifactRef { id, manifest_bytes, bytes, raw_bytes } = about;
-    format!("{id:#} {manifest_bytes} {bytes} {raw_bytes}")
-}
-
-fn of_words(line: &str) -> Option<ArtifactRef> {
-    let mut words = line.split_whitespace().skip(1);
-    let id: Digest = words.next()?.parse().ok()?;
-    let mut number = || words.next()?.parse().ok();
-    Some(ArtifactRef { id, manifest_bytes: number()?, bytes: number()?, raw_bytes: number()? })
 }

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use fleet_tests::memory::{self, Figure};
 use proto::Digest;
 use tempfile::TempDir;
 
@@ -185,14 +186,9 @@ impl Fleet {
 
     /// The most that one of them ever held.
     fn rss_mib(&self) -> Result<f64> {
-        let peak_kib = |process: &Process| -> Result<u64> {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", process.child.id()))?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-            let number = line.and_then(|line| line.split_whitespace().next());
-            number.context("no VmHWM")?.parse().context("VmHWM")
-        };
-        let all: Result<Vec<u64>> = self.processes.iter().map(peak_kib).collect();
-        Ok(all?.into_iter().max().unwrap_or(0) as f64 / 1024.0)
+        let mut peaks =
+            self.processes.iter().map(|process| memory::mib(process.child.id(), Figure::Peak));
+        peaks.try_fold(0.0, |largest: f64, peak| Ok(largest.max(peak?)))
     }
 }
 

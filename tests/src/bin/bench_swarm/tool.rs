@@ -63,7 +63,7 @@ impl Tool {
 
     /// The process of one host.
     pub(crate) fn command(self, part: &Part<'_>) -> Result<Command> {
-        let command = match self {
+        let mut command = match self {
             Self::Swell => {
                 let mut command = Command::new(std::env::current_exe()?);
                 command.arg("node").arg(part.host.to_string()).args(part.addresses);
@@ -87,7 +87,6 @@ impl Tool {
                 command
             }
         };
-        let mut command = command;
         command.current_dir(part.directory).env("PAYLOAD", part.payload);
         Ok(command)
     }
