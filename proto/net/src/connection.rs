@@ -68,6 +68,11 @@ impl Connection {
         canonical(self.quinn.remote_address())
     }
 
+    /// How long a packet takes to the peer and its acknowledgement back, smoothed, in ms.
+    pub fn round_trip_ms(&self) -> u64 {
+        u64::try_from(self.quinn.rtt().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Opens a stream in both directions. The peer sees it once something is sent on it.
     ///
     /// # Errors

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use quinn::congestion::BbrConfig;
 use quinn::{
-    AsyncUdpSocket, EndpointConfig, IdleTimeout, Runtime as _, TokioRuntime, TransportConfig,
-    TransportErrorCode, VarInt,
+    AsyncUdpSocket, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime as _, TokioRuntime,
+    TransportConfig, TransportErrorCode, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
@@ -34,6 +34,9 @@ const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// Streams towards the other side that may be open at once; gossip needs few.
 const UNI_STREAMS_MAX: u32 = 16;
+/// Largest packets that are tried, in bytes: what an Ethernet frame holds beside the headers of IPv4 and
+/// UDP. Where the path takes less, that is found out.
+const UDP_PAYLOAD_BYTES_MAX: u16 = 1_472;
 /// Streams in both directions that the other side may have open at once.
 const BIDI_STREAMS_MAX: u32 = 64;
 /// What the kernel is asked to hold for the socket, each way, in bytes; it may give less.
@@ -319,10 +322,13 @@ pub(crate) fn tls_words(reason: &str) -> String {
 
 fn transport() -> TransportConfig {
     let mut config = TransportConfig::default();
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
     config
         .congestion_controller_factory(Arc::new(BbrConfig::default()))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .keep_alive_interval(None)
+        .mtu_discovery_config(Some(mtu))
         .max_concurrent_uni_streams(UNI_STREAMS_MAX.into())
         .max_concurrent_bidi_streams(BIDI_STREAMS_MAX.into())
         .stream_receive_window(STREAM_WINDOW_BYTES.into())
