@@ -157,12 +157,15 @@ fn r26_a_manifest_reads_as_documented() {
 }
 
 #[test]
-fn r26_large_artifacts_travel_in_large_pieces() {
+fn r26_pieces_are_as_long_as_leaves_enough_of_them() {
     let top = tempfile::tempdir().unwrap();
     let large = File::create(top.path().join("large")).unwrap();
-    for (bytes, piece_raw_bytes, pieces) in
-        [((64 << 20) - 1, 256 << 10, 256), (64 << 20, 1 << 20, 64), ((64 << 20) + 1, 1 << 20, 65)]
-    {
+    for (bytes, piece_raw_bytes, pieces) in [
+        (1, 256 << 10, 1),
+        (128 << 20, 256 << 10, 512),
+        ((128 << 20) + 1, 512 << 10, 257),
+        ((512 << 20) + 1, 1 << 20, 513),
+    ] {
         large.set_len(bytes).unwrap();
         let mut progress = Vec::new();
         let manifest = pack(top.path(), &mut Vec::new(), &mut |done| progress.push(done)).unwrap();
