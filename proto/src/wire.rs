@@ -21,8 +21,10 @@ use crate::statement::UnixTime;
 pub const JOIN_REQUEST_BYTES_MAX: usize = 1_024;
 /// Longest answer to a join, in bytes.
 pub const JOIN_REPLY_BYTES_MAX: usize = 1 << 20;
-/// Longest swarm request, in bytes: the longest there is has some 100.
+/// Longest swarm request, in bytes: the longest there is has some 200.
 pub const SWARM_REQUEST_BYTES_MAX: usize = 256;
+/// Pieces that one [`SwarmRequest::New`] names.
+pub const NEW_PIECES_MAX: usize = 32;
 /// Ids in one answer to [`SwarmRequest::Index`].
 pub const INDEX_PAGE_MAX: usize = 4_096;
 /// Longest such answer, in bytes.
@@ -98,7 +100,8 @@ pub enum SwarmRequest {
     /// bytes.
     Blob { id: Digest },
     /// Which pieces the answerer holds: frames of [`Have`], the first one at once, further ones
-    /// whenever there are more, until the asker ends the stream or all pieces are there.
+    /// whenever there are more, until the asker ends the stream or all pieces are there. An empty bitmap
+    /// of an artifact that has pieces: none yet, it is not known there.
     Have { artifact: Digest },
     /// One piece. Answer: [`Found`], then the bytes.
     Piece { artifact: Digest, index: u32 },
@@ -108,6 +111,10 @@ pub enum SwarmRequest {
     /// from the first one on). Answer: one frame, `Vec<Digest>`, of at most [`INDEX_PAGE_MAX`]; fewer
     /// are the last. What comes in between two pages may be missed, nothing comes twice.
     Index { part: Part, after: Option<Digest> },
+    /// One of these pieces that the answerer has given to nobody yet, the first of those; at most
+    /// [`NEW_PIECES_MAX`]. Answer: [`Found::Picked`], then the bytes; [`Found::No`] if there is none.
+    /// Who does not know this question, being of an earlier version, ends the stream.
+    New { artifact: Digest, pieces: Vec<u32> },
 }
 
 /// What an index lists.
@@ -131,6 +138,11 @@ pub enum Found {
     No,
     /// It has too many askers: ask somebody else, or later.
     Busy,
+    /// Of the pieces that were named, this one: only to [`SwarmRequest::New`].
+    Picked {
+        piece: u32,
+        bytes: u64,
+    },
 }
 
 /// All pieces the answerer holds at this time, one bit each, piece 0 in the lowest bit of byte 0.

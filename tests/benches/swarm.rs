@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use fleet_tests::swarming::{Artifact, Node, ORIGIN, endpoint, host_id, noise, serve};
+use fleet_tests::swarming::{Artifact, Node, ORIGIN, company, endpoint, noise, serve};
 use net::{Alpn, Connection, Expect, Handler};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -103,7 +103,7 @@ async fn fetches(hosts: u8, artifact: &Artifact) -> Measured {
     let start = Instant::now();
     let mut fetching = JoinSet::new();
     for node in &nodes {
-        let handle = node.swarm.fetch(*about, Some(host_id(ORIGIN)));
+        let handle = node.swarm.fetch(*about, company(hosts));
         fetching.spawn(async move {
             let progress = handle.progress();
             handle.done().await.unwrap();

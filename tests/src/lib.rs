@@ -11,5 +11,6 @@ pub mod sim_gossip;
 mod sim_ground;
 #[cfg(feature = "simulate")]
 pub mod sim_network;
+pub mod sim_swarm;
 pub mod swarming;
 pub mod traffic;

@@ -14,7 +14,7 @@ use net::{
 };
 use proto::statement::{ArtifactRef, Host, KeyEntry, Payload as _, Role, RoleKeys, Root};
 use proto::{Digest, HostId, KeyId, PublicKey, UnixTime};
-use swarm::{Ledger, Store, Swarm};
+use swarm::{Company, Ledger, Store, Swarm};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// Who serves the artifact first, as the coordinator does.
@@ -154,6 +154,11 @@ pub fn endpoint(number: u8, bind: SocketAddr) -> Result<Endpoint> {
     let directory = Directory::new(root());
     (1..=HOSTS_MAX).for_each(|number| directory.add_host(host(number)));
     Endpoint::bind(bind, identity?, directory).with_context(|| bind.to_string())
+}
+
+/// What a fetch of the first `hosts` hosts knows of each other, as of a signed cohort.
+pub fn company(hosts: u8) -> Company {
+    Company { origin: Some(host_id(ORIGIN)), fetchers: (1..=hosts).map(host_id).collect() }
 }
 
 /// The id of a member.

@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result};
 use member::clock;
 use proto::evidence::Evidence;
 use proto::receipt::{Cause, Receipt};
-use proto::statement::Role;
+use proto::statement::{Role, Rollout};
+use proto::trust::Chain;
 use proto::{Digest, HostId, Service};
 use rollout::host::Input;
-use swarm::Fits;
+use swarm::{Company, Fits};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -262,6 +263,17 @@ fn short(error: &anyhow::Error) -> String {
     if root == top { root } else { format!("{root}: {top}") }
 }
 
+/// Who fetches a release at the same time: the cohorts of the rollouts that are about it now.
+fn fetchers(chain: &Chain, release: &Digest) -> Vec<HostId> {
+    let rollouts = chain.heads().filter_map(|(_, head)| chain.rollout(&head.rollout));
+    let about = |rollout: &&Rollout| {
+        let from = rollout.from.iter().map(|from| from.release);
+        from.chain([rollout.to.release]).any(|target| target == *release)
+    };
+    let cohorts = rollouts.filter(about).flat_map(|rollout| &rollout.cohort);
+    cohorts.map(|host| host.id.clone()).collect()
+}
+
 /// Fetches a release from the fleet and stages it, unless it is there whole.
 async fn bring(context: &Context, activator: Arc<Activator>, id: Digest) -> Result<()> {
     let checked = activator.clone();
@@ -279,7 +291,8 @@ async fn bring(context: &Context, activator: Arc<Activator>, id: Digest) -> Resu
         });
         // The coordinator seeds what it admits, whether or not gossip shows that yet.
         let origin = chain.root().keys_of(&Role::Admit).next().map(|(_, key)| HostId::of(key));
-        context.swarm.fetch_if(artifact, origin, fits).done().await?;
+        let company = Company { origin, fetchers: fetchers(&chain, &id) };
+        context.swarm.fetch_if(artifact, company, fits).done().await?;
     }
     let (paths, store) = (activator.paths().clone(), context.swarm.store().clone());
     let staged = spawn_blocking(move || {

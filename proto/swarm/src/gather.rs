@@ -27,7 +27,7 @@ use crate::ledger::{AdmitError, CertifyError, Ledger};
 use crate::sync::{self, SyncError};
 use crate::transfer::ask::{self, AskError, Holdings, Source};
 use crate::transfer::fetch::{self, FetchError, Progress, Surroundings};
-use crate::{POOL_MAX, Store, StoreError, blocking};
+use crate::{Company, POOL_MAX, Store, StoreError, blocking};
 
 /// See [`Gatherer::ids_max`]: more than the largest fleet makes in years.
 const IDS_MAX: usize = 1 << 20;
@@ -225,7 +225,13 @@ impl Gatherer {
         let (_members, known) = watch::channel(Arc::new(holders));
         let pool = self.pool.clone();
         let around = Surroundings { me: None, store, pool, members: known };
-        let fetch = fetch::start(around, artifact, None, Box::new(|_, _| Ok(())), Arc::default());
+        let fetch = fetch::start(
+            around,
+            artifact,
+            Company::default(),
+            Box::new(|_, _| Ok(())),
+            Arc::default(),
+        );
         let progress = fetch.progress();
         tokio::select! {
             done = fetch.done() => done.map(|()| true),

@@ -46,10 +46,10 @@ use tracing::{error, warn};
 pub use bits::Bits;
 pub use ledger::Ledger;
 pub use store::{Store, StoreError};
-pub use transfer::fetch::{FetchError, FetchHandle, Fits, Progress};
+pub use transfer::fetch::{Company, FetchError, FetchHandle, Fits, Progress};
 
 use transfer::fetch::{self, Surroundings};
-use transfer::provide::{Provider, UPLOADS_MAX};
+use transfer::provide::{MANIFESTS_MAX, Provider};
 
 /// Connections to other members that are kept for reuse.
 const POOL_MAX: usize = 32;
@@ -93,11 +93,11 @@ impl Swarm {
     /// Takes part through `endpoint`, which must also serve [`Self::handler`]. Nothing is fetched or
     /// announced before [`Self::run`].
     pub fn new(endpoint: &Endpoint, ledger: Ledger, gossip: Gossip) -> Self {
-        Self::with(endpoint, ledger, gossip.into(), UPLOADS_MAX)
+        Self::with(endpoint, ledger, gossip.into(), MANIFESTS_MAX)
     }
 
-    fn with(endpoint: &Endpoint, ledger: Ledger, hearsay: Hearsay, uploads: usize) -> Self {
-        let provider = Provider::new(ledger.clone(), uploads);
+    fn with(endpoint: &Endpoint, ledger: Ledger, hearsay: Hearsay, manifests: usize) -> Self {
+        let provider = Provider::new(ledger.clone(), manifests);
         let pool = endpoint.pool(Alpn::Swarm, POOL_MAX);
         Self(Arc::new(Inner { ledger, pool, hearsay, provider, turns: Mutex::default() }))
     }
@@ -133,26 +133,20 @@ impl Swarm {
         }
     }
 
-    /// Fetches an artifact from the members that announce it and, where they cannot give it, from
-    /// `origin`. Ends at once if it is here and whole. Of two fetches of one artifact the second
+    /// Fetches an artifact from the members that announce it and from its company. Ends at once if it is here and whole. Of two fetches of one artifact the second
     /// waits for the first.
     ///
     /// Must be called in a tokio runtime. It runs on its own, whether or not [`Self::run`] does.
-    pub fn fetch(&self, artifact: ArtifactRef, origin: Option<HostId>) -> FetchHandle {
-        self.fetch_if(artifact, origin, Box::new(|_, _| Ok(())))
+    pub fn fetch(&self, artifact: ArtifactRef, company: Company) -> FetchHandle {
+        self.fetch_if(artifact, company, Box::new(|_, _| Ok(())))
     }
 
     /// As [`Self::fetch`], if it fits: that is asked once the manifest is known.
-    pub fn fetch_if(
-        &self,
-        artifact: ArtifactRef,
-        origin: Option<HostId>,
-        fits: Fits,
-    ) -> FetchHandle {
+    pub fn fetch_if(&self, artifact: ArtifactRef, company: Company, fits: Fits) -> FetchHandle {
         let Hearsay { me, members, .. } = self.0.hearsay.clone();
         let pool = self.0.pool.clone();
         let around = Surroundings { me: Some(me), store: self.store().clone(), pool, members };
-        fetch::start(around, artifact, origin, fits, self.turn(artifact.id))
+        fetch::start(around, artifact, company, fits, self.turn(artifact.id))
     }
 
     /// Keeps a whole artifact whose pieces lie in the file `data`: see [`Store::add_whole`].

@@ -1,44 +1,90 @@
-//! Which piece to ask of whom: sans-IO, time comes in as milliseconds of any steady clock.
+//! Which piece to ask of whom, and whom to answer first: sans-IO, time comes in as milliseconds of
+//! any steady clock.
 //!
-//! [`Picker`] knows what is here, what each peer says it holds and what is being asked. Its rules:
+//! [`Picker`] is the side of who fetches: it knows what is here, what each peer says it holds and what
+//! is being asked. Its rules:
 //!
-//! * rarest first among the connected peers; ties are broken by an order of the fetcher's own, so
-//!   that hosts that start together take different pieces;
-//! * a small pipeline per peer, a ceiling over all of them;
-//! * the origin is asked last: for pieces that no peer holds or no willing peer can give;
-//! * the last pieces, when they take long, are asked of a second peer, and the slower is cancelled;
-//! * a peer that sends wrong bytes is never asked again; one that is slow, busy or lacks what it
-//!   announced is asked less.
+//! * of the origin a host asks for *new* pieces: it names some that none of its peers holds, and the
+//!   origin gives the one that it has given to nobody yet. So each piece leaves the origin once, to
+//!   whoever has room for it, before any leaves it twice (R27);
+//! * of peers it asks rarest first; ties are broken by an order of the fetcher's own, so that hosts
+//!   that start together take different pieces;
+//! * a small pipeline per peer, longer only where a round trip takes long beside a piece; a ceiling over
+//!   all of them;
+//! * the origin is asked by name last: for pieces that no peer holds and that it has given to somebody
+//!   who does not pass them on, or that no willing peer can give;
+//! * an ask that waits much longer than asks do here, or whose bytes trickle, is made of a second peer,
+//!   too; the first to come wins, the other is cancelled. Of asks whose bytes flow only a few are
+//!   doubled at a time: their bytes are paid for;
+//! * who passes no bytes on for a while is asked less; a peer that sends wrong bytes is never asked again.
 //!
 //! A piece counts when [`Picker::verified`] is called, and in no other way.
+//!
+//! [`Uploads`] is the side of who gives: few pieces at a time, so that each is whole soon and can be
+//! passed on; of those that wait, the one given least first.
 
 mod picker;
 #[cfg(test)]
 mod proptests;
+#[cfg(test)]
+mod test;
+mod uploads;
 
-pub use picker::{Ask, Picker, Stall};
+pub use picker::{Ask, AskId, Picker, Stall, What};
+pub use uploads::{Given, Ticket, Uploads};
 
-/// Pieces asked of one peer at a time.
-pub const PIPELINE: u32 = 3;
-/// Pieces asked of the origin at a time: its line is everybody's.
-pub const ORIGIN_PIPELINE: u32 = 2;
-/// Pieces asked at a time in all: bounds the memory of a fetch to as many mebibytes.
-pub const ASKS_MAX: u32 = 16;
-/// The last missing pieces that may be asked twice.
+/// Pieces asked at a time that fill a line, spread over the peers there are, one each at least: more
+/// would only wait, and be held by others by the time they come.
+pub const ASKS_WANTED: u32 = 8;
+/// Pieces asked of one peer at a time at most: where there is no other, or a round trip takes as long as
+/// several pieces.
+pub const PIPELINE_MAX: u32 = 6;
+/// Pieces asked at a time in all, those that are stuck not counted.
+pub const ASKS_MAX: u32 = 12;
+/// Stuck asks on top of those. Both bound the memory of a fetch to as many mebibytes.
+pub const STUCK_MAX: u32 = 12;
+/// Asks whose bytes flow that are doubled at a time.
+pub const DOUBLED_MAX: u32 = 4;
+/// The last missing pieces, which are asked twice sooner.
 pub const ENDGAME_PIECES: u32 = 4;
-/// How long an ask must have been open before a second one is worth its bytes, in ms.
-pub const ENDGAME_AFTER_MS: u64 = 500;
-/// How long an ask must have been open before its peer counts as slow and the origin may be asked
-/// for what only slow peers hold, in ms.
-pub const SLOW_MS: u64 = 2_000;
-/// First deadline of an ask, in ms; doubled for a peer each time it is missed, so that a slow line
-/// gets through in the end.
+/// How long an ask is open, in ms, before it is known how long asks take here, until it counts as
+/// stuck.
+pub const STUCK_MS: u64 = 2_000;
+/// Least and longest of what that becomes, in ms: [`STUCK_FACTOR`] times what asks take.
+pub const STUCK_MS_MIN: u64 = 300;
+/// See [`STUCK_MS_MIN`].
+pub const STUCK_MS_MAX: u64 = 8_000;
+/// How many times as long as others an ask is open until it counts as stuck.
+pub const STUCK_FACTOR: u64 = 4;
+/// First deadline of an ask, in ms, from when it is made and again from each [`PROGRESS_BYTES`] that come;
+/// doubled for a peer each time it is missed, so that a slow line gets through in the end.
 pub const ASK_MS: u64 = 10_000;
 /// Longest deadline of an ask, in ms.
 pub const ASK_MS_MAX: u64 = 320_000;
+/// What counts as progress, in bytes: less in an [`ASK_MS`] is a trickle.
+pub const PROGRESS_BYTES: usize = 32 << 10;
 /// First pause after a peer said it is busy, in ms; doubled each time in a row.
 pub const BUSY_MS: u64 = 200;
 /// Longest such pause, in ms.
 pub const BUSY_MS_MAX: u64 = 5_000;
+/// First pause after the origin had nothing new among what was named, in ms; doubled each time in a row.
+pub const NOTHING_NEW_MS: u64 = 50;
+/// Longest such pause, in ms.
+pub const NOTHING_NEW_MS_MAX: u64 = 1_000;
 /// Pieces a peer may lack that it had announced, before it is taken for a liar.
 pub const DENIALS_MAX: u32 = 8;
+/// Pieces given at a time, over all askers.
+pub const UPLOADS_AT_ONCE: usize = 8;
+/// How long one is given until it is no longer counted among those, in ms.
+pub const UPLOAD_SLOW_MS: u64 = 5_000;
+/// Pieces given at a time at most, slow ones counted: bounds the memory they take.
+pub const UPLOADS_MAX: usize = 24;
+/// Of these, to one asker.
+pub const UPLOADS_PER_PEER_MAX: usize = 4;
+/// Asks that wait their turn, over all askers; who comes later hears that it is busy here.
+pub const WAITING_MAX: usize = 512;
+/// Of these, of one asker.
+pub const WAITING_PER_PEER_MAX: usize = 16;
+/// How long an ask waits for its turn until it hears that it is busy here, in ms: less than the asker
+/// waits for the first word.
+pub const WAIT_MS_MAX: u64 = 4_000;

@@ -2,16 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ed25519_dalek::SigningKey;
 use proptest::prelude::*;
-use proto::{HostId, PublicKey};
+use proto::HostId;
 
-use super::{ASK_MS_MAX, ASKS_MAX, Ask, ENDGAME_PIECES, ORIGIN_PIPELINE, PIPELINE, Picker, Stall};
+use super::test::{host, taken};
+use super::{
+    ASK_MS_MAX, ASKS_MAX, Ask, AskId, PIPELINE_MAX, Picker, STUCK_MAX, STUCK_MS_MIN, What,
+};
 use crate::bits::Bits;
-
-fn host(number: u8) -> HostId {
-    HostId::of(&PublicKey::of(&SigningKey::from_bytes(&[number + 1; 32])))
-}
 
 /// What a peer does with an ask.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +19,8 @@ enum Answer {
     Busy,
     Denied,
     Never,
+    /// Its first bytes, and then nothing.
+    Begins,
     Disconnects,
 }
 
@@ -31,6 +31,7 @@ fn answers() -> impl Strategy<Value = Answer> {
         1 => Just(Answer::Busy),
         1 => Just(Answer::Denied),
         1 => Just(Answer::Never),
+        1 => Just(Answer::Begins),
         1 => Just(Answer::Disconnects),
     ]
 }
@@ -38,7 +39,7 @@ fn answers() -> impl Strategy<Value = Answer> {
 /// The driver's side: what is open at which peer, and the rules no ask may break.
 struct World {
     picker: Picker,
-    open: BTreeSet<Ask>,
+    open: BTreeMap<AskId, (Ask, u64)>,
     done: BTreeSet<u32>,
     banned: BTreeSet<HostId>,
     origin: HostId,
@@ -57,55 +58,84 @@ impl World {
         self.picker.holds(peer, holds);
     }
 
+    /// Asks of this piece that are open, and since when.
+    fn of_piece(&self, piece: u32) -> impl Iterator<Item = &(Ask, u64)> {
+        self.open.values().filter(move |(ask, _)| ask.what == What::Piece(piece))
+    }
+
     fn ask(&mut self) -> Result<(), TestCaseError> {
         for ask in self.picker.asks(self.now_ms) {
-            let asked = self.open.iter().filter(|open| open.piece == ask.piece).count();
-            prop_assert!(!self.done.contains(&ask.piece), "asked for what is here: {ask:?}");
             prop_assert!(!self.banned.contains(&ask.peer), "asked again: {ask:?}");
-            let endgame = self.picker.missing() <= ENDGAME_PIECES;
-            prop_assert!(asked == 0 || asked == 1 && endgame, "asked twice: {ask:?}");
-            prop_assert!(self.open.insert(ask.clone()), "asked the same peer twice: {ask:?}");
-            let at_peer = self.open.iter().filter(|open| open.peer == ask.peer).count();
-            let most = if ask.peer == self.origin { ORIGIN_PIPELINE } else { PIPELINE };
-            prop_assert!(at_peer <= most as usize);
+            match &ask.what {
+                What::Piece(piece) => {
+                    prop_assert!(!self.done.contains(piece), "asked for what is here: {ask:?}");
+                    for (other, since_ms) in self.of_piece(*piece) {
+                        prop_assert!(other.peer != ask.peer, "asked the same peer twice: {ask:?}");
+                        let open_ms = self.now_ms - since_ms;
+                        prop_assert!(open_ms >= STUCK_MS_MIN / 2, "asked twice: {ask:?}");
+                    }
+                }
+                What::New(named) => {
+                    prop_assert!(ask.peer == self.origin && !named.is_empty());
+                    let known = |piece| self.done.contains(piece);
+                    prop_assert!(!named.iter().any(known), "asked for what is here: {ask:?}");
+                }
+            }
+            self.open.insert(ask.id, (ask.clone(), self.now_ms));
+            let at_peer = self.open.values().filter(|(open, _)| open.peer == ask.peer).count();
+            prop_assert!(at_peer <= PIPELINE_MAX as usize);
         }
-        prop_assert!(self.open.len() <= ASKS_MAX as usize);
+        prop_assert!(self.open.len() <= (ASKS_MAX + STUCK_MAX) as usize);
         Ok(())
     }
 
+    fn take_back(&mut self, asks: Vec<AskId>) {
+        for id in asks {
+            assert!(self.open.remove(&id).is_some(), "{id:?} was not open");
+        }
+    }
+
     fn answer(&mut self, ask: &Ask, answer: Answer) {
-        let Ask { peer, piece } = ask;
+        let Ask { id, peer, .. } = ask;
+        let piece = taken(ask);
         match answer {
-            Answer::Good => {
-                self.open.remove(ask);
-                for cancelled in self.picker.verified(peer, *piece) {
-                    assert!(self.open.remove(&cancelled));
+            Answer::Good | Answer::Begins => {
+                let superfluous = self.picker.begun(*id, piece, 1, self.now_ms);
+                let itself = superfluous.contains(id);
+                self.take_back(superfluous);
+                if let Some((open, _)) = self.open.get_mut(id) {
+                    open.what = What::Piece(piece);
                 }
-                self.done.insert(*piece);
+                if itself || matches!(answer, Answer::Begins) {
+                    return;
+                }
+                self.open.remove(id);
+                let superfluous = self.picker.verified(*id, peer, piece, self.now_ms);
+                self.take_back(superfluous);
+                self.done.insert(piece);
             }
             Answer::Busy => {
-                self.open.remove(ask);
-                self.picker.busy(peer, *piece, self.now_ms);
+                self.open.remove(id);
+                self.picker.busy(*id, self.now_ms);
             }
             Answer::Denied => {
-                self.open.remove(ask);
-                if self.picker.denied(peer, *piece) {
-                    self.picker.wrong(peer);
+                self.open.remove(id);
+                if self.picker.denied(*id, self.now_ms) {
+                    let asks = self.picker.wrong(peer);
                     self.banned.insert(peer.clone());
-                    self.open.retain(|open| open.peer != *peer);
+                    self.take_back(asks);
                 }
             }
             Answer::Wrong | Answer::Disconnects => {
-                let pieces = match answer {
+                let asks = match answer {
                     Answer::Wrong => {
                         self.banned.insert(peer.clone());
                         self.picker.wrong(peer)
                     }
                     _ => self.picker.disconnected(peer),
                 };
-                let open = self.open.iter().filter(|open| open.peer == *peer);
-                assert_eq!(pieces, open.map(|open| open.piece).collect::<Vec<_>>());
-                self.open.retain(|open| open.peer != *peer);
+                self.take_back(asks);
+                assert!(!self.open.values().any(|(open, _)| open.peer == *peer));
             }
             Answer::Never => {}
         }
@@ -113,16 +143,15 @@ impl World {
 
     fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
-        for ask in self.picker.expire(self.now_ms) {
-            assert!(self.open.remove(&ask));
-        }
+        let expired = self.picker.expire(self.now_ms);
+        self.take_back(expired);
     }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
-    /// However peers answer: nothing is asked twice outside the endgame, or after it is here, or
+    /// However peers answer: nothing is asked twice unless it is stuck, or after it is here, or
     /// of a peer that sent wrong bytes; only verified pieces count; and once honest peers hold
     /// every piece between them, the fetch ends.
     #[test]
@@ -147,7 +176,7 @@ proptest! {
             }
             world.ask()?;
             world.pass(wait_ms);
-            let open: Vec<Ask> = world.open.iter().cloned().collect();
+            let open: Vec<Ask> = world.open.values().map(|(ask, _)| ask.clone()).collect();
             if !open.is_empty() {
                 world.answer(index.get(&open), answer);
             }
@@ -166,9 +195,9 @@ proptest! {
             world.connect(&even, &half(0));
             world.connect(&odd, &half(1));
             world.ask()?;
-            let honest = |ask: &&Ask| ask.peer == even || ask.peer == odd;
-            match world.open.iter().find(honest).cloned() {
-                Some(ask) => world.answer(&ask, Answer::Good),
+            let honest = |(ask, _): &&(Ask, u64)| ask.peer == even || ask.peer == odd;
+            match world.open.values().find(honest).cloned() {
+                Some((ask, _)) => world.answer(&ask, Answer::Good),
                 // Nothing left but what hostile peers sit on.
                 None => world.pass(ASK_MS_MAX),
             }
@@ -176,93 +205,4 @@ proptest! {
         prop_assert!(world.picker.is_complete(), "{:?}", world.picker.stall());
         prop_assert!(world.picker.asks(world.now_ms).is_empty());
     }
-}
-
-#[test]
-fn the_rarest_piece_goes_first_and_the_origin_gets_what_nobody_else_has() {
-    let mut world = World::new(4, 7);
-    let bits = |pieces: &[u32]| {
-        let mut bits = Bits::none(4);
-        pieces.iter().for_each(|piece| assert!(bits.insert(*piece)));
-        bits
-    };
-    world.connect(&host(0), &Bits::all(4));
-    world.connect(&host(1), &bits(&[0, 1, 2]));
-    world.connect(&host(2), &bits(&[0]));
-    let asks = world.picker.asks(0);
-    let of = |number| -> Vec<u32> {
-        asks.iter().filter(|ask| ask.peer == host(number)).map(|ask| ask.piece).collect()
-    };
-    assert_eq!(of(0), [3], "the origin, for the piece that no peer holds");
-    let mut first = of(1);
-    first.sort_unstable();
-    assert_eq!((first, of(2)), (vec![1, 2], vec![0]), "rare before common");
-}
-
-#[test]
-fn r27_hosts_that_start_together_take_different_pieces_of_the_origin() {
-    let taken: BTreeSet<u32> = (0..20)
-        .flat_map(|seed| {
-            let mut world = World::new(1_000, seed);
-            world.connect(&host(0), &Bits::all(1_000));
-            world.picker.asks(0).into_iter().map(|ask| ask.piece).collect::<Vec<_>>()
-        })
-        .collect();
-    assert!(taken.len() > 35, "20 hosts x {ORIGIN_PIPELINE} asks took {} pieces", taken.len());
-}
-
-#[test]
-fn the_origin_helps_where_the_holders_are_paused_late_or_slow() {
-    type Happens = fn(&mut World);
-    let cases: [(&str, Happens); 3] = [
-        ("busy", |world| world.picker.busy(&host(1), 0, world.now_ms)),
-        ("slow", |world| world.pass(super::SLOW_MS)),
-        ("late", |world| world.pass(super::ASK_MS)),
-    ];
-    for (name, happens) in cases {
-        let mut world = World::new(60, 3);
-        world.connect(&host(0), &Bits::all(60));
-        world.connect(&host(1), &Bits::all(60));
-        world.ask().unwrap();
-        assert!(world.open.iter().all(|ask| ask.peer == host(1)), "{name}: origin asked at once");
-        happens(&mut world);
-        let asks = world.picker.asks(world.now_ms);
-        assert!(asks.iter().any(|ask| ask.peer == host(0)), "{name}: {asks:?}");
-    }
-}
-
-#[test]
-fn endgame_asks_a_second_peer_and_cancels_the_slower() {
-    let mut world = World::new(1, 1);
-    world.connect(&host(1), &Bits::all(1));
-    world.connect(&host(2), &Bits::all(1));
-    assert_eq!(world.picker.asks(0).len(), 1);
-    assert_eq!(world.picker.asks(super::ENDGAME_AFTER_MS - 1), []);
-    let second = world.picker.asks(super::ENDGAME_AFTER_MS);
-    assert_eq!(second.len(), 1);
-    assert_eq!(world.picker.asks(super::ENDGAME_AFTER_MS), [], "never a third");
-    let cancelled = world.picker.verified(&second[0].peer, 0);
-    assert_eq!(cancelled.len(), 1);
-    assert_ne!(cancelled[0].peer, second[0].peer);
-}
-
-#[test]
-fn a_stall_says_what_is_missing() {
-    let mut world = World::new(20, 1);
-    let text = |world: &World| world.picker.stall().map(|stall| stall.to_string());
-    let expected = "no member that holds it is connected, 20 pieces missing";
-    assert_eq!(text(&world).as_deref(), Some(expected));
-    let mut most = Bits::all(20);
-    most.remove(17);
-    world.connect(&host(1), &most);
-    while let Some(ask) = {
-        world.ask().unwrap();
-        world.open.first().cloned()
-    } {
-        assert_eq!(text(&world), None);
-        world.answer(&ask, Answer::Good);
-    }
-    assert_eq!(text(&world).as_deref(), Some("no member holds piece 17, 1 asked"));
-    world.connect(&host(2), &Bits::all(20));
-    assert_eq!(world.picker.stall(), Some(Stall::Busy { missing: 1 }), "held, not asked yet");
 }

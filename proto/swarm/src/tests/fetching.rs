@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use durable::{Disk, Kind, RealDisk};
 use net::{Alpn, Connection, Endpoint, Expect, Handler, RecvStream, SendStream, frame};
+use proto::HostId;
 use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::time::timeout;
 
@@ -18,7 +19,7 @@ use super::kit::{Artifact, artifact, directory, genesis, host_id, identity};
 use crate::bits::Bits;
 use crate::store::Store;
 use crate::transfer::ask::{self, Answer, Source};
-use crate::{FetchError, Progress};
+use crate::{Company, FetchError, Progress};
 
 /// Puts pieces of an artifact into a store.
 pub(super) fn give(store: &Store, artifact: &Artifact, holds: impl Fn(u32) -> bool) {
@@ -38,9 +39,14 @@ fn has_all(node: &Node, artifact: &Artifact) {
     }
 }
 
+/// A fetch from this origin, by nobody else.
+pub(super) fn of(origin: HostId) -> Company {
+    Company { origin: Some(origin), fetchers: Vec::new() }
+}
+
 /// Fetches to the end, from the coordinator last; returns where it stood then.
-async fn fetch(node: &Node, artifact: &Artifact) -> Progress {
-    let handle = node.swarm.fetch(artifact.about, Some(host_id("admit")));
+pub(super) async fn fetch(node: &Node, artifact: &Artifact) -> Progress {
+    let handle = node.swarm.fetch(artifact.about, of(host_id("admit")));
     let progress = handle.progress();
     let ended = timeout(DEADLINE, handle.done()).await;
     let last = progress.borrow().clone();
@@ -50,11 +56,13 @@ async fn fetch(node: &Node, artifact: &Artifact) -> Progress {
 }
 
 /// Answers by a function of its own: what it returns follows the request.
-struct Answers<F>(F);
+pub(super) struct Answers<F>(pub(super) F);
 
-enum Say {
+pub(super) enum Say {
     Found(Found, Vec<u8>),
     Have(Vec<u8>),
+    /// Ends the stream without a word.
+    Nothing,
 }
 
 #[async_trait]
@@ -67,6 +75,7 @@ impl<F: Fn(&SwarmRequest) -> Say + Send + Sync + 'static> Handler for Answers<F>
                 Say::Have(bitmap) => {
                     let _ = frame::send(&mut send, &Have { bitmap }, 1 << 16, DEADLINE).await;
                 }
+                Say::Nothing => drop(send.reset(0u32.into())),
                 Say::Found(found, bytes) => {
                     let _ = frame::send(&mut send, &found, 64, DEADLINE).await;
                     let _ = frame::send_bytes(&mut send, &bytes, DEADLINE).await;
@@ -78,7 +87,7 @@ impl<F: Fn(&SwarmRequest) -> Say + Send + Sync + 'static> Handler for Answers<F>
     }
 }
 
-fn yes(bytes: &[u8]) -> Say {
+pub(super) fn yes(bytes: &[u8]) -> Say {
     Say::Found(Found::Yes { bytes: bytes.len() as u64 }, bytes.to_vec())
 }
 
@@ -191,7 +200,7 @@ async fn malformed_bitmaps_and_manifests_are_refused() {
     give(liar.swarm.store(), &artifact, |_| true);
     let host = node(&hub, "one");
     eventually("the liar announces", || host_announces(&host, "liar")).await;
-    let handle = host.swarm.fetch(artifact.about, Some(host_id("admit")));
+    let handle = host.swarm.fetch(artifact.about, of(host_id("admit")));
     let mut progress = handle.progress();
     let stalled = progress.wait_for(|progress| progress.stall.is_some());
     let why = timeout(DEADLINE, stalled).await.unwrap().unwrap().stall.clone();
@@ -248,7 +257,7 @@ async fn r26_a_fetch_goes_on_where_the_one_before_it_was_dropped() {
     let origin = node(&hub, "admit");
     give(origin.swarm.store(), &artifact, |index| index < 13);
     let first = node(&hub, "one");
-    let handle = first.swarm.fetch(artifact.about, Some(host_id("admit")));
+    let handle = first.swarm.fetch(artifact.about, of(host_id("admit")));
     let mut progress = handle.progress();
     let half = progress.wait_for(|progress| progress.pieces == 13);
     timeout(DEADLINE, half).await.unwrap().unwrap();
@@ -269,19 +278,15 @@ async fn r26_a_fetch_goes_on_where_the_one_before_it_was_dropped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_at_its_limit_says_busy_and_others_are_asked() {
     let (hub, artifact) = (Hub::default(), artifact(6, 10_000));
-    let full = Setup { uploads: 0, ..Setup::of("one") }.start(&hub);
+    let full = Setup { manifests: 0, ..Setup::of("one") }.start(&hub);
     let [two, three] = ["two", "three"].map(|name| node(&hub, name));
     give(full.swarm.store(), &artifact, |_| true);
     give(two.swarm.store(), &artifact, |_| true);
     let source = Source { host: host_id("one"), address: full.address };
     let pool = &three.swarm.0.pool;
-    for request in [
-        SwarmRequest::Piece { artifact: artifact.about.id, index: 0 },
-        SwarmRequest::Blob { id: artifact.about.id },
-    ] {
-        let answer = ask::content(pool, &source, &request, 1 << 20).await.unwrap();
-        assert_eq!(answer, Answer::Busy);
-    }
+    let request = SwarmRequest::Blob { id: artifact.about.id };
+    let answer = ask::content(pool, &source, &request, 1 << 20).await.unwrap();
+    assert_eq!(answer, Answer::Busy);
     let progress = fetch(&three, &artifact).await;
     assert_eq!(progress.banned, [], "busy is no offence");
     let genesis = genesis();
@@ -328,7 +333,7 @@ async fn a_member_that_never_answers_holds_up_no_fetch() {
     let two = node(&hub, "two");
     let announced = || two.swarm.0.hearsay.members.borrow().iter().any(|m| !m.values.is_empty());
     eventually("it is announced", announced).await;
-    let handle = two.swarm.fetch(artifact.about, None);
+    let handle = two.swarm.fetch(artifact.about, Company::default());
     eventually("the silent one is asked", || silent.asked.load(Ordering::Relaxed) > 0).await;
     let one = node(&hub, "one");
     give(one.swarm.store(), &artifact, |_| true);
@@ -377,7 +382,7 @@ async fn a_release_that_says_something_else_of_its_artifact_cannot_be_fetched() 
     give(origin.swarm.store(), &artifact, |_| true);
     let host = node(&hub, "one");
     let said = proto::statement::ArtifactRef { bytes: 1, ..artifact.about };
-    let ended = timeout(DEADLINE, host.swarm.fetch(said, Some(host_id("admit"))).done());
+    let ended = timeout(DEADLINE, host.swarm.fetch(said, of(host_id("admit"))).done());
     assert!(matches!(ended.await.unwrap(), Err(FetchError::NotAsReleased { said: 1, .. })));
 }
 
@@ -385,10 +390,10 @@ async fn a_release_that_says_something_else_of_its_artifact_cannot_be_fetched() 
 async fn two_fetches_of_one_artifact_take_turns_and_dropping_one_ends_it() {
     let (hub, artifact) = (Hub::default(), artifact(5, 1_000));
     let host = node(&hub, "one");
-    let first = host.swarm.fetch(artifact.about, None);
+    let first = host.swarm.fetch(artifact.about, Company::default());
     let mut progress = first.progress();
     timeout(DEADLINE, progress.wait_for(|p| p.stall.is_some())).await.unwrap().unwrap();
-    let second = host.swarm.fetch(artifact.about, None);
+    let second = host.swarm.fetch(artifact.about, Company::default());
     tokio::task::yield_now().await;
     assert_eq!(second.progress().borrow().stall, None, "has not begun");
     drop(first);
@@ -480,7 +485,7 @@ async fn a_full_disk_ends_the_fetch_by_name_and_nothing_else() {
     give(origin.swarm.store(), &artifact, |_| true);
     let full = Arc::new(Full { disk: RealDisk, room: AtomicU32::new(45_000) });
     let host = Setup { disk: full.clone(), ..Setup::of("one") }.start(&hub);
-    let handle = host.swarm.fetch(artifact.about, Some(host_id("admit")));
+    let handle = host.swarm.fetch(artifact.about, of(host_id("admit")));
     let error = timeout(DEADLINE, handle.done()).await.unwrap().unwrap_err();
     assert!(matches!(&error, FetchError::Store(error) if error.is_full()), "{error:?}");
     let store = host.swarm.store();
@@ -505,7 +510,7 @@ async fn r29_a_fetch_that_does_not_fit_asks_for_no_piece_and_needs_only_what_is_
     let refuse = |_: &proto::artifact::Manifest, missing: u64| {
         Err(format!("{missing} bytes do not fit").into())
     };
-    let handle = host.swarm.fetch_if(artifact.about, Some(host_id("admit")), Box::new(refuse));
+    let handle = host.swarm.fetch_if(artifact.about, of(host_id("admit")), Box::new(refuse));
     let error = timeout(DEADLINE, handle.done()).await.unwrap().unwrap_err();
     let FetchError::NoRoom(why) = error else { panic!("{error:?}") };
     let all = artifact.about.bytes + artifact.about.manifest_bytes;
@@ -518,7 +523,7 @@ async fn r29_a_fetch_that_does_not_fit_asks_for_no_piece_and_needs_only_what_is_
         tell.send((manifest.pieces.len(), missing)).unwrap();
         Ok(())
     };
-    let handle = host.swarm.fetch_if(artifact.about, Some(host_id("admit")), Box::new(fits));
+    let handle = host.swarm.fetch_if(artifact.about, of(host_id("admit")), Box::new(fits));
     timeout(DEADLINE, handle.done()).await.unwrap().unwrap();
     assert_eq!(told.recv().unwrap(), (10, 3 * 10_000));
     assert!(host.swarm.store().has_whole(&id));

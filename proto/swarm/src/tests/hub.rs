@@ -19,7 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::kit::{directory, genesis, host_id, identity, now};
 use crate::ledger::Ledger;
 use crate::store::Store;
-use crate::transfer::provide::UPLOADS_MAX;
+use crate::transfer::provide::MANIFESTS_MAX;
 use crate::{Hearsay, Swarm};
 
 /// Longer than anything here takes, shorter than the patience of whoever runs the tests.
@@ -107,25 +107,26 @@ pub(super) struct Setup {
     pub(super) name: &'static str,
     pub(super) dir: Option<Arc<TempDir>>,
     pub(super) disk: Arc<dyn Disk>,
-    pub(super) uploads: usize,
+    /// Given at a time.
+    pub(super) manifests: usize,
     /// Answers instead of the swarm.
     pub(super) handler: Option<Arc<dyn Handler>>,
 }
 
 impl Setup {
     pub(super) fn of(name: &'static str) -> Self {
-        Self { name, dir: None, disk: Arc::new(RealDisk), uploads: UPLOADS_MAX, handler: None }
+        Self { name, dir: None, disk: Arc::new(RealDisk), manifests: MANIFESTS_MAX, handler: None }
     }
 
     pub(super) fn start(self, hub: &Hub) -> Node {
-        let Self { name, dir, disk, uploads, handler } = self;
+        let Self { name, dir, disk, manifests, handler } = self;
         let dir = dir.unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
         let loopback = "127.0.0.1:0".parse().unwrap();
         let endpoint = Endpoint::bind(loopback, identity(name), directory(&HOSTS)).unwrap();
         let address = endpoint.local_addr().unwrap();
         hub.join(&host_id(name), address);
         let hearsay = hub.hearsay(host_id(name));
-        let swarm = Swarm::with(&endpoint, open(disk, dir.path()), hearsay, uploads);
+        let swarm = Swarm::with(&endpoint, open(disk, dir.path()), hearsay, manifests);
         let stop = CancellationToken::new();
         let handlers = Handlers::new().on(Alpn::Swarm, handler.unwrap_or_else(|| swarm.handler()));
         let (serving, running) = (endpoint.clone(), swarm.clone());

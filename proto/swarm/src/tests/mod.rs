@@ -5,5 +5,6 @@ mod gathering;
 pub(crate) mod hub;
 pub(crate) mod kit;
 mod ledger;
+mod pieces;
 mod shelf;
 mod syncing;

@@ -2,6 +2,7 @@
 //! allocated, and in time.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use net::frame::{self, FrameError};
 use net::{CloseCode, ConnectError, Connection, ConnectionLost, Pool, RecvStream, SendStream};
@@ -9,8 +10,13 @@ use proto::wire::{
     Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, Part, SWARM_REQUEST_BYTES_MAX, SwarmRequest,
 };
 use proto::{Digest, HostId};
+use tokio::time::Instant;
 
 use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, content_timeout};
+use crate::plan::{PROGRESS_BYTES, What};
+
+/// How often it is told that bytes come: rarely beside the deadline that this moves.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// A member and where it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +47,11 @@ impl AskError {
     pub(crate) fn is_unreachable(&self) -> bool {
         matches!(self, Self::Connect(_) | Self::Lost(_))
     }
+
+    /// Whether the answer did not come in time.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self, Self::Frame(FrameError::Timeout { .. }))
+    }
 }
 
 /// What an answerer has to say to a question for content.
@@ -49,6 +60,23 @@ pub(crate) enum Answer {
     Content(Vec<u8>),
     No,
     Busy,
+}
+
+/// What an answerer has to say to a question for a piece.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PieceAnswer {
+    Piece(u32, Vec<u8>),
+    No,
+    Busy,
+}
+
+/// What comes of an answer before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coming {
+    /// The bytes of this piece follow.
+    Begun { piece: u32, round_trip_ms: u64 },
+    /// At least [`PROGRESS_BYTES`] more of them have come; told once in [`TELL_EVERY`].
+    More,
 }
 
 /// Asks for content of at most `bytes_max` bytes.
@@ -66,6 +94,7 @@ pub(crate) async fn content(
     match answered(&connection, found)? {
         Found::No => Ok(Answer::No),
         Found::Busy => Ok(Answer::Busy),
+        Found::Picked { .. } => Err(AskError::OtherContent),
         Found::Yes { bytes } if bytes > bytes_max => {
             Err(AskError::TooLong { got: bytes, max: bytes_max })
         }
@@ -76,6 +105,54 @@ pub(crate) async fn content(
             Ok(Answer::Content(answered(&connection, content)?))
         }
     }
+}
+
+/// Asks for a piece. `bytes_of`: how long a piece is; none of what is no piece, or was not asked for.
+/// `comes` hears of what comes, and may make it wait.
+pub(crate) async fn piece<F: Future<Output = ()>>(
+    pool: &Pool,
+    of: &Source,
+    artifact: Digest,
+    what: &What,
+    bytes_of: impl Fn(u32) -> Option<u32>,
+    mut comes: impl FnMut(Coming) -> F,
+) -> Result<PieceAnswer, AskError> {
+    let request = match what.clone() {
+        What::Piece(index) => SwarmRequest::Piece { artifact, index },
+        What::New(pieces) => SwarmRequest::New { artifact, pieces },
+    };
+    let connection = pool.get(of.host.clone(), of.address).await?;
+    let (mut send, mut recv) = on(&connection, &request).await?;
+    // Nothing more to say; an error shows in the answer.
+    let _ = send.finish();
+    let found = frame::recv(&mut recv, 64, ANSWER_TIMEOUT).await;
+    let (piece, bytes) = match (answered(&connection, found)?, what) {
+        (Found::No, _) => return Ok(PieceAnswer::No),
+        (Found::Busy, _) => return Ok(PieceAnswer::Busy),
+        (Found::Yes { bytes }, What::Piece(piece)) => (*piece, bytes),
+        (Found::Picked { piece, bytes }, What::New(named)) if named.contains(&piece) => {
+            (piece, bytes)
+        }
+        _ => return Err(AskError::OtherContent),
+    };
+    if bytes_of(piece).map(u64::from) != Some(bytes) {
+        return Err(AskError::OtherContent);
+    }
+    comes(Coming::Begun { piece, round_trip_ms: connection.round_trip_ms() }).await;
+    let end = Instant::now() + content_timeout(bytes);
+    let mut tell_at = Instant::now() + TELL_EVERY;
+    let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
+    while (content.len() as u64) < bytes {
+        let left = usize::try_from(bytes).unwrap_or(usize::MAX) - content.len();
+        let within = end.saturating_duration_since(Instant::now());
+        let more = frame::recv_bytes(&mut recv, left.min(PROGRESS_BYTES), within).await;
+        content.append(&mut answered(&connection, more)?);
+        if Instant::now() >= tell_at {
+            comes(Coming::More).await;
+            tell_at = Instant::now() + TELL_EVERY;
+        }
+    }
+    Ok(PieceAnswer::Piece(piece, content))
 }
 
 /// Asks for the roots after a version.
@@ -135,7 +212,7 @@ impl Holdings {
     /// The next bitmap; `None` when there will be no more.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, AskError> {
         // As long as a connection may be idle: the answerer speaks when there is something new.
-        let within = std::time::Duration::from_secs(300);
+        let within = Duration::from_secs(300);
         match frame::recv::<Have>(&mut self.recv, HAVE_BYTES_MAX, within).await {
             Ok(have) => Ok(Some(have.bitmap)),
             Err(FrameError::Ended) => Ok(None),

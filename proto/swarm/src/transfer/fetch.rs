@@ -16,11 +16,11 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
-use super::ask::{self, Answer, AskError, Holdings, Source};
-use super::peers::{Peers, announcers, reach};
+use super::ask::{self, Answer, AskError, Coming, Holdings, PieceAnswer, Source};
+use super::peers::{Known, Peers, alive, announcers, reach};
 use super::provide::HAVE_INTERVAL;
 use crate::bits::Bits;
-use crate::plan::{Ask, Picker};
+use crate::plan::{Ask, AskId, Picker};
 use crate::store::{Store, StoreError};
 
 /// Pieces written before their data is synced and the record says so.
@@ -118,12 +118,21 @@ pub(crate) struct Surroundings {
     pub(crate) members: watch::Receiver<Arc<Vec<Member>>>,
 }
 
-/// Starts to fetch `artifact` from the members that announce it and, last, from `origin`, once the
-/// fetch of it before has let go of `turn`.
+/// Who else has to do with an artifact, apart from what gossip says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Company {
+    /// Who has all of it first, and gives it piece by piece to those that fetch.
+    pub origin: Option<HostId>,
+    /// Who fetches it, too, or may: such hosts tell each other at once what they have, before gossip does.
+    pub fetchers: Vec<HostId>,
+}
+
+/// Starts to fetch `artifact` from the members that announce it and from its company, once the fetch of
+/// it before has let go of `turn`.
 pub(crate) fn start(
     around: Surroundings,
     artifact: ArtifactRef,
-    origin: Option<HostId>,
+    company: Company,
     fits: Fits,
     turn: Arc<tokio::sync::Mutex<()>>,
 ) -> FetchHandle {
@@ -133,7 +142,7 @@ pub(crate) fn start(
     let task = tokio::spawn(async move {
         let begun = async {
             let turn = turn.lock_owned().await;
-            let driver = Driver::begin(around, artifact, origin, fits, progress_sender).await?;
+            let driver = Driver::begin(around, artifact, company, fits, progress_sender).await?;
             Ok::<_, FetchError>((turn, driver))
         };
         let (_turn, mut driver) = tokio::select! {
@@ -149,10 +158,11 @@ pub(crate) fn start(
     FetchHandle { progress, task, stop: stop.clone(), _on_drop: stop.drop_guard() }
 }
 
-/// What tasks that follow a peer report.
+/// What tasks that follow a peer or wait for an answer report.
 enum News {
     Holds { peer: HostId, pieces: Bits },
     Left { peer: HostId, why: Left },
+    Coming { ask: AskId, what: Coming },
 }
 
 /// Why nothing more is heard from a peer.
@@ -160,8 +170,6 @@ enum News {
 enum Left {
     #[error(transparent)]
     Ask(#[from] AskError),
-    #[error("it does not hold the artifact")]
-    NotHere,
     #[error("its bitmap is not one of this artifact")]
     Malformed,
     #[error("the subscription ended")]
@@ -170,7 +178,7 @@ enum Left {
 
 /// What became of an ask.
 enum Outcome {
-    Stored { bytes: u64 },
+    Stored { piece: u32, bytes: u64 },
     Wrong,
     No,
     Busy,
@@ -182,7 +190,7 @@ enum Outcome {
 struct Driver {
     around: Surroundings,
     artifact: ArtifactRef,
-    origin: Option<HostId>,
+    company: Company,
     progress: watch::Sender<Progress>,
     picker: Picker,
     peers: Peers,
@@ -191,7 +199,7 @@ struct Driver {
     following: JoinSet<()>,
     news: (mpsc::Sender<News>, mpsc::Receiver<News>),
     asking: JoinSet<(Ask, Outcome)>,
-    asks: BTreeMap<Ask, AbortHandle>,
+    asks: BTreeMap<AskId, (HostId, AbortHandle)>,
     unsynced: u32,
     flush_at: Option<Instant>,
     /// At most one.
@@ -204,7 +212,7 @@ impl Driver {
     async fn begin(
         around: Surroundings,
         artifact: ArtifactRef,
-        origin: Option<HostId>,
+        company: Company,
         fits: Fits,
         progress: watch::Sender<Progress>,
     ) -> Result<Self, FetchError> {
@@ -212,7 +220,7 @@ impl Driver {
         let known = around.store.pieces(&id).is_ok();
         let manifest = match known {
             true => None,
-            false => Some(manifest(&around, &artifact, origin.as_ref(), &progress).await?),
+            false => Some(manifest(&around, &artifact, &company, &progress).await?),
         };
         let store = around.store.clone();
         let here = task::spawn_blocking(move || take_stock(&store, &id, manifest, fits));
@@ -222,7 +230,7 @@ impl Driver {
         Ok(Self {
             around,
             artifact,
-            origin,
+            company,
             progress,
             picker,
             peers,
@@ -296,13 +304,11 @@ impl Driver {
 
     /// Joins who should be, lets go who may.
     fn review(&mut self, now: Instant) {
-        let members = self.around.members.borrow().clone();
-        let announcers = announcers(&members, &self.artifact.id, self.around.me.as_ref());
-        let origin = self.origin.as_ref().and_then(|origin| reach(&members, origin));
+        let known = known(&self.around, &self.artifact.id, &self.company);
         let mut useless = self.peers.hosts();
         useless.retain(|host| !self.picker.is_useful(host));
-        let (join, leave) = self.peers.choose(now, announcers, origin.as_ref(), &useless);
-        if let Some(host) = leave {
+        let (join, leave) = self.peers.choose(now, known, &useless);
+        for host in leave {
             self.leave(&host, now);
         }
         for source in join {
@@ -323,7 +329,7 @@ impl Driver {
         let now = Instant::now();
         match news {
             News::Holds { peer, pieces } if self.peers.source(&peer).is_some() => {
-                let is_origin = self.origin.as_ref() == Some(&peer);
+                let is_origin = self.company.origin.as_ref() == Some(&peer);
                 self.picker.connected(peer.clone(), is_origin);
                 self.picker.holds(&peer, &pieces);
             }
@@ -334,12 +340,19 @@ impl Driver {
                 self.leave(&peer, now);
             }
             News::Holds { .. } | News::Left { .. } => {}
+            News::Coming { ask, what: Coming::Begun { piece, round_trip_ms } } => {
+                let now_ms = self.ms(now);
+                for superfluous in self.picker.begun(ask, piece, round_trip_ms, now_ms) {
+                    self.abort(superfluous);
+                }
+            }
+            News::Coming { ask, what: Coming::More } => self.picker.comes(ask, self.ms(now)),
         }
     }
 
     fn leave(&mut self, peer: &HostId, now: Instant) {
-        for piece in self.picker.disconnected(peer) {
-            self.abort(&Ask { peer: peer.clone(), piece });
+        for ask in self.picker.disconnected(peer) {
+            self.abort(ask);
         }
         self.peers.leave(peer, now);
     }
@@ -347,8 +360,9 @@ impl Driver {
     fn ban(&mut self, peer: &HostId, why: &str) {
         warn!(artifact = %self.artifact.id, %peer, why, "a peer is not asked any more");
         self.picker.wrong(peer);
-        let asks: Vec<Ask> = self.asks.keys().filter(|ask| ask.peer == *peer).cloned().collect();
-        asks.iter().for_each(|ask| self.abort(ask));
+        let asks = self.asks.iter().filter(|(_, (of, _))| of == peer);
+        let asks: Vec<AskId> = asks.map(|(ask, _)| *ask).collect();
+        asks.into_iter().for_each(|ask| self.abort(ask));
         self.peers.ban(peer, Instant::now());
         self.progress.send_modify(|progress| progress.banned.push(peer.clone()));
     }
@@ -361,53 +375,56 @@ impl Driver {
                 // Never: who left the peers left the picker, too. The ask runs into its deadline.
                 continue;
             };
-            let around = self.around.clone();
-            let (artifact, asked) = (self.artifact, ask.clone());
+            let (around, artifact, news) =
+                (self.around.clone(), self.artifact, self.news.0.clone());
+            let (id, peer) = (ask.id, ask.peer.clone());
             let task = self.asking.spawn(async move {
-                let outcome = piece(&around, &source, artifact, asked.piece).await;
-                (asked, outcome)
+                let outcome = piece(&around, &source, artifact, &ask, &news).await;
+                (ask, outcome)
             });
-            self.asks.insert(ask, task);
+            self.asks.insert(id, (peer, task));
         }
     }
 
     fn asked(&mut self, ask: &Ask, outcome: Outcome) -> Result<(), FetchError> {
-        let given_up = self.asks.remove(ask).is_none();
+        let given_up = self.asks.remove(&ask.id).is_none();
         let now = Instant::now();
-        let Ask { peer, piece } = ask;
+        let now_ms = self.ms(now);
+        let Ask { id, peer, what } = ask;
         if given_up && !matches!(outcome, Outcome::Stored { .. } | Outcome::NotKept(_)) {
             // It ended while it was being cancelled, and was accounted for.
             return Ok(());
         }
         match outcome {
-            Outcome::Stored { bytes } => {
+            Outcome::Stored { piece, bytes } => {
                 self.moved_at = now;
                 self.unsynced += 1;
                 self.flush_at.get_or_insert(now + FLUSH_AFTER);
                 self.peers.useful(peer);
-                let from_origin = self.origin.as_ref() == Some(peer);
+                let from_origin = self.company.origin.as_ref() == Some(peer);
                 self.progress.send_modify(|progress| match from_origin {
                     true => progress.bytes_from_origin += bytes,
                     false => progress.bytes_from_peers += bytes,
                 });
-                for superfluous in self.picker.verified(peer, *piece) {
-                    self.abort(&superfluous);
+                for superfluous in self.picker.verified(*id, peer, piece, now_ms) {
+                    self.abort(superfluous);
                 }
             }
-            Outcome::Wrong => self.ban(peer, &format!("wrong bytes for piece {piece}")),
+            Outcome::Wrong => self.ban(peer, &format!("wrong bytes for {what}")),
             Outcome::No => {
-                if self.picker.denied(peer, *piece) {
+                if self.picker.denied(*id, now_ms) {
                     self.ban(peer, "it announces pieces that it has not");
                 }
             }
-            Outcome::Busy => self.picker.busy(peer, *piece, self.ms(now)),
+            Outcome::Busy => self.picker.busy(*id, now_ms),
             Outcome::Failed(error) => {
-                let unreachable = error.is_unreachable();
+                let (unreachable, late) = (error.is_unreachable(), error.is_late());
                 let error: &(dyn Error + 'static) = &error;
-                debug!(artifact = %self.artifact.id, %peer, piece, error, "an ask failed");
-                match unreachable {
-                    true => self.leave(peer, now),
-                    false => self.picker.failed(peer, *piece, self.ms(now)),
+                debug!(artifact = %self.artifact.id, %peer, %what, error, "an ask failed");
+                match (unreachable, late) {
+                    (true, _) => self.leave(peer, now),
+                    (false, true) => self.picker.late(*id),
+                    (false, false) => self.picker.failed(*id, now_ms),
                 }
             }
             Outcome::NotKept(error) => return Err(error.into()),
@@ -418,13 +435,15 @@ impl Driver {
 
     fn expire(&mut self) {
         for ask in self.picker.expire(self.ms(Instant::now())) {
-            debug!(artifact = %self.artifact.id, peer = %ask.peer, piece = ask.piece, "too slow");
-            self.abort(&ask);
+            if let Some((peer, _)) = self.asks.get(&ask) {
+                debug!(artifact = %self.artifact.id, %peer, "too slow");
+            }
+            self.abort(ask);
         }
     }
 
-    fn abort(&mut self, ask: &Ask) {
-        if let Some(task) = self.asks.remove(ask) {
+    fn abort(&mut self, ask: AskId) {
+        if let Some((_, task)) = self.asks.remove(&ask) {
             task.abort();
         }
     }
@@ -482,26 +501,34 @@ fn take_stock(
 }
 
 /// Asks for a piece, checks it and keeps it.
-async fn piece(around: &Surroundings, of: &Source, artifact: ArtifactRef, index: u32) -> Outcome {
-    let piece = match around.store.piece(&artifact.id, index) {
-        Ok(piece) => piece,
-        Err(error) => return Outcome::NotKept(error),
+async fn piece(
+    around: &Surroundings,
+    of: &Source,
+    artifact: ArtifactRef,
+    ask: &Ask,
+    news: &mpsc::Sender<News>,
+) -> Outcome {
+    let (store, id) = (&around.store, artifact.id);
+    let bytes_of = |index| store.piece(&id, index).ok().map(|piece| piece.bytes);
+    let comes = async |what| {
+        // Nobody to tell: the fetch is over.
+        let _ = news.send(News::Coming { ask: ask.id, what }).await;
     };
-    let request = SwarmRequest::Piece { artifact: artifact.id, index };
-    let bytes = match ask::content(&around.pool, of, &request, u64::from(piece.bytes)).await {
-        Ok(Answer::Content(bytes)) => bytes,
-        Ok(Answer::No) => return Outcome::No,
-        Ok(Answer::Busy) => return Outcome::Busy,
-        // It announces a longer one: that is not the piece.
-        Err(AskError::TooLong { .. }) => return Outcome::Wrong,
+    let answer = ask::piece(&around.pool, of, id, &ask.what, bytes_of, comes).await;
+    let (index, bytes) = match answer {
+        Ok(PieceAnswer::Piece(index, bytes)) => (index, bytes),
+        Ok(PieceAnswer::No) => return Outcome::No,
+        Ok(PieceAnswer::Busy) => return Outcome::Busy,
+        // Longer or shorter, or another one: that is not the piece.
+        Err(AskError::OtherContent) => return Outcome::Wrong,
         Err(error) => return Outcome::Failed(error),
     };
-    let store = around.store.clone();
+    let store = store.clone();
     let kept = task::spawn_blocking(move || {
-        store.write_piece(&artifact.id, index, &bytes).map(|_| bytes.len() as u64)
+        store.write_piece(&id, index, &bytes).map(|_| bytes.len() as u64)
     });
     match kept.await {
-        Ok(Ok(bytes)) => Outcome::Stored { bytes },
+        Ok(Ok(bytes)) => Outcome::Stored { piece: index, bytes },
         Ok(Err(StoreError::WrongBytes { .. })) => Outcome::Wrong,
         Ok(Err(error)) => Outcome::NotKept(error),
         Err(error) => Outcome::Stopped(error),
@@ -535,7 +562,8 @@ async fn follow_on(
     loop {
         let bitmap = holdings.next().await?.ok_or(Left::Ended)?;
         if bitmap.is_empty() && pieces > 0 {
-            return Err(Left::NotHere);
+            // Not yet; it says so when that changes, or ends the stream.
+            continue;
         }
         let held = Bits::from_bytes(pieces, &bitmap).ok_or(Left::Malformed)?;
         let whole = held.is_all();
@@ -550,12 +578,22 @@ async fn follow_on(
     }
 }
 
+/// Who could be asked, as gossip is now.
+fn known(around: &Surroundings, artifact: &Digest, company: &Company) -> Known {
+    let (members, me) = (around.members.borrow().clone(), around.me.as_ref());
+    Known {
+        announcers: announcers(&members, artifact, me),
+        fetchers: alive(&members, &company.fetchers, me),
+        origin: company.origin.as_ref().and_then(|origin| reach(&members, origin)),
+    }
+}
+
 /// Gets the manifest from any member that announces the artifact, or from the origin. Who does not
 /// answer soon goes on being asked, and somebody else is, too: nobody can make the others wait.
 async fn manifest(
     around: &Surroundings,
     artifact: &ArtifactRef,
-    origin: Option<&HostId>,
+    company: &Company,
     progress: &watch::Sender<Progress>,
 ) -> Result<Vec<u8>, FetchError> {
     let mut members = around.members.clone();
@@ -567,10 +605,10 @@ async fn manifest(
     loop {
         let now = Instant::now();
         if now >= next_at || asking.is_empty() {
-            let known = members.borrow_and_update().clone();
-            let origin = origin.and_then(|origin| reach(&known, origin));
-            let sources = announcers(&known, &artifact.id, around.me.as_ref());
-            let (sources, _) = peers.choose(now, sources, origin.as_ref(), &[]);
+            members.mark_unchanged();
+            let fetchers = Vec::new();
+            let known = Known { fetchers, ..known(around, &artifact.id, company) };
+            let (sources, _) = peers.choose(now, known, &[]);
             if let Some(source) = sources.into_iter().next() {
                 let (around, artifact, asked) = (around.clone(), *artifact, source.clone());
                 let task = asking.spawn(async move {

@@ -1,12 +1,13 @@
 //! Moving content between members over `gsw-swarm/1`.
 //!
-//! [`ask`] is one question and its answer, from the asker's side; [`provide`] answers; [`fetch`]
-//! drives a [`crate::plan::Picker`] until an artifact is whole.
+//! [`ask`] is one question and its answer, from the asker's side; [`provide`] answers, pieces in the
+//! order of [`queue`]; [`fetch`] drives a [`crate::plan::Picker`] until an artifact is whole.
 
 pub(crate) mod ask;
 pub(crate) mod fetch;
 mod peers;
 pub(crate) mod provide;
+mod queue;
 
 use std::time::Duration;
 

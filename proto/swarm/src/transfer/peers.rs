@@ -42,6 +42,12 @@ pub(super) fn announcers(
     members.iter().filter(holds).map(source).collect()
 }
 
+/// Those of `hosts` that are heard of lately, other than `me`.
+pub(super) fn alive(members: &[Member], hosts: &[HostId], me: Option<&HostId>) -> Vec<Source> {
+    let known = members.iter().filter(|member| member.alive && Some(&member.host) != me);
+    known.filter(|member| hosts.contains(&member.host)).map(source).collect()
+}
+
 /// Where a member is reached, whether it is heard of lately or not.
 pub(super) fn reach(members: &[Member], host: &HostId) -> Option<Source> {
     members.iter().find(|member| member.host == *host).map(source)
@@ -49,6 +55,15 @@ pub(super) fn reach(members: &[Member], host: &HostId) -> Option<Source> {
 
 fn source(member: &Member) -> Source {
     Source { host: member.host.clone(), address: member.address }
+}
+
+/// Who could be asked.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) announcers: Vec<Source>,
+    /// Who fetches the same, whether or not it is known to hold any of it.
+    pub(super) fetchers: Vec<Source>,
+    pub(super) origin: Option<Source>,
 }
 
 /// Who is asked, who was, and who must not be.
@@ -65,39 +80,46 @@ struct Rest {
 }
 
 impl Peers {
-    /// Who should be joined now: `origin` if it is not, and as many announcers as there is room
-    /// for. `useless`: joined ones that may go; one of them does if others wait, and is returned.
+    /// Who should be joined now: `origin` if it is not, and as many of the others as there is room for,
+    /// announcers first. `useless`: joined ones that may go. If announcers wait, those go that announce
+    /// nothing, and one of the others; they are returned.
     pub(super) fn choose(
         &mut self,
         now: Instant,
-        announcers: Vec<Source>,
-        origin: Option<&Source>,
+        known: Known,
         useless: &[HostId],
-    ) -> (Vec<Source>, Option<HostId>) {
+    ) -> (Vec<Source>, Vec<HostId>) {
+        let Known { announcers, fetchers, origin } = known;
         let fresh = |source: &Source| {
             !self.joined.contains_key(&source.host)
                 && self.resting.get(&source.host).is_none_or(|rest| rest.until <= now)
         };
-        let is_origin = |host: &HostId| origin.is_some_and(|origin| origin.host == *host);
-        let mut waiting: Vec<Source> =
-            announcers.into_iter().filter(|peer| fresh(peer) && !is_origin(&peer.host)).collect();
-        waiting.shuffle(&mut rand::rng());
+        let is_origin = |host: &HostId| origin.as_ref().is_some_and(|origin| origin.host == *host);
+        let announces = |host: &HostId| announcers.iter().any(|source| source.host == *host);
+        let waiting = |sources: &[Source]| {
+            let fresh = sources.iter().filter(|peer| fresh(peer) && !is_origin(&peer.host));
+            let mut waiting: Vec<Source> = fresh.cloned().collect();
+            waiting.shuffle(&mut rand::rng());
+            waiting
+        };
+        let (mut join, others) = (waiting(&announcers), waiting(&fetchers));
         let joined = self.joined.keys().filter(|host| !is_origin(host)).count();
         let mut room = PEERS_MAX.saturating_sub(joined);
-        let mut leaves = None;
-        if room == 0
-            && !waiting.is_empty()
-            && self.rotated.is_none_or(|rotated| rotated + ROTATE_EVERY <= now)
-        {
-            leaves = useless.iter().find(|host| !is_origin(host)).cloned();
-            if leaves.is_some() {
+        let mut leave: Vec<HostId> = Vec::new();
+        if join.len() > room {
+            let mute = useless.iter().filter(|host| !is_origin(host) && !announces(host));
+            leave.extend(mute.take(join.len() - room).cloned());
+            let rotates = self.rotated.is_none_or(|rotated| rotated + ROTATE_EVERY <= now);
+            if leave.is_empty() && room == 0 && rotates {
+                leave.extend(useless.iter().find(|host| !is_origin(host)).cloned());
                 self.rotated = Some(now);
-                room = 1;
             }
+            room += leave.len();
         }
-        waiting.truncate(room);
-        waiting.extend(origin.into_iter().filter(|origin| fresh(origin)).cloned());
-        (waiting, leaves)
+        join.extend(others.into_iter().filter(|other| !announces(&other.host)));
+        join.truncate(room);
+        join.extend(origin.iter().filter(|origin| fresh(origin)).cloned());
+        (join, leave)
     }
 
     pub(super) fn joined(&mut self, source: Source, task: AbortHandle) {

@@ -1,8 +1,9 @@
 //! Answering: content by digest to whoever is a member, within limits.
 //!
-//! Only what is verified is served, pieces hashed once more on their way out. Whoever comes when
-//! the places are taken hears `Busy` at once and asks somebody else. Statements and certificates have
-//! places of their own: a halt does not wait for artifacts.
+//! Only what is verified is served, pieces hashed once more on their way out. Asks for pieces wait for
+//! their turn ([`super::queue`]); for the rest, whoever comes when the places are taken hears `Busy` at
+//! once and asks somebody else. Statements and certificates have places of their own: a halt does not
+//! wait for artifacts.
 
 use std::time::Duration;
 
@@ -11,20 +12,22 @@ use net::frame::{self, FrameError};
 use net::{Connection, Handler, Peer, Place, Places, RecvStream, SendStream};
 use proto::Digest;
 use proto::wire::{
-    Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, SWARM_REQUEST_BYTES_MAX, SwarmRequest,
+    Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, NEW_PIECES_MAX, SWARM_REQUEST_BYTES_MAX,
+    SwarmRequest,
 };
 use tokio::task::{self, JoinSet};
 use tokio::time;
 use tracing::{debug, error};
 
+use super::queue::{Queue, Turn, Wanted};
 use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, ROOTS_MAX, content_timeout};
 use crate::ledger::Ledger;
 use crate::store::StoreError;
 
-/// Pieces and manifests under way at a time, over all askers: bounds the memory they take.
-pub(crate) const UPLOADS_MAX: usize = 24;
+/// Manifests under way at a time, over all askers: bounds the memory they take.
+pub(crate) const MANIFESTS_MAX: usize = 24;
 /// Of these, to one asker.
-const UPLOADS_PER_PEER_MAX: usize = 8;
+const MANIFESTS_PER_PEER_MAX: usize = 2;
 /// Statements and certificates under way at a time.
 const WORDS_MAX: usize = 64;
 /// Of these, to one asker.
@@ -32,13 +35,14 @@ const WORDS_PER_PEER_MAX: usize = 8;
 /// Streams served at a time on one connection, subscriptions among them.
 const STREAMS_MAX: usize = 64;
 /// Least time between two bitmaps: what comes in between is gathered.
-pub(super) const HAVE_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const HAVE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The handler of `gsw-swarm/1`. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Provider {
     ledger: Ledger,
-    uploads: Places,
+    pieces: Queue,
+    manifests: Places,
     words: Places,
 }
 
@@ -81,10 +85,11 @@ impl Handler for Provider {
 }
 
 impl Provider {
-    /// `uploads`: pieces and manifests at a time.
-    pub(crate) fn new(ledger: Ledger, uploads: usize) -> Self {
-        let uploads = Places::new(uploads, UPLOADS_PER_PEER_MAX);
-        Self { ledger, uploads, words: Places::new(WORDS_MAX, WORDS_PER_PEER_MAX) }
+    /// `manifests`: at a time.
+    pub(crate) fn new(ledger: Ledger, manifests: usize) -> Self {
+        let pieces = Queue::new(ledger.store().clone());
+        let manifests = Places::new(manifests, MANIFESTS_PER_PEER_MAX);
+        Self { ledger, pieces, manifests, words: Places::new(WORDS_MAX, WORDS_PER_PEER_MAX) }
     }
 
     async fn answer(
@@ -122,7 +127,7 @@ impl Provider {
             }
             SwarmRequest::Blob { id } => {
                 let is_manifest = ledger.store().pieces(&id).is_ok();
-                let places = if is_manifest { &self.uploads } else { &self.words };
+                let places = if is_manifest { &self.manifests } else { &self.words };
                 let read = move || match ledger.shelf_bytes(&id) {
                     Some(shelf) => Ok(Some(shelf.to_vec())),
                     None => ledger.store().blob(&id),
@@ -137,27 +142,85 @@ impl Provider {
                 content(send, self.words.try_take(peer), read).await
             }
             SwarmRequest::Piece { artifact, index } => {
-                let read = move || match ledger.store().read_piece(&artifact, index) {
-                    Err(StoreError::NoArtifact(_) | StoreError::NoPiece { .. }) => Ok(None),
-                    read => read,
-                };
-                content(send, self.uploads.try_take(peer), read).await
+                self.piece(send, peer, artifact, Wanted::Piece(index)).await
+            }
+            SwarmRequest::New { artifact, mut pieces } => {
+                pieces.truncate(NEW_PIECES_MAX);
+                self.piece(send, peer, artifact, Wanted::New(pieces)).await
             }
         }
     }
 
-    /// Says which pieces are here, at once and whenever there are more.
+    /// Gives a piece, when its turn has come.
+    async fn piece(
+        &self,
+        mut send: SendStream,
+        peer: &Peer,
+        artifact: Digest,
+        wanted: Wanted,
+    ) -> Result<(), ProvideError> {
+        let of_choice = matches!(wanted, Wanted::New(_));
+        let store = self.ledger.store();
+        let may_be = match &wanted {
+            Wanted::Piece(index) => store.pieces(&artifact).is_ok_and(|here| here.contains(*index)),
+            Wanted::New(_) => true,
+        };
+        let turn = match may_be {
+            true => self.pieces.turn(peer, artifact, wanted, &send).await,
+            false => return short(send, Found::No).await,
+        };
+        let (index, place) = match turn {
+            Turn::Comes(index, place) => (index, place),
+            Turn::NothingNew => return short(send, Found::No).await,
+            Turn::Busy => return short(send, Found::Busy).await,
+            Turn::Gone => return Ok(()),
+        };
+        let store = store.clone();
+        let read = task::spawn_blocking(move || match store.read_piece(&artifact, index) {
+            Err(StoreError::NoArtifact(_) | StoreError::NoPiece { .. }) => Ok(None),
+            read => read,
+        });
+        let Some(content) = read.await?? else { return short(send, Found::No).await };
+        let bytes = content.len() as u64;
+        let found = match of_choice {
+            true => Found::Picked { piece: index, bytes },
+            false => Found::Yes { bytes },
+        };
+        frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
+        let within = content_timeout(bytes);
+        frame::send_bytes(&mut send, &content, within).await?;
+        drop(content);
+        // The place is held until the asker has it all, or it would bound nothing.
+        if delivered(send, within).await {
+            place.delivered();
+        }
+        Ok(())
+    }
+
+    /// Says which pieces are here, at once and whenever there are more. Of an artifact that is not known
+    /// here, none, until it is: who fetches it at the same time need not ask again.
     async fn report(
         &self,
         mut send: SendStream,
         mut recv: RecvStream,
         artifact: Digest,
     ) -> Result<(), ProvideError> {
-        let Ok(mut pieces) = self.ledger.store().watch_pieces(&artifact) else {
-            frame::send(&mut send, &Have { bitmap: Vec::new() }, HAVE_BYTES_MAX, ANSWER_TIMEOUT)
-                .await?;
-            delivered(send, ANSWER_TIMEOUT).await;
-            return Ok(());
+        let store = self.ledger.store();
+        let mut changes = store.changes();
+        let mut pieces = match store.watch_pieces(&artifact) {
+            Ok(pieces) => pieces,
+            Err(_) => {
+                let none = Have { bitmap: Vec::new() };
+                frame::send(&mut send, &none, HAVE_BYTES_MAX, ANSWER_TIMEOUT).await?;
+                let begun = changes.wait_for(|_| store.watch_pieces(&artifact).is_ok());
+                let mut word = [0];
+                tokio::select! {
+                    begun = begun => if begun.is_err() { return Ok(()) },
+                    _ = recv.read(&mut word) => return Ok(()),
+                }
+                let Ok(pieces) = store.watch_pieces(&artifact) else { return Ok(()) };
+                pieces
+            }
         };
         loop {
             let (bitmap, whole) = {
@@ -212,9 +275,16 @@ async fn content(
     Ok(())
 }
 
-/// Ends a stream and waits until the other side has all of it, or wants no more.
-async fn delivered(mut send: SendStream, within: Duration) {
+/// Answers in one word.
+async fn short(mut send: SendStream, found: Found) -> Result<(), ProvideError> {
+    frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
+    delivered(send, ANSWER_TIMEOUT).await;
+    Ok(())
+}
+
+/// Ends a stream and waits until the other side has all of it, which it tells, or wants no more.
+async fn delivered(mut send: SendStream, within: Duration) -> bool {
     // It can only be finished already.
     let _ = send.finish();
-    let _ = time::timeout(within, send.stopped()).await;
+    matches!(time::timeout(within, send.stopped()).await, Ok(Ok(None)))
 }

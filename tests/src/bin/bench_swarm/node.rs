@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use fleet_tests::swarming::{Artifact, Node, ORIGIN, host_id};
+use fleet_tests::swarming::{Artifact, Node, ORIGIN, company};
 use proto::statement::ArtifactRef;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -43,7 +43,8 @@ async fn take_part(host: u8, addresses: &[IpAddr]) -> Result<()> {
     println!("ready");
     let line = told().await?;
     let about: ArtifactRef = serde_json::from_str(line.trim_start_matches("go"))?;
-    node.swarm.fetch(about, Some(host_id(ORIGIN))).done().await?;
+    let others = u8::try_from(addresses.len() - 1)?;
+    node.swarm.fetch(about, company(others)).done().await?;
     println!("done");
     std::future::pending().await
 }

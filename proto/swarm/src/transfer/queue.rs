@@ -1,0 +1,141 @@
+//! Asks for pieces wait here for their turn: [`Uploads`] with a clock and somebody to wake.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use net::{Peer, SendStream};
+use proto::Digest;
+use tokio::sync::oneshot;
+use tokio::time::{self, Instant};
+
+use crate::plan::{Given, Ticket, UPLOAD_SLOW_MS, Uploads, WAIT_MS_MAX};
+use crate::store::Store;
+
+/// What is asked for.
+pub(super) enum Wanted {
+    Piece(u32),
+    New(Vec<u32>),
+}
+
+/// How waiting for a turn ended.
+pub(super) enum Turn {
+    /// This piece is to be given; the next turn is somebody else's once the place is dropped.
+    Comes(u32, Place),
+    NothingNew,
+    /// Too many wait, or it took too long.
+    Busy,
+    /// Who asked wants it no more.
+    Gone,
+}
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Queue {
+    state: Arc<Mutex<State>>,
+    store: Store,
+    zero: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    uploads: Uploads<Peer>,
+    /// Who waits for which turn.
+    turns: BTreeMap<Ticket, oneshot::Sender<Given>>,
+}
+
+impl Queue {
+    pub(super) fn new(store: Store) -> Self {
+        Self { state: Arc::default(), store, zero: Instant::now() }
+    }
+
+    /// Waits until `peer` may be given something of `artifact`. `send`: the stream on which it waits.
+    pub(super) async fn turn(
+        &self,
+        peer: &Peer,
+        artifact: Digest,
+        wanted: Wanted,
+        send: &SendStream,
+    ) -> Turn {
+        let Some((place, mut turn)) = self.enter(peer, artifact, wanted) else { return Turn::Busy };
+        self.advance();
+        let end = Instant::now() + Duration::from_millis(WAIT_MS_MAX);
+        let gone = send.stopped();
+        tokio::pin!(gone);
+        loop {
+            // Nothing else tells when an upload begins to count as slow, and makes room.
+            let look_again = Instant::now() + Duration::from_millis(UPLOAD_SLOW_MS / 10);
+            tokio::select! {
+                given = &mut turn => return match given {
+                    Ok(Given::Piece(piece)) => Turn::Comes(piece, place),
+                    Ok(Given::NothingNew) => Turn::NothingNew,
+                    Err(_) => Turn::Busy,
+                },
+                _ = &mut gone => return Turn::Gone,
+                () = time::sleep_until(end.min(look_again)) => {
+                    if Instant::now() >= end {
+                        return Turn::Busy;
+                    }
+                    self.advance();
+                }
+            }
+        }
+    }
+
+    fn enter(
+        &self,
+        peer: &Peer,
+        artifact: Digest,
+        wanted: Wanted,
+    ) -> Option<(Place, oneshot::Receiver<Given>)> {
+        let mut state = self.state();
+        let ticket = match wanted {
+            Wanted::Piece(piece) => state.uploads.ask(peer.clone(), artifact, piece)?,
+            Wanted::New(pieces) => state.uploads.ask_new(peer.clone(), artifact, pieces)?,
+        };
+        let (sender, receiver) = oneshot::channel();
+        state.turns.insert(ticket, sender);
+        Some((Place { queue: self.clone(), ticket, delivered: false }, receiver))
+    }
+
+    /// Tells all whose turn has come.
+    fn advance(&self) {
+        let now_ms = u64::try_from(self.zero.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let here = |artifact: &Digest| self.store.pieces(artifact).ok();
+        let mut state = self.state();
+        while let Some((ticket, given)) = state.uploads.turn(now_ms, here) {
+            // Who is gone gives its place back by itself.
+            if let Some(turn) = state.turns.remove(&ticket) {
+                let _ = turn.send(given);
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in the queue or, later, among those being given; left on drop.
+pub(super) struct Place {
+    queue: Queue,
+    ticket: Ticket,
+    delivered: bool,
+}
+
+impl Place {
+    /// The asker has all of it.
+    pub(super) fn delivered(mut self) {
+        self.delivered = true;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.queue.state();
+        state.turns.remove(&self.ticket);
+        state.uploads.ended(self.ticket, self.delivered);
+        drop(state);
+        self.queue.advance();
+    }
+}
