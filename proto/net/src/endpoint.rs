@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::BbrConfig;
 use quinn::{
     AsyncUdpSocket, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime as _, TokioRuntime,
     TransportConfig, TransportErrorCode, VarInt,
@@ -17,6 +16,7 @@ use tracing::{debug, warn};
 
 use crate::alpn::{Alpn, CloseCode};
 use crate::clock;
+use crate::congestion::WholeAcks;
 use crate::connection::{Connection, ConnectionLost, close, readable};
 use crate::directory::{Directory, Expect};
 use crate::identity::Identity;
@@ -325,7 +325,7 @@ fn transport() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
     config
-        .congestion_controller_factory(Arc::new(BbrConfig::default()))
+        .congestion_controller_factory(Arc::new(WholeAcks))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .keep_alive_interval(None)
         .mtu_discovery_config(Some(mtu))

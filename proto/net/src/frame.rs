@@ -32,6 +32,17 @@ pub enum FrameError {
     Timeout { within_ms: u128 },
 }
 
+impl FrameError {
+    /// Whether the whole connection is gone, and not this stream alone.
+    pub const fn is_lost(&self) -> bool {
+        use quinn::{ReadError, WriteError};
+        matches!(
+            self,
+            Self::Read(ReadError::ConnectionLost(_)) | Self::Write(WriteError::ConnectionLost(_))
+        )
+    }
+}
+
 /// Sends one frame of at most `bytes_max` bytes, its length not counted.
 ///
 /// # Errors

@@ -13,6 +13,7 @@
 //! | [`endpoint`] | the socket: bind, connect |
 //! | [`router`] | serve: a handler for each ALPN, limits |
 //! | [`connection`] | a connection whose peer is proven |
+//! | `congestion` | how much may be under way on a path |
 //! | [`frame`] | values and bytes on streams, bounded in size and time |
 //! | [`places`] | so much at a time, and nobody more than a share of it |
 //! | [`pool`] | connections kept for reuse, dials in single flight |
@@ -22,6 +23,7 @@
 pub mod alpn;
 pub mod certificate;
 pub mod clock;
+mod congestion;
 pub mod connection;
 pub mod directory;
 pub mod endpoint;
