@@ -1,8 +1,8 @@
 //! The swarm's policy on lines of given rates, without a network: [`Picker`] and [`Uploads`] of every
 //! host on one queue of events. Seeded; time is simulated.
 //!
-//! A host has a line up and a line down. What it gives goes up in turns, [`CHUNK_BYTES`] of each upload
-//! after the other, and comes down in the order in which it arrives: no line is idle while there is
+//! A host has a line up and a line down. What it gives goes up in turns, an eighth of a piece of each
+//! upload after the other, and comes down in the order in which it arrives: no line is idle while there is
 //! something to send on it, and no bytes are lost, as with a transport that fills its lines. What a
 //! transport costs on top is not shown here: see `bench-swarm`.
 
@@ -18,8 +18,8 @@ use rand::{Rng, RngExt, SeedableRng};
 use swarm::Bits;
 use swarm::plan::{AskId, Given, Picker, Ticket, Uploads, What};
 
-/// What is sent of one upload before the next one's turn.
-const CHUNK_BYTES: u64 = 32 << 10;
+/// A piece is sent in so many turns.
+const CHUNKS: u64 = 8;
 /// Least time between two words of what a host holds, in microseconds: as the provider keeps it.
 const HAVE_EVERY_US: u64 = 50_000;
 /// Others that a host asks, the origin not counted: as the fetch keeps it.
@@ -465,6 +465,7 @@ impl World {
     // --- who gives ---
 
     fn asked(&mut self, at: usize, by: usize, id: AskId, what: What) {
+        let now_ms = self.now_ms();
         let host = &mut self.hosts[at];
         if !host.alive {
             return;
@@ -473,8 +474,8 @@ impl World {
             What::Piece(piece) if !host.picker.here().contains(piece) => {
                 return self.soon(Event::Refused { at: by, id, why: Refused::No });
             }
-            What::Piece(piece) => host.uploads.ask(by, self.artifact, piece),
-            What::New(pieces) => host.uploads.ask_new(by, self.artifact, pieces),
+            What::Piece(piece) => host.uploads.ask(by, self.artifact, piece, now_ms),
+            What::New(pieces) => host.uploads.ask_new(by, self.artifact, pieces, now_ms),
         };
         match ticket {
             None => self.soon(Event::Refused { at: by, id, why: Refused::Busy }),
@@ -499,9 +500,8 @@ impl World {
                     self.soon(Event::Refused { at: to, id, why: Refused::No });
                 }
                 Given::Piece(piece) => {
-                    let chunks = self.setting.piece_bytes.div_ceil(CHUNK_BYTES);
                     let begun = false;
-                    let upload = Upload { to, id, piece, unsent: chunks, to_come: chunks, begun };
+                    let upload = Upload { to, id, piece, unsent: CHUNKS, to_come: CHUNKS, begun };
                     host.sending.push_back(ticket);
                     self.uploads.insert((number, ticket), upload);
                     self.send(number);
@@ -511,29 +511,31 @@ impl World {
     }
 
     fn send(&mut self, number: usize) {
+        let chunk_bytes = self.setting.piece_bytes / CHUNKS;
         let host = &mut self.hosts[number];
         if !host.is_sending && host.alive && !host.sending.is_empty() {
             host.is_sending = true;
-            let takes_us = CHUNK_BYTES * 1_000_000 / host.line.up;
+            let takes_us = chunk_bytes * 1_000_000 / host.line.up;
             self.at(self.now_us + takes_us, Event::Sent(number));
         }
     }
 
     fn sent(&mut self, number: usize) {
+        let chunk_bytes = self.setting.piece_bytes / CHUNKS;
         let host = &mut self.hosts[number];
         host.is_sending = false;
         if !host.alive {
             return;
         }
         let Some(ticket) = host.sending.pop_front() else { return };
-        host.sent_bytes += CHUNK_BYTES;
+        host.sent_bytes += chunk_bytes;
         if let Some(upload) = self.uploads.get_mut(&(number, ticket)) {
             upload.unsent -= 1;
             if upload.unsent > 0 {
                 host.sending.push_back(ticket);
             }
             let to = upload.to;
-            let takes_us = CHUNK_BYTES * 1_000_000 / self.hosts[to].line.down;
+            let takes_us = chunk_bytes * 1_000_000 / self.hosts[to].line.down;
             let begins_us = self.hosts[to].down_free_us.max(self.now_us + self.setting.delay_us);
             self.hosts[to].down_free_us = begins_us + takes_us;
             self.at(begins_us + takes_us, Event::Came((number, ticket)));

@@ -78,6 +78,7 @@ fn r27_a_slow_host_slows_itself_alone() {
     let (_, got) = measured(setting(lines, 64 * MIB, 1), lower_bound_us(8, 64 * MIB, RATE));
     assert!(got.half <= 1.2, "half of them {}", got.half);
     assert!(got.last <= 5.3, "the slow one, whose own line bounds it at 5: {}", got.last);
+    assert!(got.origin <= 1.15, "each piece once all the same: {}", got.origin);
 }
 
 #[test]
@@ -99,6 +100,7 @@ fn r27_hosts_that_die_do_not_hold_up_the_others() {
         }
         let (_, got) = measured(setting(lines, 64 * MIB, seed), bound_us);
         assert!(got.last <= 1.4, "seed {seed}: {}", got.last);
+        assert!(got.origin <= 1.15, "seed {seed}: {}", got.origin);
     }
 }
 

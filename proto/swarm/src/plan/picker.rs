@@ -363,9 +363,12 @@ impl Picker {
     pub fn busy(&mut self, id: AskId, now_ms: u64) {
         let Some(ask) = self.close(id) else { return };
         if let Some(peer) = self.peers.get_mut(&ask.peer) {
-            let pause_ms = BUSY_MS.saturating_mul(1 << peer.busy.min(10)).min(BUSY_MS_MAX);
-            peer.busy += 1;
-            peer.idle_until_ms = now_ms.saturating_add(pause_ms);
+            // Several that hear so together are one sign.
+            if peer.idle_until_ms <= now_ms {
+                let pause_ms = BUSY_MS.saturating_mul(1 << peer.busy.min(10)).min(BUSY_MS_MAX);
+                peer.busy += 1;
+                peer.idle_until_ms = now_ms.saturating_add(pause_ms);
+            }
         }
     }
 
@@ -379,9 +382,11 @@ impl Picker {
             if known.nothing_new == 0 {
                 known.nothing_new_since_ms = now_ms;
             }
-            let pause_ms = NOTHING_NEW_MS.saturating_mul(1 << known.nothing_new.min(10));
-            known.nothing_new += 1;
-            known.new_idle_until_ms = now_ms.saturating_add(pause_ms.min(NOTHING_NEW_MS_MAX));
+            if known.new_idle_until_ms <= now_ms {
+                let pause_ms = NOTHING_NEW_MS.saturating_mul(1 << known.nothing_new.min(10));
+                known.nothing_new += 1;
+                known.new_idle_until_ms = now_ms.saturating_add(pause_ms.min(NOTHING_NEW_MS_MAX));
+            }
             return false;
         };
         known.denials += 1;
@@ -486,7 +491,8 @@ impl Picker {
     }
 
     fn rarest_of(&self, peer: &Peer) -> Option<u32> {
-        self.wanted.iter().map(|key| key.2).find(|piece| peer.holds.contains(*piece))
+        let held = self.wanted.range((1, 0, 0)..);
+        held.map(|key| key.2).find(|piece| peer.holds.contains(*piece))
     }
 
     /// Something new; else, a while after there was nothing new, what no peer holds all the same; else
@@ -494,15 +500,17 @@ impl Picker {
     fn pick_of_origin(&self, origin: &Peer, now_ms: u64) -> Option<What> {
         let of_nobody = self.wanted.iter().take_while(|(holders, ..)| *holders == 0);
         let of_nobody = of_nobody.map(|key| key.2).filter(|piece| origin.holds.contains(*piece));
-        let named: Vec<u32> = of_nobody.take(NEW_PIECES_MAX).collect();
-        let what = match named.first() {
+        let mut named: Vec<u32> = of_nobody.take(NEW_PIECES_MAX).collect();
+        if named.is_empty() {
+            named = self.unwilling(origin, now_ms);
+        }
+        match named.first() {
             None => None,
             Some(_) if self.has_new(origin, now_ms) => {
                 (origin.new_idle_until_ms <= now_ms).then_some(What::New(named))
             }
             Some(piece) => Some(What::Piece(*piece)),
-        };
-        what.or_else(|| self.unwilling(origin, now_ms).map(What::Piece))
+        }
     }
 
     /// Whether the origin is asked for something new: until it has had nothing for a while, and nobody
@@ -516,8 +524,8 @@ impl Picker {
         origin.gives_new && (origin.nothing_new == 0 || waits_ms > now_ms || !idle())
     }
 
-    /// The rarest piece that peers hold of whom all are paused, late or stuck.
-    fn unwilling(&self, origin: &Peer, now_ms: u64) -> Option<u32> {
+    /// The rarest pieces that peers hold of whom all are paused, late or stuck.
+    fn unwilling(&self, origin: &Peer, now_ms: u64) -> Vec<u32> {
         let stuck = self.open.values().filter(|ask| self.is_stuck(ask, now_ms));
         let stuck: BTreeSet<&HostId> = stuck.map(|ask| &ask.peer).collect();
         let willing = |(id, peer): &(&HostId, &Peer)| {
@@ -525,11 +533,12 @@ impl Picker {
         };
         let willing: Vec<&Peer> = self.peers.iter().filter(willing).map(|(_, peer)| peer).collect();
         if willing.len() == self.peers.values().filter(|peer| !peer.origin).count() {
-            return None;
+            return Vec::new();
         }
         let by_others = |piece: &u32| willing.iter().any(|peer| peer.holds.contains(*piece));
-        let pieces = self.wanted.iter().map(|key| key.2);
-        pieces.into_iter().find(|piece| origin.holds.contains(*piece) && !by_others(piece))
+        let held = self.wanted.range((1, 0, 0)..).map(|key| key.2);
+        let left = held.filter(|piece| origin.holds.contains(*piece) && !by_others(piece));
+        left.take(NEW_PIECES_MAX).collect()
     }
 
     /// A piece all of whose asks are stuck at others, the one that is so for longest.

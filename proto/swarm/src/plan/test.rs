@@ -72,7 +72,7 @@ fn r27_the_origin_is_asked_for_what_no_peer_holds_and_gives_each_piece_once() {
                 all_named.extend(named.clone());
                 let left = named.iter().any(|piece| !given.contains(piece));
                 let artifact = Digest::of(b"artifact");
-                let ticket = uploads.ask_new(number, artifact, named).unwrap();
+                let ticket = uploads.ask_new(number, artifact, named, 0).unwrap();
                 let turn = uploads.turn(0, |_| Some(all.clone()));
                 match turn {
                     Some((_, Given::Piece(piece))) => assert!(given.insert(piece), "twice"),
@@ -278,14 +278,14 @@ fn order(uploads: &mut Uploads<u8>) -> Vec<u32> {
 fn r27_what_was_given_least_goes_first() {
     let (mut uploads, artifact) = (Uploads::default(), Digest::of(b"artifact"));
     for peer in [1, 2] {
-        uploads.ask(peer, artifact, 5).unwrap();
+        uploads.ask(peer, artifact, 5, 0).unwrap();
     }
     assert_eq!(order(&mut uploads), [5, 5]);
-    uploads.ask(3, artifact, 5).unwrap();
-    uploads.ask(4, artifact, 6).unwrap();
-    uploads.ask_new(5, artifact, vec![5, 6, 7]).unwrap();
+    uploads.ask(3, artifact, 5, 0).unwrap();
+    uploads.ask(4, artifact, 6, 0).unwrap();
+    uploads.ask_new(5, artifact, vec![5, 6, 7], 0).unwrap();
     assert_eq!(order(&mut uploads), [6, 7, 5], "6 was given by then, so 7 is what is new");
-    let late = uploads.ask_new(5, artifact, vec![5, 6, 7, 200]).unwrap();
+    let late = uploads.ask_new(5, artifact, vec![5, 6, 7, 200], 0).unwrap();
     let turn = uploads.turn(0, |_| Some(Bits::all(100)));
     assert_eq!(turn, Some((late, Given::NothingNew)), "200 is not here");
 }
@@ -294,10 +294,10 @@ fn r27_what_was_given_least_goes_first() {
 fn what_did_not_arrive_was_not_given() {
     let (mut uploads, artifact) = (Uploads::default(), Digest::of(b"artifact"));
     let here = |_: &Digest| Some(Bits::all(100));
-    let first = uploads.ask_new(1, artifact, vec![5]).unwrap();
+    let first = uploads.ask_new(1, artifact, vec![5], 0).unwrap();
     assert_eq!(uploads.turn(0, here), Some((first, Given::Piece(5))));
     uploads.ended(first, false);
-    let second = uploads.ask_new(2, artifact, vec![5]).unwrap();
+    let second = uploads.ask_new(2, artifact, vec![5], 0).unwrap();
     assert_eq!(uploads.turn(0, here), Some((second, Given::Piece(5))));
 }
 
@@ -305,9 +305,9 @@ fn what_did_not_arrive_was_not_given() {
 fn r4_no_asker_takes_the_places_of_all() {
     let (mut uploads, artifact) = (Uploads::default(), Digest::of(b"artifact"));
     let here = |_: &Digest| Some(Bits::all(100));
-    let greedy = (0..100).filter_map(|piece| uploads.ask(1, artifact, piece)).count();
+    let greedy = (0..100).filter_map(|piece| uploads.ask(1, artifact, piece, 0)).count();
     assert_eq!(greedy, WAITING_PER_PEER_MAX);
-    let modest = uploads.ask(2, artifact, 99).unwrap();
+    let modest = uploads.ask(2, artifact, 99, 0).unwrap();
     let mut turns = Vec::new();
     while let Some((ticket, _)) = uploads.turn(0, here) {
         turns.push(ticket);
@@ -315,11 +315,11 @@ fn r4_no_asker_takes_the_places_of_all() {
     assert_eq!(turns.len(), UPLOADS_PER_PEER_MAX + 1, "the rest of the places is for others");
     assert!(turns[..2].contains(&modest), "who is given nothing yet comes first");
     for peer in 3..=200 {
-        uploads.ask(peer, artifact, 1);
-        uploads.ask(peer, artifact, 2);
-        uploads.ask(peer, artifact, 3);
+        uploads.ask(peer, artifact, 1, 0);
+        uploads.ask(peer, artifact, 2, 0);
+        uploads.ask(peer, artifact, 3, 0);
     }
-    assert_eq!(uploads.ask(201, artifact, 1), None, "too many wait");
+    assert_eq!(uploads.ask(201, artifact, 1, 0), None, "too many wait");
     let before = turns.len();
     while let Some((ticket, _)) = uploads.turn(0, here) {
         turns.push(ticket);
@@ -336,4 +336,65 @@ fn r4_no_asker_takes_the_places_of_all() {
     }
     assert_eq!(turns.len(), UPLOADS_MAX);
     assert_eq!(uploads.turn(3 * UPLOAD_SLOW_MS, here), None);
+}
+
+#[test]
+fn r29_what_many_have_been_given_is_not_kept_waiting_by_ever_more_that_is_new() {
+    let (old, new) = (Digest::of(b"the release before"), Digest::of(b"the next one"));
+    let here = |_: &Digest| Some(Bits::all(1_000));
+    let mut uploads = Uploads::default();
+    for peer in 1..=20 {
+        let ticket = uploads.ask(peer, old, 5, 0).unwrap();
+        assert_eq!(uploads.turn(0, here), Some((ticket, Given::Piece(5))));
+        uploads.ended(ticket, true);
+    }
+    let back = uploads.ask(100, old, 5, 0).unwrap();
+    let (mut now_ms, mut piece) = (0, 0);
+    while now_ms < WAIT_MS_MAX {
+        let fresh = uploads.ask_new(101, new, vec![piece], now_ms).unwrap();
+        let (ticket, _) = uploads.turn(now_ms, here).unwrap();
+        if ticket == back {
+            return;
+        }
+        assert_eq!(ticket, fresh);
+        uploads.ended(ticket, true);
+        (now_ms, piece) = (now_ms + 10, piece + 1);
+    }
+    panic!("it heard that it is busy here");
+}
+
+#[test]
+fn r27_what_is_brought_another_time_is_new_again() {
+    let (mut uploads, artifact) = (Uploads::default(), Digest::of(b"artifact"));
+    let here = |_: &Digest| Some(Bits::all(100));
+    let mut given = |now_ms| {
+        let ticket = uploads.ask_new(1, artifact, vec![5], now_ms).unwrap();
+        let (_, given) = uploads.turn(now_ms, here).unwrap();
+        uploads.ended(ticket, true);
+        given
+    };
+    assert_eq!(given(0), Given::Piece(5));
+    assert_eq!(given(50_000), Given::NothingNew);
+    assert_eq!(given(105_000), Given::NothingNew, "somebody asked meanwhile");
+    assert_eq!(given(170_000), Given::Piece(5));
+}
+
+#[test]
+fn r27_one_bad_peer_does_not_make_the_origin_give_twice() {
+    // One that holds nothing that counts, and pauses.
+    let mut fetcher = picker(60, 3, &[(0, Bits::all(60)), (1, bits(60, [7]))]);
+    for ask in fetcher.asks(0) {
+        match ask.peer == host(0) {
+            true => assert!(!fetcher.denied(ask.id, 0)),
+            false => fetcher.busy(ask.id, 0),
+        }
+    }
+    assert_eq!(of(&fetcher.asks(1), 0), Vec::<&What>::new(), "by name, what others were given");
+    // One that says it holds everything, and gives nothing.
+    let mut fetcher = picker(60, 3, &[(0, Bits::all(60)), (1, Bits::all(60))]);
+    let asks = fetcher.asks(0);
+    asks.iter().for_each(|ask| fetcher.busy(ask.id, 0));
+    let asks = fetcher.asks(1);
+    assert!(!asks.is_empty());
+    assert!(of(&asks, 0).iter().all(|what| matches!(what, What::New(_))), "{asks:?}");
 }

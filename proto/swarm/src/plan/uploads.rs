@@ -13,6 +13,12 @@ use crate::bits::Bits;
 /// Artifacts of which it is remembered what was given; more than a member holds.
 const ARTIFACTS_MAX: usize = 64;
 
+/// How long nobody asked for an artifact, in ms, until it is forgotten what was given of it.
+const ANEW_MS: u64 = 60_000;
+/// How long an ask waits, in ms, until it comes before what was given less: so that what many have, or
+/// another artifact, is not kept waiting by ever more that is new.
+const PATIENCE_MS: u64 = 1_000;
+
 /// One ask, from its coming to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
@@ -34,6 +40,16 @@ struct Waiting<P> {
     /// One: that one. Several: whichever was given to nobody, the first of those.
     pieces: Vec<u32>,
     new: bool,
+    since_ms: u64,
+}
+
+/// What was given of an artifact.
+#[derive(Debug, Default)]
+struct Counts {
+    /// How often each piece was.
+    times: Vec<u32>,
+    /// When it was asked for last.
+    asked_ms: u64,
 }
 
 #[derive(Debug)]
@@ -54,8 +70,7 @@ pub struct Uploads<P> {
     next: u64,
     waiting: BTreeMap<Ticket, Waiting<P>>,
     running: BTreeMap<Ticket, Running<P>>,
-    /// How often each piece was given, by artifact.
-    given: BTreeMap<Digest, Vec<u32>>,
+    given: BTreeMap<Digest, Counts>,
 }
 
 impl<P> Default for Uploads<P> {
@@ -67,13 +82,20 @@ impl<P> Default for Uploads<P> {
 
 impl<P: Ord + Clone> Uploads<P> {
     /// `peer` asks for a piece of which it is known that it is one of the artifact. None: too many wait.
-    pub fn ask(&mut self, peer: P, artifact: Digest, piece: u32) -> Option<Ticket> {
-        self.enter(Waiting { peer, artifact, pieces: vec![piece], new: false })
+    pub fn ask(&mut self, peer: P, artifact: Digest, piece: u32, now_ms: u64) -> Option<Ticket> {
+        let (pieces, new) = (vec![piece], false);
+        self.enter(Waiting { peer, artifact, pieces, new, since_ms: now_ms })
     }
 
     /// `peer` asks for one of `pieces` that was given to nobody. None: too many wait.
-    pub fn ask_new(&mut self, peer: P, artifact: Digest, pieces: Vec<u32>) -> Option<Ticket> {
-        self.enter(Waiting { peer, artifact, pieces, new: true })
+    pub fn ask_new(
+        &mut self,
+        peer: P,
+        artifact: Digest,
+        pieces: Vec<u32>,
+        now_ms: u64,
+    ) -> Option<Ticket> {
+        self.enter(Waiting { peer, artifact, pieces, new: true, since_ms: now_ms })
     }
 
     fn enter(&mut self, ask: Waiting<P>) -> Option<Ticket> {
@@ -81,6 +103,12 @@ impl<P: Ord + Clone> Uploads<P> {
         if self.waiting.len() >= WAITING_MAX || own >= WAITING_PER_PEER_MAX {
             return None;
         }
+        let counts = self.counts(&ask.artifact);
+        if ask.since_ms.saturating_sub(counts.asked_ms) > ANEW_MS {
+            // Another time that it is brought to hosts: what some were given then is new to these.
+            counts.times.clear();
+        }
+        counts.asked_ms = ask.since_ms;
         let ticket = Ticket(self.next);
         self.next += 1;
         self.waiting.insert(ticket, ask);
@@ -104,10 +132,12 @@ impl<P: Ord + Clone> Uploads<P> {
         }
         let place = |(ticket, waiting): (&Ticket, &Waiting<P>)| {
             let own = self.running.values().filter(|running| running.peer == waiting.peer).count();
-            (own < UPLOADS_PER_PEER_MAX).then(|| (own, self.times_given(waiting), *ticket))
+            let waited = waiting.since_ms.saturating_add(PATIENCE_MS) <= now_ms;
+            let times = if waited { 0 } else { self.times_given(waiting) };
+            (own < UPLOADS_PER_PEER_MAX).then_some((own, times, *ticket))
         };
         let (.., ticket) = self.waiting.iter().filter_map(place).min()?;
-        let Waiting { peer, artifact, pieces, new } = self.waiting.remove(&ticket)?;
+        let Waiting { peer, artifact, pieces, new, .. } = self.waiting.remove(&ticket)?;
         let piece = match new {
             false => pieces.first().copied(),
             true => {
@@ -141,20 +171,24 @@ impl<P: Ord + Clone> Uploads<P> {
     }
 
     fn times(&self, artifact: &Digest, piece: u32) -> u32 {
-        let given = self.given.get(artifact).and_then(|given| given.get(piece as usize));
-        given.copied().unwrap_or_default()
+        let counts = self.given.get(artifact);
+        counts.and_then(|counts| counts.times.get(piece as usize)).copied().unwrap_or_default()
     }
 
     fn count(&mut self, artifact: &Digest, piece: u32, more: bool) {
-        if self.given.len() >= ARTIFACTS_MAX && !self.given.contains_key(artifact) {
-            // Those in use come back at once, and then only the order of the next pieces suffers.
-            self.given.clear();
-        }
-        let given = self.given.entry(*artifact).or_default();
+        let given = &mut self.counts(artifact).times;
         let at = piece as usize;
         if given.len() <= at {
             given.resize(at + 1, 0);
         }
         given[at] = if more { given[at].saturating_add(1) } else { given[at].saturating_sub(1) };
+    }
+
+    fn counts(&mut self, artifact: &Digest) -> &mut Counts {
+        if self.given.len() >= ARTIFACTS_MAX && !self.given.contains_key(artifact) {
+            // Those in use come back at once, and then only the order of the next pieces suffers.
+            self.given.clear();
+        }
+        self.given.entry(*artifact).or_default()
     }
 }

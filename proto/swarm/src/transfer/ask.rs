@@ -18,6 +18,10 @@ use crate::plan::{PROGRESS_BYTES, What};
 /// How often it is told that bytes come: rarely beside the deadline that this moves.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the end of a stream is waited for once all its bytes are here: it comes with the last of
+/// them, mostly.
+const END_WITHIN: Duration = Duration::from_millis(100);
+
 /// A member and where it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
@@ -45,7 +49,11 @@ pub(crate) enum AskError {
 impl AskError {
     /// Whether the peer could not be spoken to at all, as opposed to one question that failed.
     pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Connect(_) | Self::Lost(_))
+        match self {
+            Self::Connect(_) | Self::Lost(_) => true,
+            Self::Frame(error) => error.is_lost(),
+            _ => false,
+        }
     }
 
     /// Whether the answer did not come in time.
@@ -152,6 +160,8 @@ pub(crate) async fn piece<F: Future<Output = ()>>(
             tell_at = Instant::now() + TELL_EVERY;
         }
     }
+    // To the end of the stream, or the giver would not know that all of it has arrived.
+    let _ = tokio::time::timeout(END_WITHIN, recv.read(&mut [0])).await;
     Ok(PieceAnswer::Piece(piece, content))
 }
 

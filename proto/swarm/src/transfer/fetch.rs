@@ -309,7 +309,8 @@ impl Driver {
         useless.retain(|host| !self.picker.is_useful(host));
         let (join, leave) = self.peers.choose(now, known, &useless);
         for host in leave {
-            self.leave(&host, now);
+            self.cancel(&host);
+            self.peers.release(&host);
         }
         for source in join {
             let pieces = self.picker.here().len();
@@ -351,10 +352,14 @@ impl Driver {
     }
 
     fn leave(&mut self, peer: &HostId, now: Instant) {
+        self.cancel(peer);
+        self.peers.leave(peer, now);
+    }
+
+    fn cancel(&mut self, peer: &HostId) {
         for ask in self.picker.disconnected(peer) {
             self.abort(ask);
         }
-        self.peers.leave(peer, now);
     }
 
     fn ban(&mut self, peer: &HostId, why: &str) {
@@ -400,7 +405,9 @@ impl Driver {
                 self.moved_at = now;
                 self.unsynced += 1;
                 self.flush_at.get_or_insert(now + FLUSH_AFTER);
-                self.peers.useful(peer);
+                if !self.picker.is_banned(peer) {
+                    self.peers.useful(peer);
+                }
                 let from_origin = self.company.origin.as_ref() == Some(peer);
                 self.progress.send_modify(|progress| match from_origin {
                     true => progress.bytes_from_origin += bytes,

@@ -112,13 +112,14 @@ impl Peers {
             let rotates = self.rotated.is_none_or(|rotated| rotated + ROTATE_EVERY <= now);
             if leave.is_empty() && room == 0 && rotates {
                 leave.extend(useless.iter().find(|host| !is_origin(host)).cloned());
-                self.rotated = Some(now);
+                self.rotated = Some(now).filter(|_| !leave.is_empty()).or(self.rotated);
             }
             room += leave.len();
         }
         join.extend(others.into_iter().filter(|other| !announces(&other.host)));
         join.truncate(room);
-        join.extend(origin.iter().filter(|origin| fresh(origin)).cloned());
+        // Before ten others that may not answer.
+        join.splice(..0, origin.iter().filter(|origin| fresh(origin)).cloned());
         (join, leave)
     }
 
@@ -135,12 +136,17 @@ impl Peers {
         self.joined.keys().cloned().collect()
     }
 
-    /// A peer goes, and is left alone for a while: longer each time, until it was
-    /// [useful](Self::useful).
-    pub(super) fn leave(&mut self, host: &HostId, now: Instant) {
+    /// A peer makes room for another one, through no fault of its own.
+    pub(super) fn release(&mut self, host: &HostId) {
         if let Some((_, task)) = self.joined.remove(host) {
             task.abort();
         }
+    }
+
+    /// A peer goes, and is left alone for a while: longer each time, until it was
+    /// [useful](Self::useful).
+    pub(super) fn leave(&mut self, host: &HostId, now: Instant) {
+        self.release(host);
         let rest = self.resting.entry(host.clone()).or_insert(Rest { until: now, failures: 0 });
         rest.until = now + REST.saturating_mul(1 << rest.failures.min(10)).min(REST_MAX);
         rest.failures += 1;
@@ -162,5 +168,91 @@ impl Peers {
     /// When somebody who rests may be tried again.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         self.resting.values().map(|rest| rest.until).filter(|until| *until > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::kit::host_id;
+
+    fn sources(names: &[String]) -> Vec<Source> {
+        let address = "127.0.0.1:7070".parse().unwrap();
+        names.iter().map(|name| Source { host: host_id(name), address }).collect()
+    }
+
+    fn named(kind: &str, count: usize) -> Vec<String> {
+        (0..count).map(|number| format!("{kind}-{number}")).collect()
+    }
+
+    fn join(peers: &mut Peers, sources: Vec<Source>) {
+        for source in sources {
+            peers.joined(source, tokio::spawn(std::future::pending::<()>()).abort_handle());
+        }
+    }
+
+    #[tokio::test]
+    async fn announcers_come_first_and_mute_ones_make_room_for_them() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        let origin = sources(&named("origin", 1)).pop();
+        let known = |announcers: usize| Known {
+            announcers: sources(&named("announcer", announcers)),
+            fetchers: sources(&named("mute", 30)),
+            origin: origin.clone(),
+        };
+        let (first, leave) = peers.choose(now, known(3), &[]);
+        assert_eq!((first.len(), leave.len()), (PEERS_MAX + 1, 0));
+        assert_eq!(Some(&first[0]), origin.as_ref(), "the origin is dialled first");
+        let announcers = sources(&named("announcer", 3));
+        assert!(announcers.iter().all(|one| first[1..4].contains(one)), "then those");
+        let mute: Vec<HostId> = first[4..].iter().map(|source| source.host.clone()).collect();
+        join(&mut peers, first);
+        let (more, leave) = peers.choose(now, known(5), &mute);
+        assert_eq!((more.len(), leave.len()), (2, 2), "two more announce, two mute ones go");
+        for host in leave {
+            assert!(mute.contains(&host));
+            peers.release(&host);
+        }
+        join(&mut peers, more);
+        let (more, leave) = peers.choose(now, known(5), &mute);
+        assert_eq!((more.len(), leave.len()), (0, 0), "nothing changes by itself");
+    }
+
+    #[tokio::test]
+    async fn of_announcers_that_are_of_no_use_one_goes_now_and_then() {
+        let (mut peers, now) = (Peers::default(), Instant::now());
+        let known = || Known { announcers: sources(&named("one", 30)), ..Known::default() };
+        let (first, _) = peers.choose(now, known(), &[]);
+        let useless: Vec<HostId> = first.iter().map(|source| source.host.clone()).collect();
+        join(&mut peers, first);
+        assert_eq!(peers.choose(now, known(), &[]), (vec![], vec![]), "all are of use");
+        let (more, leave) = peers.choose(now, known(), &useless);
+        assert_eq!((more.len(), leave.len()), (1, 1));
+        leave.iter().for_each(|host| peers.release(host));
+        join(&mut peers, more);
+        assert_eq!(peers.choose(now, known(), &useless), (vec![], vec![]), "not at once again");
+        let (more, leave) = peers.choose(now + ROTATE_EVERY, known(), &useless);
+        assert_eq!((more.len(), leave.len()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn who_failed_rests_longer_each_time_and_who_is_banned_for_good() {
+        let (mut peers, mut now) = (Peers::default(), Instant::now());
+        let one = || Known { announcers: sources(&named("one", 1)), ..Known::default() };
+        let host = host_id("one-0");
+        for rest in [REST, 2 * REST, 4 * REST] {
+            let chosen = choice(&mut peers, now, one());
+            join(&mut peers, chosen);
+            peers.leave(&host, now);
+            assert!(choice(&mut peers, now + rest / 2, one()).is_empty());
+            now += rest;
+        }
+        assert_eq!(choice(&mut peers, now, one()).len(), 1);
+        peers.ban(&host, now);
+        assert!(choice(&mut peers, now + Duration::from_secs(3_600), one()).is_empty());
+    }
+
+    fn choice(peers: &mut Peers, now: Instant, known: Known) -> Vec<Source> {
+        peers.choose(now, known, &[]).0
     }
 }

@@ -180,7 +180,16 @@ impl Provider {
             Err(StoreError::NoArtifact(_) | StoreError::NoPiece { .. }) => Ok(None),
             read => read,
         });
-        let Some(content) = read.await?? else { return short(send, Found::No).await };
+        let content = match read.await? {
+            Ok(Some(content)) => content,
+            Ok(None) => return short(send, Found::No).await,
+            Err(error) => {
+                unreadable(&artifact, index, &error);
+                // As if it had been given: nobody else is to be offered it as new.
+                place.delivered();
+                return short(send, Found::No).await;
+            }
+        };
         let bytes = content.len() as u64;
         let found = match of_choice {
             true => Found::Picked { piece: index, bytes },
@@ -273,6 +282,11 @@ async fn content(
     delivered(send, within).await;
     drop(place);
     Ok(())
+}
+
+fn unreadable(artifact: &Digest, index: u32, error: &StoreError) {
+    let error: &(dyn std::error::Error + 'static) = error;
+    error!(%artifact, index, error, "a piece cannot be read");
 }
 
 /// Answers in one word.

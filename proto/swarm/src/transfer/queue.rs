@@ -88,10 +88,11 @@ impl Queue {
         artifact: Digest,
         wanted: Wanted,
     ) -> Option<(Place, oneshot::Receiver<Given>)> {
+        let now_ms = self.now_ms();
         let mut state = self.state();
         let ticket = match wanted {
-            Wanted::Piece(piece) => state.uploads.ask(peer.clone(), artifact, piece)?,
-            Wanted::New(pieces) => state.uploads.ask_new(peer.clone(), artifact, pieces)?,
+            Wanted::Piece(piece) => state.uploads.ask(peer.clone(), artifact, piece, now_ms)?,
+            Wanted::New(pieces) => state.uploads.ask_new(peer.clone(), artifact, pieces, now_ms)?,
         };
         let (sender, receiver) = oneshot::channel();
         state.turns.insert(ticket, sender);
@@ -100,7 +101,7 @@ impl Queue {
 
     /// Tells all whose turn has come.
     fn advance(&self) {
-        let now_ms = u64::try_from(self.zero.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_ms = self.now_ms();
         let here = |artifact: &Digest| self.store.pieces(artifact).ok();
         let mut state = self.state();
         while let Some((ticket, given)) = state.uploads.turn(now_ms, here) {
@@ -109,6 +110,10 @@ impl Queue {
                 let _ = turn.send(given);
             }
         }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.zero.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
