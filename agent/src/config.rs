@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use proto::record::SLOTS;
 use proto::statement::{is_user_name, within};
 use proto::{Name, Service};
 use toml::{Table, Value};
@@ -22,8 +23,8 @@ pub const DEFAULT_PATH: &str = "/etc/groundswell/agent.toml";
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/groundswell";
 /// Longest `agent.toml` read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
-/// Services an allow-list may name.
-const SERVICES_MAX: usize = 256;
+/// Services an allow-list may name: there are no more in an environment, and the fleet is told of all.
+const SERVICES_MAX: usize = SLOTS;
 /// Users, or patterns of units, that a list may name.
 const NAMES_MAX: usize = 256;
 /// Every key there is, as the error for an unknown one lists them.
@@ -326,8 +327,16 @@ impl Reader {
     fn services(&mut self) -> Option<BTreeSet<Service>> {
         const MUST: &str = "a service name: 1 to 32 of a-z, 0-9 and inner hyphens";
         let all = "a list of service names, like [\"web\"]";
-        let services = self.list("services", SERVICES_MAX, all, MUST, |text| text.parse().ok())?;
-        Some(services.into_iter().collect())
+        let services = self.list("services", NAMES_MAX, all, MUST, |text| text.parse().ok())?;
+        let services: BTreeSet<Service> = services.into_iter().collect();
+        if services.len() > SERVICES_MAX {
+            self.problems.push(format!(
+                "services = {} names: must be at most {SERVICES_MAX}: a fleet has no more pairs of a \
+                 service and an environment, and it is told which of them may run here",
+                services.len()
+            ));
+        }
+        Some(services)
     }
 
     fn users(&mut self) -> Option<BTreeSet<String>> {
@@ -473,6 +482,22 @@ mod tests {
         assert!(!config.allows(&"shop".parse().unwrap()), "agent.toml has the last word");
         assert!(parse("").unwrap().allows(&"shop".parse().unwrap()));
         assert!(!parse("services = []").unwrap().allows(&"shop".parse().unwrap()));
+    }
+
+    #[test]
+    fn services_are_as_many_as_the_fleet_can_be_told_of() {
+        let list = |count: usize| {
+            let names: Vec<_> = (0..count).map(|one| format!("s{one}")).collect();
+            format!("services = {names:?}")
+        };
+        assert_eq!(parse(&list(8)).unwrap().services.unwrap().len(), 8);
+        let twice = list(8).replace('[', "[\"s0\", ");
+        assert_eq!(parse(&twice).unwrap().services.unwrap().len(), 8, "one name twice");
+        let error = parse(&list(9)).unwrap_err().to_string();
+        let expected = "/etc/groundswell/agent.toml has 1 bad value(s):\n  services = 9 names: must be \
+            at most 8: a fleet has no more pairs of a service and an environment, and it is told \
+            which of them may run here";
+        assert_eq!(error, expected);
     }
 
     #[test]

@@ -154,6 +154,7 @@ fn seat(home: &Home, config: &Config, port: Port) -> Result<(Seat, ed25519_dalek
         seeds: home.seeds()?,
         gossip_interval: config.gossip_interval,
         coordinator: false,
+        services: config.services.clone(),
         version: env!("CARGO_PKG_VERSION").parse().context("the version is a name")?,
     };
     Ok((seat, key))

@@ -247,6 +247,7 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         seeds: files::read_seeds(&config.state_dir),
         gossip_interval: config.gossip_interval,
         coordinator: true,
+        services: None,
         version: env!("CARGO_PKG_VERSION").parse().expect("a version is a name"),
     };
     let member = Membership::open(seat, stop.clone()).await?;

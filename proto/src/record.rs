@@ -1,9 +1,11 @@
 //! What is gossiped: small JSON values, one per key, of which each host writes only its own (R11).
 //!
 //! Gossip says what exists; content is fetched by digest. Keys are reused and never deleted:
-//! `h`, `root`, `x`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `t/0..8` (the requests of a
+//! `h`, `root`, `x`, `only`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `t/0..8` (the requests of a
 //! service each), `a/0..8` (an artifact each), `d/0..8` (the drift of a service each).
 //! The network layer signs each value and refuses values over [`VALUE_BYTES_MAX`].
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,8 @@ pub const HOST: &str = "h";
 pub const ROOT: &str = "root";
 /// Key of the [`ShelfRecord`].
 pub const SHELF: &str = "x";
+/// Key of the [`AllowedRecord`].
+pub const ALLOWED: &str = "only";
 /// How often a member says its [`HostRecord`] anew, in milliseconds: its clock is read off it.
 pub const HOST_EVERY_MS: u64 = 30_000;
 
@@ -62,6 +66,13 @@ pub struct HostRecord {
     /// What it holds for the newest of every scope ([`crate::trust::Chain::heads_digest`]): equal for
     /// members that know of the same rollouts, so that a host sees whether it has missed something (R7).
     pub heads: Digest,
+}
+
+/// The only services that a host's own configuration lets run there (R23), at most [`SLOTS`]: rollouts
+/// of others are planned without it. A host that does not say this runs every one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedRecord {
+    pub services: BTreeSet<Service>,
 }
 
 /// The newest root a member holds.

@@ -1,5 +1,6 @@
 //! The parts of a member, wired: endpoint, directory, ledger, gossip, swarm.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,10 +9,10 @@ use std::time::Duration;
 use durable::RealDisk;
 use ed25519_dalek::SigningKey;
 use net::{Alpn, Directory, Endpoint, Gossip, GossipConfig, Handlers, Identity, NetError, Port};
-use proto::record::{self, HOST_EVERY_MS, HostRecord};
+use proto::record::{self, AllowedRecord, HOST_EVERY_MS, HostRecord};
 use proto::statement::{Host, Statement};
 use proto::trust::Standing;
-use proto::{Digest, HostId, Name};
+use proto::{Digest, HostId, Name, Service};
 use swarm::ledger::OpenError;
 use swarm::{Ledger, Store, StoreError, Swarm};
 use tokio::task::spawn_blocking;
@@ -36,6 +37,8 @@ pub struct Seat {
     pub seeds: Vec<SocketAddr>,
     pub gossip_interval: Duration,
     pub coordinator: bool,
+    /// The only services that may run there; none: every one.
+    pub services: Option<BTreeSet<Service>>,
     /// Of its daemon.
     pub version: Name,
 }
@@ -93,6 +96,9 @@ impl Membership {
             envelope: Arc::new(move |host: &HostId| sending.host_envelope(host)),
         };
         let gossip = Gossip::spawn(endpoint.clone(), config, stop);
+        if let Some(services) = seat.services {
+            tell_allowed(&gossip, services);
+        }
         let swarm = Swarm::new(&endpoint, ledger.clone(), gossip.clone());
         let (coordinator, version) = (seat.coordinator, seat.version);
         Ok(Self { endpoint, directory, ledger, gossip, swarm, coordinator, version })
@@ -114,6 +120,15 @@ impl Membership {
             keep_record(&self.ledger, &self.gossip, self.coordinator, &self.version, stop),
         );
         served
+    }
+}
+
+/// Says which services alone may run here. It is read from a file at the start: so it stands for as long
+/// as the process lives.
+fn tell_allowed(gossip: &Gossip, services: BTreeSet<Service>) {
+    let word = record::to_text(&AllowedRecord { services });
+    if let Err(error) = gossip.set(record::ALLOWED, &word) {
+        error!(%error, "this host does not say which services may run here");
     }
 }
 

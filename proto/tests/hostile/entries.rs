@@ -16,8 +16,8 @@ use proto::id::ParseIdError;
 use proto::key::Signature;
 use proto::receipt::SignedReceipt;
 use proto::record::{
-    DriftRecord, HostRecord, ProgressRecord, RootRecord, ScopeRecord, Shelf, ShelfRecord,
-    TallyRecord, from_text, to_text,
+    AllowedRecord, DriftRecord, HostRecord, ProgressRecord, RootRecord, ScopeRecord, Shelf,
+    ShelfRecord, TallyRecord, from_text, to_text,
 };
 use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Role, Share, Window};
 use proto::trust::{Chain, verify};
@@ -205,6 +205,7 @@ pub fn records_read(bytes: &[u8]) -> usize {
         reads_back::<TallyRecord>(text),
         reads_back::<ProgressRecord>(text),
         reads_back::<DriftRecord>(text),
+        reads_back::<AllowedRecord>(text),
         shelf.is_some(),
     ];
     read.into_iter().filter(|read| *read).count()

@@ -5,8 +5,8 @@ use proto::receipt::{
     Cause, NOTE_BYTES_MAX, RECEIPT_BYTES_MAX, Receipt, ReceiptError, SignedReceipt, State, note,
 };
 use proto::record::{
-    BOUND_MS_MAX, BUCKETS_MAX, DriftRecord, HostRecord, ProgressRecord, RootRecord,
-    SHELF_BYTES_MAX, SHELF_ITEMS_MAX, ScopeRecord, Shelf, ShelfRecord, TALLY_COUNT_MAX,
+    AllowedRecord, BOUND_MS_MAX, BUCKETS_MAX, DriftRecord, HostRecord, ProgressRecord, RootRecord,
+    SHELF_BYTES_MAX, SHELF_ITEMS_MAX, SLOTS, ScopeRecord, Shelf, ShelfRecord, TALLY_COUNT_MAX,
     TallyRecord, VALUE_BYTES_MAX, from_text, to_text,
 };
 use proto::statement::COUNTER_MAX;
@@ -57,7 +57,11 @@ fn r11_the_longest_records_fit() {
         found: u32::MAX,
         first: note(&"w".repeat(1_000)),
     };
+    let service = |slot| parsed(&format!("{slot}{}", name(31)));
+    let allowed = AllowedRecord { services: (0..SLOTS).map(service).collect() };
+    assert_eq!(allowed.services.len(), SLOTS);
     for (record, text) in [
+        ("allowed", to_text(&allowed)),
         ("drift", to_text(&drift)),
         ("scope", to_text(&scope)),
         ("host", to_text(&host)),

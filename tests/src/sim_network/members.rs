@@ -71,6 +71,7 @@ pub(super) async fn coordinator(
         port: line.port().await?,
         gossip_interval: Duration::from_secs(1),
         coordinator: true,
+        services: None,
         version: named("simulated"),
     };
     let stop = CancellationToken::new();
