@@ -100,6 +100,8 @@ pub enum Fitness {
     Duplicate,
     /// An operator holds it: it starts nothing for a while (`swell host hold`).
     Held,
+    /// Its `agent.toml` does not allow the service: its agent takes up no rollout of it (R23).
+    NotAllowed,
 }
 
 impl Fitness {
@@ -109,7 +111,7 @@ impl Fitness {
         match self {
             Self::Fit => true,
             Self::RevertFailed | Self::Held => matches!(direction, Direction::Rollback),
-            Self::Silent | Self::HalfWay | Self::Duplicate => false,
+            Self::Silent | Self::HalfWay | Self::Duplicate | Self::NotAllowed => false,
         }
     }
 }
@@ -123,6 +125,7 @@ impl fmt::Display for Fitness {
             Self::RevertFailed => "could not go back: a person is needed",
             Self::Duplicate => "two machines hold its key: one must join again",
             Self::Held => "held by an operator",
+            Self::NotAllowed => "agent.toml there does not allow the service",
         })
     }
 }
@@ -137,6 +140,15 @@ pub struct ServiceReport {
     pub note: String,
     /// How what it serves differs from what was released; none: not at all, as far as was looked.
     pub drift: Option<DriftReport>,
+    /// Whether its `agent.toml` allows the service. Where it does not, the state is its last word, and
+    /// `version` what it says that it still serves.
+    #[serde(default = "unless_told")]
+    pub allowed: bool,
+}
+
+/// A host that does not say what it allows, or a member that does not tell, stands for every service.
+const fn unless_told() -> bool {
+    true
 }
 
 /// What serves on a host is not what was released: shown, and left as it is (R25).
@@ -291,6 +303,16 @@ pub struct StandingReport {
     pub alive: bool,
     /// How what it serves differs from what was released.
     pub drift: Option<DriftReport>,
+    /// Whether its `agent.toml` allows the service.
+    #[serde(default = "unless_told")]
+    pub allowed: bool,
+}
+
+impl StandingReport {
+    /// Whether it will not begin: it has not, and its `agent.toml` does not allow the service.
+    pub fn is_barred(&self) -> bool {
+        !self.allowed && self.state.is_none_or(|state| state < State::Activating)
+    }
 }
 
 // --- what lies on a host's disk ---

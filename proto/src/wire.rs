@@ -353,6 +353,7 @@ pub struct ScopeHost {
     #[serde(with = "base64_text")]
     pub envelope: Vec<u8>,
     /// Whether it may take part in the next rollout.
+    #[serde(flatten, with = "fitness_told")]
     pub fitness: Fitness,
 }
 
@@ -365,6 +366,37 @@ pub struct TokenReport {
     pub revoked: bool,
     pub labels: Vec<(Name, Name)>,
     pub created_by: Name,
+}
+
+/// [`Fitness::NotAllowed`] is younger than this answer, and a `swell` that does not know the word could
+/// not read it: so it travels beside one that leaves the host out, too, whatever the direction.
+mod fitness_told {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Fitness;
+
+    #[derive(Serialize, Deserialize)]
+    struct Told {
+        fitness: Fitness,
+        #[serde(default)]
+        not_allowed: bool,
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        fitness: &Fitness,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let not_allowed = *fitness == Fitness::NotAllowed;
+        let fitness = if not_allowed { Fitness::Silent } else { *fitness };
+        Told { fitness, not_allowed }.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Fitness, D::Error> {
+        let Told { fitness, not_allowed } = Told::deserialize(deserializer)?;
+        Ok(if not_allowed { Fitness::NotAllowed } else { fitness })
+    }
 }
 
 /// Bytes in JSON: base64.

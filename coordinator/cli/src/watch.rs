@@ -83,7 +83,7 @@ impl Advise for WatchError {
     }
 }
 
-/// `kept`: what hosts say that keeps them.
+/// `kept`: which hosts are kept back, and by what.
 fn look(rollout: &Digest, kept: &[String]) -> String {
     match kept {
         [] => format!("swell explain {rollout}"),

@@ -258,6 +258,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         counted: None,
         alive: true,
         drift: None,
+        allowed: true,
     };
     let wave = |index: usize| WaveReport {
         hosts: 1,

@@ -65,6 +65,8 @@ pub struct HostFacts {
     pub counted: Option<Counted>,
     /// How what it serves differs from what was released, as it says.
     pub drift: Option<DriftReport>,
+    /// Its `agent.toml` allows the service, as far as it says.
+    pub allowed: bool,
 }
 
 /// The report on a rollout, as the member that has this view sees it.
@@ -88,7 +90,7 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         created: rollout.created,
         expires: view.expiry.at(),
         phase,
-        held: is_held(&facts, phase),
+        held: is_held(&facts, phase, &hosts),
         ended: None,
         why: why(view, &facts, phase, &hosts),
         self_supporting: is_self_supporting(&hosts),
@@ -169,10 +171,10 @@ fn next_turn(facts: &Facts<'_>) -> Option<Hold> {
 }
 
 /// Whether it gets no further by what its hosts do.
-fn is_held(facts: &Facts<'_>, phase: RolloutPhase) -> bool {
+fn is_held(facts: &Facts<'_>, phase: RolloutPhase, hosts: &[StandingReport]) -> bool {
     match phase {
         RolloutPhase::Pending | RolloutPhase::Paused => true,
-        RolloutPhase::Running => stands_still(facts),
+        RolloutPhase::Running => stands_still(facts, hosts),
         RolloutPhase::Halted
         | RolloutPhase::Aborted
         | RolloutPhase::Complete
@@ -183,16 +185,21 @@ fn is_held(facts: &Facts<'_>, phase: RolloutPhase) -> bool {
 
 /// Whether an open rollout would still wait if all hosts that can be heard came to a good end, and
 /// what only takes time were over: by the same gates.
-fn stands_still(facts: &Facts<'_>) -> bool {
+fn stands_still(facts: &Facts<'_>, hosts: &[StandingReport]) -> bool {
     let rollout = facts.rollout;
     let awaited = |rank: usize| {
         let Sight { standing, heard } = (facts.seen)(rank);
         let ended = standing.is_some_and(certificate::has_ended);
-        heard != Heard::Silent && !ended && !(facts.excused)(rank)
+        let will = heard != Heard::Silent && !hosts[rank].is_barred();
+        will && !ended && !(facts.excused)(rank)
     };
-    let seen = |rank: usize| match awaited(rank) {
-        true => Sight { standing: Some((State::Committed, None)), heard: Heard::Fresh },
-        false => (facts.seen)(rank),
+    let seen = |rank: usize| {
+        let sight = (facts.seen)(rank);
+        match (awaited(rank), sight.standing) {
+            (true, _) => Sight { standing: Some((State::Committed, None)), heard: Heard::Fresh },
+            (false, None) if hosts[rank].is_barred() => Sight { heard: Heard::Silent, ..sight },
+            (false, _) => sight,
+        }
     };
     let pooled = |wave: usize| match (facts.pooled)(wave) {
         Conclusion::Doubt(_) => Conclusion::Good(Verdict::Quiet { new: 0, needed: 0 }),
@@ -211,7 +218,9 @@ fn stands_still(facts: &Facts<'_>) -> bool {
         |rank: usize| !open[rollout.wave_of(rank)] || gate::turn(&at_best, rank).is_some();
     let to_start = |rank: &usize| awaited(*rank) && !has_started(facts, *rank);
     let kept = (0..rollout.cohort.len()).filter(to_start).any(is_kept);
-    kept || !gate::is_done(&at_best, rollout.waves.len() - 1)
+    let last = rollout.waves.len() - 1;
+    // One that had everything before it was barred says so again and again, and is waited for.
+    kept || !gate::is_done(&at_best, last) || !gate::is_waited_out(&at_best, last)
 }
 
 fn has_started(facts: &Facts<'_>, rank: usize) -> bool {
@@ -346,7 +355,8 @@ impl<'a> View<'a> {
     fn hosts(&self) -> Vec<StandingReport> {
         let rollout = self.receipts.rollout();
         let standing = |(rank, member): (usize, &proto::statement::CohortHost)| {
-            let HostFacts { name, alive, pieces, of, counted, drift } = (self.facts_of)(&member.id);
+            let HostFacts { name, alive, pieces, of, counted, drift, allowed } =
+                (self.facts_of)(&member.id);
             let receipt: Option<&Receipt> = self.receipts.latest(&member.id);
             StandingReport {
                 host: member.id.clone(),
@@ -361,6 +371,7 @@ impl<'a> View<'a> {
                 counted: counted.map(counted_report),
                 alive,
                 drift,
+                allowed,
             }
         };
         rollout.cohort.iter().enumerate().map(standing).collect()

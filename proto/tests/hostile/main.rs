@@ -13,9 +13,12 @@ use proto::Digest;
 use proto::artifact::MANIFEST_BYTES_MAX;
 use proto::codec;
 use proto::dsse::Envelope;
+use proto::report::Fitness;
 use proto::statement::{ENVELOPE_BYTES_MAX, Kind, SMALL_ENVELOPE_BYTES_MAX, Share, Statement};
 use proto::trust::verify;
-use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
+use proto::wire::{
+    CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind, ScopeHost,
+};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -81,6 +84,21 @@ fn fields_of_a_newer_version_are_passed_over() {
         assert_eq!(read::<ControlRequest>(&newer), read(&sample), "{text}");
         assert_eq!(read::<ControlReply>(&newer), read(&sample), "{text}");
     }
+}
+
+/// A `swell` of the version before leaves the host out as one that is not heard of.
+#[test]
+fn a_reason_to_leave_a_host_out_that_came_later_is_told_beside_one_that_all_know() {
+    let host = ScopeHost { envelope: vec![1], fitness: Fitness::NotAllowed };
+    let mut json = serde_json::to_value(&host).unwrap();
+    let told = json!({ "envelope": "AQ==", "fitness": "silent", "not_allowed": true });
+    assert_eq!(json, told);
+    assert_eq!(serde_json::from_value::<ScopeHost>(json.clone()).unwrap(), host);
+    // And one of the version before says less.
+    json.as_object_mut().unwrap().remove("not_allowed");
+    json["fitness"] = json!("held");
+    let read: ScopeHost = serde_json::from_value(json).unwrap();
+    assert_eq!(read.fitness, Fitness::Held);
 }
 
 #[test]

@@ -74,6 +74,9 @@ pub(crate) fn hosts(report: &FleetReport) -> String {
                 _ => "-",
             };
             let version = service.version.as_ref().map_or(nothing, Version::as_str);
+            if !service.allowed {
+                return format!("{} {version} (not allowed by agent.toml)", service.service);
+            }
             // What keeps a host from following; of one outside the cohort nothing else shows it.
             let kept = matches!(service.state, State::Pending | State::Fetching | State::Staged);
             let note = match kept && !service.note.is_empty() {
@@ -309,6 +312,18 @@ bbbbbbbbbbbb  n2    production  default  no     -                0.1.0  web 1.2.
         let text = hosts(&report);
         assert!(text.contains("web - (fetching: no space left on device)\n"), "{text}");
         assert!(text.contains("web ? (activating)\n"), "{text}");
+    }
+
+    #[test]
+    fn r23_a_service_that_a_host_does_not_allow_is_told_as_such_instead_of_its_last_word() {
+        let mut report = sample();
+        for host in &mut report.hosts {
+            host.services[0].allowed = false;
+        }
+        report.hosts[1].services[0].version = None;
+        let text = hosts(&report);
+        assert!(text.contains("  web 1.2.0 (not allowed by agent.toml)\n"), "{text}");
+        assert!(text.contains("  web - (not allowed by agent.toml)\n"), "{text}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) fn picture(report: &RolloutReport, bakes: Option<&Bakes>) -> String {
     let told = |host: &&StandingReport| is_bad(host) || is_in_doubt(host) || is_kept(report, host);
     let mut hosts = report.hosts.iter().filter(told);
     for host in hosts.by_ref().take(HOSTS_MAX) {
-        text.push_str(&format!("\n  {}: {}", host.name, standing(host)));
+        text.push_str(&format!("\n  {}: {}", host.name, standing(report, host)));
     }
     match hosts.count() {
         0 => {}
@@ -151,6 +151,15 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
         report.hosts[3].note = "no space left on device".to_owned();
         let text = picture(&report, None);
         assert!(text.ends_with("\n  n4: fetching: no space left on device"), "{text}");
+    }
+
+    #[test]
+    fn a_host_that_will_not_begin_is_in_the_picture_before_its_wave_is_open() {
+        let mut report = under_way(5);
+        report.hosts[4].allowed = false;
+        let text = picture(&report, None);
+        let line = "  n5: no word: agent.toml there does not allow the service: swell skip n5";
+        assert!(text.ends_with(&format!("\n{line}")), "{text}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proto::receipt::{Cause, State};
 use proto::report::{
-    CountedReport, Finding, RolloutPhase, RolloutReport, StandingReport, WaveReport,
+    CountedReport, Finding, Fitness, RolloutPhase, RolloutReport, StandingReport, WaveReport,
 };
 
 use super::fleet::phase;
@@ -68,7 +68,7 @@ pub(crate) fn explain(report: &RolloutReport) -> String {
     ];
     text.push_str(&table(header, &waves));
     text.push_str(&verdicts(report));
-    let hosts: Vec<_> = report.hosts.iter().map(host_row).collect();
+    let hosts: Vec<_> = report.hosts.iter().map(|host| host_row(report, host)).collect();
     let header = ["HOST", "NAME", "WAVE", "STATE", "CAUSE", "PIECES", "ALIVE", "NOTE"];
     text.push('\n');
     text.push_str(&table(header, &hosts));
@@ -120,7 +120,7 @@ fn wave_row((index, wave): (usize, &WaveReport)) -> [String; 11] {
     ]
 }
 
-fn host_row(host: &StandingReport) -> [String; 8] {
+fn host_row(report: &RolloutReport, host: &StandingReport) -> [String; 8] {
     [
         host.host.to_string(),
         host.name.to_string(),
@@ -132,7 +132,7 @@ fn host_row(host: &StandingReport) -> [String; 8] {
         host.cause.map_or("-", cause).to_owned(),
         format!("{}/{}", host.pieces, host.of),
         yes(host.alive).to_owned(),
-        plain(&host.note),
+        note(report, host),
     ]
 }
 
@@ -159,11 +159,20 @@ pub(super) fn is_bad(host: &StandingReport) -> bool {
     host.state.is_some_and(State::is_failed) && host.cause != Some(Cause::Fleet)
 }
 
-/// Whether it has its turn and says what keeps it from taking it: a full disk, for instance.
+/// Whether it is waited for in vain, since it will not begin; or has its turn and says what keeps it from
+/// taking it: a full disk, for instance.
 pub(super) fn is_kept(report: &RolloutReport, host: &StandingReport) -> bool {
+    if host.is_barred() {
+        return is_awaited(report, host);
+    }
     let open = report.waves.get(host.wave as usize).is_some_and(|wave| wave.open);
     let waits = matches!(host.state, Some(State::Pending | State::Fetching | State::Staged));
     open && waits && !host.note.is_empty()
+}
+
+/// Whether the rollout goes on and somebody waits for the host in it.
+const fn is_awaited(report: &RolloutReport, host: &StandingReport) -> bool {
+    matches!(report.phase, RolloutPhase::Running | RolloutPhase::Paused) && !host.skipped
 }
 
 /// Whether it has baked and says why it commits nothing yet: its requests leave a doubt.
@@ -185,10 +194,17 @@ pub(super) fn doubt(report: &RolloutReport) -> Option<String> {
     Some(text)
 }
 
-/// The hosts that say what keeps them, each with that.
+/// The hosts that are kept back, each with what keeps it.
 pub(crate) fn kept(report: &RolloutReport) -> Vec<String> {
     let kept = report.hosts.iter().filter(|host| is_kept(report, host)).take(5);
-    kept.map(|host| format!("{} is {}", host.name, standing(host))).collect()
+    let told = |host: &StandingReport| {
+        let (name, service) = (&host.name, &report.service);
+        match host.is_barred() {
+            true => format!("{name} does not allow {service} in agent.toml (swell skip {name})"),
+            false => format!("{name} is {}", standing(report, host)),
+        }
+    };
+    kept.map(told).collect()
 }
 
 /// The hosts that could not go back.
@@ -204,15 +220,28 @@ pub(crate) fn is_worse(report: &RolloutReport) -> bool {
 }
 
 /// `reverted (release): healthz answered 500 three times`.
-pub(super) fn standing(host: &StandingReport) -> String {
+pub(super) fn standing(report: &RolloutReport, host: &StandingReport) -> String {
     let mut text = state(host.state).to_owned();
     if let Some(why) = host.cause {
         text.push_str(&format!(" ({})", cause(why)));
     }
-    if !host.note.is_empty() {
-        text.push_str(&format!(": {}", plain(&host.note)));
+    let note = note(report, host);
+    if !note.is_empty() {
+        text.push_str(&format!(": {note}"));
     }
     text
+}
+
+/// What a host says of where it stands; of one that will not begin, that, and what to do.
+fn note(report: &RolloutReport, host: &StandingReport) -> String {
+    if !host.is_barred() {
+        return plain(&host.note);
+    }
+    let why = Fitness::NotAllowed;
+    match is_awaited(report, host) {
+        true => format!("{why}: swell skip {}", host.name),
+        false => why.to_string(),
+    }
 }
 
 /// What is different in `after`, a line each; against nothing, where it stands. Reasons change with
@@ -221,8 +250,9 @@ pub(crate) fn changes(before: Option<&RolloutReport>, after: &RolloutReport) -> 
     let mut lines = Vec::new();
     let Some(before) = before else {
         lines.push(format!("{}, rollout {}: {}", title(after), after.id, stands(after)));
-        let heard = after.hosts.iter().filter(|host| host.state.is_some());
-        lines.extend(heard.map(|host| format!("{}: {}", host.name, standing(host))));
+        let told = |host: &&StandingReport| host.state.is_some() || is_kept(after, host);
+        let told = after.hosts.iter().filter(told);
+        lines.extend(told.map(|host| format!("{}: {}", host.name, standing(after, host))));
         return lines;
     };
     for (index, (old, new)) in before.waves.iter().zip(&after.waves).enumerate() {
@@ -233,16 +263,17 @@ pub(crate) fn changes(before: Option<&RolloutReport>, after: &RolloutReport) -> 
             // What was said when nobody waited for it is said again.
             let own = after.hosts.iter().filter(|host| host.wave as usize == index);
             let kept = own.filter(|host| is_kept(after, host));
-            lines.extend(kept.map(|host| format!("{}: {}", host.name, standing(host))));
+            lines.extend(kept.map(|host| format!("{}: {}", host.name, standing(after, host))));
         }
     }
     let old: BTreeMap<_, _> = before.hosts.iter().map(|host| (&host.host, host)).collect();
     for host in &after.hosts {
         let changed = old.get(&host.host).is_none_or(|old| {
-            (old.state, old.cause, &old.note) != (host.state, host.cause, &host.note)
+            let standing = |host: &StandingReport| (host.state, host.cause, host.allowed);
+            (standing(old), &old.note) != (standing(host), &host.note)
         });
         if changed {
-            lines.push(format!("{}: {}", host.name, standing(host)));
+            lines.push(format!("{}: {}", host.name, standing(after, host)));
         }
     }
     if before.phase != after.phase || words(&before.why) != words(&after.why) {
@@ -337,6 +368,32 @@ n4          0         0       0.00 %
         report.hosts[2].skipped = true;
         let text = explain(&report);
         assert!(text.contains("n3    2     baking (skipped)  -"), "{text}");
+    }
+
+    /// It is silent in the rollout, and alive: nothing else tells why.
+    #[test]
+    fn a_host_that_does_not_allow_the_service_is_told_with_what_to_do() {
+        let mut report = under_way(5);
+        let before = report.clone();
+        report.hosts[4].allowed = false;
+        let why = "agent.toml there does not allow the service";
+        let line = format!("n5: no word: {why}: swell skip n5");
+        assert_eq!(changes(Some(&before), &report), [line.as_str()]);
+        assert_eq!(changes(None, &report).last(), Some(&line));
+        assert!(explain(&report).ends_with(&format!("  {why}: swell skip n5\n")));
+        let kept_back = ["n5 does not allow web in agent.toml (swell skip n5)"];
+        assert_eq!(kept(&report), kept_back);
+
+        // One that has begun is at an end, or is brought to it.
+        report.hosts[2].allowed = false;
+        assert_eq!(kept(&report), kept_back);
+        report.hosts[4].skipped = true;
+        assert_eq!(kept(&report), Vec::<String>::new());
+        assert!(explain(&report).ends_with(&format!("  {why}\n")), "skipped already");
+        report.hosts[4].skipped = false;
+        report.phase = RolloutPhase::Complete;
+        assert_eq!(kept(&report), Vec::<String>::new());
+        assert!(explain(&report).ends_with(&format!("  {why}\n")), "nobody waits");
     }
 
     #[test]

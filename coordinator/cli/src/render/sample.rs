@@ -44,6 +44,7 @@ pub(crate) fn standing(index: usize, wave: u32, state: Option<State>) -> Standin
         counted: None,
         alive: true,
         drift: None,
+        allowed: true,
     }
 }
 
@@ -129,6 +130,7 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
             state: State::Committed,
             note: String::new(),
             drift: None,
+            allowed: true,
         }],
         held: None,
         removed: None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, SignedReceipt, State};
-use proto::record::{self, DriftRecord, HostRecord, ProgressRecord, TallyRecord};
+use proto::record::{self, AllowedRecord, DriftRecord, HostRecord, ProgressRecord, TallyRecord};
 use proto::report::{
     DriftReport, Fitness, FleetReport, FreezeReport, HostReport, RemovalReport, RolloutPhase,
     RolloutReport, ServiceReport, SkipReport,
@@ -315,12 +315,21 @@ impl Outlook<'_> {
             return Fitness::Duplicate;
         }
         match (self.is_alive(&host.id), self.last_word(scope, host)) {
+            // Before what a rollback takes in: its agent would not take up that one either.
+            (true, _) if !self.is_allowed(&host.id, &scope.service) => Fitness::NotAllowed,
             (true, Some(State::RevertFailed)) => Fitness::RevertFailed,
             (true, _) if self.is_held(scope, host) => Fitness::Held,
             (true, _) => Fitness::Fit,
             (false, Some(State::Activating)) => Fitness::HalfWay,
             (false, _) => Fitness::Silent,
         }
+    }
+
+    /// Whether a host's `agent.toml` allows the service, as the host says.
+    fn is_allowed(&self, host: &HostId, service: &Service) -> bool {
+        let said = self.members.get(host).and_then(|seen| seen.values.get(record::ALLOWED));
+        let said = said.and_then(|text| record::from_text::<AllowedRecord>(text));
+        said.is_none_or(|allowed| allowed.services.contains(service))
     }
 
     /// Whether nothing may start on this one host of the environment now.
@@ -341,13 +350,19 @@ impl Outlook<'_> {
     fn words(&self, host: &Host) -> Vec<(&Rollout, Receipt)> {
         let followed = self.observer.followed.values().map(|followed| &followed.receipts);
         let counted = followed.filter_map(|receipts| receipts.latest(&host.id).cloned());
+        let known = |receipt: Receipt| Some((self.chain.rollout(&receipt.rollout)?, receipt));
+        counted.filter_map(known).chain(self.words_now(host)).collect()
+    }
+
+    /// What it says now, in gossip.
+    fn words_now(&self, host: &Host) -> Vec<(&Rollout, Receipt)> {
         let seen = self.members.get(&host.id);
         let slots = (0..record::SLOTS).map(record::receipt_key);
         let texts = slots.filter_map(|key| seen?.values.get(&key));
         let signed = texts.filter_map(|text| SignedReceipt::from_text(text).ok());
         let heard = signed.filter_map(|signed| signed.verify(&host.key).ok());
         let known = |receipt: Receipt| Some((self.chain.rollout(&receipt.rollout)?, receipt));
-        counted.chain(heard).filter_map(known).collect()
+        heard.filter_map(known).collect()
     }
 
     /// The owner of a key, or the key itself once the root has forgotten it.
@@ -396,13 +411,18 @@ impl Outlook<'_> {
                 newest.insert(rollout.service.clone(), (rollout, said));
             }
         }
+        let now = self.words_now(host);
         let report = |(service, (rollout, said)): (Service, (&Rollout, Receipt))| {
+            let allowed = self.is_allowed(&host.id, &service);
+            // One that is not allowed is spoken of as long as it is there: it may have been removed.
+            let is_gone = !allowed && now.iter().all(|(rollout, _)| rollout.service != service);
             // Whether one outside the cohort runs what the others came from is not known.
             let waits = said.state < State::Activating && rollout.rank_of(&host.id).is_none();
-            let version = serving(rollout, said.state).filter(|_| !waits);
+            let version = serving(rollout, said.state).filter(|_| !waits && !is_gone);
             let version = version.map(|target| target.version.clone());
             let drift = self.drift_of(&host.id, &service);
-            ServiceReport { service, version, state: said.state, note: said.note, drift }
+            let (state, note) = (said.state, said.note);
+            ServiceReport { service, version, state, note, drift, allowed }
         };
         newest.into_iter().map(report).collect()
     }
@@ -436,6 +456,7 @@ impl Outlook<'_> {
             of: held.as_ref().map_or(0, |held| held.of),
             counted: rollout.limits.as_ref().and_then(|_| counted(seen?, rollout)),
             drift: self.drift_of(id, &rollout.service),
+            allowed: self.is_allowed(id, &rollout.service),
         }
     }
 }

@@ -5,7 +5,9 @@ use proto::certificate::Certificate;
 use proto::dsse::Envelope;
 use proto::key::PublicKey;
 use proto::receipt::{Receipt, State};
-use proto::record::{HostRecord, ProgressRecord, progress_key, receipt_key, to_text};
+use proto::record::{
+    AllowedRecord, HostRecord, ProgressRecord, progress_key, receipt_key, to_text,
+};
 use proto::report::{Fitness, HostReport, RolloutPhase};
 use proto::statement::{
     ArtifactRef, CohortHost, Direction, Directive, Freeze, Health, Host, KeyEntry, Limits,
@@ -245,6 +247,13 @@ impl World {
 
     fn says(&mut self, host: u8, key: String, value: String) {
         self.members.get_mut(&host_id(host)).unwrap().values.insert(key, value);
+    }
+
+    /// Its `agent.toml` allows these alone.
+    fn allows(&mut self, host: u8, services: &[&str]) {
+        let services = services.iter().map(|service| service.parse().unwrap()).collect();
+        let word = to_text(&AllowedRecord { services });
+        self.says(host, record::ALLOWED.to_owned(), word);
     }
 
     fn receipt(&mut self, host: u8, slot: usize, rollout: Digest, state: State) -> SignedReceipt {

@@ -34,6 +34,7 @@ fn facts_of(_: &HostId) -> HostFacts {
         of: 0,
         counted: None,
         drift: None,
+        allowed: true,
     }
 }
 
@@ -376,6 +377,30 @@ fn r16_a_host_that_spoke_once_is_shown_where_it_stands() {
             "all waves are open: 0 of 4 hosts committed, 4 activating",
         ),
     ]);
+}
+
+/// What its `agent.toml` does not allow a host never begins: one that says nothing counts as unreachable
+/// sooner or later, one that says again and again where it stands holds the rollout up.
+#[test]
+fn r23_a_host_that_does_not_allow_the_service_is_not_awaited() {
+    use State::{Baking, Committed, Staged};
+    let author: Name = "ada".parse().unwrap();
+    let barred = |rank: usize| {
+        move |id: &HostId| HostFacts { allowed: *id != host_id(rank), ..facts_of(id) }
+    };
+    let report_in = |waves: &[Wave], states: &[State], rank: usize| {
+        let (receipts, facts_of) = (receipts(rollout(waves), states), barred(rank));
+        let report = rollout_report(&View { facts_of: &facts_of, ..view(&receipts, &author) });
+        (report.held, report.hosts[rank].is_barred())
+    };
+    let all = [Committed, Baking, Staged, Staged];
+    let report = |states: &[State], rank: usize| report_in(&WAVES, states, rank);
+    assert_eq!(report(&all, 3), (true, true), "staged");
+    assert_eq!(report(&all[..3], 3), (false, true), "no word, and one may be silent");
+    let none_silent = [WAVES[0], wave(4, 5, 1, 0)];
+    assert_eq!(report_in(&none_silent, &all[..3], 3), (true, true), "no word, and none may be");
+    assert_eq!(report(&all, 1), (false, false), "it bakes, and comes to an end");
+    assert_eq!(report(&all, 0), (false, false), "it has ended");
 }
 
 /// Who never started says that it is back, too, and its wave was never open: after a halt it must not

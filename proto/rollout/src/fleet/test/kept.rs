@@ -57,6 +57,47 @@ fn freezes_and_holds_are_told_with_what_counts_of_them() {
     assert!(world.report().hosts.iter().all(|host| host.held.is_none()));
 }
 
+/// R23: the fleet plans without a host whose `agent.toml` does not allow the service, and says so; an
+/// agent that does not tell what it allows runs every one.
+#[test]
+fn r23_a_host_that_does_not_allow_the_service_is_left_out_and_told_as_such() {
+    use Fitness::{Fit, NotAllowed, RevertFailed, Silent};
+    let (mut world, _, [_, second]) = fleet_of_two_releases();
+    let fitness = |world: &mut World| {
+        world.observe();
+        let facts = world.look(|outlook| outlook.scope_facts(&scope()));
+        facts.hosts.iter().map(|host| host.fitness).collect::<Vec<_>>()
+    };
+    let told = |world: &World| {
+        let host = world.report().hosts.remove(1);
+        let standing =
+            world.look(|outlook| outlook.rollout_report(&second)).unwrap().hosts.remove(1);
+        let service = &host.services[0];
+        (service.allowed, service.version.as_ref().map(ToString::to_string), standing.is_barred())
+    };
+    world.allows(1, &["mail", "web"]);
+    assert_eq!(fitness(&mut world), [Fit; 3]);
+    assert_eq!(told(&world), (true, Some("1".to_owned()), false));
+
+    world.allows(2, &["mail"]);
+    assert_eq!(fitness(&mut world), [Fit, NotAllowed, Fit]);
+    assert_eq!(told(&world), (false, Some("1".to_owned()), true), "it is there, and left alone");
+    // Removed by hand, and the agent started anew: what it said before is no longer so.
+    world.members.get_mut(&host_id(2)).unwrap().values.remove(&receipt_key(0));
+    assert_eq!((fitness(&mut world)[1], told(&world)), (NotAllowed, (false, None, true)));
+
+    world.receipt(2, 0, second, State::RevertFailed);
+    assert_eq!(fitness(&mut world)[1], NotAllowed, "a rollback finds nobody there either");
+    let directions = [Direction::Forward, Direction::Rollback];
+    assert!(!directions.into_iter().any(|way| NotAllowed.takes_part(way)));
+    assert_eq!(told(&world), (false, None, false));
+    world.allows(2, &["web"]);
+    assert_eq!(fitness(&mut world)[1], RevertFailed);
+    world.allows(2, &[]);
+    world.members.get_mut(&host_id(2)).unwrap().alive = false;
+    assert_eq!(fitness(&mut world)[1], Silent);
+}
+
 /// R8: it had ended before the newest rollout was signed, whatever a clock that lost the time says.
 #[test]
 fn r8_a_freeze_that_has_ended_is_in_force_by_no_clock() {
