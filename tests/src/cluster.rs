@@ -226,6 +226,27 @@ impl Cluster {
         Ok(())
     }
 
+    /// Only these services may run where an agent is, from its next start on; none: every one.
+    pub fn allow_services(&self, index: usize, services: Option<&[&str]>) -> Result<()> {
+        let agent = &self.agents[index];
+        self.write_agent_config(agent)?;
+        let Some(services) = services else { return Ok(()) };
+        let path = self.agent_dir(&agent.name).join("agent.toml");
+        let config = fs::read_to_string(&path)?;
+        fs::write(path, format!("{config}services = {services:?}\n"))?;
+        Ok(())
+    }
+
+    /// Takes the service off a host whose agent does not run, by hand.
+    pub fn remove_service(&self, index: usize) -> Result<()> {
+        let config = self.agent_dir(&self.agents[index].name).join("agent.toml");
+        let config = config.display().to_string();
+        let removed =
+            self.command("swell-agent", &["remove", "web", "--yes", "--config", &config])?;
+        ensure!(removed.status.success(), "the service is not removed: {}", text(&removed));
+        Ok(())
+    }
+
     pub fn start_agent(&mut self, index: usize) -> Result<()> {
         let name = self.agents[index].name.clone();
         let config = self.agent_dir(&name).join("agent.toml").display().to_string();

@@ -421,6 +421,45 @@ fn r9_a_removed_host_is_let_in_no_more_and_the_rollout_goes_on_without_it() {
     }
 }
 
+/// The fleet is told what `agent.toml` does not allow: it plans without that host, and what is allowed
+/// again follows by itself.
+#[test]
+fn r23_a_host_that_does_not_allow_the_service_is_left_out_until_it_does() {
+    let (directory, mut cluster) = fleet(3);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.kill_agent(2).unwrap();
+    cluster.allow_services(2, Some(&["other"])).unwrap();
+    cluster.remove_service(2).unwrap();
+    cluster.start_agent(2).unwrap();
+    let shown = |arguments: &[&str]| {
+        let output = cluster.swell(arguments)?;
+        anyhow::Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    wait_until("the fleet is told", || {
+        let hosts = shown(&["hosts"])?;
+        Ok(hosts.contains("  web - (not allowed by agent.toml)\n").then_some(()))
+    })
+    .unwrap();
+    all_are_heard(&cluster);
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    let config = directory.path().join("swell.toml").display().to_string();
+    let plan =
+        shown(&["plan", "web", "2.0.0", "--env", "production", "--config", &config]).unwrap();
+    let why = "  left out, agent.toml there does not allow the service: host-3\n";
+    assert!(plan.contains(why), "{plan}");
+
+    cluster.deploy("2.0.0").unwrap();
+    let done = |one: &RolloutReport| one.epoch == 2 && one.phase == RolloutPhase::Complete;
+    let report = cluster.wait_for_rollout("2.0.0 is complete without it", done).unwrap();
+    assert_eq!(report.hosts.len(), 2);
+    assert_eq!(ask(cluster.agents()[2].address), None, "nothing was started there");
+
+    cluster.kill_agent(2).unwrap();
+    cluster.allow_services(2, None).unwrap();
+    cluster.start_agent(2).unwrap();
+    all_serve(&cluster, "2.0.0");
+}
+
 /// The proof of what was stopped outlives the rollout that came after it.
 #[test]
 fn r17_a_host_that_was_away_hears_of_a_halt_in_a_rollout_that_was_replaced() {
