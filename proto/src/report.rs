@@ -134,10 +134,14 @@ impl fmt::Display for Fitness {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceReport {
     pub service: Service,
-    /// What it serves, as its latest receipt tells; none: nothing, or not known.
+    /// What it serves, as its receipts tell; none: nothing, or not known.
     pub version: Option<Version>,
+    /// Where it stands in the newest rollout that it spoke of.
     pub state: State,
     pub note: String,
+    /// The version that this rollout brings; none: not told.
+    #[serde(default)]
+    pub to: Option<Version>,
     /// How what it serves differs from what was released; none: not at all, as far as was looked.
     pub drift: Option<DriftReport>,
     /// Whether its `agent.toml` allows the service. Where it does not, the state is its last word, and
@@ -189,6 +193,9 @@ pub struct RolloutReport {
     pub from: Option<Version>,
     pub to: Version,
     pub direction: Direction,
+    /// Whether it takes in what runs already.
+    #[serde(default)]
+    pub adopt: bool,
     pub author: Name,
     pub reason: String,
     pub created: UnixTime,

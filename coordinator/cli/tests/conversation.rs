@@ -284,6 +284,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         from: None,
         to: version("1.0.0"),
         direction: Direction::Forward,
+        adopt: rollout.1.adopt,
         author: "ada".parse().unwrap(),
         reason: String::new(),
         created: rollout.1.created,

@@ -85,6 +85,7 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         from: rollout.from.as_ref().map(|from| from.version.clone()),
         to: rollout.to.version.clone(),
         direction: rollout.direction,
+        adopt: rollout.adopt,
         author: view.author.clone(),
         reason: rollout.reason.clone(),
         created: rollout.created,
@@ -289,6 +290,13 @@ const fn counted_report(counted: Counted) -> CountedReport {
     CountedReport { bad: counted.bad, requests: counted.of }
 }
 
+/// Whether a host has begun to activate. One that had not says that it is back, too, once the rollout
+/// was stopped.
+pub(crate) fn has_begun(said: &Receipt) -> bool {
+    let never = said.cause == Some(Cause::Fleet) && said.note == NEVER_STARTED;
+    said.state >= State::Activating && !never
+}
+
 // --- impl View ---
 
 impl<'a> View<'a> {
@@ -322,14 +330,9 @@ impl<'a> View<'a> {
         self.excused.contains(&self.receipts.rollout().cohort[rank].id)
     }
 
-    /// Whether the host with this rank has begun to activate. One that had not says that it is back,
-    /// too, once the rollout was stopped.
+    /// Whether the host with this rank has begun to activate.
     fn has_activated(&self, rank: usize) -> bool {
-        let receipt = self.receipts.latest(&self.receipts.rollout().cohort[rank].id);
-        let never = |receipt: &Receipt| {
-            receipt.cause == Some(Cause::Fleet) && receipt.note == NEVER_STARTED
-        };
-        receipt.is_some_and(|receipt| receipt.state >= State::Activating && !never(receipt))
+        self.receipts.latest(&self.receipts.rollout().cohort[rank].id).is_some_and(has_begun)
     }
 
     fn sight(&self, rank: usize) -> Sight {

@@ -7,8 +7,10 @@ use proto::report::{
 };
 use proto::statement::{Direction, UnixTime};
 use proto::wire::TokenReport;
+use rollout::host::NEVER_STARTED;
 use serde::Serialize;
 
+use super::rollout::kind;
 use super::{change, drift, freeze, plain, table, yes};
 use crate::span;
 
@@ -77,13 +79,7 @@ pub(crate) fn hosts(report: &FleetReport) -> String {
             if !service.allowed {
                 return format!("{} {version} (not allowed by agent.toml)", service.service);
             }
-            // What keeps a host from following; of one outside the cohort nothing else shows it.
-            let kept = matches!(service.state, State::Pending | State::Fetching | State::Staged);
-            let note = match kept && !service.note.is_empty() {
-                true => format!(": {}", plain(&service.note)),
-                false => String::new(),
-            };
-            format!("{} {version} ({}{note})", service.service, service.state.name())
+            format!("{} {version} ({})", service.service, stands(service))
         });
         [
             host.id.to_string(),
@@ -104,6 +100,22 @@ pub(crate) fn hosts(report: &FleetReport) -> String {
         text.push_str(&format!("\n{kept}"));
     }
     text
+}
+
+/// Where a host stands with a service: in what brought the version that it serves, or in the rollout of
+/// another one, which is named.
+fn stands(service: &ServiceReport) -> String {
+    let other = service.to.as_ref().filter(|to| service.version.as_ref() != Some(to));
+    let to = other.map(|to| format!("{to} ")).unwrap_or_default();
+    let (state, note) = (service.state, service.note.as_str());
+    // What keeps a host from following; of one outside the cohort nothing else shows it.
+    let kept = matches!(state, State::Pending | State::Fetching | State::Staged);
+    match note {
+        "" => format!("{to}{}", state.name()),
+        NEVER_STARTED if state == State::Reverted => format!("{to}{NEVER_STARTED}"),
+        _ if kept => format!("{to}{}: {}", state.name(), plain(note)),
+        _ => format!("{to}{}", state.name()),
+    }
 }
 
 /// What keeps hosts from starting anything new, a line each: freezes, holds, two machines with one key.
@@ -156,12 +168,11 @@ pub(crate) fn history(service: &Service, past: &[Past]) -> String {
             return [env, dash(), rollout, version, dash(), dash(), dash(), dash(), String::new()];
         };
         let change = change(report.from.as_ref(), &report.to);
-        let back = if report.direction == Direction::Rollback { " (rollback)" } else { "" };
         [
             env,
             report.epoch.to_string(),
             rollout,
-            format!("{change}{back}"),
+            format!("{change}{}", kind(report)),
             report.author.to_string(),
             report.created.to_string(),
             took(report).unwrap_or_else(dash),
@@ -310,8 +321,28 @@ bbbbbbbbbbbb  n2    production  default  no     -                0.1.0  web 1.2.
         report.hosts[1].services[0].version = None;
         report.hosts[1].services[0].state = State::Activating;
         let text = hosts(&report);
-        assert!(text.contains("web - (fetching: no space left on device)\n"), "{text}");
-        assert!(text.contains("web ? (activating)\n"), "{text}");
+        assert!(text.contains("web - (1.2.0 fetching: no space left on device)\n"), "{text}");
+        assert!(text.contains("web ? (1.2.0 activating)\n"), "{text}");
+    }
+
+    /// A state in the rollout of another version says nothing of the one that serves.
+    #[test]
+    fn a_host_stands_where_it_stands_in_the_rollout_that_is_named() {
+        let report = sample();
+        let told = |state: State, note: &str, to: Option<&str>| {
+            let service = report.hosts[0].services[0].clone();
+            stands(&ServiceReport {
+                state,
+                note: note.to_owned(),
+                to: to.map(sample::version),
+                ..service
+            })
+        };
+        assert_eq!(told(State::Committed, "", Some("1.2.0")), "committed");
+        assert_eq!(told(State::Staged, "", Some("1.3.0")), "1.3.0 staged");
+        assert_eq!(told(State::Reverted, "failed", Some("1.3.0")), "1.3.0 reverted");
+        assert_eq!(told(State::Reverted, NEVER_STARTED, Some("1.3.0")), "1.3.0 never started");
+        assert_eq!(told(State::Reverted, "failed", None), "reverted", "an older member");
     }
 
     #[test]
@@ -388,12 +419,19 @@ held: n1 in production until 2027-01-15 10:00:00 UTC (by ada: audit)
             version: sample::version(version),
             report: report.cloned(),
         };
-        let past = [past(Some(&bad), "1.3.0"), past(Some(&good), "1.3.0"), past(None, "1.2.0")];
+        let taken_in = RolloutReport { epoch: 1, from: None, adopt: true, ..good.clone() };
+        let past = [
+            past(Some(&bad), "1.3.0"),
+            past(Some(&good), "1.3.0"),
+            past(None, "1.2.0"),
+            past(Some(&taken_in), "1.3.0"),
+        ];
         let expected = "\
-ENV         EPOCH  ROLLOUT       VERSION                    BY   SIGNED (UTC)         TOOK         PHASE     WHY
-production  5      ID  1.2.0 -> 1.3.0 (rollback)  ada  2027-01-15 08:00:00  -            halted    weekly; halted: 1 failed
-production  4      ID  1.2.0 -> 1.3.0             ada  2027-01-15 08:00:00  12 min 30 s  complete  weekly
-production  -      ID  ? -> 1.2.0                 -    -                    -            -
+ENV         EPOCH  ROLLOUT       VERSION                     BY   SIGNED (UTC)         TOOK         PHASE     WHY
+production  5      ID  1.2.0 -> 1.3.0 (rollback)   ada  2027-01-15 08:00:00  -            halted    weekly; halted: 1 failed
+production  4      ID  1.2.0 -> 1.3.0              ada  2027-01-15 08:00:00  12 min 30 s  complete  weekly
+production  -      ID  ? -> 1.2.0                  -    -                    -            -
+production  1      ID  (none) -> 1.3.0 (adoption)  ada  2027-01-15 08:00:00  12 min 30 s  complete  weekly
 ";
         let expected = expected.replace("ID", &good.id.to_string());
         let text = history(&good.service, &past);

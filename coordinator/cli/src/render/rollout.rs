@@ -6,6 +6,7 @@ use proto::receipt::{Cause, State};
 use proto::report::{
     CountedReport, Finding, Fitness, RolloutPhase, RolloutReport, StandingReport, WaveReport,
 };
+use proto::statement::Direction;
 
 use super::fleet::phase;
 use super::{change, direction, drift, plain, table, yes};
@@ -13,12 +14,17 @@ use crate::span;
 
 /// `web 1.2.0 -> 1.3.0 in production`.
 pub(crate) fn title(report: &RolloutReport) -> String {
-    let back = match report.direction {
-        proto::statement::Direction::Forward => "",
-        proto::statement::Direction::Rollback => " (rollback)",
-    };
     let change = change(report.from.as_ref(), &report.to);
-    format!("{} {change} in {}{back}", report.service, report.env)
+    format!("{} {change} in {}{}", report.service, report.env, kind(report))
+}
+
+/// What it is besides a deployment.
+pub(super) const fn kind(report: &RolloutReport) -> &'static str {
+    match report.direction {
+        Direction::Rollback => " (rollback)",
+        Direction::Forward if report.adopt => " (adoption)",
+        Direction::Forward => "",
+    }
 }
 
 /// `halted: ` and why; a reason that starts with the very word is not told twice.

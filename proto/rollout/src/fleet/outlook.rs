@@ -1,5 +1,6 @@
 //! What one member sees, put together for people.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::Claim;
@@ -9,7 +10,7 @@ use proto::report::{
     DriftReport, Fitness, FleetReport, FreezeReport, HostReport, RemovalReport, RolloutPhase,
     RolloutReport, ServiceReport, SkipReport,
 };
-use proto::statement::{Action, Direction, Freeze, Host, Role, Rollout};
+use proto::statement::{Action, Direction, Freeze, Host, Role, Rollout, Target};
 use proto::trust::Chain;
 use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts, ScopeHost};
 use proto::{Digest, Env, HostId, KeyId, Name, Scope, Service, UnixTime};
@@ -401,30 +402,32 @@ impl Outlook<'_> {
         Some(RemovalReport { by, created: removal.created, reason: removal.reason.clone() })
     }
 
-    /// By the newest receipt of each service of the host's environment.
+    /// By the newest word on each service of the host's environment.
     fn services_on(&self, host: &Host) -> Vec<ServiceReport> {
-        let mut newest: BTreeMap<Service, (&Rollout, Receipt)> = BTreeMap::new();
-        for (rollout, said) in self.words(host) {
-            let place = (rollout.epoch, said.sequence);
-            let newer = |(held, word): &(&Rollout, Receipt)| (held.epoch, word.sequence) < place;
-            if newest.get(&rollout.service).is_none_or(newer) {
-                newest.insert(rollout.service.clone(), (rollout, said));
-            }
+        let mut words = self.words(host);
+        words.sort_by_key(|(rollout, said)| Reverse((rollout.epoch, said.sequence)));
+        let mut services: BTreeMap<&Service, Vec<(&Rollout, Receipt)>> = BTreeMap::new();
+        for (rollout, said) in words {
+            services.entry(&rollout.service).or_default().push((rollout, said));
         }
         let now = self.words_now(host);
-        let report = |(service, (rollout, said)): (Service, (&Rollout, Receipt))| {
-            let allowed = self.is_allowed(&host.id, &service);
+        let report = |(service, words): (&Service, Vec<(&Rollout, Receipt)>)| {
+            let (rollout, said) = words.first()?;
+            let allowed = self.is_allowed(&host.id, service);
             // One that is not allowed is spoken of as long as it is there: it may have been removed.
-            let is_gone = !allowed && now.iter().all(|(rollout, _)| rollout.service != service);
-            // Whether one outside the cohort runs what the others came from is not known.
-            let waits = said.state < State::Activating && rollout.rank_of(&host.id).is_none();
-            let version = serving(rollout, said.state).filter(|_| !waits && !is_gone);
-            let version = version.map(|target| target.version.clone());
-            let drift = self.drift_of(&host.id, &service);
-            let (state, note) = (said.state, said.note);
-            ServiceReport { service, version, state, note, drift, allowed }
+            let is_gone = !allowed && now.iter().all(|(rollout, _)| rollout.service != *service);
+            let serves = serving(&host.id, &words).filter(|_| !is_gone);
+            Some(ServiceReport {
+                service: service.clone(),
+                version: serves.map(|target| target.version.clone()),
+                state: said.state,
+                note: said.note.clone(),
+                to: Some(rollout.to.version.clone()),
+                drift: self.drift_of(&host.id, service),
+                allowed,
+            })
         };
-        newest.into_iter().map(report).collect()
+        services.into_iter().filter_map(report).collect()
     }
 
     /// How what a host serves of a service differs from what was released, as it says itself.
@@ -472,12 +475,20 @@ fn counted(seen: &Seen, rollout: &Rollout) -> Option<Counted> {
     Some(Tally::of(tally).bad(Signal::Errors))
 }
 
-/// What a host in that state serves; none: nothing, or it is between two releases.
-fn serving(rollout: &Rollout, state: State) -> Option<&proto::statement::Target> {
-    match state {
-        State::Baking | State::Committed => Some(&rollout.to),
-        State::Pending | State::Fetching | State::Staged | State::Reverted => rollout.from.as_ref(),
-        State::Activating | State::RevertFailed => None,
+/// What a host serves of a service, by its words, newest first; none: nothing, or it is not known.
+fn serving<'a>(host: &HostId, words: &[(&'a Rollout, Receipt)]) -> Option<&'a Target> {
+    // A rollout that it has not begun leaves it where the one before has brought it.
+    match words.iter().find(|(_, said)| report::has_begun(said)) {
+        Some((rollout, said)) => match said.state {
+            State::Baking | State::Committed => Some(&rollout.to),
+            State::Reverted => rollout.from.as_ref(),
+            _ => None,
+        },
+        // Whether one outside the cohort runs what the others came from is not known.
+        None => {
+            let (newest, _) = words.first()?;
+            newest.rank_of(host).and(newest.from.as_ref())
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod expiry;
 mod kept;
 mod others;
 mod pooled;
+mod serving;
 
 const NOW: UnixTime = UnixTime(1_000_000);
 const HOSTS: u8 = 3;

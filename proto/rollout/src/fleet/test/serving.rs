@@ -1,0 +1,65 @@
+//! What each host serves, by what it said.
+
+use proto::receipt::Cause;
+
+use super::*;
+use crate::host::NEVER_STARTED;
+
+/// The version that a host serves, its state, and the version of the rollout that it is of.
+fn told(world: &mut World, host: u8) -> (Option<String>, State, Option<String>) {
+    world.observe();
+    let report = world.report();
+    let host = report.hosts.iter().find(|one| one.id == host_id(host)).unwrap();
+    let service = &host.services[0];
+    let text = |version: &Option<proto::Version>| version.as_ref().map(ToString::to_string);
+    (text(&service.version), service.state, text(&service.to))
+}
+
+fn version(text: &str) -> Option<String> {
+    Some(text.to_owned())
+}
+
+#[test]
+fn a_host_that_never_started_serves_what_it_served() {
+    let (mut world, _, [_, second]) = fleet_of_two_releases();
+    world.receipt(1, 0, second, State::Reverted);
+    assert_eq!(told(&mut world, 1), (version("1"), State::Reverted, version("2")));
+    let never = Receipt {
+        rollout: second,
+        host: host_id(2),
+        sequence: 9,
+        attempt: 0,
+        state: State::Reverted,
+        cause: Some(Cause::Fleet),
+        note: NEVER_STARTED.to_owned(),
+    };
+    world.says(2, receipt_key(0), never.sign(&key(2)).to_text());
+    assert_eq!(told(&mut world, 2), (version("1"), State::Reverted, version("2")));
+    world.receipt(3, 0, second, State::Activating);
+    assert_eq!(told(&mut world, 3), (None, State::Activating, version("2")));
+}
+
+/// It came to what the others come from in no rollout, and says so in none.
+#[test]
+fn a_host_that_missed_a_rollout_serves_something_older_than_the_others() {
+    let mut world = World::new(0);
+    let [one, two, three] = ["1", "2", "3"].map(|version| world.release(version));
+    let first = world.deploy(None, &one);
+    world.complete(first);
+    let second = world.deploy_to(1..=2, Some(&one), &two);
+    world.observe();
+    world.receipt(1, 0, second, State::Committed);
+    world.receipt(2, 0, second, State::Reverted);
+    world.observe();
+    let third = world.deploy(Some(&two), &three);
+    for (host, serves) in [(1, "2"), (2, "1"), (3, "1")] {
+        world.receipt(host, 0, third, State::Staged);
+        assert_eq!(
+            told(&mut world, host),
+            (version(serves), State::Staged, version("3")),
+            "{host}"
+        );
+    }
+    world.receipt(3, 0, third, State::Baking);
+    assert_eq!(told(&mut world, 3), (version("3"), State::Baking, version("3")));
+}
