@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use crate::alpn::{Alpn, CloseCode};
 use crate::clock;
-use crate::congestion::WholeAcks;
+use crate::congestion::ByQueue;
 use crate::connection::{Connection, ConnectionLost, close, readable};
 use crate::directory::{Directory, Expect};
 use crate::identity::Identity;
@@ -325,7 +325,7 @@ fn transport() -> TransportConfig {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
     config
-        .congestion_controller_factory(Arc::new(WholeAcks))
+        .congestion_controller_factory(Arc::new(ByQueue))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .keep_alive_interval(None)
         .mtu_discovery_config(Some(mtu))

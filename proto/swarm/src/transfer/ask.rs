@@ -18,9 +18,8 @@ use crate::plan::{PROGRESS_BYTES, What};
 /// How often it is told that bytes come: rarely beside the deadline that this moves.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the end of a stream is waited for once all its bytes are here: it comes with the last of
-/// them, mostly.
-const END_WITHIN: Duration = Duration::from_millis(100);
+/// How long the end of a stream is waited for once all its bytes are here.
+const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// A member and where it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,8 +159,9 @@ pub(crate) async fn piece<F: Future<Output = ()>>(
             tell_at = Instant::now() + TELL_EVERY;
         }
     }
-    // To the end of the stream, or the giver would not know that all of it has arrived.
-    let _ = tokio::time::timeout(END_WITHIN, recv.read(&mut [0])).await;
+    // To the end of the stream, or the giver would not know that all of it has arrived. That comes behind
+    // what others are sent meanwhile, and the piece need not wait for it.
+    tokio::spawn(async move { tokio::time::timeout(END_WITHIN, recv.read(&mut [0])).await });
     Ok(PieceAnswer::Piece(piece, content))
 }
 
