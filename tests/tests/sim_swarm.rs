@@ -14,7 +14,7 @@ fn even(hosts: usize) -> Vec<Line> {
 }
 
 fn setting(lines: Vec<Line>, bytes: u64, seed: u64) -> Setting {
-    let pieces = u32::try_from(bytes / PIECE_BYTES).unwrap();
+    let pieces = u32::try_from(bytes / PIECE_BYTES).expect("few pieces");
     let end_us = 600 * SECOND_US;
     Setting { lines, pieces, piece_bytes: PIECE_BYTES, delay_us: 200, seed, end_us }
 }
@@ -40,13 +40,12 @@ fn shares(setting: &Setting, outcome: &Outcome, bound_us: f64) -> Shares {
 }
 
 /// Runs it; all that live must have it.
-fn measured(setting: Setting, bound_us: f64) -> (Outcome, Shares) {
+fn measured(setting: &Setting, bound_us: f64) -> Shares {
     let living = setting.lines.iter().skip(1).filter(|line| line.dies_us.is_none()).count();
     let outcome = run(setting.clone());
     let have_it = outcome.times_us().len();
     assert!(have_it >= living, "{have_it} of {living} have it, seed {}", setting.seed);
-    let shares = shares(&setting, &outcome, bound_us);
-    (outcome, shares)
+    shares(setting, &outcome, bound_us)
 }
 
 #[test]
@@ -54,7 +53,7 @@ fn r27_the_last_host_is_done_within_1_15_of_the_least_time() {
     for (hosts, bytes, last_max) in [(8, 64, 1.08), (16, 64, 1.12), (24, 64, 1.15), (24, 32, 1.2)] {
         for seed in 1..=2 {
             let setting = setting(even(hosts), bytes * MIB, seed);
-            let (_, got) = measured(setting, lower_bound_us(hosts, bytes * MIB, RATE));
+            let got = measured(&setting, lower_bound_us(hosts, bytes * MIB, RATE));
             let case = format!("{hosts} hosts, {bytes} MiB, seed {seed}");
             assert!(got.last <= last_max, "{case}: last {}", got.last);
             assert!(got.half <= got.last && got.origin <= 1.1, "{case}: origin {}", got.origin);
@@ -67,7 +66,7 @@ fn r27_the_last_host_is_done_within_1_15_of_the_least_time() {
 fn r27_a_delay_of_20_ms_costs_little() {
     let bound_us = lower_bound_us(8, 32 * MIB, RATE);
     let setting = Setting { delay_us: 20_000, ..setting(even(8), 32 * MIB, 1) };
-    let (_, got) = measured(setting, bound_us);
+    let got = measured(&setting, bound_us);
     assert!(got.last <= 1.3, "{}", got.last);
 }
 
@@ -75,7 +74,7 @@ fn r27_a_delay_of_20_ms_costs_little() {
 fn r27_a_slow_host_slows_itself_alone() {
     let mut lines = even(8);
     lines[3] = Line::even(RATE / 5);
-    let (_, got) = measured(setting(lines, 64 * MIB, 1), lower_bound_us(8, 64 * MIB, RATE));
+    let got = measured(&setting(lines, 64 * MIB, 1), lower_bound_us(8, 64 * MIB, RATE));
     assert!(got.half <= 1.2, "half of them {}", got.half);
     assert!(got.last <= 5.3, "the slow one, whose own line bounds it at 5: {}", got.last);
     assert!(got.origin <= 1.15, "each piece once all the same: {}", got.origin);
@@ -85,7 +84,7 @@ fn r27_a_slow_host_slows_itself_alone() {
 fn r27_a_seeder_ten_times_slower_than_the_hosts_is_the_bound() {
     let mut lines = even(8);
     lines[0] = Line::even(RATE / 10);
-    let (_, got) = measured(setting(lines, 32 * MIB, 1), lower_bound_us(8, 32 * MIB, RATE / 10));
+    let got = measured(&setting(lines, 32 * MIB, 1), lower_bound_us(8, 32 * MIB, RATE / 10));
     assert!(got.last <= 1.05, "{}", got.last);
     assert!(got.origin <= 1.02, "each piece once: {}", got.origin);
 }
@@ -98,7 +97,7 @@ fn r27_hosts_that_die_do_not_hold_up_the_others() {
         for dead in [5, 9] {
             lines[dead].dies_us = Some(2 * SECOND_US);
         }
-        let (_, got) = measured(setting(lines, 64 * MIB, seed), bound_us);
+        let got = measured(&setting(lines, 64 * MIB, seed), bound_us);
         assert!(got.last <= 1.4, "seed {seed}: {}", got.last);
         assert!(got.origin <= 1.15, "seed {seed}: {}", got.origin);
     }
@@ -110,7 +109,7 @@ fn r27_the_origin_may_die_once_every_piece_is_out() {
     let mut lines = even(16);
     let all_out_us = 32 * MIB * SECOND_US / RATE;
     lines[0].dies_us = Some(all_out_us * 11 / 10);
-    let (_, got) = measured(setting(lines, 32 * MIB, 1), bound_us);
+    let got = measured(&setting(lines, 32 * MIB, 1), bound_us);
     assert!(got.last <= 1.4, "{}", got.last);
 }
 
@@ -118,7 +117,7 @@ fn r27_the_origin_may_die_once_every_piece_is_out() {
 fn r27_who_comes_late_is_given_by_those_that_have_it() {
     let mut lines = even(16);
     lines.iter_mut().skip(8).for_each(|line| line.begins_us = 2 * SECOND_US);
-    let (_, got) = measured(setting(lines, 32 * MIB, 1), lower_bound_us(16, 32 * MIB, RATE));
+    let got = measured(&setting(lines, 32 * MIB, 1), lower_bound_us(16, 32 * MIB, RATE));
     assert!(got.last <= 1.5, "from when each began: {}", got.last);
     assert!(got.origin <= 1.3, "{}", got.origin);
 }
@@ -129,7 +128,7 @@ fn r27_unequal_lines_are_no_worse_than_the_slowest_of_them() {
     for (number, line) in (0_u64..).zip(&mut lines).skip(1) {
         *line = Line::even(RATE / (1 + number % 3));
     }
-    let (_, got) = measured(setting(lines, 32 * MIB, 1), lower_bound_us(16, 32 * MIB, RATE));
+    let got = measured(&setting(lines, 32 * MIB, 1), lower_bound_us(16, 32 * MIB, RATE));
     assert!(got.last <= 3.3, "the slowest lines take 3: {}", got.last);
 }
 
