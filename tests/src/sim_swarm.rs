@@ -474,8 +474,7 @@ impl World {
             What::Piece(piece) if !host.picker.here().contains(piece) => {
                 return self.soon(Event::Refused { at: by, id, why: Refused::No });
             }
-            What::Piece(piece) => host.uploads.ask(by, self.artifact, piece, now_ms),
-            What::New(pieces) => host.uploads.ask_new(by, self.artifact, pieces, now_ms),
+            what => host.uploads.ask(by, self.artifact, what, now_ms),
         };
         match ticket {
             None => self.soon(Event::Refused { at: by, id, why: Refused::Busy }),

@@ -72,7 +72,7 @@ fn r27_the_origin_is_asked_for_what_no_peer_holds_and_gives_each_piece_once() {
                 all_named.extend(named.clone());
                 let left = named.iter().any(|piece| !given.contains(piece));
                 let artifact = Digest::of(b"artifact");
-                let ticket = uploads.ask_new(number, artifact, named, 0).unwrap();
+                let ticket = uploads.ask(number, artifact, What::New(named), 0).unwrap();
                 let turn = uploads.turn(0, |_| Some(all.clone()));
                 match turn {
                     Some((_, Given::Piece(piece))) => assert!(given.insert(piece), "twice"),
@@ -278,14 +278,14 @@ fn order(uploads: &mut Uploads<u8>) -> Vec<u32> {
 fn r27_what_was_given_least_goes_first() {
     let (mut uploads, artifact) = (Uploads::default(), Digest::of(b"artifact"));
     for peer in [1, 2] {
-        uploads.ask(peer, artifact, 5, 0).unwrap();
+        uploads.ask(peer, artifact, What::Piece(5), 0).unwrap();
     }
     assert_eq!(order(&mut uploads), [5, 5]);
-    uploads.ask(3, artifact, 5, 0).unwrap();
-    uploads.ask(4, artifact, 6, 0).unwrap();
-    uploads.ask_new(5, artifact, vec![5, 6, 7], 0).unwrap();
+    uploads.ask(3, artifact, What::Piece(5), 0).unwrap();
+    uploads.ask(4, artifact, What::Piece(6), 0).unwrap();
+    uploads.ask(5, artifact, What::New(vec![5, 6, 7]), 0).unwrap();
     assert_eq!(order(&mut uploads), [6, 7, 5], "6 was given by then, so 7 is what is new");
-    let late = uploads.ask_new(5, artifact, vec![5, 6, 7, 200], 0).unwrap();
+    let late = uploads.ask(5, artifact, What::New(vec![5, 6, 7, 200]), 0).unwrap();
     let turn = uploads.turn(0, |_| Some(Bits::all(100)));
     assert_eq!(turn, Some((late, Given::NothingNew)), "200 is not here");
 }
@@ -294,10 +294,10 @@ fn r27_what_was_given_least_goes_first() {
 fn what_did_not_arrive_was_not_given() {
     let (mut uploads, artifact) = (Uploads::default(), Digest::of(b"artifact"));
     let here = |_: &Digest| Some(Bits::all(100));
-    let first = uploads.ask_new(1, artifact, vec![5], 0).unwrap();
+    let first = uploads.ask(1, artifact, What::New(vec![5]), 0).unwrap();
     assert_eq!(uploads.turn(0, here), Some((first, Given::Piece(5))));
     uploads.ended(first, false);
-    let second = uploads.ask_new(2, artifact, vec![5], 0).unwrap();
+    let second = uploads.ask(2, artifact, What::New(vec![5]), 0).unwrap();
     assert_eq!(uploads.turn(0, here), Some((second, Given::Piece(5))));
 }
 
@@ -305,9 +305,10 @@ fn what_did_not_arrive_was_not_given() {
 fn r4_no_asker_takes_the_places_of_all() {
     let (mut uploads, artifact) = (Uploads::default(), Digest::of(b"artifact"));
     let here = |_: &Digest| Some(Bits::all(100));
-    let greedy = (0..100).filter_map(|piece| uploads.ask(1, artifact, piece, 0)).count();
+    let greedy =
+        (0..100).filter_map(|piece| uploads.ask(1, artifact, What::Piece(piece), 0)).count();
     assert_eq!(greedy, WAITING_PER_PEER_MAX);
-    let modest = uploads.ask(2, artifact, 99, 0).unwrap();
+    let modest = uploads.ask(2, artifact, What::Piece(99), 0).unwrap();
     let mut turns = Vec::new();
     while let Some((ticket, _)) = uploads.turn(0, here) {
         turns.push(ticket);
@@ -315,11 +316,11 @@ fn r4_no_asker_takes_the_places_of_all() {
     assert_eq!(turns.len(), UPLOADS_PER_PEER_MAX + 1, "the rest of the places is for others");
     assert!(turns[..2].contains(&modest), "who is given nothing yet comes first");
     for peer in 3..=200 {
-        uploads.ask(peer, artifact, 1, 0);
-        uploads.ask(peer, artifact, 2, 0);
-        uploads.ask(peer, artifact, 3, 0);
+        uploads.ask(peer, artifact, What::Piece(1), 0);
+        uploads.ask(peer, artifact, What::Piece(2), 0);
+        uploads.ask(peer, artifact, What::Piece(3), 0);
     }
-    assert_eq!(uploads.ask(201, artifact, 1, 0), None, "too many wait");
+    assert_eq!(uploads.ask(201, artifact, What::Piece(1), 0), None, "too many wait");
     let before = turns.len();
     while let Some((ticket, _)) = uploads.turn(0, here) {
         turns.push(ticket);
@@ -344,14 +345,14 @@ fn r29_what_many_have_been_given_is_not_kept_waiting_by_ever_more_that_is_new() 
     let here = |_: &Digest| Some(Bits::all(1_000));
     let mut uploads = Uploads::default();
     for peer in 1..=20 {
-        let ticket = uploads.ask(peer, old, 5, 0).unwrap();
+        let ticket = uploads.ask(peer, old, What::Piece(5), 0).unwrap();
         assert_eq!(uploads.turn(0, here), Some((ticket, Given::Piece(5))));
         uploads.ended(ticket, true);
     }
-    let back = uploads.ask(100, old, 5, 0).unwrap();
+    let back = uploads.ask(100, old, What::Piece(5), 0).unwrap();
     let (mut now_ms, mut piece) = (0, 0);
     while now_ms < WAIT_MS_MAX {
-        let fresh = uploads.ask_new(101, new, vec![piece], now_ms).unwrap();
+        let fresh = uploads.ask(101, new, What::New(vec![piece]), now_ms).unwrap();
         let (ticket, _) = uploads.turn(now_ms, here).unwrap();
         if ticket == back {
             return;
@@ -368,7 +369,7 @@ fn r27_what_is_brought_another_time_is_new_again() {
     let (mut uploads, artifact) = (Uploads::default(), Digest::of(b"artifact"));
     let here = |_: &Digest| Some(Bits::all(100));
     let mut given = |now_ms| {
-        let ticket = uploads.ask_new(1, artifact, vec![5], now_ms).unwrap();
+        let ticket = uploads.ask(1, artifact, What::New(vec![5]), now_ms).unwrap();
         let (_, given) = uploads.turn(now_ms, here).unwrap();
         uploads.ended(ticket, true);
         given

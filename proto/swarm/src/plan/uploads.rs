@@ -6,7 +6,7 @@ use proto::Digest;
 
 use super::{
     UPLOAD_SLOW_MS, UPLOADS_AT_ONCE, UPLOADS_MAX, UPLOADS_PER_PEER_MAX, WAITING_MAX,
-    WAITING_PER_PEER_MAX,
+    WAITING_PER_PEER_MAX, What,
 };
 use crate::bits::Bits;
 
@@ -37,9 +37,7 @@ pub enum Given {
 struct Waiting<P> {
     peer: P,
     artifact: Digest,
-    /// One: that one. Several: whichever was given to nobody, the first of those.
-    pieces: Vec<u32>,
-    new: bool,
+    what: What,
     since_ms: u64,
 }
 
@@ -81,37 +79,22 @@ impl<P> Default for Uploads<P> {
 }
 
 impl<P: Ord + Clone> Uploads<P> {
-    /// `peer` asks for a piece of which it is known that it is one of the artifact. None: too many wait.
-    pub fn ask(&mut self, peer: P, artifact: Digest, piece: u32, now_ms: u64) -> Option<Ticket> {
-        let (pieces, new) = (vec![piece], false);
-        self.enter(Waiting { peer, artifact, pieces, new, since_ms: now_ms })
-    }
-
-    /// `peer` asks for one of `pieces` that was given to nobody. None: too many wait.
-    pub fn ask_new(
-        &mut self,
-        peer: P,
-        artifact: Digest,
-        pieces: Vec<u32>,
-        now_ms: u64,
-    ) -> Option<Ticket> {
-        self.enter(Waiting { peer, artifact, pieces, new: true, since_ms: now_ms })
-    }
-
-    fn enter(&mut self, ask: Waiting<P>) -> Option<Ticket> {
-        let own = self.waiting.values().filter(|waiting| waiting.peer == ask.peer).count();
+    /// `peer` asks for something of an artifact that is known here; a piece that it names is known to be
+    /// one of it. None: too many wait.
+    pub fn ask(&mut self, peer: P, artifact: Digest, what: What, now_ms: u64) -> Option<Ticket> {
+        let own = self.waiting.values().filter(|waiting| waiting.peer == peer).count();
         if self.waiting.len() >= WAITING_MAX || own >= WAITING_PER_PEER_MAX {
             return None;
         }
-        let counts = self.counts(&ask.artifact);
-        if ask.since_ms.saturating_sub(counts.asked_ms) > ANEW_MS {
+        let counts = self.counts(&artifact);
+        if now_ms.saturating_sub(counts.asked_ms) > ANEW_MS {
             // Another time that it is brought to hosts: what some were given then is new to these.
             counts.times.clear();
         }
-        counts.asked_ms = ask.since_ms;
+        counts.asked_ms = now_ms;
         let ticket = Ticket(self.next);
         self.next += 1;
-        self.waiting.insert(ticket, ask);
+        self.waiting.insert(ticket, Waiting { peer, artifact, what, since_ms: now_ms });
         Some(ticket)
     }
 
@@ -137,10 +120,10 @@ impl<P: Ord + Clone> Uploads<P> {
             (own < UPLOADS_PER_PEER_MAX).then_some((own, times, *ticket))
         };
         let (.., ticket) = self.waiting.iter().filter_map(place).min()?;
-        let Waiting { peer, artifact, pieces, new, .. } = self.waiting.remove(&ticket)?;
-        let piece = match new {
-            false => pieces.first().copied(),
-            true => {
+        let Waiting { peer, artifact, what, .. } = self.waiting.remove(&ticket)?;
+        let piece = match what {
+            What::Piece(piece) => Some(piece),
+            What::New(pieces) => {
                 let here = here(&artifact);
                 let held = |piece: &u32| here.as_ref().is_some_and(|here| here.contains(*piece));
                 pieces.into_iter().filter(held).find(|piece| self.times(&artifact, *piece) == 0)
@@ -164,9 +147,9 @@ impl<P: Ord + Clone> Uploads<P> {
 
     /// How often what is waited for was given. Something new: never, or the answer is short.
     fn times_given(&self, waiting: &Waiting<P>) -> u32 {
-        match waiting.pieces[..] {
-            [piece] if !waiting.new => self.times(&waiting.artifact, piece),
-            _ => 0,
+        match waiting.what {
+            What::Piece(piece) => self.times(&waiting.artifact, piece),
+            What::New(_) => 0,
         }
     }
 

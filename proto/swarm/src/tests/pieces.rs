@@ -43,6 +43,9 @@ async fn r27_a_new_piece_is_one_that_was_given_to_nobody() {
     for (case, by, what, expected) in asks {
         assert!(ask_for(&one, by, &artifact, what).await == expected, "{case}");
     }
+    let unknown = super::kit::artifact(6, 20_000);
+    let answer = ask_for(&one, &two, &unknown, new(&[0])).await;
+    assert_eq!(answer, PieceAnswer::No, "of an artifact that is not here");
 }
 
 /// A member that says it holds all of an artifact and answers for new pieces with `new`.

@@ -19,9 +19,10 @@ use tokio::task::{self, JoinSet};
 use tokio::time;
 use tracing::{debug, error};
 
-use super::queue::{Queue, Turn, Wanted};
+use super::queue::{Queue, Turn};
 use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, ROOTS_MAX, content_timeout};
 use crate::ledger::Ledger;
+use crate::plan::What;
 use crate::store::StoreError;
 
 /// Manifests under way at a time, over all askers: bounds the memory they take.
@@ -142,11 +143,11 @@ impl Provider {
                 content(send, self.words.try_take(peer), read).await
             }
             SwarmRequest::Piece { artifact, index } => {
-                self.piece(send, peer, artifact, Wanted::Piece(index)).await
+                self.piece(send, peer, artifact, What::Piece(index)).await
             }
             SwarmRequest::New { artifact, mut pieces } => {
                 pieces.truncate(NEW_PIECES_MAX);
-                self.piece(send, peer, artifact, Wanted::New(pieces)).await
+                self.piece(send, peer, artifact, What::New(pieces)).await
             }
         }
     }
@@ -157,16 +158,16 @@ impl Provider {
         mut send: SendStream,
         peer: &Peer,
         artifact: Digest,
-        wanted: Wanted,
+        what: What,
     ) -> Result<(), ProvideError> {
-        let of_choice = matches!(wanted, Wanted::New(_));
+        let of_choice = matches!(what, What::New(_));
         let store = self.ledger.store();
-        let may_be = match &wanted {
-            Wanted::Piece(index) => store.pieces(&artifact).is_ok_and(|here| here.contains(*index)),
-            Wanted::New(_) => true,
+        let may_be = match &what {
+            What::Piece(index) => store.pieces(&artifact).is_ok_and(|here| here.contains(*index)),
+            What::New(_) => store.pieces(&artifact).is_ok(),
         };
         let turn = match may_be {
-            true => self.pieces.turn(peer, artifact, wanted, &send).await,
+            true => self.pieces.turn(peer, artifact, what, &send).await,
             false => return short(send, Found::No).await,
         };
         let (index, place) = match turn {

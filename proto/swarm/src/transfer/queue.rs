@@ -9,14 +9,8 @@ use proto::Digest;
 use tokio::sync::oneshot;
 use tokio::time::{self, Instant};
 
-use crate::plan::{Given, Ticket, UPLOAD_SLOW_MS, Uploads, WAIT_MS_MAX};
+use crate::plan::{Given, Ticket, UPLOAD_SLOW_MS, Uploads, WAIT_MS_MAX, What};
 use crate::store::Store;
-
-/// What is asked for.
-pub(super) enum Wanted {
-    Piece(u32),
-    New(Vec<u32>),
-}
 
 /// How waiting for a turn ended.
 pub(super) enum Turn {
@@ -54,10 +48,10 @@ impl Queue {
         &self,
         peer: &Peer,
         artifact: Digest,
-        wanted: Wanted,
+        what: What,
         send: &SendStream,
     ) -> Turn {
-        let Some((place, mut turn)) = self.enter(peer, artifact, wanted) else { return Turn::Busy };
+        let Some((place, mut turn)) = self.enter(peer, artifact, what) else { return Turn::Busy };
         self.advance();
         let end = Instant::now() + Duration::from_millis(WAIT_MS_MAX);
         let gone = send.stopped();
@@ -86,14 +80,11 @@ impl Queue {
         &self,
         peer: &Peer,
         artifact: Digest,
-        wanted: Wanted,
+        what: What,
     ) -> Option<(Place, oneshot::Receiver<Given>)> {
         let now_ms = self.now_ms();
         let mut state = self.state();
-        let ticket = match wanted {
-            Wanted::Piece(piece) => state.uploads.ask(peer.clone(), artifact, piece, now_ms)?,
-            Wanted::New(pieces) => state.uploads.ask_new(peer.clone(), artifact, pieces, now_ms)?,
-        };
+        let ticket = state.uploads.ask(peer.clone(), artifact, what, now_ms)?;
         let (sender, receiver) = oneshot::channel();
         state.turns.insert(ticket, sender);
         Some((Place { queue: self.clone(), ticket, delivered: false }, receiver))
