@@ -133,8 +133,8 @@ impl Swarm {
         }
     }
 
-    /// Fetches an artifact from the members that announce it and from its company. Ends at once if it is here and whole. Of two fetches of one artifact the second
-    /// waits for the first.
+    /// Fetches an artifact from the members that announce it and from its company. Ends at once if it
+    /// is here and whole. Of two fetches of one artifact the second waits for the first.
     ///
     /// Must be called in a tokio runtime. It runs on its own, whether or not [`Self::run`] does.
     pub fn fetch(&self, artifact: ArtifactRef, company: Company) -> FetchHandle {

@@ -239,8 +239,10 @@ impl Picker {
 
     /// A peer says it holds these pieces. It may hold others of which it said so before.
     pub fn holds(&mut self, peer: &HostId, pieces: &Bits) {
-        debug_assert_eq!(pieces.len(), self.here.len());
         let Some(known) = self.peers.get(peer) else { return };
+        if pieces.len() != self.here.len() {
+            return;
+        }
         let origin = known.origin;
         let new: Vec<u32> = pieces.without(&known.holds).collect();
         for piece in new {

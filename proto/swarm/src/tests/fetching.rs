@@ -56,7 +56,7 @@ pub(super) async fn fetch(node: &Node, artifact: &Artifact) -> Progress {
 }
 
 /// Answers by a function of its own: what it returns follows the request.
-pub(super) struct Answers<F>(pub(super) F);
+struct Answers<F>(F);
 
 pub(super) enum Say {
     Found(Found, Vec<u8>),
@@ -91,6 +91,23 @@ pub(super) fn yes(bytes: &[u8]) -> Say {
     Say::Found(Found::Yes { bytes: bytes.len() as u64 }, bytes.to_vec())
 }
 
+/// Says that it holds all of an artifact, gives its manifest, and answers with `rest` what else it is
+/// asked.
+pub(super) fn says_it_holds_all(
+    artifact: &Arc<Artifact>,
+    rest: impl Fn(&Artifact, &SwarmRequest) -> Say + Send + Sync + 'static,
+) -> Arc<dyn Handler> {
+    let held = artifact.clone();
+    Arc::new(Answers(move |request: &SwarmRequest| match request {
+        SwarmRequest::Have { .. } => {
+            let len = u32::try_from(held.pieces.len()).unwrap();
+            Say::Have(Bits::all(len).as_bytes().to_vec())
+        }
+        SwarmRequest::Blob { .. } => yes(&held.manifest),
+        request => rest(&held, request),
+    }))
+}
+
 /// A member that says it holds all of an artifact and answers for pieces with `piece`.
 fn impostor(
     hub: &Hub,
@@ -98,17 +115,11 @@ fn impostor(
     artifact: &Arc<Artifact>,
     piece: impl Fn(&Artifact, u32) -> Say + Send + Sync + 'static,
 ) -> Node {
-    let held = artifact.clone();
-    let answers = Answers(move |request: &SwarmRequest| match request {
-        SwarmRequest::Have { .. } => {
-            let len = u32::try_from(held.pieces.len()).unwrap();
-            Say::Have(Bits::all(len).as_bytes().to_vec())
-        }
-        SwarmRequest::Blob { .. } => yes(&held.manifest),
-        SwarmRequest::Piece { index, .. } => piece(&held, *index),
+    let handler = says_it_holds_all(artifact, move |artifact, request| match request {
+        SwarmRequest::Piece { index, .. } => piece(artifact, *index),
         _ => Say::Found(Found::No, vec![]),
     });
-    let node = Setup { handler: Some(Arc::new(answers)), ..Setup::of(name) }.start(hub);
+    let node = Setup { handler: Some(handler), ..Setup::of(name) }.start(hub);
     give(node.swarm.store(), artifact, |_| true);
     node
 }
@@ -169,13 +180,18 @@ async fn r26_a_peer_that_serves_wrong_bytes_is_dropped_and_named() {
     for (name, lie) in lies {
         let (hub, artifact) = (Hub::default(), Arc::new(artifact(12, 50_000)));
         let origin = node(&hub, "admit");
-        give(origin.swarm.store(), &artifact, |_| true);
         let _liar = impostor(&hub, "liar", &artifact, lie);
         let host = node(&hub, "one");
         eventually("the liar announces", || host_announces(&host, "liar")).await;
-        let progress = fetch(&host, &artifact).await;
-        // The origin may be faster than the liar, and then nobody is found out; not here, where
-        // the liar holds everything and the origin is asked last.
+        let handle = host.swarm.fetch(artifact.about, of(host_id("admit")));
+        let mut progress = handle.progress();
+        // An origin that has it sooner may be faster than the liar, and then nobody is found out.
+        let found_out = progress.wait_for(|progress| !progress.banned.is_empty());
+        drop(timeout(DEADLINE, found_out).await.expect(name).unwrap());
+        give(origin.swarm.store(), &artifact, |_| true);
+        timeout(DEADLINE, handle.done()).await.expect(name).unwrap();
+        has_all(&host, &artifact);
+        let progress = progress.borrow().clone();
         assert_eq!(progress.banned, [host_id("liar")], "{name}");
         assert_eq!(progress.bytes_from_peers, 0, "{name}: nothing of a liar counts");
     }

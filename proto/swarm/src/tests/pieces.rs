@@ -7,7 +7,7 @@ use net::{Alpn, Connection, Endpoint, Expect, frame};
 use proto::wire::{Found, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::time::{sleep, timeout};
 
-use super::fetching::{Answers, Say, fetch, give, of, yes};
+use super::fetching::{Say, fetch, give, of, says_it_holds_all, yes};
 use super::hub::{DEADLINE, HOSTS, Hub, Node, Setup, node};
 use super::kit::{Artifact, artifact, directory, host_id, identity};
 use crate::bits::Bits;
@@ -54,18 +54,12 @@ fn impostor(
     artifact: &Arc<Artifact>,
     new: impl Fn(&Artifact, &[u32]) -> Say + Send + Sync + 'static,
 ) -> Node {
-    let held = artifact.clone();
-    let answers = Answers(move |request: &SwarmRequest| match request {
-        SwarmRequest::Have { .. } => {
-            let len = u32::try_from(held.pieces.len()).unwrap();
-            Say::Have(Bits::all(len).as_bytes().to_vec())
-        }
-        SwarmRequest::Blob { .. } => yes(&held.manifest),
-        SwarmRequest::Piece { index, .. } => yes(&held.pieces[*index as usize]),
-        SwarmRequest::New { pieces, .. } => new(&held, pieces),
+    let handler = says_it_holds_all(artifact, move |artifact, request| match request {
+        SwarmRequest::Piece { index, .. } => yes(&artifact.pieces[*index as usize]),
+        SwarmRequest::New { pieces, .. } => new(artifact, pieces),
         _ => Say::Found(Found::No, vec![]),
     });
-    Setup { handler: Some(Arc::new(answers)), ..Setup::of("admit") }.start(hub)
+    Setup { handler: Some(handler), ..Setup::of("admit") }.start(hub)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

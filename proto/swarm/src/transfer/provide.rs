@@ -166,11 +166,10 @@ impl Provider {
             What::Piece(index) => store.pieces(&artifact).is_ok_and(|here| here.contains(*index)),
             What::New(_) => store.pieces(&artifact).is_ok(),
         };
-        let turn = match may_be {
-            true => self.pieces.turn(peer, artifact, what, &send).await,
-            false => return short(send, Found::No).await,
-        };
-        let (index, place) = match turn {
+        if !may_be {
+            return short(send, Found::No).await;
+        }
+        let (index, place) = match self.pieces.turn(peer, artifact, what, &send).await {
             Turn::Comes(index, place) => (index, place),
             Turn::NothingNew => return short(send, Found::No).await,
             Turn::Busy => return short(send, Found::Busy).await,
