@@ -85,11 +85,15 @@ impl Outcome {
     }
 }
 
-/// The least time in which one origin can bring `bytes` to all of `hosts - 1` others on lines of the
-/// same rate, in microseconds: the formula of `bench-swarm`.
+/// Pieces in which a file is thought to travel, for the bound.
+const BOUND_PIECES: f64 = 256.0;
+
+/// The least time in which one origin can bring `bytes` to all of `hosts - 1` others, at least one, on
+/// lines of the same rate, in microseconds: once through a line, and the last piece over as many hosts as
+/// doubling takes to reach all.
 pub fn lower_bound_us(hosts: usize, bytes: u64, bytes_per_s: u64) -> f64 {
     let one_us = bytes as f64 / bytes_per_s as f64 * 1e6;
-    one_us + (hosts as f64 - 1.0).log2().floor() * one_us / 256.0
+    one_us + (hosts as f64 - 1.0).log2().floor() * one_us / BOUND_PIECES
 }
 
 #[derive(Debug, Clone)]
@@ -289,8 +293,9 @@ impl World {
             Event::Sent(number) => self.sent(number),
             Event::Came(key) => self.came(key),
             Event::Delivered((from, ticket)) => {
+                let now_ms = self.now_ms();
                 if self.uploads.remove(&(from, ticket)).is_some() {
-                    self.hosts[from].uploads.ended(ticket, true);
+                    self.hosts[from].uploads.ended(ticket, true, now_ms);
                     self.hosts[from].asks.remove(&ticket);
                     self.give(from);
                 }
@@ -543,11 +548,12 @@ impl World {
     }
 
     fn cancelled(&mut self, at: usize, by: usize, id: AskId) {
+        let now_ms = self.now_ms();
         let host = &mut self.hosts[at];
         let of_it = host.asks.iter().find(|(_, ask)| **ask == (by, id));
         let Some(ticket) = of_it.map(|(ticket, _)| *ticket) else { return };
         host.asks.remove(&ticket);
-        host.uploads.ended(ticket, false);
+        host.uploads.ended(ticket, false, now_ms);
         self.uploads.remove(&(at, ticket));
         self.hosts[at].sending.retain(|other| *other != ticket);
         self.give(at);

@@ -73,6 +73,18 @@ impl Connection {
         u64::try_from(self.quinn.rtt().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Pieces of streams, of about a packet each, that have come of the peer: while more come, it is
+    /// there and answers.
+    pub fn heard(&self) -> u64 {
+        self.quinn.stats().frame_rx.stream
+    }
+
+    /// The same of those sent to it, those sent again among them: while that grows, it takes what it
+    /// is given.
+    pub fn told(&self) -> u64 {
+        self.quinn.stats().frame_tx.stream
+    }
+
     /// Opens a stream in both directions. The peer sees it once something is sent on it.
     ///
     /// # Errors

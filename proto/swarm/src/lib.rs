@@ -18,6 +18,7 @@
 //! | `sync` | fetches the statements and certificates that members announce |
 //! | [`gather`] | fetches everything that members hold, in one go |
 //! | `announce` | tells the members what is here |
+//! | `upkeep` | hashes what lies here, slowly, and fetches again what rotted |
 //! | `transfer` | questions and answers on streams; the fetch of an artifact |
 
 mod announce;
@@ -30,6 +31,7 @@ mod sync;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -41,7 +43,7 @@ use proto::{Digest, HostId};
 use tokio::sync::watch;
 use tokio::task;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::error;
 
 pub use bits::Bits;
 pub use ledger::Ledger;
@@ -115,8 +117,8 @@ impl Swarm {
         self.0.ledger.store()
     }
 
-    /// Fetches what members announce, announces what is here, and verifies the artifacts of earlier
-    /// runs, until `stop`.
+    /// Fetches what members announce, announces what is here, verifies the artifacts of earlier runs and
+    /// fetches again what rots, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
         let Inner { ledger, pool, hearsay, .. } = &*self.0;
         let parts = async {
@@ -124,7 +126,7 @@ impl Swarm {
                 sync::run(ledger, pool, hearsay),
                 announce::statements(ledger, hearsay),
                 announce::artifacts(ledger.store(), hearsay),
-                check_artifacts(ledger.store()),
+                upkeep::run(self),
             )
         };
         tokio::select! {
@@ -168,17 +170,6 @@ impl Swarm {
         let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(artifact).or_default().clone()
-    }
-}
-
-/// Verifies what an earlier run has left, one artifact after the other.
-async fn check_artifacts(store: &Store) {
-    for id in store.artifacts() {
-        let store = store.clone();
-        if let Err(error) = blocking(move || store.check(&id)).await {
-            let error: &(dyn std::error::Error + 'static) = &error;
-            warn!(artifact = %id, error, "an artifact cannot be verified");
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use proto::dsse::Envelope;
 use proto::receipt::{Cause, Receipt, SignedReceipt, State};
 use proto::statement::{Action, Directive, ENVELOPE_BYTES_MAX, Payload, Rollout, Statement};
 use proto::trust::{Standing, verify};
-use proto::wire::SwarmRequest;
+use proto::wire::{NEW_PIECES_MAX, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use proto::{Digest, HostId, codec};
 
 use crate::fleet::*;
@@ -155,4 +155,19 @@ fn what_was_written_is_still_read() {
         }
     }
     assert_eq!(seen.values().sum::<u32>() as usize, written().len());
+}
+
+/// The longest question there is fits its frame, and is the same bytes in every version.
+#[test]
+fn an_ask_for_new_pieces_fits_its_frame() {
+    let artifact = Digest::of(b"a");
+    let encode = |pieces: Vec<u32>| {
+        codec::encode(&SwarmRequest::New { artifact, pieces }, SWARM_REQUEST_BYTES_MAX).unwrap()
+    };
+    assert_eq!(encode(vec![u32::MAX; NEW_PIECES_MAX]).len(), 195);
+    let frame = encode(vec![7, 300, 70_000]);
+    let (head, rest) = frame.split_at(2);
+    let (digest, pieces) = rest.split_at(32);
+    assert_eq!((head, digest), (&[1, 8][..], &artifact.as_bytes()[..]));
+    assert_eq!(pieces, [3, 7, 251, 44, 1, 252, 112, 17, 1, 0]);
 }

@@ -75,9 +75,18 @@ pub const NOTHING_NEW_MS_MAX: u64 = 1_000;
 pub const DENIALS_MAX: u32 = 8;
 /// Pieces given at a time, over all askers.
 pub const UPLOADS_AT_ONCE: usize = 8;
-/// How long one is given until it is no longer counted among those, in ms.
+/// How long one is given until it is no longer counted among those, in ms: [`UPLOAD_SLOW_FACTOR`] times
+/// as long as that takes here, and at least this. What takes long because the line is slow would only
+/// take longer if the line was split among more.
 pub const UPLOAD_SLOW_MS: u64 = 5_000;
-/// Pieces given at a time at most, slow ones counted: bounds the memory they take.
+/// The same before the first one is given to the end.
+pub const UPLOAD_SLOW_MS_FIRST: u64 = 20_000;
+/// Longest of what that becomes, in ms.
+pub const UPLOAD_SLOW_MS_MAX: u64 = 240_000;
+/// See [`UPLOAD_SLOW_MS`].
+pub const UPLOAD_SLOW_FACTOR: u64 = 4;
+/// Pieces given at a time at most, slow ones counted: bounds the memory they take. Beyond
+/// [`UPLOADS_AT_ONCE`] whoever is given something already waits.
 pub const UPLOADS_MAX: usize = 24;
 /// Of these, to one asker.
 pub const UPLOADS_PER_PEER_MAX: usize = 4;

@@ -136,7 +136,16 @@ pub struct Picker {
     /// How long asks take, smoothed, in ms; none before the first piece.
     usual_ms: Option<u64>,
     peers: BTreeMap<HostId, Peer>,
+    /// What is remembered of peers that are not connected: a new connection makes nobody better.
+    gone: BTreeMap<HostId, Gone>,
     banned: BTreeSet<HostId>,
+}
+
+/// See [`Peer`].
+#[derive(Debug, Default)]
+struct Gone {
+    late: u32,
+    denials: u32,
 }
 
 impl Picker {
@@ -149,7 +158,7 @@ impl Picker {
         let all = Bits::all(here.len());
         let wanted = all.without(&here).map(|piece| (0, ties[piece as usize], piece)).collect();
         let holders = vec![0; ties.len()];
-        let (open, of_piece, next_id, usual_ms, peers, banned) = Default::default();
+        let (open, of_piece, next_id, usual_ms, peers, gone, banned) = Default::default();
         Self {
             here,
             chance,
@@ -161,6 +170,7 @@ impl Picker {
             next_id,
             usual_ms,
             peers,
+            gone,
             banned,
         }
     }
@@ -201,18 +211,19 @@ impl Picker {
         if self.banned.contains(&peer) || self.peers.contains_key(&peer) {
             return;
         }
+        let known = self.gone.remove(&peer).unwrap_or_default();
         let peer_state = Peer {
             origin,
             gives_new: origin,
             holds: Bits::none(self.here.len()),
             useful: 0,
             open: 0,
-            late: 0,
+            late: known.late,
             busy: 0,
             nothing_new: 0,
             nothing_new_since_ms: 0,
             new_idle_until_ms: 0,
-            denials: 0,
+            denials: known.denials,
             idle_until_ms: 0,
             round_trip_ms: 0,
             piece_ms: 0,
@@ -228,9 +239,10 @@ impl Picker {
         for id in &asks {
             self.close(*id);
         }
-        if let Some(gone) = self.peers.remove(peer)
-            && !gone.origin
-        {
+        let Some(gone) = self.peers.remove(peer) else { return asks };
+        let Peer { late, denials, .. } = gone;
+        self.gone.insert(peer.clone(), Gone { late, denials });
+        if !gone.origin {
             let held: Vec<u32> = gone.holds.iter().collect();
             held.into_iter().for_each(|piece| self.count_holder(piece, false));
         }

@@ -79,7 +79,7 @@ fn r27_the_origin_is_asked_for_what_no_peer_holds_and_gives_each_piece_once() {
                     Some((_, Given::NothingNew)) => assert!(!left, "it had some"),
                     None => panic!("there is room"),
                 }
-                uploads.ended(ticket, true);
+                uploads.ended(ticket, true, 0);
             }
         }
     }
@@ -268,7 +268,7 @@ fn order(uploads: &mut Uploads<u8>) -> Vec<u32> {
     while let Some((ticket, turn)) = uploads.turn(0, |_| Some(Bits::all(100))) {
         if let Given::Piece(piece) = turn {
             given.push(piece);
-            uploads.ended(ticket, true);
+            uploads.ended(ticket, true, 0);
         }
     }
     given
@@ -296,7 +296,7 @@ fn what_did_not_arrive_was_not_given() {
     let here = |_: &Digest| Some(Bits::all(100));
     let first = uploads.ask(1, artifact, What::New(vec![5]), 0).unwrap();
     assert_eq!(uploads.turn(0, here), Some((first, Given::Piece(5))));
-    uploads.ended(first, false);
+    uploads.ended(first, false, 0);
     let second = uploads.ask(2, artifact, What::New(vec![5]), 0).unwrap();
     assert_eq!(uploads.turn(0, here), Some((second, Given::Piece(5))));
 }
@@ -328,15 +328,109 @@ fn r4_no_asker_takes_the_places_of_all() {
     assert_eq!(turns.len(), UPLOADS_AT_ONCE);
     assert!(before < UPLOADS_AT_ONCE);
     // None of them ends: others are given all the same, up to what memory allows.
-    while let Some((ticket, _)) = uploads.turn(UPLOAD_SLOW_MS, here) {
+    while let Some((ticket, _)) = uploads.turn(UPLOAD_SLOW_MS_FIRST, here) {
         turns.push(ticket);
     }
     assert_eq!(turns.len(), 2 * UPLOADS_AT_ONCE);
-    while let Some((ticket, _)) = uploads.turn(2 * UPLOAD_SLOW_MS, here) {
+    while let Some((ticket, _)) = uploads.turn(2 * UPLOAD_SLOW_MS_FIRST, here) {
         turns.push(ticket);
     }
     assert_eq!(turns.len(), UPLOADS_MAX);
-    assert_eq!(uploads.turn(3 * UPLOAD_SLOW_MS, here), None);
+    assert_eq!(uploads.turn(3 * UPLOAD_SLOW_MS_FIRST, here), None);
+}
+
+/// Whoever asks takes all that there is room for, of those with so many asks each; how many that are.
+fn fill(uploads: &mut Uploads<u32>, peers: std::ops::Range<u32>, each: u32, now_ms: u64) -> usize {
+    let (artifact, here) = (Digest::of(b"artifact"), |_: &Digest| Some(Bits::all(100)));
+    for peer in peers {
+        for piece in 0..each {
+            uploads.ask(peer, artifact, What::Piece(piece), now_ms);
+        }
+    }
+    std::iter::from_fn(|| uploads.turn(now_ms, here)).count()
+}
+
+/// Eight pieces of 1 MiB on a line of 5 Mbit/s take 14 s: split among more of them all would take longer.
+#[test]
+fn r27_a_slow_line_is_not_split_ever_thinner() {
+    let mut uploads = Uploads::default();
+    let artifact = Digest::of(b"artifact");
+    let mut given = Vec::new();
+    for round in 0..5 {
+        let now_ms = 14_000 * round;
+        for ticket in given.drain(..) {
+            uploads.ended(ticket, true, now_ms);
+        }
+        for peer in 0..40_u32 {
+            uploads.ask(peer, artifact, What::Piece(peer), now_ms);
+        }
+        while let Some((ticket, _)) = uploads.turn(now_ms, |_| Some(Bits::all(100))) {
+            given.push(ticket);
+        }
+        assert_eq!(given.len(), UPLOADS_AT_ONCE, "round {round}");
+        let more = uploads.turn(now_ms + 13_999, |_| Some(Bits::all(100)));
+        assert_eq!(more, None, "round {round}: it only takes long");
+    }
+}
+
+/// Two that take nothing of what they are given hold up nobody for longer than is needed to know that.
+#[test]
+fn r4_who_takes_slowly_on_purpose_gets_none_of_the_room_that_it_makes() {
+    let mut uploads = Uploads::default();
+    // A line on which a piece takes 100 ms.
+    let warm = uploads.ask(9, Digest::of(b"artifact"), What::Piece(0), 0).unwrap();
+    uploads.turn(0, |_| Some(Bits::all(100)));
+    uploads.ended(warm, true, 100);
+    assert_eq!(fill(&mut uploads, 0..2, 8, 100), UPLOADS_AT_ONCE);
+    let slow_ms = 100 + UPLOAD_SLOW_MS;
+    assert_eq!(fill(&mut uploads, 0..2, 8, slow_ms), 0, "they have what they can have");
+    assert_eq!(fill(&mut uploads, 10..30, 4, slow_ms), UPLOADS_AT_ONCE, "others are given");
+    assert_eq!(fill(&mut uploads, 30..31, 1, slow_ms), 0);
+}
+
+/// What many deliver soon is usual here, however slow a few are.
+#[test]
+fn r4_a_few_slow_askers_do_not_make_slowness_usual() {
+    let mut uploads = Uploads::default();
+    let artifact = Digest::of(b"artifact");
+    let mut give = |began_ms: u64, took_ms: u64| {
+        let ticket = uploads.ask(1, artifact, What::Piece(0), began_ms).unwrap();
+        uploads.turn(began_ms, |_| Some(Bits::all(100))).unwrap();
+        uploads.ended(ticket, true, began_ms + took_ms);
+    };
+    (0..8).for_each(|round| give(round * 100_000, 60_000));
+    (8..16).for_each(|round| give(round * 100_000, 100));
+    assert_eq!(fill(&mut uploads, 0..2, 8, 2_000_000), UPLOADS_AT_ONCE);
+    let slow_ms = 2_000_000 + UPLOAD_SLOW_MS;
+    assert_eq!(fill(&mut uploads, 10..30, 1, slow_ms), UPLOADS_AT_ONCE);
+}
+
+#[test]
+fn a_new_connection_makes_nobody_better() {
+    let one = bits(40, 0..40);
+    let mut fetcher = picker(40, 1, &[(1, one.clone())]);
+    let first = fetcher.asks(0);
+    assert!(first.len() > 1);
+    assert_eq!(fetcher.expire(ASK_MS).len(), first.len());
+    fetcher.disconnected(&host(1));
+    fetcher.connected(host(1), false);
+    fetcher.holds(&host(1), &one);
+    let again = fetcher.asks(ASK_MS);
+    assert_eq!(again.len(), 1, "it was late: one at a time, and for longer");
+    assert_eq!(fetcher.expire(2 * ASK_MS), []);
+    let mut liar = picker(40, 1, &[(1, one.clone())]);
+    let mut denied = 0;
+    // Each time it is found out a little, it comes back.
+    let banned = (0..20).find(|_| {
+        let ask = liar.asks(0).remove(0);
+        denied += 1;
+        let banned = liar.denied(ask.id, 0);
+        liar.disconnected(&host(1));
+        liar.connected(host(1), false);
+        liar.holds(&host(1), &one);
+        banned
+    });
+    assert_eq!((banned.is_some(), denied), (true, DENIALS_MAX + 1));
 }
 
 #[test]
@@ -347,7 +441,7 @@ fn r29_what_many_have_been_given_is_not_kept_waiting_by_ever_more_that_is_new() 
     for peer in 1..=20 {
         let ticket = uploads.ask(peer, old, What::Piece(5), 0).unwrap();
         assert_eq!(uploads.turn(0, here), Some((ticket, Given::Piece(5))));
-        uploads.ended(ticket, true);
+        uploads.ended(ticket, true, 0);
     }
     let back = uploads.ask(100, old, What::Piece(5), 0).unwrap();
     let (mut now_ms, mut piece) = (0, 0);
@@ -358,7 +452,7 @@ fn r29_what_many_have_been_given_is_not_kept_waiting_by_ever_more_that_is_new() 
             return;
         }
         assert_eq!(ticket, fresh);
-        uploads.ended(ticket, true);
+        uploads.ended(ticket, true, 0);
         (now_ms, piece) = (now_ms + 10, piece + 1);
     }
     panic!("it heard that it is busy here");
@@ -371,7 +465,7 @@ fn r27_what_is_brought_another_time_is_new_again() {
     let mut given = |now_ms| {
         let ticket = uploads.ask(1, artifact, What::New(vec![5]), now_ms).unwrap();
         let (_, given) = uploads.turn(now_ms, here).unwrap();
-        uploads.ended(ticket, true);
+        uploads.ended(ticket, true, 0);
         given
     };
     assert_eq!(given(0), Given::Piece(5));

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proto::Digest;
 
 use super::{
-    UPLOAD_SLOW_MS, UPLOADS_AT_ONCE, UPLOADS_MAX, UPLOADS_PER_PEER_MAX, WAITING_MAX,
-    WAITING_PER_PEER_MAX, What,
+    UPLOAD_SLOW_FACTOR, UPLOAD_SLOW_MS, UPLOAD_SLOW_MS_FIRST, UPLOAD_SLOW_MS_MAX, UPLOADS_AT_ONCE,
+    UPLOADS_MAX, UPLOADS_PER_PEER_MAX, WAITING_MAX, WAITING_PER_PEER_MAX, What,
 };
 use crate::bits::Bits;
 
@@ -69,12 +69,14 @@ pub struct Uploads<P> {
     waiting: BTreeMap<Ticket, Waiting<P>>,
     running: BTreeMap<Ticket, Running<P>>,
     given: BTreeMap<Digest, Counts>,
+    /// How long it takes to give a piece, in ms: none before the first.
+    usual_ms: Option<u64>,
 }
 
 impl<P> Default for Uploads<P> {
     fn default() -> Self {
         let (waiting, running, given) = Default::default();
-        Self { next: 0, waiting, running, given }
+        Self { next: 0, waiting, running, given, usual_ms: None }
     }
 }
 
@@ -106,18 +108,20 @@ impl<P: Ord + Clone> Uploads<P> {
         here: impl Fn(&Digest) -> Option<Bits>,
     ) -> Option<(Ticket, Given)> {
         // Who takes and does not read must not keep the others waiting.
-        let soon_done =
-            |running: &&Running<P>| running.since_ms.saturating_add(UPLOAD_SLOW_MS) > now_ms;
+        let slow_ms = self.slow_ms();
+        let soon_done = |running: &&Running<P>| running.since_ms.saturating_add(slow_ms) > now_ms;
         if self.running.values().filter(soon_done).count() >= UPLOADS_AT_ONCE
             || self.running.len() >= UPLOADS_MAX
         {
             return None;
         }
+        // Nor be given the room that it makes.
+        let own_max = if self.running.len() < UPLOADS_AT_ONCE { UPLOADS_PER_PEER_MAX } else { 1 };
         let place = |(ticket, waiting): (&Ticket, &Waiting<P>)| {
             let own = self.running.values().filter(|running| running.peer == waiting.peer).count();
             let waited = waiting.since_ms.saturating_add(PATIENCE_MS) <= now_ms;
             let times = if waited { 0 } else { self.times_given(waiting) };
-            (own < UPLOADS_PER_PEER_MAX).then_some((own, times, *ticket))
+            (own < own_max).then_some((own, times, *ticket))
         };
         let (.., ticket) = self.waiting.iter().filter_map(place).min()?;
         let Waiting { peer, artifact, what, .. } = self.waiting.remove(&ticket)?;
@@ -136,13 +140,32 @@ impl<P: Ord + Clone> Uploads<P> {
     }
 
     /// An ask is over, whether it waited or ran: `delivered`, the asker has all of it.
-    pub fn ended(&mut self, ticket: Ticket, delivered: bool) {
+    pub fn ended(&mut self, ticket: Ticket, delivered: bool, now_ms: u64) {
         self.waiting.remove(&ticket);
-        if let Some(Running { artifact, piece, .. }) = self.running.remove(&ticket)
-            && !delivered
-        {
-            self.count(&artifact, piece, false);
+        let Some(Running { artifact, piece, since_ms, .. }) = self.running.remove(&ticket) else {
+            return;
+        };
+        match delivered {
+            true => self.took(now_ms.saturating_sub(since_ms)),
+            false => self.count(&artifact, piece, false),
         }
+    }
+
+    /// Learns how long it takes to give a piece: soon from quick ones, slowly from slow ones, which an
+    /// asker can make as slow as it likes.
+    fn took(&mut self, took_ms: u64) {
+        self.usual_ms = Some(match self.usual_ms {
+            Some(usual_ms) if took_ms < usual_ms => usual_ms.midpoint(took_ms),
+            Some(usual_ms) => (7 * usual_ms + took_ms) / 8,
+            None => took_ms,
+        });
+    }
+
+    /// From when on an upload makes room for another one, after it began.
+    fn slow_ms(&self) -> u64 {
+        let usual = |usual_ms| UPLOAD_SLOW_FACTOR * usual_ms;
+        let slow_ms = self.usual_ms.map_or(UPLOAD_SLOW_MS_FIRST, usual);
+        slow_ms.clamp(UPLOAD_SLOW_MS, UPLOAD_SLOW_MS_MAX)
     }
 
     /// How often what is waited for was given. Something new: never, or the answer is short.

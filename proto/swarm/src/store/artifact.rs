@@ -5,6 +5,7 @@
 //! | `manifest.json` | written last and removed first: without it the directory is nothing |
 //! | `data` | the pieces one after the other, in full length from the start |
 //! | `pieces` | the record: one bit per piece whose data was synced, as in [`Bits`] |
+//! | `rotted` | empty; it was whole once, and is to be so again: what rotted is fetched anew |
 //!
 //! The record only ever goes from absent to present while a fetch runs, and only after the data of
 //! the piece was synced; so it is written in place: however a write is torn, each bit is the old
@@ -14,7 +15,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use durable::{Disk, Kind, replace};
@@ -29,6 +30,7 @@ use crate::bits::Bits;
 pub(super) const MANIFEST: &str = "manifest.json";
 const DATA: &str = "data";
 const RECORD: &str = "pieces";
+const ROTTED: &str = "rotted";
 
 /// The pieces of one artifact.
 pub(super) struct Artifact {
@@ -43,6 +45,8 @@ pub(super) struct Artifact {
     /// Verified in this run.
     have: watch::Sender<Arc<Bits>>,
     record: Mutex<Record>,
+    /// It was whole, and something of it has rotted since. Changed by whoever holds the record.
+    rotted: AtomicBool,
 }
 
 struct Record {
@@ -50,6 +54,19 @@ struct Record {
     bits: Bits,
     /// Whether what an earlier run left has been hashed.
     checked: bool,
+}
+
+/// What is wrong with a piece on disk.
+#[derive(Debug, thiserror::Error)]
+enum Rot {
+    #[error("other bytes than were written")]
+    OtherBytes,
+    #[error("it does not read: {}", source_of(.0))]
+    Unreadable(StoreError),
+}
+
+fn source_of(error: &StoreError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 impl Artifact {
@@ -110,6 +127,11 @@ impl Artifact {
             }
             Err(source) => return Err(StoreError::Read { path, source }),
         }
+        let path = artifact.dir.join(ROTTED);
+        match artifact.disk.kind(&path) {
+            Ok(there) => artifact.rotted.store(there.is_some(), Ordering::Relaxed),
+            Err(source) => return Err(StoreError::Read { path, source }),
+        }
         Ok(artifact)
     }
 
@@ -132,7 +154,8 @@ impl Artifact {
             Bits::none(u32::try_from(pieces.len()).expect("bounded by the longest manifest"));
         let have = watch::Sender::new(Arc::new(bits.clone()));
         let (touched, record) = (AtomicU64::new(0), Mutex::new(Record { bits, checked }));
-        Self { id, touched, disk, dir, pieces, offsets, have, record }
+        let rotted = AtomicBool::new(false);
+        Self { id, touched, disk, dir, pieces, offsets, have, record, rotted }
     }
 
     pub(super) fn have(&self) -> watch::Receiver<Arc<Bits>> {
@@ -145,8 +168,14 @@ impl Artifact {
     }
 
     /// Length of `data`.
-    fn bytes(&self) -> u64 {
-        self.pieces.iter().map(|piece| u64::from(piece.bytes)).sum()
+    pub(super) fn bytes(&self) -> u64 {
+        let last = self.offsets.last().zip(self.pieces.last());
+        last.map_or(0, |(offset, piece)| offset + u64::from(piece.bytes))
+    }
+
+    /// Whether it was whole once, and something of it has rotted since.
+    pub(super) fn has_rotted(&self) -> bool {
+        self.rotted.load(Ordering::Relaxed)
     }
 
     pub(super) fn check(&self) -> Result<(), StoreError> {
@@ -156,19 +185,15 @@ impl Artifact {
         }
         let mut good = Bits::none(record.bits.len());
         for index in record.bits.iter() {
-            match self.read_checked(index) {
-                Ok(Some(_)) => {
+            match self.look(index) {
+                Ok(_) => {
                     good.insert(index);
                 }
-                Ok(None) => warn!(artifact = %self.id, index, "a piece has changed on disk"),
-                Err(error) => {
-                    let error: &dyn std::error::Error = &error;
-                    warn!(artifact = %self.id, index, error, "a piece does not read");
-                }
+                Err(why) => self.say_rotted(&record, index, &why),
             }
         }
         // Before a dropped piece may be written again, the record must not claim it any more.
-        self.write_record(&mut record, &good)?;
+        self.let_go(&mut record, &good)?;
         record.checked = true;
         let (pieces, of) = (good.count(), good.len());
         info!(artifact = %self.id, pieces, of, "pieces of an earlier run verified");
@@ -176,6 +201,7 @@ impl Artifact {
         Ok(())
     }
 
+    /// Reads a piece; one that has rotted is dropped. What cannot be read now stays.
     pub(super) fn read(&self, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
         self.piece(index)?;
         if !self.have.borrow().contains(index) {
@@ -183,14 +209,81 @@ impl Artifact {
         }
         let bytes = self.read_checked(index)?;
         if bytes.is_none() {
-            warn!(artifact = %self.id, index, "a piece has changed on disk and is dropped");
-            let mut record = self.lock();
-            let mut good = record.bits.clone();
-            good.remove(index);
-            self.write_record(&mut record, &good)?;
-            self.have.send_if_modified(|have| Arc::make_mut(have).remove(index));
+            self.drop_piece(index, &Rot::OtherBytes)?;
         }
         Ok(bytes)
+    }
+
+    /// Hashes a piece that is here; whether it had rotted, and was dropped. A place of the disk that does
+    /// not read is as good as rotten: most disks mend it when it is written again.
+    pub(super) fn verify(&self, index: u32) -> Result<bool, StoreError> {
+        if !self.have.borrow().contains(index) {
+            return Ok(false);
+        }
+        match self.look(index) {
+            Ok(_) => Ok(false),
+            Err(why) => self.drop_piece(index, &why).map(|()| true),
+        }
+    }
+
+    /// Its manifest on disk is not what it was: whatever is served of it is to be fetched again.
+    pub(super) fn lost_manifest(&self) {
+        let record = self.lock();
+        if record.bits.is_all() && !self.has_rotted() {
+            warn!(artifact = %self.id, "its manifest has rotted on this disk: it is fetched again");
+            self.mark_rotted();
+        }
+    }
+
+    fn drop_piece(&self, index: u32, why: &Rot) -> Result<(), StoreError> {
+        let mut record = self.lock();
+        self.say_rotted(&record, index, why);
+        let mut good = record.bits.clone();
+        good.remove(index);
+        self.let_go(&mut record, &good)?;
+        self.have.send_if_modified(|have| Arc::make_mut(have).remove(index));
+        Ok(())
+    }
+
+    fn say_rotted(&self, record: &Record, piece: u32, why: &Rot) {
+        let then = match record.bits.is_all() || self.has_rotted() {
+            true => "it is fetched again from whoever has it",
+            false => "the fetch that is not done yet brings it again",
+        };
+        warn!(artifact = %self.id, piece, %why, then, "a piece has rotted on this disk: dropped");
+    }
+
+    /// The record claims only what is `good`. Where it claimed all, it is noted that it did.
+    fn let_go(&self, record: &mut Record, good: &Bits) -> Result<(), StoreError> {
+        if record.bits.is_all() && !good.is_all() {
+            self.mark_rotted();
+        }
+        self.write_record(record, good)
+    }
+
+    /// Notes that it is to be whole again. Where that cannot be written down it holds until the next start.
+    pub(super) fn mark_rotted(&self) {
+        if self.rotted.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let marked = self.disk.create(&self.dir.join(ROTTED), &[]);
+        if let Err(error) = marked.and_then(|()| self.disk.sync_dir(&self.dir)) {
+            warn!(artifact = %self.id, %error, "that it has rotted is not noted on disk");
+        }
+    }
+
+    /// It is whole again.
+    fn unmark_rotted(&self) -> Result<(), StoreError> {
+        let path = self.dir.join(ROTTED);
+        match self.disk.remove_file(&path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(StoreError::Remove { path, source });
+            }
+            Ok(()) | Err(_) => {}
+        }
+        self.rotted.store(false, Ordering::Relaxed);
+        info!(artifact = %self.id, "what rotted is here again");
+        Ok(())
     }
 
     pub(super) fn write(&self, index: u32, bytes: &[u8]) -> Result<bool, StoreError> {
@@ -216,12 +309,15 @@ impl Artifact {
         if !record.checked {
             next.add_all(&record.bits);
         }
-        if next == record.bits {
-            return Ok(());
+        if next != record.bits {
+            let path = self.dir.join(DATA);
+            self.disk.sync_file(&path).map_err(|source| StoreError::Write { path, source })?;
+            self.write_record(&mut record, &next)?;
         }
-        let path = self.dir.join(DATA);
-        self.disk.sync_file(&path).map_err(|source| StoreError::Write { path, source })?;
-        self.write_record(&mut record, &next)
+        match self.has_rotted() && record.checked && record.bits.is_all() {
+            true => self.unmark_rotted(),
+            false => Ok(()),
+        }
     }
 
     fn write_record(&self, record: &mut Record, next: &Bits) -> Result<(), StoreError> {
@@ -246,6 +342,14 @@ impl Artifact {
             .read_at(&path, self.offsets[index as usize], &mut bytes)
             .map_err(|source| StoreError::Read { path, source })?;
         Ok(Some(bytes).filter(|bytes| Digest::of(bytes) == piece.digest))
+    }
+
+    /// The bytes of a piece, or what is wrong with them.
+    fn look(&self, index: u32) -> Result<Vec<u8>, Rot> {
+        match self.read_checked(index) {
+            Ok(bytes) => bytes.ok_or(Rot::OtherBytes),
+            Err(error) => Err(Rot::Unreadable(error)),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Record> {

@@ -18,8 +18,9 @@ mod artifact;
 #[cfg(test)]
 pub(crate) mod power_cut;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -122,7 +123,9 @@ struct Inner {
     shaping: Mutex<()>,
     /// Rises with every artifact begun or touched: which ones are announced first.
     touches: AtomicU64,
-    /// Rises whenever an artifact comes, goes or grows.
+    /// Artifacts whose directory did not read at the start.
+    unread: Mutex<BTreeSet<Digest>>,
+    /// Rises whenever an artifact comes, goes, grows or rots.
     changed: watch::Sender<u64>,
 }
 
@@ -142,6 +145,7 @@ impl Store {
             artifacts: Mutex::default(),
             shaping: Mutex::default(),
             touches: AtomicU64::new(0),
+            unread: Mutex::default(),
             changed: watch::Sender::new(0),
         };
         for part in ["statements", "pending", "blobs", "artifacts"] {
@@ -294,7 +298,7 @@ impl Store {
         self.lock().keys().copied().collect()
     }
 
-    /// Prepares to hold an artifact; done already if it is here, and then nothing changes.
+    /// Prepares to hold an artifact. Where it is here already nothing changes but a manifest that rotted.
     ///
     /// # Errors
     ///
@@ -308,10 +312,16 @@ impl Store {
             .map_err(|source| StoreError::Manifest { artifact: *id, source })?;
         let shaping = self.0.shaping.lock().unwrap_or_else(PoisonError::into_inner);
         if self.artifact(id).is_ok() {
+            if self.manifest_bytes(id)?.is_none() {
+                replace(&*self.0.disk, &self.artifact_dir(id).join(artifact::MANIFEST), manifest)?;
+            }
             return Ok(());
         }
         let artifact =
             Artifact::create(self.0.disk.clone(), self.artifact_dir(id), *id, manifest, parsed)?;
+        if self.unread().remove(id) {
+            artifact.mark_rotted();
+        }
         self.lock().insert(*id, Arc::new(artifact));
         drop(shaping);
         self.touch(id);
@@ -381,7 +391,11 @@ impl Store {
     ///
     /// [`StoreError`]: no such artifact or piece, or it cannot be read.
     pub fn read_piece(&self, id: &Digest, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        self.artifact(id)?.read(index)
+        let bytes = self.artifact(id)?.read(index)?;
+        if bytes.is_none() {
+            self.changed();
+        }
+        Ok(bytes)
     }
 
     /// Verifies `bytes` and keeps them as a piece: it counts from here on in this run, and after
@@ -443,12 +457,63 @@ impl Store {
     pub fn remove_artifact(&self, id: &Digest) -> Result<(), StoreError> {
         let shaping = self.0.shaping.lock().unwrap_or_else(PoisonError::into_inner);
         let removed = self.lock().remove(id);
+        self.unread().remove(id);
         let result = artifact::remove(&*self.0.disk, &self.artifact_dir(id));
         drop(shaping);
         if removed.is_some() {
             self.changed();
         }
         result
+    }
+
+    // --- rot ---
+
+    /// The piece that is here after this one, in an order that visits each; its length. None: that was
+    /// the last.
+    pub(crate) fn held_after(&self, last: Option<(Digest, u32)>) -> Option<(Digest, u32, u32)> {
+        let artifacts: Vec<_> = {
+            let all = self.lock();
+            let from = last.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id));
+            all.range((from, Bound::Unbounded)).map(|(_, artifact)| artifact.clone()).collect()
+        };
+        artifacts.into_iter().find_map(|artifact| {
+            let first = last.filter(|(id, _)| *id == artifact.id).map_or(0, |(_, index)| index + 1);
+            let have = artifact.have().borrow().clone();
+            let index = (first..have.len()).find(|index| have.contains(*index))?;
+            Some((artifact.id, index, artifact.piece(index).ok()?.bytes))
+        })
+    }
+
+    /// Bytes of all artifacts here, as if each was whole.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.lock().values().map(|artifact| artifact.bytes()).sum()
+    }
+
+    /// Hashes a piece that is here, with its artifact's first one the manifest, too. What has rotted, or
+    /// does not read any more, is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: not here, or what is lost cannot be written down.
+    pub(crate) fn verify(&self, id: &Digest, index: u32) -> Result<(), StoreError> {
+        let artifact = self.artifact(id)?;
+        if index == 0 && !matches!(self.manifest_bytes(id), Ok(Some(_))) {
+            artifact.lost_manifest();
+            self.changed();
+        }
+        if artifact.verify(index)? {
+            self.changed();
+        }
+        Ok(())
+    }
+
+    /// What was whole here and has rotted since: to be fetched again. Also what did not read at the start.
+    pub(crate) fn rotted(&self) -> Vec<Digest> {
+        let mut rotted: Vec<Digest> = self.unread().iter().copied().collect();
+        let all = self.lock();
+        let all = all.values().filter(|artifact| artifact.has_rotted());
+        rotted.extend(all.map(|artifact| artifact.id));
+        rotted
     }
 
     // --- announcing ---
@@ -489,6 +554,10 @@ impl Store {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Digest, Arc<Artifact>>> {
         // The map is changed by single inserts and removes: a panic elsewhere leaves it whole.
         self.0.artifacts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unread(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.0.unread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn artifact(&self, id: &Digest) -> Result<Arc<Artifact>, StoreError> {
@@ -580,7 +649,8 @@ impl Store {
                 Ok(artifact) => drop(self.lock().insert(id, Arc::new(artifact))),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
-                    warn!(artifact = %id, error, "an artifact does not read and is ignored");
+                    warn!(artifact = %id, error, "an artifact does not read: it is begun anew");
+                    self.unread().insert(id);
                 }
             }
         }

@@ -218,3 +218,72 @@ fn when_a_blob_came_is_known_unless_it_was_gathered() {
     blob.set_modified(written + std::time::Duration::from_secs(60)).unwrap();
     assert!(store.blob_since(&id).is_some());
 }
+
+/// R26: that it is to be whole again is known after a power cut, too, from before a piece is let go of to
+/// when all are durable; of what was never whole nothing is said.
+#[test]
+fn r26_a_power_cut_forgets_nothing_that_rotted() {
+    let (id, _, frames) = artifact(19);
+    let data = Path::new(DIR).join("artifacts").join(format!("{id:#}")).join("data");
+    let begin = || {
+        let disk = Arc::new(SimDisk::new());
+        live(&disk).unwrap();
+        disk.write_at(&data, 0, &[9]).unwrap();
+        disk
+    };
+    // It is found out, and mended. Ends early where the power goes.
+    let story = |disk: &Arc<SimDisk>| {
+        let store = open(disk)?;
+        store.check(&id)?;
+        assert_eq!(store.rotted(), [id]);
+        store.write_piece(&id, 0, &frames[0])?;
+        assert_eq!(store.rotted(), [id], "not durable yet");
+        store.flush(&id)?;
+        assert_eq!(store.rotted(), []);
+        Ok::<_, StoreError>(())
+    };
+    let whole = begin();
+    let start = whole.steps();
+    story(&whole).unwrap();
+    for step in start..whole.steps() {
+        for seed in 0..24 {
+            let disk = begin();
+            disk.fail_at(step);
+            assert!(story(&disk).is_err());
+            let case = format!("cut before step {step}, seed {seed}");
+            let store = open(&Arc::new(disk.after_power_cut(seed))).expect(&case);
+            store.check(&id).expect(&case);
+            assert!(store.has_whole(&id) || store.rotted() == [id], "{case}");
+        }
+    }
+}
+
+#[test]
+fn what_was_never_whole_is_not_sought_again_by_itself() {
+    let disk = Arc::new(SimDisk::new());
+    let (id, manifest, frames) = artifact(19);
+    let store = open(&disk).unwrap();
+    store.begin(&id, &manifest).unwrap();
+    store.write_piece(&id, 0, &frames[0]).unwrap();
+    store.flush(&id).unwrap();
+    let data = Path::new(DIR).join("artifacts").join(format!("{id:#}")).join("data");
+    disk.write_at(&data, 0, &[9]).unwrap();
+    store.verify(&id, 0).unwrap();
+    assert!(store.pieces(&id).unwrap().is_empty());
+    assert_eq!(store.rotted(), []);
+}
+
+/// A place that does not read any more is let go of, so that it is written anew.
+#[test]
+fn r26_a_piece_that_does_not_read_has_rotted() {
+    let disk = Arc::new(SimDisk::new());
+    live(&disk).unwrap();
+    let store = open(&disk).unwrap();
+    let (id, _, _) = artifact(19);
+    store.check(&id).unwrap();
+    let data = Path::new(DIR).join("artifacts").join(format!("{id:#}")).join("data");
+    disk.remove_file(&data).unwrap();
+    assert!(store.read_piece(&id, 4).is_err(), "who asks for it hears nothing else");
+    store.verify(&id, 4).unwrap();
+    assert_eq!((store.pieces(&id).unwrap().count(), store.rotted()), (18, vec![id]));
+}

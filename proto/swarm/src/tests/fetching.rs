@@ -32,7 +32,7 @@ pub(super) fn give(store: &Store, artifact: &Artifact, holds: impl Fn(u32) -> bo
     store.flush(id).unwrap();
 }
 
-fn has_all(node: &Node, artifact: &Artifact) {
+pub(super) fn has_all(node: &Node, artifact: &Artifact) {
     for (index, bytes) in (0..).zip(&artifact.pieces) {
         let held = node.swarm.store().read_piece(&artifact.about.id, index).unwrap();
         assert!(held.as_ref() == Some(bytes), "{}: piece {index}", node.name);
@@ -109,7 +109,7 @@ pub(super) fn says_it_holds_all(
 }
 
 /// A member that says it holds all of an artifact and answers for pieces with `piece`.
-fn impostor(
+pub(super) fn impostor(
     hub: &Hub,
     name: &'static str,
     artifact: &Arc<Artifact>,
@@ -143,7 +143,9 @@ async fn r26_an_origin_and_four_hosts() {
 }
 
 /// Polls all at once on this task.
-async fn futures_join<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+pub(super) async fn futures_join<T>(
+    futures: impl Iterator<Item = impl Future<Output = T>>,
+) -> Vec<T> {
     let mut pending: Vec<_> = futures.map(|future| (Box::pin(future), None)).collect();
     std::future::poll_fn(|context| {
         for (future, done) in &mut pending {

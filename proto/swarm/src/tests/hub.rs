@@ -111,15 +111,18 @@ pub(super) struct Setup {
     pub(super) manifests: usize,
     /// Answers instead of the swarm.
     pub(super) handler: Option<Arc<dyn Handler>>,
+    /// Answers, and neither announces nor fetches anything by itself.
+    pub(super) quiet: bool,
 }
 
 impl Setup {
     pub(super) fn of(name: &'static str) -> Self {
-        Self { name, dir: None, disk: Arc::new(RealDisk), manifests: MANIFESTS_MAX, handler: None }
+        let (dir, disk, manifests, handler) = (None, Arc::new(RealDisk), MANIFESTS_MAX, None);
+        Self { name, dir, disk, manifests, handler, quiet: false }
     }
 
     pub(super) fn start(self, hub: &Hub) -> Node {
-        let Self { name, dir, disk, manifests, handler } = self;
+        let Self { name, dir, disk, manifests, handler, quiet } = self;
         let dir = dir.unwrap_or_else(|| Arc::new(TempDir::new().unwrap()));
         let loopback = "127.0.0.1:0".parse().unwrap();
         let endpoint = Endpoint::bind(loopback, identity(name), directory(&HOSTS)).unwrap();
@@ -132,7 +135,9 @@ impl Setup {
         let (serving, running) = (endpoint.clone(), swarm.clone());
         let (until, and_until) = (stop.clone(), stop.clone());
         tokio::spawn(async move { serving.serve(handlers, until).await.unwrap() });
-        tokio::spawn(async move { running.run(and_until).await });
+        if !quiet {
+            tokio::spawn(async move { running.run(and_until).await });
+        }
         Node { name, swarm, address, dir, _stop: stop.drop_guard() }
     }
 }

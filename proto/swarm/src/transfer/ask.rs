@@ -12,11 +12,15 @@ use proto::wire::{
 use proto::{Digest, HostId};
 use tokio::time::Instant;
 
-use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, content_timeout};
-use crate::plan::{PROGRESS_BYTES, What};
+use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, list_timeout};
+use crate::plan::{ASK_MS_MAX, PROGRESS_BYTES, What};
 
 /// How often it is told that bytes come: rarely beside the deadline that this moves.
 const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// Longest wait for any part of a piece: whoever asked gives it up long before, unless it knows that the
+/// line is that slow.
+const PATIENCE: Duration = Duration::from_millis(ASK_MS_MAX);
 
 /// How long the end of a stream is waited for once all its bytes are here.
 const END_WITHIN: Duration = Duration::from_secs(2);
@@ -97,8 +101,8 @@ pub(crate) async fn content(
     let (mut send, mut recv) = on(&connection, request).await?;
     // Nothing more to say; an error shows in the answer.
     let _ = send.finish();
-    let found = frame::recv(&mut recv, 64, ANSWER_TIMEOUT).await;
-    match answered(&connection, found)? {
+    let found = frame::recv(&mut recv, 64, ANSWER_TIMEOUT);
+    match answered(&connection, ANSWER_TIMEOUT, found).await? {
         Found::No => Ok(Answer::No),
         Found::Busy => Ok(Answer::Busy),
         Found::Picked { .. } => Err(AskError::OtherContent),
@@ -108,8 +112,14 @@ pub(crate) async fn content(
         Found::Yes { bytes } => {
             let count = usize::try_from(bytes)
                 .map_err(|_| AskError::TooLong { got: bytes, max: bytes_max })?;
-            let content = frame::recv_bytes(&mut recv, count, content_timeout(bytes)).await;
-            Ok(Answer::Content(answered(&connection, content)?))
+            // Not all at once: somebody may say so and send nothing.
+            let mut content = Vec::new();
+            while content.len() < count {
+                let more = (count - content.len()).min(PROGRESS_BYTES);
+                let more = frame::recv_bytes(&mut recv, more, ANSWER_TIMEOUT);
+                content.append(&mut answered(&connection, ANSWER_TIMEOUT, more).await?);
+            }
+            Ok(Answer::Content(content))
         }
     }
 }
@@ -132,8 +142,8 @@ pub(crate) async fn piece<F: Future<Output = ()>>(
     let (mut send, mut recv) = on(&connection, &request).await?;
     // Nothing more to say; an error shows in the answer.
     let _ = send.finish();
-    let found = frame::recv(&mut recv, 64, ANSWER_TIMEOUT).await;
-    let (piece, bytes) = match (answered(&connection, found)?, what) {
+    let found = frame::recv(&mut recv, 64, PATIENCE);
+    let (piece, bytes) = match (answered(&connection, PATIENCE, found).await?, what) {
         (Found::No, _) => return Ok(PieceAnswer::No),
         (Found::Busy, _) => return Ok(PieceAnswer::Busy),
         (Found::Yes { bytes }, What::Piece(piece)) => (*piece, bytes),
@@ -146,14 +156,12 @@ pub(crate) async fn piece<F: Future<Output = ()>>(
         return Err(AskError::OtherContent);
     }
     comes(Coming::Begun { piece, round_trip_ms: connection.round_trip_ms() }).await;
-    let end = Instant::now() + content_timeout(bytes);
     let mut tell_at = Instant::now() + TELL_EVERY;
     let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
     while (content.len() as u64) < bytes {
         let left = usize::try_from(bytes).unwrap_or(usize::MAX) - content.len();
-        let within = end.saturating_duration_since(Instant::now());
-        let more = frame::recv_bytes(&mut recv, left.min(PROGRESS_BYTES), within).await;
-        content.append(&mut answered(&connection, more)?);
+        let more = frame::recv_bytes(&mut recv, left.min(PROGRESS_BYTES), PATIENCE);
+        content.append(&mut answered(&connection, PATIENCE, more).await?);
         if Instant::now() >= tell_at {
             comes(Coming::More).await;
             tell_at = Instant::now() + TELL_EVERY;
@@ -170,9 +178,9 @@ pub(crate) async fn roots(pool: &Pool, of: &Source, after: u32) -> Result<Vec<Ve
     let connection = pool.get(of.host.clone(), of.address).await?;
     let (mut send, mut recv) = on(&connection, &SwarmRequest::Roots { after }).await?;
     let _ = send.finish();
-    let within = content_timeout(ROOTS_BYTES_MAX as u64);
-    let roots = frame::recv(&mut recv, ROOTS_BYTES_MAX, within).await;
-    Ok(answered(&connection, roots)?)
+    let within = list_timeout(ROOTS_BYTES_MAX);
+    let roots = frame::recv(&mut recv, ROOTS_BYTES_MAX, within);
+    Ok(answered(&connection, within, roots).await?)
 }
 
 /// Asks for the ids of all that a member holds of `part`, page by page: at most `ids_max`.
@@ -188,9 +196,9 @@ pub(crate) async fn ids(
         let request = SwarmRequest::Index { part, after: ids.last().copied() };
         let (mut send, mut recv) = on(&connection, &request).await?;
         let _ = send.finish();
-        let within = content_timeout(INDEX_BYTES_MAX as u64);
-        let page = frame::recv(&mut recv, INDEX_BYTES_MAX, within).await;
-        let page: Vec<Digest> = answered(&connection, page)?;
+        let within = list_timeout(INDEX_BYTES_MAX);
+        let page = frame::recv(&mut recv, INDEX_BYTES_MAX, within);
+        let page: Vec<Digest> = answered(&connection, within, page).await?;
         let is_last = page.len() < INDEX_PAGE_MAX;
         // In order and without end would be one way to keep the asker busy for ever.
         let rises = ids.last().into_iter().chain(&page).is_sorted_by(|one, next| one < next);
@@ -236,24 +244,48 @@ impl Holdings {
     }
 }
 
-/// A peer that does not answer in time is gone or as good as gone: its connection is closed, so that
-/// the next question dials anew instead of being fed to the dead one until it idles out.
-fn answered<T>(connection: &Connection, answer: Result<T, FrameError>) -> Result<T, FrameError> {
-    if let Err(FrameError::Timeout { .. }) = answer {
-        connection.close(CloseCode::Unresponsive, "no answer in time");
+/// Waits for a part of an answer, or for a question to be sent, for so long in all.
+///
+/// Of a peer that is gone, or as good as gone, nothing comes at all for [`ANSWER_TIMEOUT`]: its connection
+/// is closed, so that the next question dials anew instead of being fed to the dead one until it idles
+/// out. Where others of its answers come meanwhile the line is slow, and they are not cut for this one.
+async fn answered<T>(
+    connection: &Connection,
+    within: Duration,
+    part: impl Future<Output = Result<T, FrameError>>,
+) -> Result<T, FrameError> {
+    let late = FrameError::Timeout { within_ms: within.as_millis() };
+    let end = Instant::now() + within;
+    tokio::pin!(part);
+    loop {
+        let (now, heard) = (Instant::now(), connection.heard());
+        let look_at = (now + ANSWER_TIMEOUT).min(end);
+        // It may say itself that it is late.
+        match tokio::time::timeout_at(look_at, &mut part).await {
+            Ok(Err(FrameError::Timeout { .. })) | Err(_) => {}
+            Ok(done) => return done,
+        }
+        if connection.heard() == heard {
+            connection.close(CloseCode::Unresponsive, "no answer in time");
+            return Err(late);
+        }
+        if Instant::now() >= end {
+            return Err(late);
+        }
     }
-    answer
 }
 
 async fn on(
     connection: &Connection,
     request: &SwarmRequest,
 ) -> Result<(SendStream, RecvStream), AskError> {
-    let opened = tokio::time::timeout(ANSWER_TIMEOUT, connection.open_bi()).await;
-    let within_ms = ANSWER_TIMEOUT.as_millis();
-    let late = opened.map_err(|_| FrameError::Timeout { within_ms });
-    let (mut send, recv) = answered(connection, late)??;
-    let sent = frame::send(&mut send, request, SWARM_REQUEST_BYTES_MAX, ANSWER_TIMEOUT).await;
-    answered(connection, sent)?;
+    let opened = tokio::time::timeout(ANSWER_TIMEOUT, connection.open_bi());
+    let opened = async {
+        let within_ms = ANSWER_TIMEOUT.as_millis();
+        opened.await.map_err(|_| FrameError::Timeout { within_ms })
+    };
+    let (mut send, recv) = answered(connection, ANSWER_TIMEOUT, opened).await??;
+    let sent = frame::send(&mut send, request, SWARM_REQUEST_BYTES_MAX, ANSWER_TIMEOUT);
+    answered(connection, ANSWER_TIMEOUT, sent).await?;
     Ok((send, recv))
 }

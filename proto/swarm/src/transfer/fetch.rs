@@ -1,6 +1,6 @@
 //! Fetching an artifact: the loop that carries out what [`Picker`] decides.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +34,8 @@ const STALL_AFTER: Duration = Duration::from_secs(1);
 const MANIFEST_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked who else could be asked.
 const REVIEW_EVERY: Duration = Duration::from_secs(1);
+/// Least time between two such looks: in a large fleet somebody says something all the time.
+const REVIEW_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a fetch stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -191,6 +193,8 @@ struct Driver {
     around: Surroundings,
     artifact: ArtifactRef,
     company: Company,
+    /// Of the company, to be looked up.
+    fetchers: BTreeSet<HostId>,
     progress: watch::Sender<Progress>,
     picker: Picker,
     peers: Peers,
@@ -217,7 +221,8 @@ impl Driver {
         progress: watch::Sender<Progress>,
     ) -> Result<Self, FetchError> {
         let id = artifact.id;
-        let known = around.store.pieces(&id).is_ok();
+        let store = around.store.clone();
+        let known = task::spawn_blocking(move || store.manifest(&id).is_ok()).await?;
         let manifest = match known {
             true => None,
             false => Some(manifest(&around, &artifact, &company, &progress).await?),
@@ -230,6 +235,7 @@ impl Driver {
         Ok(Self {
             around,
             artifact,
+            fetchers: company.fetchers.iter().cloned().collect(),
             company,
             progress,
             picker,
@@ -250,6 +256,7 @@ impl Driver {
         let mut members = self.around.members.clone();
         let mut members_end = false;
         let mut review_at = Instant::now();
+        let mut reviewed_at = review_at;
         loop {
             let now = Instant::now();
             self.tell(now);
@@ -262,7 +269,7 @@ impl Driver {
             }
             if now >= review_at {
                 self.review(now);
-                review_at = now + REVIEW_EVERY;
+                (reviewed_at, review_at) = (now, now + REVIEW_EVERY);
             }
             self.flush_soon(now);
             self.ask_more(now);
@@ -280,7 +287,7 @@ impl Driver {
                 Some(_) = self.following.join_next() => {}
                 changed = members.changed(), if !members_end => {
                     members_end = changed.is_err();
-                    review_at = Instant::now();
+                    review_at = review_at.min(reviewed_at + REVIEW_PAUSE);
                 }
                 () = time::sleep_until(wake) => self.expire(),
             }
@@ -304,7 +311,7 @@ impl Driver {
 
     /// Joins who should be, lets go who may.
     fn review(&mut self, now: Instant) {
-        let known = known(&self.around, &self.artifact.id, &self.company);
+        let known = known(&self.around, &self.artifact.id, &self.company, &self.fetchers);
         let mut useless = self.peers.hosts();
         useless.retain(|host| !self.picker.is_useful(host));
         let (join, leave) = self.peers.choose(now, known, &useless);
@@ -485,26 +492,30 @@ impl Driver {
     }
 }
 
-/// The pieces of earlier fetches, once it is known that the others fit. `manifest`: of an artifact of
-/// which nothing is here.
+/// The pieces of earlier fetches, once it is known that the others fit. `manifest`: of an artifact whose
+/// own is not here.
 fn take_stock(
     store: &Store,
     id: &Digest,
     manifest: Option<Vec<u8>>,
     fits: Fits,
 ) -> Result<Bits, FetchError> {
-    let Some(bytes) = manifest else {
-        store.check(id)?;
-        let (manifest, here) = (store.manifest(id)?, store.pieces(id)?);
-        let pieces = (0..).zip(&manifest.pieces).filter(|(index, _)| !here.contains(*index));
-        let missing_bytes = pieces.map(|(_, piece)| u64::from(piece.bytes)).sum();
-        fits(&manifest, missing_bytes).map_err(FetchError::NoRoom)?;
-        return Ok(here);
-    };
-    let manifest = Manifest::parse(&bytes)?;
-    fits(&manifest, manifest.bytes() + bytes.len() as u64).map_err(FetchError::NoRoom)?;
-    store.begin(id, &bytes)?;
-    Ok(store.pieces(id)?)
+    if let Some(bytes) = manifest {
+        let manifest = Manifest::parse(&bytes)?;
+        if store.pieces(id).is_err() {
+            fits(&manifest, manifest.bytes() + bytes.len() as u64).map_err(FetchError::NoRoom)?;
+            store.begin(id, &bytes)?;
+            return Ok(store.pieces(id)?);
+        }
+        // It is the manifest alone that is not here any more.
+        store.begin(id, &bytes)?;
+    }
+    store.check(id)?;
+    let (manifest, here) = (store.manifest(id)?, store.pieces(id)?);
+    let pieces = (0..).zip(&manifest.pieces).filter(|(index, _)| !here.contains(*index));
+    let missing_bytes = pieces.map(|(_, piece)| u64::from(piece.bytes)).sum();
+    fits(&manifest, missing_bytes).map_err(FetchError::NoRoom)?;
+    Ok(here)
 }
 
 /// Asks for a piece, checks it and keeps it.
@@ -586,12 +597,17 @@ async fn follow_on(
 }
 
 /// Who could be asked, as gossip is now.
-fn known(around: &Surroundings, artifact: &Digest, company: &Company) -> Known {
+fn known(
+    around: &Surroundings,
+    artifact: &Digest,
+    Company { origin, .. }: &Company,
+    fetchers: &BTreeSet<HostId>,
+) -> Known {
     let (members, me) = (around.members.borrow().clone(), around.me.as_ref());
     Known {
         announcers: announcers(&members, artifact, me),
-        fetchers: alive(&members, &company.fetchers, me),
-        origin: company.origin.as_ref().and_then(|origin| reach(&members, origin)),
+        fetchers: alive(&members, fetchers, me),
+        origin: origin.as_ref().and_then(|origin| reach(&members, origin)),
     }
 }
 
@@ -613,8 +629,7 @@ async fn manifest(
         let now = Instant::now();
         if now >= next_at || asking.is_empty() {
             members.mark_unchanged();
-            let fetchers = Vec::new();
-            let known = Known { fetchers, ..known(around, &artifact.id, company) };
+            let known = known(around, &artifact.id, company, &BTreeSet::new());
             let (sources, _) = peers.choose(now, known, &[]);
             if let Some(source) = sources.into_iter().next() {
                 let (around, artifact, asked) = (around.clone(), *artifact, source.clone());

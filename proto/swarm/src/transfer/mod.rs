@@ -23,11 +23,11 @@ const ROOTS_MAX: usize = 64;
 /// of an ask ([`crate::plan::ASK_MS`]), so that the connection of a peer that fell silent is closed
 /// before its ask is given up, and is not asked on again.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(8);
-/// The slowest line on which content still arrives, in bytes per second: sets how long a sender or
+/// The slowest line on which a list still arrives, in bytes per second: sets how long a sender or
 /// receiver waits for the end of it.
 const BYTES_PER_S_MIN: u64 = 16 << 10;
 
-/// Longest wait for `bytes` of content.
-fn content_timeout(bytes: u64) -> Duration {
-    ANSWER_TIMEOUT + Duration::from_secs(bytes / BYTES_PER_S_MIN)
+/// Longest wait for a list of `bytes`. Content has deadlines that move with what comes of it.
+fn list_timeout(bytes: usize) -> Duration {
+    ANSWER_TIMEOUT + Duration::from_secs(bytes as u64 / BYTES_PER_S_MIN)
 }

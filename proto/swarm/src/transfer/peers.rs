@@ -3,11 +3,11 @@
 //! Every fetcher picks about ten at random, so that who is connected to whom is near a random
 //! regular graph; who turns out useless makes room for somebody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use net::Member;
-use proto::record::{ProgressRecord, SLOTS, from_text, progress_key};
+use proto::record::{ProgressRecord, SLOTS, from_text, progress_key, to_text};
 use proto::{Digest, HostId};
 use rand::seq::SliceRandom;
 use tokio::task::AbortHandle;
@@ -30,20 +30,26 @@ pub(super) fn announcers(
     artifact: &Digest,
     me: Option<&HostId>,
 ) -> Vec<Source> {
+    // Reading a record costs a hundred times what it does to see that it is of another artifact.
+    let (keys, name) = ((0..SLOTS).map(progress_key).collect::<Vec<_>>(), to_text(artifact));
+    let names = |text: &&String| text.contains(&name);
+    let is_of = |text: &String| {
+        from_text::<ProgressRecord>(text).is_some_and(|record| record.artifact == *artifact)
+    };
     let holds = |member: &&Member| {
         member.alive
             && Some(&member.host) != me
-            && (0..SLOTS).any(|slot| {
-                let value = member.values.get(&progress_key(slot));
-                let record = value.and_then(|text| from_text::<ProgressRecord>(text));
-                record.is_some_and(|record| record.artifact == *artifact)
-            })
+            && keys.iter().filter_map(|key| member.values.get(key)).filter(names).any(is_of)
     };
     members.iter().filter(holds).map(source).collect()
 }
 
 /// Those of `hosts` that are heard of lately, other than `me`.
-pub(super) fn alive(members: &[Member], hosts: &[HostId], me: Option<&HostId>) -> Vec<Source> {
+pub(super) fn alive(
+    members: &[Member],
+    hosts: &BTreeSet<HostId>,
+    me: Option<&HostId>,
+) -> Vec<Source> {
     let known = members.iter().filter(|member| member.alive && Some(&member.host) != me);
     known.filter(|member| hosts.contains(&member.host)).map(source).collect()
 }
@@ -95,7 +101,8 @@ impl Peers {
                 && self.resting.get(&source.host).is_none_or(|rest| rest.until <= now)
         };
         let is_origin = |host: &HostId| origin.as_ref().is_some_and(|origin| origin.host == *host);
-        let announces = |host: &HostId| announcers.iter().any(|source| source.host == *host);
+        let announcing: BTreeSet<&HostId> = announcers.iter().map(|source| &source.host).collect();
+        let announces = |host: &HostId| announcing.contains(host);
         let waiting = |sources: &[Source]| {
             let fresh = sources.iter().filter(|peer| fresh(peer) && !is_origin(&peer.host));
             let mut waiting: Vec<Source> = fresh.cloned().collect();
@@ -250,6 +257,37 @@ mod tests {
         assert_eq!(choice(&mut peers, now, one()).len(), 1);
         peers.ban(&host, now);
         assert!(choice(&mut peers, now + Duration::from_secs(3_600), one()).is_empty());
+    }
+
+    /// A record is read only where it can be of this artifact: that of another one that names it, or that does
+    /// not read, is none.
+    #[test]
+    fn of_2_000_members_those_are_found_that_announce_it() {
+        let (wanted, other) = (Digest::of(b"wanted"), Digest::of(b"other"));
+        let record = |artifact, pieces| to_text(&ProgressRecord { artifact, pieces, of: 9 });
+        let member = |number: usize| {
+            let value = match number % 5 {
+                0 => record(wanted, 3),
+                1 => record(other, 9),
+                2 => format!("{{\"artifact\":{},\"pie", to_text(&wanted)),
+                3 => String::new(),
+                _ => record(wanted, 0),
+            };
+            Member {
+                host: host_id(&format!("host-{number}")),
+                address: "127.0.0.1:7070".parse().unwrap(),
+                generation: 1,
+                alive: number % 10 < 5,
+                twin: None,
+                values: [(progress_key(number % SLOTS), value)].into(),
+            }
+        };
+        let members: Vec<Member> = (0..2_000).map(member).collect();
+        let me = members[0].host.clone();
+        assert_eq!(announcers(&members, &wanted, Some(&me)).len(), 399);
+        let hosts = members.iter().map(|member| member.host.clone()).collect();
+        assert_eq!(alive(&members, &hosts, Some(&me)).len(), 999);
+        assert_eq!(alive(&members, &BTreeSet::new(), Some(&me)), []);
     }
 
     fn choice(peers: &mut Peers, now: Instant, known: Known) -> Vec<Source> {

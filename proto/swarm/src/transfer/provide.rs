@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use net::frame::{self, FrameError};
-use net::{Connection, Handler, Peer, Place, Places, RecvStream, SendStream};
+use net::{Connection, Handler, Place, Places, RecvStream, SendStream};
 use proto::Digest;
 use proto::wire::{
     Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, NEW_PIECES_MAX, SWARM_REQUEST_BYTES_MAX,
@@ -20,9 +20,9 @@ use tokio::time;
 use tracing::{debug, error};
 
 use super::queue::{Queue, Turn};
-use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, ROOTS_MAX, content_timeout};
+use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, ROOTS_MAX, list_timeout};
 use crate::ledger::Ledger;
-use crate::plan::What;
+use crate::plan::{ASK_MS, What};
 use crate::store::StoreError;
 
 /// Manifests under way at a time, over all askers: bounds the memory they take.
@@ -33,6 +33,19 @@ const MANIFESTS_PER_PEER_MAX: usize = 2;
 const WORDS_MAX: usize = 64;
 /// Of these, to one asker.
 const WORDS_PER_PEER_MAX: usize = 8;
+/// Subscriptions to what is here, over all askers: in the largest fleet all hosts hang on to the
+/// coordinator. Each costs a few kilobytes.
+const REPORTS_MAX: usize = 8_192;
+/// Of these, of one asker: it fetches a few artifacts at a time.
+const REPORTS_PER_PEER_MAX: usize = 16;
+/// How long a subscription to an artifact that is not known here waits for it to be.
+const UNKNOWN_MAX: Duration = Duration::from_secs(30);
+/// How long content may stand still on its way until it is given up: an asker that got a little of it
+/// in that time is waiting for more.
+const STANDSTILL: Duration = Duration::from_millis(2 * ASK_MS);
+/// Pieces of streams, of a packet each, that must have gone to the asker in that time: about
+/// [`PROGRESS_BYTES`](crate::plan::PROGRESS_BYTES).
+const MOVES_FRAMES: u64 = 24;
 /// Streams served at a time on one connection, subscriptions among them.
 const STREAMS_MAX: usize = 64;
 /// Least time between two bitmaps: what comes in between is gathered.
@@ -45,6 +58,7 @@ pub(crate) struct Provider {
     pieces: Queue,
     manifests: Places,
     words: Places,
+    reports: Places,
 }
 
 /// Why an answer did not get through; only ever logged.
@@ -70,11 +84,11 @@ impl Handler for Provider {
                 },
                 accepted = connection.accept_bi(), if room => match accepted {
                     Ok((send, recv)) => {
-                        let (provider, peer) = (self.clone(), connection.peer().clone());
+                        let (provider, connection) = (self.clone(), connection.clone());
                         streams.spawn(async move {
-                            if let Err(error) = provider.answer(send, recv, &peer).await {
+                            if let Err(error) = provider.answer(send, recv, &connection).await {
                                 let error: &(dyn std::error::Error + 'static) = &error;
-                                debug!(%peer, error, "an answer ended early");
+                                debug!(peer = %connection.peer(), error, "an answer ended early");
                             }
                         });
                     }
@@ -90,41 +104,50 @@ impl Provider {
     pub(crate) fn new(ledger: Ledger, manifests: usize) -> Self {
         let pieces = Queue::new(ledger.store().clone());
         let manifests = Places::new(manifests, MANIFESTS_PER_PEER_MAX);
-        Self { ledger, pieces, manifests, words: Places::new(WORDS_MAX, WORDS_PER_PEER_MAX) }
+        let words = Places::new(WORDS_MAX, WORDS_PER_PEER_MAX);
+        let reports = Places::new(REPORTS_MAX, REPORTS_PER_PEER_MAX);
+        Self { ledger, pieces, manifests, words, reports }
     }
 
     async fn answer(
         &self,
         mut send: SendStream,
         mut recv: RecvStream,
-        peer: &Peer,
+        asker: &Connection,
     ) -> Result<(), ProvideError> {
+        let peer = asker.peer();
         let request = frame::recv(&mut recv, SWARM_REQUEST_BYTES_MAX, ANSWER_TIMEOUT).await?;
         let ledger = self.ledger.clone();
         match request {
             SwarmRequest::Roots { after } => {
                 let roots = task::spawn_blocking(move || ledger.roots(after)).await??;
                 let roots: Vec<_> = roots.into_iter().take(ROOTS_MAX).collect();
-                let within = content_timeout(ROOTS_BYTES_MAX as u64);
+                let within = list_timeout(ROOTS_BYTES_MAX);
                 frame::send(&mut send, &roots, ROOTS_BYTES_MAX, within).await?;
                 delivered(send, within).await;
                 Ok(())
             }
             SwarmRequest::Index { part, after } => {
                 let ids = ledger.ids(part, after, INDEX_PAGE_MAX);
-                let within = content_timeout(INDEX_BYTES_MAX as u64);
+                let within = list_timeout(INDEX_BYTES_MAX);
                 frame::send(&mut send, &ids, INDEX_BYTES_MAX, within).await?;
                 delivered(send, within).await;
                 Ok(())
             }
-            SwarmRequest::Have { artifact } => self.report(send, recv, artifact).await,
+            SwarmRequest::Have { artifact } => {
+                // Without a place the stream ends, and somebody else is asked.
+                let Some(place) = self.reports.try_take(peer) else { return Ok(()) };
+                let reported = self.report(send, recv, artifact).await;
+                drop(place);
+                reported
+            }
             SwarmRequest::Statement { id } => {
                 let place = self.words.try_take(peer);
-                content(send, place, move || ledger.statement(&id)).await
+                content(send, asker, place, move || ledger.statement(&id)).await
             }
             SwarmRequest::Host { id } => {
                 let place = self.words.try_take(peer);
-                content(send, place, move || Ok(ledger.host_envelope(&id))).await
+                content(send, asker, place, move || Ok(ledger.host_envelope(&id))).await
             }
             SwarmRequest::Blob { id } => {
                 let is_manifest = ledger.store().pieces(&id).is_ok();
@@ -133,21 +156,21 @@ impl Provider {
                     Some(shelf) => Ok(Some(shelf.to_vec())),
                     None => ledger.store().blob(&id),
                 };
-                content(send, places.try_take(peer), read).await
+                content(send, asker, places.try_take(peer), read).await
             }
             SwarmRequest::Certificate { rollout, claim } => {
                 let read = move || match ledger.certificate(&rollout, claim) {
                     Some(id) => ledger.store().blob(&id),
                     None => Ok(None),
                 };
-                content(send, self.words.try_take(peer), read).await
+                content(send, asker, self.words.try_take(peer), read).await
             }
             SwarmRequest::Piece { artifact, index } => {
-                self.piece(send, peer, artifact, What::Piece(index)).await
+                self.piece(send, asker, artifact, What::Piece(index)).await
             }
             SwarmRequest::New { artifact, mut pieces } => {
                 pieces.truncate(NEW_PIECES_MAX);
-                self.piece(send, peer, artifact, What::New(pieces)).await
+                self.piece(send, asker, artifact, What::New(pieces)).await
             }
         }
     }
@@ -156,7 +179,7 @@ impl Provider {
     async fn piece(
         &self,
         mut send: SendStream,
-        peer: &Peer,
+        asker: &Connection,
         artifact: Digest,
         what: What,
     ) -> Result<(), ProvideError> {
@@ -169,7 +192,7 @@ impl Provider {
         if !may_be {
             return short(send, Found::No).await;
         }
-        let (index, place) = match self.pieces.turn(peer, artifact, what, &send).await {
+        let (index, place) = match self.pieces.turn(asker.peer(), artifact, what, &send).await {
             Turn::Comes(index, place) => (index, place),
             Turn::NothingNew => return short(send, Found::No).await,
             Turn::Busy => return short(send, Found::Busy).await,
@@ -196,18 +219,16 @@ impl Provider {
             false => Found::Yes { bytes },
         };
         frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
-        let within = content_timeout(bytes);
-        frame::send_bytes(&mut send, &content, within).await?;
-        drop(content);
         // The place is held until the asker has it all, or it would bound nothing.
-        if delivered(send, within).await {
+        if give(send, asker, content).await? {
             place.delivered();
         }
         Ok(())
     }
 
     /// Says which pieces are here, at once and whenever there are more. Of an artifact that is not known
-    /// here, none, until it is: who fetches it at the same time need not ask again.
+    /// here, none, until it is: who fetches it at the same time need not ask again. Not for ever, or who
+    /// asks for what there is not would keep all the streams of others.
     async fn report(
         &self,
         mut send: SendStream,
@@ -224,6 +245,7 @@ impl Provider {
                 let begun = changes.wait_for(|_| store.watch_pieces(&artifact).is_ok());
                 let mut word = [0];
                 tokio::select! {
+                    () = time::sleep(UNKNOWN_MAX) => return Ok(()),
                     begun = begun => if begun.is_err() { return Ok(()) },
                     _ = recv.read(&mut word) => return Ok(()),
                 }
@@ -264,6 +286,7 @@ impl Provider {
 /// Answers with what `read` finds, if there is a place for it.
 async fn content(
     mut send: SendStream,
+    asker: &Connection,
     place: Option<Place>,
     read: impl FnOnce() -> Result<Option<Vec<u8>>, StoreError> + Send + 'static,
 ) -> Result<(), ProvideError> {
@@ -275,13 +298,45 @@ async fn content(
         },
     };
     frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
-    let content = content.unwrap_or_default();
-    let within = content_timeout(content.len() as u64);
-    frame::send_bytes(&mut send, &content, within).await?;
     // The place is held until the asker has it all, or it would bound nothing.
-    delivered(send, within).await;
+    let given = give(send, asker, content.unwrap_or_default()).await;
     drop(place);
-    Ok(())
+    given.map(drop)
+}
+
+/// Gives content to the end; whether the asker has all of it. However slow the line: what bounds the wait
+/// is that nothing moves.
+async fn give(
+    mut send: SendStream,
+    asker: &Connection,
+    content: Vec<u8>,
+) -> Result<bool, ProvideError> {
+    let given = async {
+        let longest = Duration::from_secs(24 * 3_600);
+        frame::send_bytes(&mut send, &content, longest).await?;
+        drop(content);
+        // It can only be finished already.
+        let _ = send.finish();
+        Ok(matches!(send.stopped().await, Ok(None)))
+    };
+    let mut told = asker.told();
+    let stands_still = async {
+        loop {
+            time::sleep(STANDSTILL).await;
+            let before = std::mem::replace(&mut told, asker.told());
+            if told - before < MOVES_FRAMES {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        given = given => return given,
+        () = stands_still => {}
+    }
+    // It is of no use to the asker any more, and takes room here.
+    let _ = send.reset(0u32.into());
+    debug!(peer = %asker.peer(), "does not take what it asked for");
+    Ok(false)
 }
 
 fn unreadable(artifact: &Digest, index: u32, error: &StoreError) {

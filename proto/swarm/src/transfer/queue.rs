@@ -128,9 +128,10 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        let now_ms = self.queue.now_ms();
         let mut state = self.queue.state();
         state.turns.remove(&self.ticket);
-        state.uploads.ended(self.ticket, self.delivered);
+        state.uploads.ended(self.ticket, self.delivered, now_ms);
         drop(state);
         self.queue.advance();
     }
