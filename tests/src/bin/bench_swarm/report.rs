@@ -2,17 +2,13 @@
 
 use std::fmt::Write as _;
 
+use fleet_tests::sim_swarm::lower_bound_us;
+
 use crate::tool::Tool;
 
-/// Pieces in which the file is thought to travel, for the bound.
-const PIECES: f64 = 256.0;
-
-/// The least time in which everybody can have the file, in seconds: see the program's own words.
+/// The least time in which everybody can have the file, in seconds.
 pub(crate) fn bound_s(hosts: usize, rate_mbit: usize, bytes: u64) -> f64 {
-    let (hosts, rate) = (hosts as f64, rate_mbit as f64 * 1e6 / 8.0);
-    let one_s = bytes as f64 / rate;
-    let flow = one_s.max((hosts - 1.0) * one_s / hosts);
-    flow + (hosts - 1.0).log2().floor() * one_s / PIECES
+    lower_bound_us(hosts, bytes, rate_mbit as u64 * 1_000_000 / 8) / 1e6
 }
 
 /// One run of one tool.
