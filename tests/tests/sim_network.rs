@@ -83,6 +83,11 @@ fn a_fleet_short_of_memory_starts_nothing_and_goes_on_once_it_has_some() {
     assert_eq!(of(Story::ShortOfMemory, 11).ending, Ending::Complete);
 }
 
+#[test]
+fn r22_a_way_back_that_rots_is_staged_anew() {
+    assert_eq!(of(Story::Rot, 12).ending, Ending::Complete);
+}
+
 /// Seeds as they come; for changes of the agent, more of them: `SIM_SEEDS=100..200`.
 #[test]
 fn soak() {

@@ -161,6 +161,26 @@ impl Activator {
         Ok(collect(&*self.disk, &self.paths, &in_use, keep_releases)?)
     }
 
+    /// What is needed on this disk and does not run: the way back above all, whether or not it still stands
+    /// there, and whatever else [`Self::collect_garbage`] would leave.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read.
+    pub fn kept(&self, pinned: Pins, keep_releases: usize) -> Result<Vec<Digest>, CollectError> {
+        let in_use = self.in_use(|| pinned)?;
+        let fates = fates(&layout::list(&*self.disk, &self.paths)?, &in_use, keep_releases);
+        let stays = fates.into_iter().filter(|(_, fate)| *fate != Fate::Remove);
+        // One whose record was lost is not listed, and one that is still being fetched does not stand there.
+        let standing =
+            |id: &&Digest| self.disk.kind(&self.paths.release(id)).is_ok_and(|is| is.is_some());
+        let pinned = in_use.pinned.keys().filter(standing).copied();
+        let kept: BTreeSet<Digest> =
+            stays.map(|(id, _)| id).chain(pinned).chain(in_use.from).collect();
+        let idle = kept.into_iter().filter(|id| Some(*id) != in_use.current);
+        Ok(idle.collect())
+    }
+
     /// What [`Self::collect_garbage`] would make of each release now, oldest first. Changes nothing and
     /// waits for nobody.
     ///

@@ -1,5 +1,6 @@
 //! Whether what serves is still what was released (R25): edited files, a `current` that was moved.
-//! Shown, never undone: whoever changed it may be mending something.
+//! Shown, never undone: whoever changed it may be mending something. And whether what is kept and does not
+//! run is still whole: that is the agent's own, and the way back.
 //!
 //! It takes no turn: what `current` points at is never removed, and a look during which anything else
 //! moved is given up.
@@ -8,6 +9,7 @@ use pack::{GivenUp, Lookout};
 use proto::Digest;
 use proto::artifact::Manifest;
 
+use super::layout::Installed;
 use super::{Activator, layout};
 
 /// What was found.
@@ -56,7 +58,36 @@ impl Activator {
             Ok(None) => return Ok(Drifted::one(&format!("{} is gone", link.display()))),
             Err(error) => return Ok(Drifted::one(&error)),
         };
-        let manifest = match layout::manifest(&*self.disk, &self.paths, &installed) {
+        self.compare(&installed, known, bytes_max, pace)
+    }
+
+    /// The same of a release that is kept and does not run.
+    ///
+    /// # Errors
+    ///
+    /// [`GivenUp`]: `pace` said no.
+    pub fn damage(
+        &self,
+        kept: &Digest,
+        known: &mut Outlook,
+        bytes_max: u64,
+        pace: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Option<Drifted>, GivenUp> {
+        match layout::installed(&*self.disk, &self.paths, kept) {
+            Ok(installed) => self.compare(&installed, known, bytes_max, pace),
+            Err(error) => Ok(Drifted::one(&error)),
+        }
+    }
+
+    fn compare(
+        &self,
+        installed: &Installed,
+        known: &mut Outlook,
+        bytes_max: u64,
+        pace: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<Option<Drifted>, GivenUp> {
+        let id = installed.id;
+        let manifest = match layout::manifest(&*self.disk, &self.paths, installed) {
             Ok(bytes) => bytes,
             Err(error) => return Ok(Drifted::one(&error)),
         };
@@ -64,10 +95,10 @@ impl Activator {
             Ok(manifest) => manifest,
             Err(error) => return Ok(Drifted::one(&error)),
         };
-        let before = known.tree.take().filter(|(id, _)| id == serving);
+        let before = known.tree.take().filter(|(known, _)| *known == id);
         let (_, lookout) =
-            known.tree.insert(before.unwrap_or_else(|| (*serving, Lookout::new(&manifest))));
-        let found = lookout.look(&manifest, &self.paths.release(serving), bytes_max, pace)?;
+            known.tree.insert(before.unwrap_or_else(|| (id, Lookout::new(&manifest))));
+        let found = lookout.look(&manifest, &self.paths.release(&id), bytes_max, pace)?;
         Ok(found.map(|drift| Drifted { found: drift.found, first: drift.first.to_string() }))
     }
 }

@@ -76,12 +76,15 @@ pub fn stage(
     for path in [paths.releases(), paths.shared()] {
         RealDisk.create_dir_all(&path).map_err(|source| StageError::Write { path, source })?;
     }
+    let before = layout::installed(&RealDisk, paths, id).ok();
     if let Some(installed) = already_there(paths, id, &manifest)? {
         return Ok(installed);
     }
     space::check(&[(&paths.releases(), Need::to_unpack(&manifest))])?;
     let newest = layout::list(&RealDisk, paths)?.last().map_or(0, |newest| newest.staged);
-    let installed = Installed { id: *id, staged: newest + 1, release: release.clone() };
+    // One that was damaged is no newer for being whole again.
+    let staged = before.map_or(newest + 1, |before| before.staged);
+    let installed = Installed { id: *id, staged, release: release.clone() };
     let record = serde_json::to_vec(&installed).expect("records serialize");
     // The tree last: what has a release's name has all that belongs to it.
     for (path, bytes) in

@@ -22,7 +22,7 @@ const FIRST: Duration = Duration::from_secs(60);
 /// From one look to the next.
 const EVERY: Duration = Duration::from_secs(600);
 /// Read in one look: a release of 1 GiB is read in four.
-const BYTES_PER_LOOK: u64 = 256 << 20;
+pub(super) const BYTES_PER_LOOK: u64 = 256 << 20;
 /// Read in a second at most.
 const BYTES_PER_S: u64 = 4 << 20;
 /// After how many bytes it is waited.
@@ -124,26 +124,32 @@ impl Watcher {
     }
 }
 
-/// One look, on a thread of its own: its priority cannot be raised again. None: given up.
+/// One look at what serves. None: given up.
 fn look(
     activator: &Activator,
     release: &Digest,
     known: &mut Outlook,
     told: &watch::Receiver<Option<Digest>>,
 ) -> Option<Option<Drifted>> {
+    let still = || told.has_changed().is_ok() && *told.borrow() == Some(*release);
+    let found = unfelt(|pace| {
+        activator.drift(release, known, BYTES_PER_LOOK, &mut |bytes| {
+            pace.wait(bytes);
+            still()
+        })
+    });
+    // What was moved meanwhile by a step is no drift.
+    found.ok().filter(|_| still())
+}
+
+/// Does it on a thread of its own of the lowest priority, which cannot be raised again.
+pub(super) fn unfelt<T: Send>(look: impl FnOnce(&mut Pace) -> T + Send) -> T {
     std::thread::scope(|threads| {
         let looking = threads.spawn(|| {
             if let Err(error) = rustix::process::setpriority_process(None, 19) {
-                warn!(%error, "drift is looked for at the usual priority");
+                warn!(%error, "looking at the usual priority");
             }
-            let still = || told.has_changed().is_ok() && *told.borrow() == Some(*release);
-            let mut pace = Pace::default();
-            let found = activator.drift(release, known, BYTES_PER_LOOK, &mut |bytes| {
-                pace.wait(bytes);
-                still()
-            });
-            // What was moved meanwhile by a step is no drift.
-            found.ok().filter(|_| still())
+            look(&mut Pace::default())
         });
         looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
@@ -151,12 +157,12 @@ fn look(
 
 /// Waits so that no more than [`BYTES_PER_S`] are read.
 #[derive(Default)]
-struct Pace {
+pub(super) struct Pace {
     unpaid_bytes: usize,
 }
 
 impl Pace {
-    fn wait(&mut self, bytes: usize) {
+    pub(super) fn wait(&mut self, bytes: usize) {
         self.unpaid_bytes += bytes;
         if self.unpaid_bytes >= BYTES_PER_PAUSE {
             let us = self.unpaid_bytes as u64 * 1_000_000 / BYTES_PER_S;

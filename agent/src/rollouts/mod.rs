@@ -8,6 +8,7 @@
 mod clearing;
 mod counting;
 mod drift;
+mod keeping;
 mod peerage;
 mod scope;
 mod steps;

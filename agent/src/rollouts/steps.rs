@@ -22,6 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
 use super::clearing::{Cleared, Holder, Pinned, forget_artifacts, read};
+use super::keeping::Keeper;
 use super::{Answer, Context, answer};
 use crate::activate::{
     Account, Activator, CommitError, Need, Outcome, Paths, Pins, check_space, stage,
@@ -43,6 +44,8 @@ pub(super) enum Job {
         to: Option<Digest>,
     },
     AfterCommit,
+    /// Puts a release right that is kept, does not run and is damaged.
+    Mend(Digest),
     Collect {
         /// Who asked for it.
         done: Option<oneshot::Sender<Cleared>>,
@@ -103,6 +106,14 @@ impl Steps {
         let holder =
             Holder { activator: activator.clone(), pinned: pinned.clone(), jobs: jobs.downgrade() };
         context.storage.add(&service, holder);
+        let keeper = Keeper {
+            context: context.clone(),
+            service: service.clone(),
+            activator: activator.clone(),
+            pinned: pinned.clone(),
+            jobs: jobs.downgrade(),
+        };
+        tokio::spawn(keeper.run());
         let worker = Worker {
             context: context.clone(),
             service: service.clone(),
@@ -280,9 +291,14 @@ async fn bring(context: &Context, activator: Arc<Activator>, id: Digest) -> Resu
     if spawn_blocking(move || checked.check_staged(&id)).await?.is_ok() {
         return Ok(());
     }
+    get(context, &activator, id).await?;
+    put(context, &activator, id).await
+}
+
+/// Fetches the artifact of a release, unless it is here whole.
+pub(super) async fn get(context: &Context, activator: &Activator, id: Digest) -> Result<()> {
     let chain = context.ledger.chain();
-    let release = chain.release(&id).context("its release statement is not here yet")?.clone();
-    let artifact = release.artifact;
+    let artifact = chain.release(&id).context("its release statement is not here yet")?.artifact;
     if !context.swarm.store().has_whole(&artifact.id) {
         let (store, releases) = (context.home.store(), activator.paths().releases());
         let fits: Fits = Box::new(move |manifest, missing_bytes| {
@@ -294,6 +310,14 @@ async fn bring(context: &Context, activator: Arc<Activator>, id: Digest) -> Resu
         let company = Company { origin, fetchers: fetchers(&chain, &id) };
         context.swarm.fetch_if(artifact, company, fits).done().await?;
     }
+    Ok(())
+}
+
+/// Stages a release whose artifact is here.
+async fn put(context: &Context, activator: &Activator, id: Digest) -> Result<()> {
+    let chain = context.ledger.chain();
+    let release = chain.release(&id).context("its release statement is not here yet")?.clone();
+    let artifact = release.artifact;
     let (paths, store) = (activator.paths().clone(), context.swarm.store().clone());
     let staged = spawn_blocking(move || {
         let manifest = store.blob(&artifact.id)?.context("its manifest is not here")?;
@@ -323,6 +347,7 @@ impl Worker {
                 Job::Activate(activation, watch) => self.activate(activation, watch).await,
                 Job::Revert { attempt, to } => self.revert(attempt, to).await,
                 Job::AfterCommit => self.after_commit().await,
+                Job::Mend(release) => self.mend(release).await,
                 Job::Collect { done } => self.collect(done).await,
             }
         }
@@ -384,6 +409,26 @@ impl Worker {
         let activator = self.activator.clone();
         if let Err(error) = spawn_blocking(move || activator.after_commit()).await {
             error!(service = %self.service, %error, "what was to be done after the commit ended");
+        }
+    }
+
+    /// Stages a damaged release anew, in its turn: no step meets it half-way.
+    async fn mend(&self, release: Digest) {
+        let (activator, pinned) = (self.activator.clone(), read(&self.pinned));
+        let keep = self.context.config.keep_releases;
+        let kept = spawn_blocking(move || activator.kept(pinned, keep)).await;
+        if !kept.is_ok_and(|kept| kept.is_ok_and(|kept| kept.contains(&release))) {
+            // It runs by now, or is not needed any more.
+            return;
+        }
+        match put(&self.context, &self.activator, release).await {
+            Ok(()) => {
+                info!(service = %self.service, %release, "a release that was damaged is whole again")
+            }
+            Err(error) => error!(
+                service = %self.service, %release, error = format!("{error:#}"),
+                "a release that is kept is damaged and cannot be staged anew: later"
+            ),
         }
     }
 

@@ -29,10 +29,12 @@ pub enum Story {
     RootRenewed,
     /// No host has memory left to start anything, for some time.
     ShortOfMemory,
+    /// After the rollout a disk loses a part of the release that it left, which is the way back.
+    Rot,
 }
 
 impl Story {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Calm,
         Self::Partition,
         Self::CoordinatorGone,
@@ -44,6 +46,7 @@ impl Story {
         Self::ClockLostLater,
         Self::RootRenewed,
         Self::ShortOfMemory,
+        Self::Rot,
     ];
 }
 

@@ -96,9 +96,14 @@ pub(super) fn is_whole(paths: &Paths, id: &Digest) -> Result<(), String> {
     if current != tree {
         return Err(format!("current points at {}", current.display()));
     }
+    stands(paths, id)
+}
+
+/// Whether a release stands there whole, whatever runs.
+pub(super) fn stands(paths: &Paths, id: &Digest) -> Result<(), String> {
     let manifest = std::fs::read(paths.manifest(id)).map_err(|error| error.to_string())?;
     let manifest = Manifest::parse(&manifest).map_err(|error| error.to_string())?;
-    pack::verify_tree(&manifest, &tree).map_err(|error| error.to_string())
+    pack::verify_tree(&manifest, &paths.release(id)).map_err(|error| error.to_string())
 }
 
 impl Services for SimServices {

@@ -3,7 +3,7 @@
 use proto::report::RolloutPhase;
 
 use super::scenario::{Scenario, Story};
-use super::service::Quality;
+use super::service::{Quality, stands};
 use super::world::{CANARY_BAKE_S, COORDINATOR, World};
 use crate::sim::Rng;
 use crate::sim_ground::machine::Machine;
@@ -78,6 +78,7 @@ impl World {
             Story::ClockLostLater => self.abort_what_runs_in_1970(),
             Story::RootRenewed => self.renew_the_root(),
             Story::ShortOfMemory => self.want_for_memory(),
+            Story::Rot => self.lose_the_way_back(),
         }
     }
 
@@ -182,5 +183,23 @@ impl World {
             self.fail("something was started without memory for it");
         }
         set(self, false);
+    }
+
+    /// R22: what is kept is looked at soon after a start, and then every half hour.
+    fn lose_the_way_back(&mut self) {
+        self.until("the rollout ends", |world| world.ended().is_some());
+        let (host, back) = (self.rng.place(self.scenario.hosts), self.first.id);
+        let (paths, name) = (self.paths(host), name_of(host));
+        let file = paths.release(&back).join("content");
+        let mut content = std::fs::read(&file).expect("a file of the release");
+        let at = self.rng.place(content.len());
+        content[at] ^= 1;
+        let mode = std::fs::metadata(&file).expect("the same").permissions();
+        std::fs::remove_file(&file).expect("a disk loses it");
+        std::fs::write(&file, content).expect("and has something else");
+        std::fs::set_permissions(&file, mode).expect("that looks the same");
+        self.sim.crash(name.as_str());
+        self.sim.bounce(name.as_str());
+        self.until("the way back is whole again", |_| stands(&paths, &back).is_ok());
     }
 }

@@ -50,7 +50,7 @@ pub(super) struct World {
     desk: Arc<Desk>,
     steps: u64,
     /// What the fleet serves before the rollout, and what the rollout brings.
-    first: Published,
+    pub(super) first: Published,
     pub(super) second: Published,
     rollout: Option<Digest>,
     canaries: usize,
@@ -398,7 +398,7 @@ impl World {
         }
     }
 
-    fn paths(&self, host: usize) -> Paths {
+    pub(super) fn paths(&self, host: usize) -> Paths {
         Paths::new(&self.fleet.service_root(host), &service())
     }
 

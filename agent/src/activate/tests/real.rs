@@ -1,5 +1,7 @@
 //! The real thing: packed trees, real files, `/bin/sh`, a real HTTP answer.
 
+mod kept;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
