@@ -499,9 +499,10 @@ impl World {
             let Some((ticket, given)) = next else { return };
             let (to, id) = host.asks[&ticket];
             match given {
-                Given::NothingNew => {
+                Given::NothingNew | Given::Busy => {
+                    let why = if given == Given::Busy { Refused::Busy } else { Refused::No };
                     host.asks.remove(&ticket);
-                    self.soon(Event::Refused { at: to, id, why: Refused::No });
+                    self.soon(Event::Refused { at: to, id, why });
                 }
                 Given::Piece(piece) => {
                     let begun = false;

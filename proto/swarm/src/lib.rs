@@ -33,7 +33,7 @@ mod tests;
 mod transfer;
 mod upkeep;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -49,9 +49,11 @@ pub use bits::Bits;
 pub use ledger::Ledger;
 pub use store::{Store, StoreError};
 pub use transfer::fetch::{Company, FetchError, FetchHandle, Fits, Progress};
+pub use transfer::queue::Trouble;
 
 use transfer::fetch::{self, Surroundings};
 use transfer::provide::{MANIFESTS_MAX, Provider};
+use transfer::toll::Toll;
 
 /// Connections to other members that are kept for reuse.
 const POOL_MAX: usize = 32;
@@ -65,6 +67,8 @@ struct Inner {
     pool: Pool,
     hearsay: Hearsay,
     provider: Provider,
+    /// What pieces pass on their way in.
+    toll: Toll,
     /// Fetches of one artifact take turns.
     turns: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -75,6 +79,14 @@ struct Hearsay {
     me: HostId,
     members: watch::Receiver<Arc<Vec<Member>>>,
     set: Arc<SetValue>,
+}
+
+/// How much of pieces may go out and come in, in bytes per second; none: as many as the line carries.
+/// Headers come on top: 5 %.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ceilings {
+    pub up_bytes_per_s: Option<u64>,
+    pub down_bytes_per_s: Option<u64>,
 }
 
 type SetValue = dyn Fn(&str, &str) + Send + Sync;
@@ -101,7 +113,33 @@ impl Swarm {
     fn with(endpoint: &Endpoint, ledger: Ledger, hearsay: Hearsay, manifests: usize) -> Self {
         let provider = Provider::new(ledger.clone(), manifests);
         let pool = endpoint.pool(Alpn::Swarm, POOL_MAX);
-        Self(Arc::new(Inner { ledger, pool, hearsay, provider, turns: Mutex::default() }))
+        let (toll, turns) = Default::default();
+        Self(Arc::new(Inner { ledger, pool, hearsay, provider, toll, turns }))
+    }
+
+    /// How much of pieces may go out and come in from now on. Nothing else is ever held back: statements
+    /// and certificates, manifests, who holds what.
+    pub fn set_ceilings(&self, ceilings: Ceilings) {
+        let (queue, out) = self.0.provider.ways();
+        queue.set_rate(ceilings.up_bytes_per_s);
+        out.set_rate(ceilings.up_bytes_per_s);
+        self.0.toll.set_rate(ceilings.down_bytes_per_s);
+    }
+
+    /// The artifacts whose pieces go before all others from now on, out and in. Members that are told of
+    /// the same ones agree without a word, and nobody can claim to be in a hurry.
+    pub fn set_first(&self, artifacts: BTreeSet<Digest>) {
+        let (queue, out) = self.0.provider.ways();
+        queue.set_first(artifacts.clone());
+        out.set_first(artifacts.clone());
+        self.0.toll.set_first(artifacts);
+    }
+
+    /// Something is wrong on this host until what is returned is dropped. While anything is, whoever
+    /// asks for a piece hears that it is busy here, unless it is of what goes first, and for
+    /// [`plan::PAUSE_MS_MAX`] at most; pieces that are being given are given to their end.
+    pub fn trouble(&self) -> Trouble {
+        self.0.provider.ways().0.trouble()
     }
 
     /// Answers other members: the handler of [`Alpn::Swarm`].
@@ -147,7 +185,8 @@ impl Swarm {
     pub fn fetch_if(&self, artifact: ArtifactRef, company: Company, fits: Fits) -> FetchHandle {
         let Hearsay { me, members, .. } = self.0.hearsay.clone();
         let pool = self.0.pool.clone();
-        let around = Surroundings { me: Some(me), store: self.store().clone(), pool, members };
+        let (store, toll) = (self.store().clone(), self.0.toll.clone());
+        let around = Surroundings { me: Some(me), store, pool, members, toll };
         fetch::start(around, artifact, company, fits, self.turn(artifact.id))
     }
 

@@ -21,8 +21,17 @@
 //! A piece counts when [`Picker::verified`] is called, and in no other way.
 //!
 //! [`Uploads`] is the side of who gives: few pieces at a time, so that each is whole soon and can be
-//! passed on; of those that wait, the one given least first.
+//! passed on; of those that wait, the artifacts in turn, and of each the piece given least first. What
+//! is to go first has places of its own, beside which others have one ([`Uploads::set_first`]).
+//!
+//! [`Ceiling`] is both sides': how much passes in a second, and whose turn it is. The giver takes leave of
+//! it for each stretch of a piece, the fetcher before it asks for one: an ask that is held back is not
+//! made, so nobody gives in vain, and nothing waits that could be taken for slow (R29).
 
+mod ceiling;
+#[cfg(test)]
+mod neighbour;
+mod pause;
 mod picker;
 #[cfg(test)]
 mod proptests;
@@ -30,6 +39,8 @@ mod proptests;
 mod test;
 mod uploads;
 
+pub use ceiling::{Ceiling, ClaimId, burst_bytes};
+pub use pause::Pause;
 pub use picker::{Ask, AskId, Picker, Stall, What};
 pub use uploads::{Given, Ticket, Uploads};
 
@@ -97,3 +108,24 @@ pub const WAITING_PER_PEER_MAX: usize = 16;
 /// How long an ask waits for its turn until it hears that it is busy here, in ms: less than the asker
 /// waits for the first word.
 pub const WAIT_MS_MAX: u64 = 4_000;
+/// Places of others while something that goes first is given, or waits to be.
+pub const USUAL_BESIDE_FIRST: usize = 1;
+/// Bytes per second for each of those given at a time, or there are fewer of them: a piece is whole soon,
+/// and its taker does not think the giver slow.
+pub const UPLOAD_BYTES_PER_S_MIN: u64 = 128 << 10;
+/// Longest pause of uploads, in ms: see [`Pause`].
+pub const PAUSE_MS_MAX: u64 = 600_000;
+/// A burst under a ceiling is what passes in this part of a second;
+pub const BURSTS_PER_S: u64 = 16;
+/// but not less than so many bytes.
+pub const BURST_BYTES_MIN: u64 = 32 << 10;
+/// What passes at a time of an upload, under a ceiling, is what does in this part of a second,
+pub const CHUNKS_PER_S: u64 = 64;
+/// and so many bytes at least,
+pub const CHUNK_BYTES_MIN: u64 = 16 << 10;
+/// and at most.
+pub const CHUNK_BYTES_MAX: u64 = 256 << 10;
+/// How often what goes first passes before others until one of them does.
+pub const FIRST_IN_A_ROW: u32 = 7;
+/// When to look again, in ms, whether what goes first is still under way.
+pub const LOOK_AGAIN_MS: u64 = 1_000;

@@ -273,6 +273,11 @@ impl Picker {
 
     /// All that should be asked now, in order. Each ask counts as made.
     pub fn asks(&mut self, now_ms: u64) -> Vec<Ask> {
+        self.asks_at_most(usize::MAX, now_ms)
+    }
+
+    /// The same, so many of them at most: where others have to wait for leave of this host's own.
+    pub fn asks_at_most(&mut self, most: usize, now_ms: u64) -> Vec<Ask> {
         let mut asks = Vec::new();
         // One each in turn, so that a full pipeline to the first peer starves nobody; the origin
         // first: it is asked only for what peers do not give.
@@ -289,6 +294,9 @@ impl Picker {
                 let mut turns: Vec<_> = peers.map(turn).collect();
                 turns.sort();
                 for (_, peer) in turns {
+                    if asks.len() == most {
+                        return asks;
+                    }
                     if let Some(what) = self.pick(&peer, now_ms) {
                         asks.push(self.ask(peer, what, now_ms));
                     }
@@ -299,6 +307,14 @@ impl Picker {
             }
         }
         asks
+    }
+
+    /// Whether [`Self::asks`] would ask for anything now.
+    pub fn would_ask(&self, now_ms: u64) -> bool {
+        let has_room =
+            |peer: &Peer| peer.open < self.pipeline(peer) && peer.idle_until_ms <= now_ms;
+        let mut peers = self.peers.iter().filter(|(_, peer)| has_room(peer));
+        peers.any(|(id, _)| self.pick(id, now_ms).is_some())
     }
 
     /// The first word of an answer has come, and its bytes follow: of this piece. `round_trip_ms`: to

@@ -1,12 +1,14 @@
 //! Whom to give what next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::Digest;
+use proto::artifact::PIECE_RAW_BYTES;
 
 use super::{
-    UPLOAD_SLOW_FACTOR, UPLOAD_SLOW_MS, UPLOAD_SLOW_MS_FIRST, UPLOAD_SLOW_MS_MAX, UPLOADS_AT_ONCE,
-    UPLOADS_MAX, UPLOADS_PER_PEER_MAX, WAITING_MAX, WAITING_PER_PEER_MAX, What,
+    Pause, UPLOAD_BYTES_PER_S_MIN, UPLOAD_SLOW_FACTOR, UPLOAD_SLOW_MS, UPLOAD_SLOW_MS_FIRST,
+    UPLOAD_SLOW_MS_MAX, UPLOADS_AT_ONCE, UPLOADS_MAX, UPLOADS_PER_PEER_MAX, USUAL_BESIDE_FIRST,
+    WAITING_MAX, WAITING_PER_PEER_MAX, What,
 };
 use crate::bits::Bits;
 
@@ -15,8 +17,8 @@ const ARTIFACTS_MAX: usize = 64;
 
 /// How long nobody asked for an artifact, in ms, until it is forgotten what was given of it.
 const ANEW_MS: u64 = 60_000;
-/// How long an ask waits, in ms, until it comes before what was given less: so that what many have, or
-/// another artifact, is not kept waiting by ever more that is new.
+/// How long an ask waits, in ms, until it comes before what was given less: so that what many have is not
+/// kept waiting by ever more that is new.
 const PATIENCE_MS: u64 = 1_000;
 
 /// One ask, from its coming to its end.
@@ -31,6 +33,8 @@ pub enum Given {
     /// It was for something new, and all that it named has been given to somebody, or is not here. Its
     /// ticket has ended.
     NothingNew,
+    /// Uploads rest. Its ticket has ended.
+    Busy,
 }
 
 #[derive(Debug)]
@@ -48,6 +52,8 @@ struct Counts {
     times: Vec<u32>,
     /// When it was asked for last.
     asked_ms: u64,
+    /// How many turns it would have had, had it been waited for from the start.
+    turns: u64,
 }
 
 #[derive(Debug)]
@@ -60,9 +66,12 @@ struct Running<P> {
 
 /// The asks at one member: a few are answered at a time, the others wait.
 ///
-/// Of those that wait, first come those whose asker is given nothing now, then the piece that was given
-/// least: what nobody else has can be passed on by others as soon as it is out. Who has many asks waiting
-/// is no better off.
+/// Of those that wait, artifacts come in turn. Of one artifact, first come those whose asker is given
+/// nothing now, then the piece that was given least: what nobody else has can be passed on by others as
+/// soon as it is out. Who has many asks waiting is no better off, and no artifact starves another one.
+///
+/// What goes first has its own places in the line and among those being given, whatever the others took
+/// before; while it has any, the others have [`USUAL_BESIDE_FIRST`]. It is not concerned by a pause.
 #[derive(Debug)]
 pub struct Uploads<P> {
     next: u64,
@@ -71,24 +80,38 @@ pub struct Uploads<P> {
     given: BTreeMap<Digest, Counts>,
     /// How long it takes to give a piece, in ms: none before the first.
     usual_ms: Option<u64>,
+    /// Its turns before that one, of the artifact that had the last.
+    turn: u64,
+    first: BTreeSet<Digest>,
+    /// Bytes per second in all; none: as many as the line carries.
+    rate: Option<u64>,
+    pause: Pause,
 }
 
 impl<P> Default for Uploads<P> {
     fn default() -> Self {
-        let (waiting, running, given) = Default::default();
-        Self { next: 0, waiting, running, given, usual_ms: None }
+        let (waiting, running, given, first, pause) = Default::default();
+        let (turn, rate, usual_ms) = (0, None, None);
+        Self { next: 0, waiting, running, given, usual_ms, turn, first, rate, pause }
     }
 }
 
 impl<P: Ord + Clone> Uploads<P> {
     /// `peer` asks for something of an artifact that is known here; a piece that it names is known to be
-    /// one of it. None: too many wait.
+    /// one of it. None: too many wait, or uploads rest.
     pub fn ask(&mut self, peer: P, artifact: Digest, what: What, now_ms: u64) -> Option<Ticket> {
-        let own = self.waiting.values().filter(|waiting| waiting.peer == peer).count();
-        if self.waiting.len() >= WAITING_MAX || own >= WAITING_PER_PEER_MAX {
+        let is_first = self.first.contains(&artifact);
+        let alike = |waiting: &&Waiting<P>| self.first.contains(&waiting.artifact) == is_first;
+        let alike: Vec<_> = self.waiting.values().filter(alike).collect();
+        let own = alike.iter().filter(|waiting| waiting.peer == peer).count();
+        let rests = !is_first && self.pause.is_on(now_ms);
+        if rests || alike.len() >= WAITING_MAX || own >= WAITING_PER_PEER_MAX {
             return None;
         }
+        let turn = self.turn;
         let counts = self.counts(&artifact);
+        // Nobody saves turns up.
+        counts.turns = counts.turns.max(turn);
         if now_ms.saturating_sub(counts.asked_ms) > ANEW_MS {
             // Another time that it is brought to hosts: what some were given then is new to these.
             counts.times.clear();
@@ -107,24 +130,13 @@ impl<P: Ord + Clone> Uploads<P> {
         now_ms: u64,
         here: impl Fn(&Digest) -> Option<Bits>,
     ) -> Option<(Ticket, Given)> {
-        // Who takes and does not read must not keep the others waiting.
-        let slow_ms = self.slow_ms();
-        let soon_done = |running: &&Running<P>| running.since_ms.saturating_add(slow_ms) > now_ms;
-        if self.running.values().filter(soon_done).count() >= UPLOADS_AT_ONCE
-            || self.running.len() >= UPLOADS_MAX
-        {
-            return None;
+        if let Some(ticket) = self.put_off(now_ms) {
+            self.waiting.remove(&ticket);
+            return Some((ticket, Given::Busy));
         }
-        // Nor be given the room that it makes.
-        let own_max = if self.running.len() < UPLOADS_AT_ONCE { UPLOADS_PER_PEER_MAX } else { 1 };
-        let place = |(ticket, waiting): (&Ticket, &Waiting<P>)| {
-            let own = self.running.values().filter(|running| running.peer == waiting.peer).count();
-            let waited = waiting.since_ms.saturating_add(PATIENCE_MS) <= now_ms;
-            let times = if waited { 0 } else { self.times_given(waiting) };
-            (own < own_max).then_some((own, times, *ticket))
-        };
-        let (.., ticket) = self.waiting.iter().filter_map(place).min()?;
+        let ticket = self.next_turn(now_ms)?;
         let Waiting { peer, artifact, what, .. } = self.waiting.remove(&ticket)?;
+        let turn = self.turn;
         let piece = match what {
             What::Piece(piece) => Some(piece),
             What::New(pieces) => {
@@ -135,6 +147,8 @@ impl<P: Ord + Clone> Uploads<P> {
         };
         let Some(piece) = piece else { return Some((ticket, Given::NothingNew)) };
         self.count(&artifact, piece, true);
+        let counts = self.counts(&artifact);
+        (counts.turns, self.turn) = (counts.turns + 1, counts.turns.max(turn));
         self.running.insert(ticket, Running { peer, artifact, piece, since_ms: now_ms });
         Some((ticket, Given::Piece(piece)))
     }
@@ -161,11 +175,84 @@ impl<P: Ord + Clone> Uploads<P> {
         });
     }
 
-    /// From when on an upload makes room for another one, after it began.
+    /// What goes first from now on, whatever waits or is given already.
+    pub fn set_first(&mut self, first: BTreeSet<Digest>) {
+        self.first = first;
+    }
+
+    /// So many bytes per second are given from now on, in all; none: as many as the line carries. Where
+    /// they are few, fewer pieces are given at a time.
+    pub fn set_rate(&mut self, rate: Option<u64>) {
+        self.rate = rate;
+    }
+
+    /// Whether this host's own service is in trouble from now on: all but what goes first hear that it is
+    /// busy here, for as long as [`Pause`] lets them.
+    pub fn set_trouble(&mut self, trouble: bool, now_ms: u64) {
+        self.pause.set(trouble, now_ms);
+    }
+
+    /// Who waits in vain.
+    fn put_off(&self, now_ms: u64) -> Option<Ticket> {
+        let rests = self.pause.is_on(now_ms);
+        let mut waiting = self.waiting.iter().filter(|_| rests);
+        let usual = waiting.find(|(_, waiting)| !self.first.contains(&waiting.artifact));
+        usual.map(|(ticket, _)| *ticket)
+    }
+
+    /// Who comes next, if there is a place.
+    fn next_turn(&self, now_ms: u64) -> Option<Ticket> {
+        let goes_first = |artifact: &Digest| self.first.contains(artifact);
+        // Who takes and does not read must not keep the others waiting.
+        let slow_ms = self.slow_ms();
+        let soon_done = |running: &Running<P>| running.since_ms.saturating_add(slow_ms) > now_ms;
+        let given = |is_first: bool| {
+            let alike = self.running.values().filter(|one| goes_first(&one.artifact) == is_first);
+            alike.fold((0, 0), |(all, soon), one| (all + 1, soon + usize::from(soon_done(one))))
+        };
+        let (first, usual) = (given(true), given(false));
+        let is_about = first.1 > 0 || self.waiting.values().any(|one| goes_first(&one.artifact));
+        let beside = if is_about { USUAL_BESIDE_FIRST } else { UPLOADS_AT_ONCE };
+        let has_room = |is_first: bool| {
+            let ((all, soon), most) =
+                if is_first { (first, UPLOADS_AT_ONCE) } else { (usual, beside) };
+            all < UPLOADS_MAX && soon < most.min(self.at_once())
+        };
+        // Nor be given the room that it makes.
+        let own_max = if self.running.len() < self.at_once() { UPLOADS_PER_PEER_MAX } else { 1 };
+        let place = |(ticket, waiting): (&Ticket, &Waiting<P>)| {
+            let Waiting { peer, artifact, .. } = waiting;
+            let is_first = goes_first(artifact);
+            let own = self.running.values().filter(|running| {
+                running.peer == *peer && goes_first(&running.artifact) == is_first
+            });
+            let own = own.count();
+            let waited = waiting.since_ms.saturating_add(PATIENCE_MS) <= now_ms;
+            let times = if waited { 0 } else { self.times_given(waiting) };
+            let turns = self.given.get(artifact).map_or(0, |counts| counts.turns);
+            (own < own_max && has_room(is_first))
+                .then_some((!is_first, turns, own, times, *ticket))
+        };
+        let (.., ticket) = self.waiting.iter().filter_map(place).min()?;
+        Some(ticket)
+    }
+
+    /// How many of a kind are given at a time.
+    fn at_once(&self) -> usize {
+        let full = |rate: u64| usize::try_from(rate / UPLOAD_BYTES_PER_S_MIN).unwrap_or(usize::MAX);
+        self.rate.map_or(UPLOADS_AT_ONCE, |rate| full(rate).clamp(1, UPLOADS_AT_ONCE))
+    }
+
+    /// From when on an upload makes room for another one, in ms after it began: what this host's own rate
+    /// makes of it is not its taker's fault.
     fn slow_ms(&self) -> u64 {
         let usual = |usual_ms| UPLOAD_SLOW_FACTOR * usual_ms;
         let slow_ms = self.usual_ms.map_or(UPLOAD_SLOW_MS_FIRST, usual);
-        slow_ms.clamp(UPLOAD_SLOW_MS, UPLOAD_SLOW_MS_MAX)
+        let at_once = u64::try_from(self.at_once()).unwrap_or(u64::MAX);
+        let own_bytes = at_once.saturating_mul((*PIECE_RAW_BYTES.end()).into());
+        let own_ms = |rate: u64| own_bytes.saturating_mul(1_000) / rate.max(1);
+        let own_ms = self.rate.map_or(0, own_ms);
+        slow_ms.clamp(UPLOAD_SLOW_MS, UPLOAD_SLOW_MS_MAX).saturating_add(own_ms)
     }
 
     /// How often what is waited for was given. Something new: never, or the answer is short.
@@ -195,6 +282,7 @@ impl<P: Ord + Clone> Uploads<P> {
             // Those in use come back at once, and then only the order of the next pieces suffers.
             self.given.clear();
         }
-        self.given.entry(*artifact).or_default()
+        let new = Counts { turns: self.turn, ..Counts::default() };
+        self.given.entry(*artifact).or_insert(new)
     }
 }

@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use super::ask::{self, Answer, AskError, Coming, Holdings, PieceAnswer, Source};
 use super::peers::{Known, Peers, alive, announcers, reach};
 use super::provide::HAVE_INTERVAL;
+use super::toll::{Pass, Passer, Toll};
 use crate::bits::Bits;
 use crate::plan::{Ask, AskId, Picker};
 use crate::store::{Store, StoreError};
@@ -118,6 +119,8 @@ pub(crate) struct Surroundings {
     pub(crate) store: Store,
     pub(crate) pool: Pool,
     pub(crate) members: watch::Receiver<Arc<Vec<Member>>>,
+    /// What pieces pass on their way in.
+    pub(crate) toll: Toll,
 }
 
 /// Who else has to do with an artifact, apart from what gossip says.
@@ -198,6 +201,11 @@ struct Driver {
     progress: watch::Sender<Progress>,
     picker: Picker,
     peers: Peers,
+    passer: Passer,
+    /// The longest piece, in bytes.
+    piece_bytes_max: u64,
+    /// This host lets nothing more be asked for now: when to try again.
+    held_until: Option<Instant>,
     zero: Instant,
     /// Subscriptions to what peers hold; each is also in `peers`.
     following: JoinSet<()>,
@@ -229,7 +237,9 @@ impl Driver {
         };
         let store = around.store.clone();
         let here = task::spawn_blocking(move || take_stock(&store, &id, manifest, fits));
-        let picker = Picker::new(here.await??, rand::random());
+        let (here, piece_bytes_max) = here.await??;
+        let picker = Picker::new(here, rand::random());
+        let passer = around.toll.enter(id);
         let (peers, following, asking, asks) = Default::default();
         let now = Instant::now();
         Ok(Self {
@@ -240,6 +250,9 @@ impl Driver {
             progress,
             picker,
             peers,
+            passer,
+            piece_bytes_max,
+            held_until: None,
             zero: now,
             following,
             news: mpsc::channel(64),
@@ -289,6 +302,7 @@ impl Driver {
                     members_end = changed.is_err();
                     review_at = review_at.min(reviewed_at + REVIEW_PAUSE);
                 }
+                () = self.passer.changed(), if self.held_until.is_some() => {}
                 () = time::sleep_until(wake) => self.expire(),
             }
         }
@@ -299,7 +313,7 @@ impl Driver {
         let picker = picker.map(|at_ms| self.zero + Duration::from_millis(at_ms));
         // While one sync runs, its end is what wakes this for the next.
         let flush_at = self.flush_at.filter(|_| self.flushing.is_empty());
-        let soon = [picker, flush_at, self.peers.next(now)];
+        let soon = [picker, flush_at, self.peers.next(now), self.held_until];
         soon.into_iter().flatten().min().unwrap_or(now + REVIEW_EVERY)
     }
 
@@ -381,8 +395,19 @@ impl Driver {
 
     // --- pieces ---
 
+    /// Each ask has leave to be made: it does not wait for that when it is made, and looks like slow.
     fn ask_more(&mut self, now: Instant) {
-        for ask in self.picker.asks(self.ms(now)) {
+        let now_ms = self.ms(now);
+        let was_held = self.held_until.take().is_some();
+        while self.picker.would_ask(now_ms) {
+            let pass = match self.passer.try_pass(self.piece_bytes_max) {
+                Ok(pass) => pass,
+                Err(until) => {
+                    self.held_until = Some(until);
+                    return;
+                }
+            };
+            let Some(ask) = self.picker.asks_at_most(1, now_ms).pop() else { return };
             let Some(source) = self.peers.source(&ask.peer).cloned() else {
                 // Never: who left the peers left the picker, too. The ask runs into its deadline.
                 continue;
@@ -391,10 +416,13 @@ impl Driver {
                 (self.around.clone(), self.artifact, self.news.0.clone());
             let (id, peer) = (ask.id, ask.peer.clone());
             let task = self.asking.spawn(async move {
-                let outcome = piece(&around, &source, artifact, &ask, &news).await;
+                let outcome = piece(&around, &source, artifact, &ask, &news, pass).await;
                 (ask, outcome)
             });
             self.asks.insert(id, (peer, task));
+        }
+        if was_held {
+            self.passer.rest();
         }
     }
 
@@ -480,6 +508,8 @@ impl Driver {
 
     fn tell(&self, now: Instant) {
         let idle = now.saturating_duration_since(self.moved_at) >= STALL_AFTER;
+        // What this host holds back moves as fast as it is to.
+        let idle = idle && self.held_until.is_none();
         let stall = self.picker.stall().filter(|_| idle).map(|stall| stall.to_string());
         let peers: Vec<HostId> = self.picker.peers().cloned().collect();
         let (pieces, of) = (self.picker.here().count(), self.picker.here().len());
@@ -492,20 +522,23 @@ impl Driver {
     }
 }
 
-/// The pieces of earlier fetches, once it is known that the others fit. `manifest`: of an artifact whose
-/// own is not here.
+/// The pieces of earlier fetches, once it is known that the others fit; and how long the longest is.
+/// `manifest`: of an artifact whose own is not here.
 fn take_stock(
     store: &Store,
     id: &Digest,
     manifest: Option<Vec<u8>>,
     fits: Fits,
-) -> Result<Bits, FetchError> {
+) -> Result<(Bits, u64), FetchError> {
+    let longest = |manifest: &Manifest| {
+        manifest.pieces.iter().map(|piece| piece.bytes.into()).max().unwrap_or_default()
+    };
     if let Some(bytes) = manifest {
         let manifest = Manifest::parse(&bytes)?;
         if store.pieces(id).is_err() {
             fits(&manifest, manifest.bytes() + bytes.len() as u64).map_err(FetchError::NoRoom)?;
             store.begin(id, &bytes)?;
-            return Ok(store.pieces(id)?);
+            return Ok((store.pieces(id)?, longest(&manifest)));
         }
         // It is the manifest alone that is not here any more.
         store.begin(id, &bytes)?;
@@ -515,20 +548,24 @@ fn take_stock(
     let pieces = (0..).zip(&manifest.pieces).filter(|(index, _)| !here.contains(*index));
     let missing_bytes = pieces.map(|(_, piece)| u64::from(piece.bytes)).sum();
     fits(&manifest, missing_bytes).map_err(FetchError::NoRoom)?;
-    Ok(here)
+    Ok((here, longest(&manifest)))
 }
 
-/// Asks for a piece, checks it and keeps it.
+/// Asks for a piece, checks it and keeps it. `pass`: the leave to ask for it.
 async fn piece(
     around: &Surroundings,
     of: &Source,
     artifact: ArtifactRef,
     ask: &Ask,
     news: &mpsc::Sender<News>,
+    pass: Pass,
 ) -> Outcome {
     let (store, id) = (&around.store, artifact.id);
     let bytes_of = |index| store.piece(&id, index).ok().map(|piece| piece.bytes);
     let comes = async |what| {
+        if let Coming::Begun { piece, .. } = what {
+            pass.used(bytes_of(piece).unwrap_or_default().into());
+        }
         // Nobody to tell: the fetch is over.
         let _ = news.send(News::Coming { ask: ask.id, what }).await;
     };

@@ -1,13 +1,14 @@
 //! Moving content between members over `gsw-swarm/1`.
 //!
 //! [`ask`] is one question and its answer, from the asker's side; [`provide`] answers, pieces in the
-//! order of [`queue`]; [`fetch`] drives a [`crate::plan::Picker`] until an artifact is whole.
+//! order of [`queue`]; pieces pass a [`toll`] on their way out and in; [`fetch`] drives a [`crate::plan::Picker`] until an artifact is whole.
 
 pub(crate) mod ask;
 pub(crate) mod fetch;
 mod peers;
 pub(crate) mod provide;
-mod queue;
+pub(crate) mod queue;
+pub(crate) mod toll;
 
 use std::time::Duration;
 

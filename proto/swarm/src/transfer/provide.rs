@@ -5,6 +5,7 @@
 //! once and asks somebody else. Statements and certificates have places of their own: a halt does not
 //! wait for artifacts.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,6 +21,7 @@ use tokio::time;
 use tracing::{debug, error};
 
 use super::queue::{Queue, Turn};
+use super::toll::{Passer, Toll};
 use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, ROOTS_MAX, list_timeout};
 use crate::ledger::Ledger;
 use crate::plan::{ASK_MS, What};
@@ -43,6 +45,8 @@ const UNKNOWN_MAX: Duration = Duration::from_secs(30);
 /// How long content may stand still on its way until it is given up: an asker that got a little of it
 /// in that time is waiting for more.
 const STANDSTILL: Duration = Duration::from_millis(2 * ASK_MS);
+/// Longest it takes to send content: what ends the wait is that nothing moves.
+const GIVEN_WITHIN: Duration = Duration::from_secs(24 * 3_600);
 /// Pieces of streams, of a packet each, that must have gone to the asker in that time: about
 /// [`PROGRESS_BYTES`](crate::plan::PROGRESS_BYTES).
 const MOVES_FRAMES: u64 = 24;
@@ -56,6 +60,7 @@ pub(super) const HAVE_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Provider {
     ledger: Ledger,
     pieces: Queue,
+    out: Toll,
     manifests: Places,
     words: Places,
     reports: Places,
@@ -104,9 +109,14 @@ impl Provider {
     pub(crate) fn new(ledger: Ledger, manifests: usize) -> Self {
         let pieces = Queue::new(ledger.store().clone());
         let manifests = Places::new(manifests, MANIFESTS_PER_PEER_MAX);
-        let words = Places::new(WORDS_MAX, WORDS_PER_PEER_MAX);
+        let (words, out) = (Places::new(WORDS_MAX, WORDS_PER_PEER_MAX), Toll::default());
         let reports = Places::new(REPORTS_MAX, REPORTS_PER_PEER_MAX);
-        Self { ledger, pieces, manifests, words, reports }
+        Self { ledger, pieces, out, manifests, words, reports }
+    }
+
+    /// Where asks for pieces wait, and where pieces pass on their way out.
+    pub(crate) fn ways(&self) -> (&Queue, &Toll) {
+        (&self.pieces, &self.out)
     }
 
     async fn answer(
@@ -220,7 +230,7 @@ impl Provider {
         };
         frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
         // The place is held until the asker has it all, or it would bound nothing.
-        if give(send, asker, content).await? {
+        if give(send, asker, content, Some(self.out.enter(artifact))).await? {
             place.delivered();
         }
         Ok(())
@@ -299,44 +309,66 @@ async fn content(
     };
     frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
     // The place is held until the asker has it all, or it would bound nothing.
-    let given = give(send, asker, content.unwrap_or_default()).await;
+    let given = give(send, asker, content.unwrap_or_default(), None).await;
     drop(place);
     given.map(drop)
 }
 
 /// Gives content to the end; whether the asker has all of it. However slow the line: what bounds the wait
-/// is that nothing moves.
+/// is that nothing moves. `passer`: content that goes no faster than this host lets it.
 async fn give(
     mut send: SendStream,
     asker: &Connection,
     content: Vec<u8>,
+    mut passer: Option<Passer>,
 ) -> Result<bool, ProvideError> {
+    // It waits for leave to go on: that is not counted as the asker's.
+    let held = AtomicBool::new(false);
     let given = async {
-        let longest = Duration::from_secs(24 * 3_600);
-        frame::send_bytes(&mut send, &content, longest).await?;
+        let mut left = content.as_slice();
+        while !left.is_empty() {
+            let (length, pass) = match &mut passer {
+                None => (left.len(), None),
+                Some(passer) => {
+                    let length = passer.chunk_bytes(left.len());
+                    held.store(true, Ordering::Relaxed);
+                    let pass = passer.pass(length as u64).await;
+                    held.store(false, Ordering::Relaxed);
+                    (length, Some(pass))
+                }
+            };
+            let (chunk, rest) = left.split_at(length);
+            frame::send_bytes(&mut send, chunk, GIVEN_WITHIN).await?;
+            if let Some(pass) = pass {
+                pass.used(chunk.len() as u64);
+            }
+            left = rest;
+        }
         drop(content);
         // It can only be finished already.
         let _ = send.finish();
         Ok(matches!(send.stopped().await, Ok(None)))
     };
-    let mut told = asker.told();
-    let stands_still = async {
-        loop {
-            time::sleep(STANDSTILL).await;
-            let before = std::mem::replace(&mut told, asker.told());
-            if told - before < MOVES_FRAMES {
-                return;
-            }
-        }
-    };
     tokio::select! {
         given = given => return given,
-        () = stands_still => {}
+        () = stands_still(asker, &held) => {}
     }
     // It is of no use to the asker any more, and takes room here.
     let _ = send.reset(0u32.into());
     debug!(peer = %asker.peer(), "does not take what it asked for");
     Ok(false)
+}
+
+/// Waits until an asker takes nothing of what it is sent, for a while in which nothing was `held` here.
+async fn stands_still(asker: &Connection, held: &AtomicBool) {
+    let mut told = asker.told();
+    loop {
+        time::sleep(STANDSTILL).await;
+        let before = std::mem::replace(&mut told, asker.told());
+        if told - before < MOVES_FRAMES && !held.load(Ordering::Relaxed) {
+            return;
+        }
+    }
 }
 
 fn unreadable(artifact: &Digest, index: u32, error: &StoreError) {

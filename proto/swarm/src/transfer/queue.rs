@@ -1,6 +1,6 @@
 //! Asks for pieces wait here for their turn: [`Uploads`] with a clock and somebody to wake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ pub(super) enum Turn {
     /// This piece is to be given; the next turn is somebody else's once the place is dropped.
     Comes(u32, Place),
     NothingNew,
-    /// Too many wait, or it took too long.
+    /// Too many wait, it took too long, or uploads rest.
     Busy,
     /// Who asked wants it no more.
     Gone,
@@ -25,7 +25,7 @@ pub(super) enum Turn {
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     state: Arc<Mutex<State>>,
     store: Store,
     zero: Instant,
@@ -36,11 +36,41 @@ struct State {
     uploads: Uploads<Peer>,
     /// Who waits for which turn.
     turns: BTreeMap<Ticket, oneshot::Sender<Given>>,
+    /// Troubles of this host's own that make uploads rest.
+    troubles: usize,
 }
 
 impl Queue {
     pub(super) fn new(store: Store) -> Self {
         Self { state: Arc::default(), store, zero: Instant::now() }
+    }
+
+    /// The artifacts that go first.
+    pub(crate) fn set_first(&self, first: BTreeSet<Digest>) {
+        self.state().uploads.set_first(first);
+        self.advance();
+    }
+
+    /// In bytes per second; none: as many as the line carries.
+    pub(crate) fn set_rate(&self, rate: Option<u64>) {
+        self.state().uploads.set_rate(rate);
+        self.advance();
+    }
+
+    /// One trouble more, until it is dropped.
+    pub(crate) fn trouble(&self) -> Trouble {
+        self.count_troubles(|troubles| *troubles += 1);
+        Trouble(self.clone())
+    }
+
+    fn count_troubles(&self, change: impl FnOnce(&mut usize)) {
+        let now_ms = self.now_ms();
+        let mut state = self.state();
+        change(&mut state.troubles);
+        let trouble = state.troubles > 0;
+        state.uploads.set_trouble(trouble, now_ms);
+        drop(state);
+        self.advance();
     }
 
     /// Waits until `peer` may be given something of `artifact`. `send`: the stream on which it waits.
@@ -63,7 +93,7 @@ impl Queue {
                 given = &mut turn => return match given {
                     Ok(Given::Piece(piece)) => Turn::Comes(piece, place),
                     Ok(Given::NothingNew) => Turn::NothingNew,
-                    Err(_) => Turn::Busy,
+                    Ok(Given::Busy) | Err(_) => Turn::Busy,
                 },
                 _ = &mut gone => return Turn::Gone,
                 () = time::sleep_until(end.min(look_again)) => {
@@ -109,6 +139,16 @@ impl Queue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something is wrong on this host, until it is dropped: see [`crate::Swarm::trouble`].
+#[must_use]
+pub struct Trouble(Queue);
+
+impl Drop for Trouble {
+    fn drop(&mut self) {
+        self.0.count_troubles(|troubles| *troubles -= 1);
     }
 }
 
