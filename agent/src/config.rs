@@ -13,6 +13,7 @@ use std::time::Duration;
 use proto::record::SLOTS;
 use proto::statement::{is_user_name, within};
 use proto::{Name, Service};
+use swarm::{BYTES_PER_S_OF_MBIT, Ceilings, MBIT_MAX};
 use toml::{Table, Value};
 
 use crate::allowed::{Allowed, UnitPattern};
@@ -28,9 +29,10 @@ const SERVICES_MAX: usize = SLOTS;
 /// Users, or patterns of units, that a list may name.
 const NAMES_MAX: usize = 256;
 /// Every key there is, as the error for an unknown one lists them.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 13] = [
     "advertise",
     "bind",
+    "download_mbit_max",
     "drop_ins",
     "gossip_interval_ms",
     "keep_releases",
@@ -39,6 +41,7 @@ const KEYS: [&str; 11] = [
     "services",
     "state_dir",
     "units",
+    "upload_mbit_max",
     "users",
 ];
 
@@ -64,6 +67,9 @@ pub struct Config {
     pub keep_releases: usize,
     /// Between two rounds of gossip; 100 ms to 60 s, default 1 s.
     pub gossip_interval: Duration,
+    /// What pieces of artifacts may take of the line: the keys `upload_mbit_max` and
+    /// `download_mbit_max`, 1 to 100000. Default: all of it.
+    pub ceilings: Ceilings,
 }
 
 /// Why there is no usable configuration. The text is for people and names the file.
@@ -220,6 +226,10 @@ impl Reader {
             allowed,
             keep_releases: usize::try_from(keep_releases).unwrap_or(usize::MAX),
             gossip_interval: Duration::from_millis(interval_ms),
+            ceilings: Ceilings {
+                up_bytes_per_s: self.ceiling("upload_mbit_max"),
+                down_bytes_per_s: self.ceiling("download_mbit_max"),
+            },
         }
     }
 
@@ -391,6 +401,13 @@ impl Reader {
         Some(all)
     }
 
+    /// In bytes per second, where there is one.
+    fn ceiling(&mut self, key: &str) -> Option<u64> {
+        let given = self.table.contains_key(key);
+        let mbit = self.number(key, MBIT_MAX, 1..=MBIT_MAX);
+        given.then_some(mbit * BYTES_PER_S_OF_MBIT)
+    }
+
     fn number(&mut self, key: &str, default: u64, range: std::ops::RangeInclusive<u64>) -> u64 {
         let Some(value) = self.table.remove(key) else { return default };
         match value.as_integer().and_then(|number| u64::try_from(number).ok()) {
@@ -433,6 +450,7 @@ mod tests {
                 allowed: Allowed::default(),
                 keep_releases: 5,
                 gossip_interval: Duration::from_secs(1),
+                ceilings: Ceilings::default(),
             }
         );
     }
@@ -464,6 +482,8 @@ mod tests {
             drop_ins = "refuse"
             keep_releases = 2
             gossip_interval_ms = 100
+            upload_mbit_max = 1
+            download_mbit_max = 100000
             "#,
         )
         .unwrap();
@@ -473,6 +493,8 @@ mod tests {
         assert_eq!(config.name.as_str(), "alpha");
         assert_eq!(config.service_root, Path::new("/tmp/srv"));
         assert_eq!((config.keep_releases, config.gossip_interval.as_millis()), (2, 100));
+        let Ceilings { up_bytes_per_s, down_bytes_per_s } = config.ceilings;
+        assert_eq!((up_bytes_per_s, down_bytes_per_s), (Some(125_000), Some(12_500_000_000)));
         let allowed = &config.allowed;
         assert!(allowed.user("web").is_ok() && allowed.user("mail").is_err());
         let unit = |unit: &str| allowed.unit(&"web".parse().unwrap(), unit).is_ok();
@@ -524,12 +546,14 @@ mod tests {
             drop_ins = "no"
             keep_releases = 1
             gossip_interval_ms = 99
+            upload_mbit_max = 100001
+            download_mbit_max = "none"
             bindd = "0.0.0.0:7070"
             "#,
         )
         .unwrap_err();
-        let expected = r#"/etc/groundswell/agent.toml has 12 bad value(s):
-  bindd: unknown key, the keys are advertise, bind, drop_ins, gossip_interval_ms, keep_releases, name, service_root, services, state_dir, units, users
+        let expected = r#"/etc/groundswell/agent.toml has 14 bad value(s):
+  bindd: unknown key, the keys are advertise, bind, download_mbit_max, drop_ins, gossip_interval_ms, keep_releases, name, service_root, services, state_dir, units, upload_mbit_max, users
   state_dir = "state": must be an absolute path, without `..`
   bind = "0.0.0.0": must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
   advertise = 7070: must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
@@ -540,7 +564,9 @@ mod tests {
   units.1 = "a*b*": must be a name of units with at most one `*`, like "web.service" or "shop-*.service"
   drop_ins = "no": must be "allow" or "refuse"
   keep_releases = 1: must be 2 to 100
-  gossip_interval_ms = 99: must be 100 to 60000"#;
+  gossip_interval_ms = 99: must be 100 to 60000
+  upload_mbit_max = 100001: must be 1 to 100000
+  download_mbit_max = "none": must be 1 to 100000"#;
         assert_eq!(error.to_string(), expected);
     }
 
@@ -564,6 +590,8 @@ mod tests {
             ("a fraction", "keep_releases = 2.5", "keep_releases = 2.5: must be 2 to 100"),
             ("too many", "keep_releases = 101", "keep_releases = 101: must be 2 to 100"),
             ("too rare", "gossip_interval_ms = 60001", "must be 100 to 60000"),
+            ("no upload at all", "upload_mbit_max = 0", "upload_mbit_max = 0: must be 1 to 100000"),
+            ("a ceiling in words", "download_mbit_max = \"2G\"", "\"2G\": must be 1 to 100000"),
             ("a section", "[net]\nport = 1", "net: unknown key"),
             ("not TOML", "bind = ", "is not TOML"),
             ("one key twice", "name = \"a\"\nname = \"b\"", "is not TOML"),

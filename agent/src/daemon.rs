@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use member::{Membership, Pulse, Seat, View, manager};
 use net::{Alpn, Handlers, Identity, Port};
 use proto::statement::Host;
 use proto::{HostId, PublicKey};
+use swarm::Ceilings;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -21,6 +24,7 @@ use crate::checkup::Checkup;
 use crate::config::Config;
 use crate::control::{Cellar, Control};
 use crate::home::Home;
+use crate::reload::{self, keep_ceilings};
 use crate::renewal;
 use crate::rollouts::{self, Storage};
 use crate::services::{Machine, Services, boot_id};
@@ -38,6 +42,8 @@ pub struct Ground {
     pub services: Arc<dyn Services>,
     /// Differs between any two boots ([`boot_id`]).
     pub boot: String,
+    /// The ceilings in force, and what they become.
+    pub ceilings: watch::Receiver<Ceilings>,
 }
 
 impl Ground {
@@ -48,7 +54,8 @@ impl Ground {
     /// The directories of services cannot be made.
     pub fn machine(config: &Config) -> Result<Self> {
         let services = services(config, Handle::current())?;
-        Ok(Self { port: Port::Machine(config.bind), services, boot: boot_id() })
+        let (_, ceilings) = watch::channel(config.ceilings);
+        Ok(Self { port: Port::Machine(config.bind), services, boot: boot_id(), ceilings })
     }
 }
 
@@ -64,12 +71,13 @@ pub(crate) fn services(config: &Config, runtime: Handle) -> Result<Arc<dyn Servi
     Ok(Arc::new(machine))
 }
 
-/// Runs the agent on this machine until SIGTERM or SIGINT. Services are left as they are.
+/// Runs the agent on this machine until SIGTERM or SIGINT; at SIGHUP reads the file at `path`, where
+/// `config` is from, anew. Services are left as they are.
 ///
 /// # Errors
 ///
 /// A chain for people, before anything is served; or the port failed.
-pub async fn run(config: Config) -> Result<()> {
+pub async fn run(config: Config, path: &Path) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("signals cannot be caught")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("signals cannot be caught")?;
     let asked = async move {
@@ -78,8 +86,14 @@ pub async fn run(config: Config) -> Result<()> {
             _ = interrupt.recv() => {}
         }
     };
-    let ground = Ground::machine(&config)?;
-    run_on(ground, config, asked).await
+    let hangup = signal(SignalKind::hangup()).context("signals cannot be caught")?;
+    let (told, ceilings) = watch::channel(config.ceilings);
+    let ground = Ground { ceilings, ..Ground::machine(&config)? };
+    let follow = reload::follow(hangup, path.to_owned(), config.clone(), told);
+    tokio::select! {
+        ended = run_on(ground, config, asked) => ended,
+        never = follow => match never {},
+    }
 }
 
 /// Runs the agent until `asked`. Services are left as they are.
@@ -90,7 +104,7 @@ pub async fn run(config: Config) -> Result<()> {
 pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = ()>) -> Result<()> {
     let stop = CancellationToken::new();
     let home = Home::new(&config.state_dir);
-    let Ground { port, services, boot } = ground;
+    let Ground { port, services, boot, ceilings } = ground;
     let (seat, key) = seat(&home, &config, port)?;
     let me = HostId::of(&PublicKey::of(&key));
     let member = Membership::open(seat, stop.clone()).await?;
@@ -124,6 +138,8 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
     part("view", parts.spawn(ended(view.clone().follow(pulse.part("view"), stop.clone()))));
     part("seeds", parts.spawn(ended(keep_seeds(home.clone(), member.clone(), stop.clone()))));
     part("renewal", parts.spawn(ended(renewal::run(home, key, member.clone(), stop.clone()))));
+    let limited = member.swarm.clone();
+    part("ceilings", parts.spawn(ended(keep_ceilings(limited, ceilings, stop.clone()))));
     part("rollouts", parts.spawn(ended(roll(context, own.clone(), stop.clone()))));
     let serving = (member.clone(), stop.clone());
     part("port", parts.spawn(async move { Ok(serving.0.run(handlers, serving.1).await?) }));
@@ -131,7 +147,7 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
 
     info!(
         fleet = %own.fleet, host = %own.id, name = %own.name, address = %config.advertise,
-        env = own.env().map(|env| env.to_string()), "ready"
+        env = own.env().map(|env| env.to_string()), ceilings = %config.ceilings, "ready"
     );
     until_stop(&mut parts, &names, asked, &stop).await
 }

@@ -12,6 +12,7 @@
 //! | `rollouts` | the loop around the rollout core |
 //! | `control` | what an agent answers to people |
 //! | [`checkup`] | what it finds when it looks itself over |
+//! | `reload` | `agent.toml` read anew: ceilings |
 //! | `renewal` | certificates |
 //! | [`guard`] | what stands in for an agent that is not there |
 //! | [`remove`] | the end of a service on this host, by hand |
@@ -36,6 +37,7 @@ pub mod health;
 pub mod home;
 pub mod join;
 pub mod load;
+mod reload;
 pub mod remove;
 mod renewal;
 mod rollouts;

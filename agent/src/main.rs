@@ -45,8 +45,8 @@ fn run(command: Command) -> Result<ExitCode> {
             let token = if token == "-" { token_from(std::io::stdin())? } else { token };
             runtime.block_on(agent::join::join(&config, token.trim()))
         }),
-        Command::Run { config } => {
-            configured(&config, |config, runtime| runtime.block_on(agent::daemon::run(config)))
+        Command::Run { config: path } => {
+            configured(&path, |config, runtime| runtime.block_on(agent::daemon::run(config, &path)))
         }
         Command::Guard { service, config } => configured(&config, |config, runtime| {
             agent::guard::run(&config, service, runtime.handle())

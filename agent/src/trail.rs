@@ -11,10 +11,26 @@ use std::sync::{Arc, Mutex, PoisonError};
 use member::clock;
 use proto::UnixTime;
 use proto::evidence::{SAMPLES_MAX, Sample, sample_text};
+use tokio::sync::watch;
 
 /// One service's. Cheap to clone: all clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Trail(Arc<Mutex<Seen>>);
+pub struct Trail {
+    seen: Arc<Mutex<Seen>>,
+    /// Checks whose last answer was a bad one.
+    ailing: watch::Sender<usize>,
+}
+
+/// A check whose last answer was a bad one, until it is dropped.
+#[derive(Debug)]
+#[must_use]
+pub struct Ailing(watch::Sender<usize>);
+
+impl Drop for Ailing {
+    fn drop(&mut self) {
+        self.0.send_modify(|ailing| *ailing -= 1);
+    }
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -25,14 +41,14 @@ struct Seen {
 impl Trail {
     /// Begins anew.
     pub fn begin(&self) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         *seen = Seen { since: Some(clock::now().unix), samples: VecDeque::new() };
     }
 
     /// Adds what was seen now; the same as before once more counts.
     pub fn say(&self, what: impl Display) {
         let (now, text) = (clock::now().unix, sample_text(&what.to_string()));
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = seen.samples.back_mut().filter(|last| last.text == text) {
             (last.last, last.times) = (now, last.times.saturating_add(1));
             return;
@@ -43,9 +59,20 @@ impl Trail {
         seen.samples.push_back(Sample { first: now, last: now, times: 1, text });
     }
 
+    /// One more check has a bad answer, until what is returned is dropped.
+    pub fn ails(&self) -> Ailing {
+        self.ailing.send_modify(|ailing| *ailing += 1);
+        Ailing(self.ailing.clone())
+    }
+
+    /// How many checks have a bad answer now.
+    pub fn ailing(&self) -> watch::Receiver<usize> {
+        self.ailing.subscribe()
+    }
+
     /// When the last activation began, as far as this process knows, and what was seen since.
     pub fn read(&self) -> (Option<UnixTime>, Vec<Sample>) {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         (seen.since, seen.samples.iter().cloned().collect())
     }
 }

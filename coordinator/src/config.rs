@@ -10,12 +10,14 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use member::reload::Reread;
+use swarm::{BYTES_PER_S_OF_MBIT, Ceilings, MBIT_MAX};
 use toml::{Table, Value};
 
 /// Longest `coordinator.toml` read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 /// Every key there is, as the error for an unknown one lists them.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "admit_key",
     "advertise",
     "bind",
@@ -23,6 +25,7 @@ const KEYS: [&str; 7] = [
     "host_ca_key",
     "root_dir",
     "state_dir",
+    "upload_mbit_max",
 ];
 
 /// The checked content of `coordinator.toml`.
@@ -43,6 +46,9 @@ pub struct Config {
     pub root_dir: PathBuf,
     /// Between two rounds of gossip; 100 ms to 60 s, default 1 s.
     pub gossip_interval: Duration,
+    /// What pieces of artifacts may take of the line, out alone, since it fetches none: the key
+    /// `upload_mbit_max`, 1 to 100000. Default: all of it.
+    pub ceilings: Ceilings,
 }
 
 /// Why there is no usable configuration. The text is for people and names the file.
@@ -82,6 +88,17 @@ impl Config {
         let text = String::from_utf8(bytes)
             .map_err(|_| read(std::io::Error::other("the file is not UTF-8 text")))?;
         Self::parse(path, &text)
+    }
+
+    /// Reads the file anew. `self`: what it said at the start.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn reread(&self, path: &Path) -> Result<Reread, ConfigError> {
+        let new = Self::load(path)?;
+        let ceilings = new.ceilings;
+        Ok(Reread { ceilings, others_differ: Self { ceilings, ..self.clone() } != new })
     }
 
     /// Checks `text` as the content of `path`.
@@ -134,6 +151,10 @@ impl Reader {
                 1_000,
                 100..=60_000,
             )),
+            ceilings: Ceilings {
+                up_bytes_per_s: self.ceiling("upload_mbit_max"),
+                down_bytes_per_s: None,
+            },
         }
     }
 
@@ -187,6 +208,13 @@ impl Reader {
         }
     }
 
+    /// In bytes per second, where there is one.
+    fn ceiling(&mut self, key: &str) -> Option<u64> {
+        let given = self.table.contains_key(key);
+        let mbit = self.number(key, MBIT_MAX, 1..=MBIT_MAX);
+        given.then_some(mbit * BYTES_PER_S_OF_MBIT)
+    }
+
     fn number(&mut self, key: &str, default: u64, range: RangeInclusive<u64>) -> u64 {
         let Some(value) = self.table.remove(key) else { return default };
         match value.as_integer().and_then(|number| u64::try_from(number).ok()) {
@@ -219,6 +247,7 @@ mod tests {
                 host_ca_key: "/etc/groundswell/host-ca.key".into(),
                 root_dir: "/etc/groundswell/root".into(),
                 gossip_interval: Duration::from_secs(1),
+                ceilings: Ceilings::default(),
             }
         );
     }
@@ -230,8 +259,10 @@ mod tests {
         assert_eq!(parse(text).unwrap(), parse("advertise = \"10.0.0.5:7070\"").unwrap());
         let all = text.lines().filter(|line| !line.starts_with("# "));
         let all: Vec<_> = all.map(|line| line.trim_start_matches('#')).collect();
-        let table: Table = toml::from_str(&all.join("\n")).unwrap();
+        let mut table: Table = toml::from_str(&all.join("\n")).unwrap();
         assert!(table.keys().map(String::as_str).eq(KEYS), "{table}");
+        // By default there is none.
+        table.remove("upload_mbit_max");
         assert_eq!(parse(&table.to_string()).unwrap(), parse(text).unwrap(), "and its default");
     }
 
@@ -244,6 +275,7 @@ mod tests {
             host_ca_key = "/keys/h.key"
             root_dir = "roots"
             gossip_interval_ms = 250
+            upload_mbit_max = 80
         "#;
         let config = parse(text).unwrap();
         assert_eq!(config.state_dir, Path::new("/etc/groundswell/state"));
@@ -253,6 +285,8 @@ mod tests {
         assert_eq!(config.host_ca_key, Path::new("/keys/h.key"));
         assert_eq!(config.root_dir, Path::new("/etc/groundswell/roots"));
         assert_eq!(config.gossip_interval.as_millis(), 250);
+        assert_eq!(config.ceilings.up_bytes_per_s, Some(10_000_000));
+        assert_eq!(config.ceilings.down_bytes_per_s, None);
         let beside = Config::parse(Path::new("coordinator.toml"), text).unwrap();
         assert_eq!(beside.state_dir, Path::new("state"), "a file named without a directory");
     }
@@ -264,19 +298,21 @@ mod tests {
             bind = "10.0.0.5"
             admit_key = ""
             gossip_interval_ms = 50
+            upload_mbit_max = 0
             fleet = "acme"
         "#;
         let told = parse(text).unwrap_err().to_string();
         assert_eq!(
             told,
-            "/etc/groundswell/coordinator.toml has 5 bad value(s):\
+            "/etc/groundswell/coordinator.toml has 6 bad value(s):\
              \n  fleet: unknown key, the keys are admit_key, advertise, bind, gossip_interval_ms, \
-             host_ca_key, root_dir, state_dir\
+             host_ca_key, root_dir, state_dir, upload_mbit_max\
              \n  state_dir = 7: must be a path\
              \n  bind = \"10.0.0.5\": must be IP:PORT with a port of 1 to 65535, like \
              \"10.0.0.5:7070\"\
              \n  admit_key = \"\": must be a path\
-             \n  gossip_interval_ms = 50: must be 100 to 60000"
+             \n  gossip_interval_ms = 50: must be 100 to 60000\
+             \n  upload_mbit_max = 0: must be 1 to 100000"
         );
     }
 

@@ -14,6 +14,7 @@ use member::{JoinFleetError, Membership, Pulse, Seat, View, chain, manager};
 use net::join::Door;
 use net::{Alpn, Handlers, Identity, NetError, Port};
 use proto::id::FleetId;
+use swarm::Swarm;
 use tokio::sync::Semaphore;
 use tokio::task::{self, JoinSet};
 use tokio::time;
@@ -121,6 +122,11 @@ impl Daemon {
 
     pub fn fleet(&self) -> FleetId {
         self.desk.member.ledger.chain().fleet().clone()
+    }
+
+    /// Where its pieces pass.
+    pub fn swarm(&self) -> &Swarm {
+        &self.desk.member.swarm
     }
 
     /// The line that says that it answers now.
@@ -251,6 +257,7 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         version: env!("CARGO_PKG_VERSION").parse().expect("a version is a name"),
     };
     let member = Membership::open(seat, stop.clone()).await?;
+    member.swarm.set_ceilings(config.ceilings);
     keys.check(member.ledger.chain().root())?;
     let name = "coordinator".parse().expect("a name");
     Ok(Desk {

@@ -10,6 +10,7 @@ use clap::Parser as _;
 use coordinator::arguments::{Arguments, Command};
 use coordinator::config::Config;
 use coordinator::daemon::Daemon;
+use member::reload::on_hangup;
 use proto::checkup::{self, Grade};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -46,6 +47,7 @@ fn run(path: &Path) -> Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
+        let hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
         let daemon = Daemon::start(&config).await.context("cannot start")?;
         say(&daemon.ready_line().await);
         let asked = async {
@@ -54,7 +56,13 @@ fn run(path: &Path) -> Result<()> {
                 _ = interrupt.recv() => {}
             }
         };
-        daemon.run(asked).await.context("did not stop well")
+        let (swarm, path) = (daemon.swarm().clone(), path.to_owned());
+        let read = move || config.reread(&path);
+        let follow = on_hangup(hangup, read, |ceilings| swarm.set_ceilings(ceilings));
+        tokio::select! {
+            ended = daemon.run(asked) => ended.context("did not stop well"),
+            never = follow => match never {},
+        }
     })
 }
 

@@ -214,6 +214,11 @@ impl Activator {
         self.services.watch(call, stop).map_err(|failure| anyhow::anyhow!(failure.note))
     }
 
+    /// How many checks of what is watched have a bad answer now.
+    pub fn ailing(&self) -> tokio::sync::watch::Receiver<usize> {
+        self.trail.ailing()
+    }
+
     /// Where to read what this release counts of its requests; none: nowhere, or it is another one
     /// that runs.
     ///

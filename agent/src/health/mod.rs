@@ -159,12 +159,14 @@ pub async fn watch(checks: &[Check], trail: &Trail, stop: &CancellationToken) ->
 async fn watch_one(check: &Check, trail: &Trail, stop: &CancellationToken) -> Option<String> {
     let watched = async {
         let mut in_a_row = 0_u32;
+        let mut ailing = None;
         loop {
             let next = Instant::now() + check.interval;
             match look(check, trail).await {
-                Ok(()) => in_a_row = 0,
+                Ok(()) => (in_a_row, ailing) = (0, None),
                 Err(bad) => {
                     in_a_row += 1;
+                    ailing.get_or_insert_with(|| trail.ails());
                     tracing::debug!(check = check.name(), %bad, in_a_row, "bad health check");
                     if in_a_row >= check.failures_max {
                         return format!("{}: {bad}{}", check.name(), times(in_a_row));

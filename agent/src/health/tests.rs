@@ -153,6 +153,29 @@ async fn a_watch_ends_when_asked_to() {
     assert_eq!(watched.await.unwrap(), None, "also in the middle of a question");
 }
 
+/// Others are given less meanwhile.
+#[tokio::test]
+async fn r29_a_bad_answer_is_trouble_until_a_good_one_or_the_end() {
+    let (address, _) = serve(answers(&[GOOD, BAD, GOOD])).await;
+    let trail = Trail::default();
+    let mut ailing = trail.ailing();
+    assert_eq!(*ailing.borrow(), 0);
+    let watched = trail.clone();
+    let watching = tokio::spawn(async move {
+        watch(&[check(address, 3)], &watched, &CancellationToken::new()).await
+    });
+    let mut becomes = async |count| {
+        let becomes = ailing.wait_for(|ailing| *ailing == count);
+        timeout(Duration::from_secs(60), becomes).await.expect("it is told").unwrap();
+    };
+    becomes(1).await;
+    becomes(0).await;
+    watching.abort();
+    let (address, _) = serve(answers(&[BAD])).await;
+    assert!(watch(&[check(address, 2)], &trail, &CancellationToken::new()).await.is_some());
+    assert_eq!(*ailing.borrow(), 0, "it goes back now");
+}
+
 fn script(text: &str) -> Check {
     let variables = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
     let health = Health {

@@ -3,6 +3,7 @@
 //! Activations and ways back run one at a time, in the order asked, on a blocking thread; each ends
 //! with an answer. A step asked for again after a restart is answered from the journal.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use proto::statement::{Role, Rollout};
 use proto::trust::Chain;
 use proto::{Digest, HostId, Service};
 use rollout::host::Input;
-use swarm::{Company, Fits};
-use tokio::sync::{mpsc, oneshot};
+use swarm::{Company, Fits, Swarm, Trouble};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
@@ -120,6 +121,7 @@ impl Steps {
             activator: activator.clone(),
             answers: answers.clone(),
             pinned: pinned.clone(),
+            trouble: None,
         };
         tokio::spawn(worker.run(queue));
         let (fetching, watch) = (None, None);
@@ -338,10 +340,12 @@ struct Worker {
     activator: Arc<Activator>,
     answers: mpsc::Sender<Answer>,
     pinned: Pinned,
+    /// A step is under way, or the service is down: this host gives little to others meanwhile (R29).
+    trouble: Option<Trouble>,
 }
 
 impl Worker {
-    async fn run(self, mut queue: mpsc::Receiver<Job>) {
+    async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(job) = queue.recv().await {
             match job {
                 Job::Activate(activation, watch) => self.activate(activation, watch).await,
@@ -353,10 +357,14 @@ impl Worker {
         }
     }
 
-    async fn activate(&self, activation: Activation, watch: CancellationToken) {
+    async fn activate(&mut self, activation: Activation, watch: CancellationToken) {
         let attempt = activation.attempt;
+        self.trouble.get_or_insert_with(|| self.context.swarm.trouble());
         let outcome = self.start(activation).await;
         let bakes = outcome == Outcome::Baking;
+        if !matches!(outcome, Outcome::RevertFailed { .. }) {
+            self.trouble = None;
+        }
         let input = match outcome {
             Outcome::Baking => Input::Activated { attempt },
             Outcome::Reverted { cause, note } => {
@@ -369,13 +377,15 @@ impl Worker {
         answer(&self.answers, &self.service, input).await;
         // Not before: a verdict on what is not known to serve would be passed over.
         if bakes {
-            tokio::spawn(watch_health(
-                self.activator.clone(),
-                self.service.clone(),
-                attempt,
-                self.answers.clone(),
-                watch,
-            ));
+            let (activator, swarm) = (self.activator.clone(), self.context.swarm.clone());
+            let (service, answers) = (self.service.clone(), self.answers.clone());
+            tokio::spawn(async move {
+                let ailing = activator.ailing();
+                tokio::select! {
+                    () = watch_health(activator, service, attempt, answers, watch) => {}
+                    never = ease(swarm, ailing) => match never {},
+                }
+            });
         }
     }
 
@@ -392,10 +402,14 @@ impl Worker {
         })
     }
 
-    async fn revert(&self, attempt: u64, to: Option<Digest>) {
+    async fn revert(&mut self, attempt: u64, to: Option<Digest>) {
         let activator = self.activator.clone();
+        self.trouble.get_or_insert_with(|| self.context.swarm.trouble());
         let input = match spawn_blocking(move || activator.revert(attempt, to)).await {
-            Ok(Ok(())) => Input::Reverted { attempt },
+            Ok(Ok(())) => {
+                self.trouble = None;
+                Input::Reverted { attempt }
+            }
             Ok(Err(note)) => Input::RevertFailed { attempt, note },
             Err(error) => {
                 let note = format!("the way back ended unexpectedly: {error}");
@@ -451,6 +465,18 @@ impl Worker {
         // Nobody asked, or whoever did waits no more.
         let _ = done.map(|done| done.send(cleared));
     }
+}
+
+/// Gives little to others while checks have bad answers (R29).
+async fn ease(swarm: Swarm, mut ailing: watch::Receiver<usize>) -> Infallible {
+    while ailing.wait_for(|ailing| *ailing > 0).await.is_ok() {
+        let _trouble = swarm.trouble();
+        if ailing.wait_for(|ailing| *ailing == 0).await.is_err() {
+            break;
+        }
+    }
+    // The agent ends.
+    std::future::pending().await
 }
 
 /// Watches what bakes until it fails, or until `stop`.

@@ -7,7 +7,9 @@
 //! |---|---|
 //! | [`membership`] | port, gossip, ledger and swarm, wired and kept in step |
 //! | [`late`] | statements that would be in vain |
+//! | [`reload`] | a configuration that is read anew |
 //! | [`submitted`] | what people may hand in, and the answer |
+//! | `ways_back` | what goes before all else on the wire |
 //! | [`view`] | what a member sees of the fleet, for people |
 //! | [`manager`] | what the service manager is told |
 //! | [`clock`] | the machine's two clocks |
@@ -20,8 +22,10 @@ pub mod disk;
 pub mod late;
 pub mod manager;
 pub mod membership;
+pub mod reload;
 pub mod submitted;
 pub mod view;
+mod ways_back;
 
 pub use manager::{Beat, Pulse};
 pub use membership::{JoinFleetError, Membership, Seat, keep_record};

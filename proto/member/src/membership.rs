@@ -19,7 +19,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::clock;
+use crate::{clock, ways_back};
 
 /// What makes a process a member.
 pub struct Seat {
@@ -104,8 +104,8 @@ impl Membership {
         Ok(Self { endpoint, directory, ledger, gossip, swarm, coordinator, version })
     }
 
-    /// Serves the protocols of `more` and those every member serves, keeps directory and statements in
-    /// step with the fleet and says what it is, until `stop`.
+    /// Serves the protocols of `more` and those every member serves, keeps directory, statements and what
+    /// goes first in the swarm in step with the fleet and says what it is, until `stop`.
     ///
     /// # Errors
     ///
@@ -113,10 +113,11 @@ impl Membership {
     pub async fn run(&self, more: Handlers, stop: CancellationToken) -> Result<(), NetError> {
         let handlers =
             more.on(Alpn::Gossip, self.gossip.handler()).on(Alpn::Swarm, self.swarm.handler());
-        let (served, (), (), ()) = tokio::join!(
+        let (served, (), (), (), ()) = tokio::join!(
             self.endpoint.serve(handlers, stop.clone()),
             self.swarm.run(stop.clone()),
             keep_directory(&self.directory, &self.ledger, stop.clone()),
+            ways_back::keep(&self.swarm, &self.ledger, stop.clone()),
             keep_record(&self.ledger, &self.gossip, self.coordinator, &self.version, stop),
         );
         served

@@ -34,6 +34,7 @@ mod transfer;
 mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -87,6 +88,21 @@ struct Hearsay {
 pub struct Ceilings {
     pub up_bytes_per_s: Option<u64>,
     pub down_bytes_per_s: Option<u64>,
+}
+
+/// Bytes per second in a megabit per second, as lines are sold.
+pub const BYTES_PER_S_OF_MBIT: u64 = 125_000;
+/// The highest ceiling that people may set, in Mbit/s: above it nothing is held back anyway.
+pub const MBIT_MAX: u64 = 100_000;
+
+impl fmt::Display for Ceilings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |rate: Option<u64>| match rate {
+            Some(rate) => format!("at most {} Mbit/s", rate / BYTES_PER_S_OF_MBIT),
+            None => "no ceiling".to_owned(),
+        };
+        write!(f, "out {}, in {}", text(self.up_bytes_per_s), text(self.down_bytes_per_s))
+    }
 }
 
 type SetValue = dyn Fn(&str, &str) + Send + Sync;

@@ -174,6 +174,7 @@ impl Fleet {
             allowed: Allowed::default(),
             keep_releases: 5,
             gossip_interval: Duration::from_secs(1),
+            ceilings: swarm::Ceilings::default(),
         }
     }
 }

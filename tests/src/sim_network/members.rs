@@ -48,7 +48,8 @@ pub(super) async fn agent(
     inhabit(machine.clone(), now_ms());
     let (config, boot) = (fleet.config(host, line.address), machine.boot_id());
     let services = Arc::new(SimServices { host, machine, witness });
-    let ground = Ground { port: line.port().await?, services, boot };
+    let (_, ceilings) = tokio::sync::watch::channel(config.ceilings);
+    let ground = Ground { port: line.port().await?, services, boot, ceilings };
     Ok(daemon::run_on(ground, config, std::future::pending()).await?)
 }
 

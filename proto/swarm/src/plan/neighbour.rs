@@ -228,7 +228,7 @@ impl Asked {
     }
 
     fn one_ends(&mut self, uploads: &mut Uploads<u32>) {
-        uploads.ended(self.running.remove(0), true);
+        uploads.ended(self.running.remove(0), true, 0);
     }
 }
 
@@ -329,7 +329,7 @@ fn r29_in_trouble_a_host_gives_what_goes_first_and_nothing_else() {
     assert_eq!(uploads.turn(10, here), Some((first, Given::Piece(0))));
     assert_eq!(uploads.ask(3, artifact(0), What::Piece(0), 9 + PAUSE_MS_MAX), None);
     let later = uploads.ask(3, artifact(0), What::Piece(0), 10 + PAUSE_MS_MAX).unwrap();
-    uploads.ended(before, true);
+    uploads.ended(before, true, 10 + PAUSE_MS_MAX);
     let turn = uploads.turn(10 + PAUSE_MS_MAX, here);
     assert_eq!(turn, Some((later, Given::Piece(0))), "it may be all that holds it");
 }

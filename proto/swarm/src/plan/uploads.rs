@@ -230,8 +230,7 @@ impl<P: Ord + Clone> Uploads<P> {
             let waited = waiting.since_ms.saturating_add(PATIENCE_MS) <= now_ms;
             let times = if waited { 0 } else { self.times_given(waiting) };
             let turns = self.given.get(artifact).map_or(0, |counts| counts.turns);
-            (own < own_max && has_room(is_first))
-                .then_some((!is_first, turns, own, times, *ticket))
+            (own < own_max && has_room(is_first)).then_some((!is_first, turns, own, times, *ticket))
         };
         let (.., ticket) = self.waiting.iter().filter_map(place).min()?;
         Some(ticket)

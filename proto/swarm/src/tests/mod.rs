@@ -6,6 +6,7 @@ mod gathering;
 pub(crate) mod hub;
 pub(crate) mod kit;
 mod ledger;
+mod neighbour;
 mod pieces;
 mod rot;
 mod shelf;

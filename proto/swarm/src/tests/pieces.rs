@@ -14,7 +14,7 @@ use crate::bits::Bits;
 use crate::plan::{UPLOADS_PER_PEER_MAX, WAITING_PER_PEER_MAX, What};
 use crate::transfer::ask::{self, Holdings, PieceAnswer, Source};
 
-async fn ask_for(of: &Node, by: &Node, artifact: &Artifact, what: What) -> PieceAnswer {
+pub(super) async fn ask_for(of: &Node, by: &Node, artifact: &Artifact, what: What) -> PieceAnswer {
     let source = Source { host: host_id(of.name), address: of.address };
     let bytes_of = |piece: u32| {
         let piece = artifact.pieces.get(piece as usize)?;
