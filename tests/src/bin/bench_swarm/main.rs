@@ -5,7 +5,8 @@
 //! all processes stand ready, and stops when the last host has it whole and verified. Needs root.
 //!
 //! ```text
-//! bench_swarm [--hosts N] [--rate MBIT] [--size MIB] [--slow HOST:MBIT]... [--runs N] [--only TOOL]
+//! bench_swarm [--hosts N] [--rate MBIT] [--size MIB] [--delay MS] [--loss PCT]
+//!             [--slow HOST:MBIT]... [--runs N] [--only TOOL]
 //! ```
 //!
 //! What it prints is in multiples of what physics allows, F the file, u the rate, N hosts
@@ -22,7 +23,10 @@ mod lan;
 mod node;
 mod report;
 mod run;
+mod stop;
+mod switch;
 mod tool;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -30,12 +34,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use lan::Rates;
 use tool::Tool;
+use wire::Distance;
 
 /// What to measure.
 struct Options {
     /// The origin among them.
     hosts: usize,
     rates: Rates,
+    /// None: hosts are as near to each other as on a bridge.
+    distance: Option<Distance>,
     size_mib: usize,
     runs: usize,
     tools: Vec<Tool>,
@@ -60,6 +67,7 @@ impl Options {
     fn parse(arguments: &[String]) -> Result<Self> {
         let (mut hosts, mut rate, mut size_mib, mut runs) = (8, 100, 64, 3);
         let (mut slow, mut tools) = (Vec::new(), Tool::ALL.to_vec());
+        let (mut delay_ms, mut loss_pct) = (None, None);
         let mut arguments = arguments.iter();
         while let Some(name) = arguments.next() {
             let value = arguments.next().with_context(|| format!("{name} needs a value"))?;
@@ -73,27 +81,41 @@ impl Options {
                 "--rate" => rate = number(1, 10_000)?,
                 "--size" => size_mib = number(1, 4_096)?,
                 "--runs" => runs = number(1, 100)?,
+                "--delay" => delay_ms = Some(number(0, 1_000)?),
+                "--loss" => {
+                    let pct = value.parse().with_context(|| format!("{name} {value}"))?;
+                    ensure!((0.0..=50.0).contains(&pct), "{name} is 0 to 50");
+                    loss_pct = Some(pct);
+                }
                 "--slow" => {
                     let (host, mbit) = value.split_once(':').context("--slow is HOST:MBIT")?;
                     slow.push((host.parse().context("--slow")?, mbit.parse().context("--slow")?));
                 }
                 "--only" => tools = vec![Tool::named(value)?],
                 _ => bail!(
-                    "unknown: {name}. There are --hosts, --rate, --size, --slow, --runs, --only"
+                    "unknown: {name}. There are --hosts, --rate, --size, --delay, --loss, --slow, --runs, \
+                     --only"
                 ),
             }
         }
-        Ok(Self { hosts, rates: Rates { mbit: rate, slow }, size_mib, runs, tools })
+        let distance = (delay_ms.is_some() || loss_pct.is_some()).then(|| Distance {
+            delay_ms: delay_ms.unwrap_or(0),
+            loss_pct: loss_pct.unwrap_or(0.0),
+        });
+        Ok(Self { hosts, rates: Rates { mbit: rate, slow }, distance, size_mib, runs, tools })
     }
 }
 
 fn measure(options: &Options) -> Result<()> {
+    stop::listen()?;
+    lan::sweep();
     let payload = run::Payload::of_noise(options.size_mib)?;
     println!(
-        "{} hosts at {} Mbit/s{}, {} MiB; at best {:.2} s",
+        "{} hosts at {} Mbit/s{}{}, {} MiB; at best {:.2} s",
         options.hosts,
         options.rates.mbit,
         options.rates.slow_words(),
+        options.distance.map_or_else(String::new, |distance| format!(", {distance}")),
         options.size_mib,
         report::bound_s(options.hosts, options.rates.mbit, payload.bytes()),
     );
@@ -108,7 +130,10 @@ fn measure(options: &Options) -> Result<()> {
         for one in &measured {
             println!("{}", one.row(*tool));
         }
-        println!("{}", report::Measured::median(measured).line(*tool, options.hosts));
+        println!(
+            "{}",
+            report::Measured::median(measured).line(*tool, options.hosts, options.distance)
+        );
     }
     Ok(())
 }

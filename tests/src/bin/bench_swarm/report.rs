@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use fleet_tests::sim_swarm::lower_bound_us;
 
 use crate::tool::Tool;
+use crate::wire::Distance;
 
 /// The least time in which everybody can have the file, in seconds.
 pub(crate) fn bound_s(hosts: usize, rate_mbit: usize, bytes: u64) -> f64 {
@@ -28,6 +29,8 @@ pub(crate) struct Measured {
     pub(crate) delivered_gib: f64,
     /// Share of the time in which this machine's cores were busy: close to 1, they are what was measured.
     pub(crate) busy: f64,
+    /// Share of the time in which the switch, which has one core at most, was busy. None: there was none.
+    pub(crate) switch_busy: Option<f64>,
 }
 
 impl Measured {
@@ -41,9 +44,12 @@ impl Measured {
 
     /// One run, for people.
     pub(crate) fn row(&self, tool: Tool) -> String {
+        let switch = self
+            .switch_busy
+            .map_or_else(String::new, |busy| format!(", switch {:.0} % of one", busy * 100.0));
         format!(
             "  {:<10} first {:.2} p50 {:.2} last {:.2} x ({:.2} s), origin {:.2} x, traffic {:.3} x, cpu \
-             {:.1} s ({:.1} per GiB), {:.0} MiB, cores {:.0} % busy",
+             {:.1} s ({:.1} per GiB), {:.0} MiB, cores {:.0} % busy{switch}",
             tool.name(),
             self.done_x.first().copied().unwrap_or(f64::NAN),
             self.p50_x(),
@@ -66,8 +72,12 @@ impl Measured {
     }
 
     /// One line for programs.
-    pub(crate) fn line(&self, tool: Tool, hosts: usize) -> String {
+    pub(crate) fn line(&self, tool: Tool, hosts: usize, distance: Option<Distance>) -> String {
         let mut line = format!("swarm tool={} n={hosts}", tool.name());
+        // Writing to a string does not fail.
+        if let Some(Distance { delay_ms, loss_pct }) = distance {
+            let _ = write!(line, " delay_ms={delay_ms} loss_pct={loss_pct}");
+        }
         let values = [
             ("last_x", self.last_x()),
             ("p50_x", self.p50_x()),
@@ -75,10 +85,12 @@ impl Measured {
             ("traffic_x", self.traffic_x),
         ];
         for (name, value) in values {
-            // Writing to a string does not fail.
             let _ = write!(line, " {name}={value:.2}");
         }
         let _ = write!(line, " cpu_s={:.1} rss_mib={:.0}", self.cpu_s, self.rss_mib);
+        if let Some(busy) = self.switch_busy {
+            let _ = write!(line, " switch_busy={busy:.2}");
+        }
         line
     }
 }

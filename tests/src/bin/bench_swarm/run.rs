@@ -14,12 +14,16 @@ use proto::Digest;
 use tempfile::TempDir;
 
 use crate::Options;
-use crate::lan::Lan;
+use crate::lan::{self, Lan};
 use crate::report::{Measured, bound_s};
+use crate::stop;
+use crate::switch::Switch;
 use crate::tool::{Part, Tool};
 
 /// How long everybody may take to stand ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How often it looks whether it shall end.
+const LOOK: Duration = Duration::from_millis(50);
 /// A tool that takes longer than that, in multiples of the bound times the hosts, hangs.
 const GIVE_UP_X: f64 = 3.0;
 /// Of `/proc` (proc(5)); the kernel's `USER_HZ`, the same on all of Linux.
@@ -35,8 +39,7 @@ pub(crate) struct Payload {
 impl Payload {
     /// A file that does not compress.
     pub(crate) fn of_noise(mib: usize) -> Result<Self> {
-        let memory = Path::new("/dev/shm");
-        let directory = tempfile::Builder::new().prefix("bench-swarm-").tempdir_in(memory)?;
+        let directory = lan::directory()?;
         let noise = fleet_tests::swarming::noise(mib << 20);
         std::fs::write(directory.path().join("payload"), &noise)?;
         Ok(Self { directory, bytes: noise.len() as u64, digest: Digest::of(&noise) })
@@ -50,12 +53,13 @@ impl Payload {
 /// Runs `tool` once, with everything new.
 pub(crate) fn run(tool: Tool, options: &Options, payload: &Payload) -> Result<Measured> {
     let hosts = options.hosts;
-    let lan = Lan::up(hosts, &options.rates)?;
+    let lan = Lan::up(hosts, &options.rates, options.distance)?;
     let mut fleet = Fleet::start(tool, &lan, hosts, payload)?;
     let bound_s = bound_s(hosts, options.rates.mbit, payload.bytes);
     let limit = Duration::from_secs_f64(60.0 + bound_s * hosts as f64 * GIVE_UP_X);
 
     let (sent, cpu_s) = (lan_sent(&lan, hosts)?, fleet.cpu_s()?);
+    let switch_s = lan.switch().map(Switch::cpu_s);
     let (busy, begun) = (Busy::now()?, Instant::now());
     fleet.go()?;
     let mut done_x = Vec::new();
@@ -68,6 +72,8 @@ pub(crate) fn run(tool: Tool, options: &Options, payload: &Payload) -> Result<Me
     }
     let last_s = done_x.last().copied().unwrap_or(0.0) * bound_s;
     let share = Busy::now()?.share_since(&busy);
+    let (elapsed_s, now_s) = (begun.elapsed().as_secs_f64(), lan.switch().map(Switch::cpu_s));
+    let switch_busy = now_s.zip(switch_s).map(|(now_s, before_s)| (now_s - before_s) / elapsed_s);
     let now = lan_sent(&lan, hosts)?;
     let sent: Vec<u64> = now.iter().zip(&sent).map(|(now, before)| now - before).collect();
     let file = payload.bytes as f64;
@@ -80,6 +86,7 @@ pub(crate) fn run(tool: Tool, options: &Options, payload: &Payload) -> Result<Me
         last_s,
         delivered_gib: file * (hosts - 1) as f64 / f64::from(1 << 30),
         busy: share,
+        switch_busy,
     })
 }
 
@@ -90,8 +97,9 @@ fn lan_sent(lan: &Lan, hosts: usize) -> Result<Vec<u64>> {
 // --- processes ---
 
 /// One process a host, killed when dropped.
-struct Fleet {
+struct Fleet<'a> {
     tool: Tool,
+    lan: &'a Lan,
     directory: TempDir,
     processes: Vec<Process>,
     /// What the origin had to say when it was ready; the others are told with `go`.
@@ -104,13 +112,13 @@ struct Process {
     input: ChildStdin,
 }
 
-impl Fleet {
+impl<'a> Fleet<'a> {
     /// Starts the origin, then the others, and waits until all stand ready.
-    fn start(tool: Tool, lan: &Lan, hosts: usize, payload: &Payload) -> Result<Self> {
+    fn start(tool: Tool, lan: &'a Lan, hosts: usize, payload: &Payload) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("run-").tempdir_in(&payload.directory)?;
         let (sender, words) = channel();
         let about = String::new();
-        let mut fleet = Self { tool, directory, processes: Vec::new(), about, words };
+        let mut fleet = Self { tool, lan, directory, processes: Vec::new(), about, words };
         let addresses: Vec<String> = (0..hosts).map(|host| lan.address(host)).collect();
         let file = payload.directory.path().join("payload");
         for host in 0..hosts {
@@ -142,18 +150,31 @@ impl Fleet {
 
     /// The next host that has the file, and when it had.
     fn done(&self, limit: Duration) -> Result<(usize, Instant)> {
-        let (host, at, word) = self.words.recv_timeout(limit).context("it takes too long")?;
+        let (host, at, word) = self.hear(limit).context("it takes too long")?;
         ensure!(word == "done", "host {host} said {word:?}\n{}", self.log(host));
         Ok((host, at))
     }
 
     fn word(&self, expected: &str) -> Result<(usize, Instant, String)> {
-        let heard = self.words.recv_timeout(READY_LIMIT);
+        let heard = self.hear(READY_LIMIT);
         let (host, at, word) = heard.with_context(|| format!("nobody says {expected}"))?;
         let rest = word.strip_prefix(expected);
         let rest =
             rest.with_context(|| format!("host {host} said {word:?}\n{}", self.log(host)))?;
         Ok((host, at, rest.trim().to_owned()))
+    }
+
+    /// What the next process says. An error after so long, or once nothing more is to come of it.
+    fn hear(&self, limit: Duration) -> Result<(usize, Instant, String)> {
+        let until = Instant::now() + limit;
+        loop {
+            if let Ok(heard) = self.words.recv_timeout(LOOK) {
+                return Ok(heard);
+            }
+            stop::check()?;
+            ensure!(self.lan.switch().is_none_or(Switch::works), "there is no switch");
+            ensure!(Instant::now() < until, "nothing for {} s", limit.as_secs());
+        }
     }
 
     /// What a process wrote to its error output.
@@ -192,7 +213,7 @@ impl Fleet {
     }
 }
 
-impl Drop for Fleet {
+impl Drop for Fleet<'_> {
     fn drop(&mut self) {
         for process in &mut self.processes {
             // Its whole group: shells have children. One that is gone needs no killing.
