@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::{
-    AsyncUdpSocket, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, Runtime as _, TokioRuntime,
-    TransportConfig, TransportErrorCode, VarInt,
+    AckFrequencyConfig, AsyncUdpSocket, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    Runtime as _, TokioRuntime, TransportConfig, TransportErrorCode, VarInt,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
@@ -37,6 +37,11 @@ const UNI_STREAMS_MAX: u32 = 16;
 /// Largest packets that are tried, in bytes: what an Ethernet frame holds beside the headers of IPv4 and
 /// UDP. Where the path takes less, that is found out.
 const UDP_PAYLOAD_BYTES_MAX: u16 = 1_472;
+/// Packets that may come before they are acknowledged, or [RFC 9000's][1] 25 ms: where hosts send as much
+/// as they receive, the acknowledgements take what their lines have for content, and much of the CPU.
+///
+/// [1]: https://www.rfc-editor.org/rfc/rfc9000#section-18.2
+const UNACKNOWLEDGED_MAX: u32 = 9;
 /// Streams in both directions that the other side may have open at once.
 const BIDI_STREAMS_MAX: u32 = 64;
 /// What the kernel is asked to hold for the socket, each way, in bytes; it may give less.
@@ -324,7 +329,10 @@ fn transport() -> TransportConfig {
     let mut config = TransportConfig::default();
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(UDP_PAYLOAD_BYTES_MAX);
+    let mut acks = AckFrequencyConfig::default();
+    acks.ack_eliciting_threshold(UNACKNOWLEDGED_MAX.into());
     config
+        .ack_frequency_config(Some(acks))
         .congestion_controller_factory(Arc::new(ByQueue))
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
         .keep_alive_interval(None)

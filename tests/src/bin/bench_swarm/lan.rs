@@ -142,16 +142,11 @@ pub(crate) fn directory() -> Result<TempDir> {
 
 /// Takes down what benches left that were killed.
 pub(crate) fn sweep() {
-    let gone = |process| !is_bench(process);
+    let gone = |process: u32| !Path::new(&format!("/proc/{process}")).exists();
     take_down(gone);
     for directory in made(MEMORY, gone) {
         let _ = std::fs::remove_dir_all(Path::new(MEMORY).join(directory));
     }
-}
-
-fn is_bench(process: u32) -> bool {
-    let name = std::fs::read_to_string(format!("/proc/{process}/comm"));
-    name.is_ok_and(|name| name.trim() == env!("CARGO_BIN_NAME"))
 }
 
 /// Takes down namespaces and links, and ends processes in them, by who made them. What is half gone
