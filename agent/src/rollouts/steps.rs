@@ -437,7 +437,7 @@ impl Worker {
         }
         match put(&self.context, &self.activator, release).await {
             Ok(()) => {
-                info!(service = %self.service, %release, "a release that was damaged is whole again")
+                info!(service = %self.service, %release, "a release that was damaged is whole again");
             }
             Err(error) => error!(
                 service = %self.service, %release, error = format!("{error:#}"),

@@ -115,7 +115,7 @@ async fn mend_one(swarm: Swarm, id: Digest) -> Digest {
         match blocking(move || about(&known, &id)).await {
             Some(artifact) => fetch(&swarm, artifact).await,
             None => {
-                warn!(artifact = %id, "nobody here can tell what it was: it is not fetched again")
+                warn!(artifact = %id, "nobody here can tell what it was: it is not fetched again");
             }
         }
         if !swarm.store().rotted().contains(&id) {

@@ -164,10 +164,11 @@ fn an_ask_for_new_pieces_fits_its_frame() {
     let encode = |pieces: Vec<u32>| {
         codec::encode(&SwarmRequest::New { artifact, pieces }, SWARM_REQUEST_BYTES_MAX).unwrap()
     };
-    assert_eq!(encode(vec![u32::MAX; NEW_PIECES_MAX]).len(), 195);
+    assert_eq!(encode(vec![u32::MAX; NEW_PIECES_MAX]).len(), 228);
     let frame = encode(vec![7, 300, 70_000]);
-    let (head, rest) = frame.split_at(2);
-    let (digest, pieces) = rest.split_at(32);
-    assert_eq!((head, digest), (&[1, 8][..], &artifact.as_bytes()[..]));
+    let (head, rest) = frame.split_at(3);
+    let (digest, pieces) = rest.split_at(64);
+    // Version, the question, the length of the digest.
+    assert_eq!((head, digest), (&[1, 8, 64][..], format!("{artifact:#}").as_bytes()));
     assert_eq!(pieces, [3, 7, 251, 44, 1, 252, 112, 17, 1, 0]);
 }
