@@ -26,6 +26,7 @@ use crate::control;
 use crate::desk::{Desk, blocking};
 use crate::files::{self, FilesError, Keys, Roots};
 use crate::join::Registrar;
+use crate::patches;
 use crate::store::{Store, StoreError};
 
 /// How long the parts have to end once they were asked to.
@@ -106,6 +107,8 @@ impl Daemon {
         });
         let seeds = files::seeds_path(&config.state_dir);
         parts.run("seeds", |stop| keep_seeds(desk.clone(), seeds, stop));
+        let patches = desk.clone();
+        parts.run("patches", |stop| patches::make_all(patches, stop));
         let view = desk.view.clone();
         parts.run("manager", |stop| async move {
             manager::tell(view, pulse, stop).await;

@@ -8,6 +8,7 @@
 //! | [`desk`] | what every answer is made from |
 //! | [`authority`] | who may ask for what |
 //! | [`control`], [`publish`], [`tokens`], [`join`] | the requests it answers |
+//! | `patches` | what turns one release into the next, made in the background |
 //! | [`checkup`] | what it finds when it looks itself over |
 //! | [`recover`] | builds a lost state anew from what hosts hold |
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
@@ -27,6 +28,7 @@ pub mod daemon;
 pub mod desk;
 pub mod files;
 pub mod join;
+mod patches;
 pub mod publish;
 pub mod recover;
 pub mod store;

@@ -266,7 +266,7 @@ impl Desk {
     }
 
     /// A path that nothing stands at and that no other call gets.
-    fn scratch_dir(&self) -> PathBuf {
+    pub(crate) fn scratch_dir(&self) -> PathBuf {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         self.scratch.join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string())
     }
@@ -281,6 +281,7 @@ const fn is_hostile(error: &UnpackError) -> bool {
         UnpackError::Begin { .. }
         | UnpackError::Decompressor(_)
         | UnpackError::Get { .. }
+        | UnpackError::Installed { .. }
         | UnpackError::Write { .. }
         | UnpackError::Place(_) => false,
     }

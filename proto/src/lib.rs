@@ -30,6 +30,7 @@ pub mod dsse;
 pub mod evidence;
 pub mod id;
 pub mod key;
+pub mod patch;
 pub mod receipt;
 pub mod record;
 pub mod report;

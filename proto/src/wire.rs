@@ -29,6 +29,8 @@ pub const NEW_PIECES_MAX: usize = 32;
 pub const INDEX_PAGE_MAX: usize = 4_096;
 /// Longest such answer, in bytes.
 pub const INDEX_BYTES_MAX: usize = INDEX_PAGE_MAX * 66;
+/// Longest answer to [`SwarmRequest::Patches`], in bytes.
+pub const PATCHES_BYTES_MAX: usize = 2_048;
 /// Longest control frame, in bytes: the manifest of a release with very many files, in base64.
 pub const CONTROL_BYTES_MAX: usize = 24 << 20;
 /// Longest answer that carries evidence, in bytes: there is a path beside it.
@@ -115,6 +117,9 @@ pub enum SwarmRequest {
     /// [`NEW_PIECES_MAX`]. Answer: [`Found::Picked`], then the bytes; [`Found::No`] if there is none.
     /// Who does not know this question, being of an earlier version, ends the stream.
     New { artifact: Digest, pieces: Vec<u32> },
+    /// The patches to an artifact that are whole here. Answer: one frame, `Vec<PatchOffer>`, of at most
+    /// [`PATCHES_MAX`](crate::patch::PATCHES_MAX). An earlier version ends the stream, as above.
+    Patches { artifact: Digest },
 }
 
 /// What an index lists.

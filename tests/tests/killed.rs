@@ -205,7 +205,7 @@ fn stage_version(dir: &Path, paths: &Paths, version: &str, start: &str) -> Diges
     let release = release(version, start, pack::artifact_ref(&manifest));
     let id = Digest::of(version.as_bytes());
     let mut piece = |_| io::Result::Ok(data.clone());
-    stage(paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+    stage(paths, &id, &release, &manifest.to_bytes(), &[], &mut piece).unwrap();
     id
 }
 

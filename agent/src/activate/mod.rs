@@ -63,7 +63,7 @@ pub use layout::{Installed, LayoutError, Paths, current, list};
 pub use lease::Lease;
 pub use remove::RemoveError;
 pub use space::{Need, SpaceError, check as check_space};
-pub use stage::{StageError, stage};
+pub use stage::{StageError, stage, stage_patched, trees};
 
 use crate::health::metrics::Page;
 use crate::services::{Call, Failure, Services, Watch, Way};

@@ -1,11 +1,11 @@
 //! Putting a release on the disk, beside the one that runs.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use durable::{Disk as _, RealDisk, ReplaceError, replace};
-use pack::UnpackError;
+use pack::{Patch, PatchError, Tree, UnpackError};
 use proto::Digest;
 use proto::artifact::{Manifest, ManifestError};
 use proto::statement::Release;
@@ -50,12 +50,19 @@ pub enum StageError {
         #[source]
         source: UnpackError,
     },
+    #[error("the patch to release {id} does not give it")]
+    Patch {
+        id: Digest,
+        #[source]
+        source: PatchError,
+    },
 }
 
 /// Makes release `id` stand whole and durable under its name, ready for activation.
 ///
-/// `piece` gives the verified bytes of a piece. A release that stands there whole already is left
-/// as it is; one that was damaged and does not run is staged anew.
+/// `trees`: of earlier releases, from which files that have not changed are copied. `piece` gives the
+/// verified bytes of a piece; it is asked for what [`pack::pieces_beside`] names. A release that stands
+/// there whole already is left as it is; one that was damaged and does not run is staged anew.
 ///
 /// # Errors
 ///
@@ -65,22 +72,57 @@ pub fn stage(
     id: &Digest,
     release: &Release,
     manifest_bytes: &[u8],
-    piece: &mut dyn FnMut(u32) -> io::Result<Vec<u8>>,
+    trees: &[Tree],
+    piece: &mut pack::GetPiece<'_>,
 ) -> Result<Installed, StageError> {
     if Digest::of(manifest_bytes) != release.artifact.id {
         return Err(StageError::OtherManifest { id: *id });
     }
     let manifest = Manifest::parse(manifest_bytes)
         .map_err(|source| StageError::Manifest { id: *id, source })?;
+    stage_by(paths, id, release, (manifest_bytes, &manifest), |dest| {
+        pack::unpack_beside(&manifest, trees, piece, dest)
+            .map_err(|source| StageError::Unpack { id: *id, source })
+    })
+}
+
+/// The same, from the tree of an earlier release and a patch.
+///
+/// # Errors
+///
+/// As [`stage`].
+pub fn stage_patched(
+    paths: &Paths,
+    id: &Digest,
+    release: &Release,
+    old: &Tree,
+    patch: Patch<'_>,
+) -> Result<Installed, StageError> {
+    let (bytes, manifest) = (patch.manifest_bytes().to_vec(), patch.manifest().clone());
+    if Digest::of(&bytes) != release.artifact.id {
+        return Err(StageError::OtherManifest { id: *id });
+    }
+    stage_by(paths, id, release, (&bytes, &manifest), |dest| {
+        patch.unpack(old, dest).map_err(|source| StageError::Patch { id: *id, source })
+    })
+}
+
+fn stage_by(
+    paths: &Paths,
+    id: &Digest,
+    release: &Release,
+    (manifest_bytes, manifest): (&[u8], &Manifest),
+    unpack: impl FnOnce(&Path) -> Result<(), StageError>,
+) -> Result<Installed, StageError> {
     let _turn = paths.turn.lock().unwrap_or_else(PoisonError::into_inner);
     for path in [paths.releases(), paths.shared()] {
         RealDisk.create_dir_all(&path).map_err(|source| StageError::Write { path, source })?;
     }
     let before = layout::installed(&RealDisk, paths, id).ok();
-    if let Some(installed) = already_there(paths, id, &manifest)? {
+    if let Some(installed) = already_there(paths, id, manifest)? {
         return Ok(installed);
     }
-    space::check(&[(&paths.releases(), Need::to_unpack(&manifest))])?;
+    space::check(&[(&paths.releases(), Need::to_unpack(manifest))])?;
     let newest = layout::list(&RealDisk, paths)?.last().map_or(0, |newest| newest.staged);
     // One that was damaged is no newer for being whole again.
     let staged = before.map_or(newest + 1, |before| before.staged);
@@ -93,9 +135,20 @@ pub fn stage(
         replace(&RealDisk, &path, bytes)
             .map_err(|source| StageError::Record { id: *id, source })?;
     }
-    pack::unpack(&manifest, piece, &paths.release(id))
-        .map_err(|source| StageError::Unpack { id: *id, source })?;
+    unpack(&paths.release(id))?;
     Ok(installed)
+}
+
+/// The trees of the releases that are installed beside `id`, each with the id of its artifact, the newest
+/// first. What cannot be read is left out; what can is not verified.
+pub fn trees(paths: &Paths, id: &Digest) -> Vec<(Digest, Tree)> {
+    let Ok(installed) = layout::list(&RealDisk, paths) else { return Vec::new() };
+    let tree = |installed: &Installed| {
+        let bytes = layout::manifest(&RealDisk, paths, installed).ok()?;
+        let manifest = Manifest::parse(&bytes).ok()?;
+        Some((installed.release.artifact.id, Tree { manifest, dir: paths.release(&installed.id) }))
+    };
+    installed.iter().rev().filter(|installed| installed.id != *id).filter_map(tree).collect()
 }
 
 /// The release, if it stands there whole. One that is damaged is removed, unless it runs.

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use member::disk::free;
+use proto::patch::PatchName;
 use proto::report::{DiskReport, Fate, FreeReport, StoredArtifact, StoredService};
 use proto::{Digest, Service};
 use swarm::{Ledger, Store};
@@ -121,6 +122,7 @@ fn survey(
 ) -> (Vec<StoredService>, Vec<StoredArtifact>, Store) {
     let mut goes = BTreeSet::new();
     let (chain, store) = (ledger.chain(), ledger.store().clone());
+    let patches = store.patches();
     let mut services = Vec::new();
     for (service, holder) in holders {
         let pinned = read(&holder.pinned);
@@ -133,7 +135,7 @@ fn survey(
             let needed = stays.map(|one| one.release).chain(pinned.into_keys()).collect();
             let known = chain.releases_of(service);
             let known = known.iter().map(|(id, release)| (*id, release.artifact.id));
-            goes.extend(unneeded(known, &needed, store.artifacts()));
+            goes.extend(unneeded(known, &needed, store.artifacts(), &patches));
         }
         services.push(StoredService { service: service.clone(), releases, note });
     }
@@ -141,6 +143,9 @@ fn survey(
     for service in holders.keys() {
         for (_, release) in chain.releases_of(service) {
             let name = format!("{service} {}", release.version);
+            for (_, patch) in patches.iter().filter(|(patch, _)| patch.to == release.artifact.id) {
+                names.entry(*patch).or_default().push(format!("patch to {name}"));
+            }
             names.entry(release.artifact.id).or_default().push(name);
         }
     }
@@ -181,7 +186,7 @@ pub(super) async fn forget_artifacts(
     let chain = ledger.chain();
     let releases = chain.releases_of(service);
     let releases = releases.iter().map(|(id, release)| (*id, release.artifact.id));
-    for id in unneeded(releases, &needed, ledger.store().artifacts()) {
+    for id in unneeded(releases, &needed, ledger.store().artifacts(), &ledger.store().patches()) {
         let store = ledger.store().clone();
         match spawn_blocking(move || store.remove_artifact(&id)).await {
             Ok(Ok(())) => info!(%service, artifact = %id, "cleared away"),
@@ -191,19 +196,22 @@ pub(super) async fn forget_artifacts(
     }
 }
 
-/// Of the artifacts that are `here`, those of releases of the service of which none is needed.
-/// `releases`: all of the service's, each with its artifact.
+/// Of the artifacts that are `here`, those of releases of the service of which none is needed, and the
+/// patches that lead to such. `releases`: all of the service's, each with its artifact.
 fn unneeded(
     releases: impl Iterator<Item = (Digest, Digest)>,
     needed: &BTreeSet<Digest>,
     here: Vec<Digest>,
+    patches: &[(PatchName, Digest)],
 ) -> Vec<Digest> {
     let (stays, goes): (Vec<_>, Vec<_>) = releases.partition(|(id, _)| needed.contains(id));
     let artifacts = |releases: Vec<(Digest, Digest)>| -> BTreeSet<Digest> {
         releases.into_iter().map(|(_, artifact)| artifact).collect()
     };
     let (stays, goes) = (artifacts(stays), artifacts(goes));
-    here.into_iter().filter(|id| goes.contains(id) && !stays.contains(id)).collect()
+    let goes = |artifact: &Digest| goes.contains(artifact) && !stays.contains(artifact);
+    let patches = patches.iter().filter(|(name, _)| goes(&name.to)).map(|(_, patch)| *patch);
+    here.into_iter().filter(|id| goes(id)).chain(patches).collect()
 }
 
 #[cfg(test)]
@@ -250,12 +258,15 @@ mod tests {
         let releases = [(old, mine), (never, foreign), (new, shared), (same, shared)];
         let other_service = Digest::of(b"of another service");
         let here = vec![mine, shared, foreign, other_service];
+        let [to_mine, to_shared] = [b"to mine".as_slice(), b"to shared"].map(Digest::of);
+        let name = |to| PatchName { from: other_service, to };
+        let patches = [(name(mine), to_mine), (name(shared), to_shared)];
         let gone = |needed: &[Digest]| {
             let needed = needed.iter().copied().collect();
-            unneeded(releases.into_iter(), &needed, here.clone())
+            unneeded(releases.into_iter(), &needed, here.clone(), &patches)
         };
-        assert_eq!(gone(&[new]), [mine, foreign]);
+        assert_eq!(gone(&[new]), [mine, foreign, to_mine]);
         assert_eq!(gone(&[old, same, never]), []);
-        assert_eq!(gone(&[]), [mine, shared, foreign]);
+        assert_eq!(gone(&[]), [mine, shared, foreign, to_mine, to_shared]);
     }
 }

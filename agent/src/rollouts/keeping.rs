@@ -16,9 +16,10 @@ use tokio::time;
 use tracing::warn;
 
 use super::Context;
+use super::bring::get;
 use super::clearing::{Pinned, read};
 use super::drift::{BYTES_PER_LOOK, unfelt};
-use super::steps::{Job, get};
+use super::steps::Job;
 use crate::activate::{Activator, CollectError, Drifted, Outlook};
 
 /// From the start of the agent to the first look at all of them.

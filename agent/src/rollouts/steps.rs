@@ -4,7 +4,7 @@
 //! with an answer. A step asked for again after a restart is answered from the journal.
 
 use std::convert::Infallible;
-use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -12,22 +12,19 @@ use anyhow::{Context as _, Result};
 use member::clock;
 use proto::evidence::Evidence;
 use proto::receipt::{Cause, Receipt};
-use proto::statement::{Role, Rollout};
-use proto::trust::Chain;
-use proto::{Digest, HostId, Service};
+use proto::{Digest, Service};
 use rollout::host::Input;
-use swarm::{Company, Fits, Swarm, Trouble};
+use swarm::{Swarm, Trouble};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
+use super::bring::{bring, put};
 use super::clearing::{Cleared, Holder, Pinned, forget_artifacts, read};
 use super::keeping::Keeper;
 use super::{Answer, Context, answer};
-use crate::activate::{
-    Account, Activator, CommitError, Need, Outcome, Paths, Pins, check_space, stage,
-};
+use crate::activate::{Account, Activator, CommitError, Outcome, Paths, Pins};
 use crate::evidence::Drawer;
 use crate::services::{Way, Words};
 
@@ -64,6 +61,14 @@ pub(super) struct Activation {
     pub(super) adopt: bool,
 }
 
+/// A release on its way.
+struct Fetching {
+    release: Digest,
+    task: AbortHandle,
+    /// Whoever asked knows; what is still done is for others.
+    answered: Arc<AtomicBool>,
+}
+
 pub(super) struct Steps {
     context: Context,
     service: Service,
@@ -71,7 +76,7 @@ pub(super) struct Steps {
     jobs: mpsc::Sender<Job>,
     answers: mpsc::Sender<Answer>,
     pinned: Pinned,
-    fetching: Option<(Digest, AbortHandle)>,
+    fetching: Option<Fetching>,
     /// Ends the watch over the release that bakes.
     watch: Option<DropGuard>,
 }
@@ -140,30 +145,37 @@ impl Steps {
 
     /// Brings a release onto the disk; asked again for the same one, it goes on.
     pub(super) fn fetch(&mut self, release: Digest) {
-        if let Some((under_way, task)) = &self.fetching
-            && !task.is_finished()
+        if let Some(before) = &self.fetching
+            && !before.task.is_finished()
         {
-            if *under_way == release {
+            if before.release == release && !before.answered.load(Ordering::Relaxed) {
                 return;
             }
-            task.abort();
+            before.task.abort();
         }
         let (context, answers) = (self.context.clone(), self.answers.clone());
         let (service, activator) = (self.service.clone(), self.activator.clone());
+        let answered = Arc::new(AtomicBool::new(false));
+        let done = answered.clone();
         let task = tokio::spawn(async move {
-            let input = match bring(&context, activator, release).await {
-                Ok(()) => Input::Fetched { release },
+            let brought = bring(&context, &activator, release).await;
+            let input = match &brought {
+                Ok(_) => Input::Fetched { release },
                 Err(error) => {
                     warn!(
                         %service, %release, error = format!("{error:#}"),
                         "a release is not on disk"
                     );
-                    Input::FetchFailed { release, note: short(&error) }
+                    Input::FetchFailed { release, note: short(error) }
                 }
             };
+            done.store(true, Ordering::Relaxed);
             answer(&answers, &service, input).await;
+            if let Ok(Some(brought)) = brought {
+                brought.fill_store(&context, &activator).await;
+            }
         });
-        self.fetching = Some((release, task.abort_handle()));
+        self.fetching = Some(Fetching { release, task: task.abort_handle(), answered });
     }
 
     pub(super) async fn activate(&mut self, activation: Activation) {
@@ -274,63 +286,6 @@ fn take_over(activator: &Activator) {
 fn short(error: &anyhow::Error) -> String {
     let (root, top) = (error.root_cause().to_string(), error.to_string());
     if root == top { root } else { format!("{root}: {top}") }
-}
-
-/// Who fetches a release at the same time: the cohorts of the rollouts that are about it now.
-fn fetchers(chain: &Chain, release: &Digest) -> Vec<HostId> {
-    let rollouts = chain.heads().filter_map(|(_, head)| chain.rollout(&head.rollout));
-    let about = |rollout: &&Rollout| {
-        let from = rollout.from.iter().map(|from| from.release);
-        from.chain([rollout.to.release]).any(|target| target == *release)
-    };
-    let cohorts = rollouts.filter(about).flat_map(|rollout| &rollout.cohort);
-    cohorts.map(|host| host.id.clone()).collect()
-}
-
-/// Fetches a release from the fleet and stages it, unless it is there whole.
-async fn bring(context: &Context, activator: Arc<Activator>, id: Digest) -> Result<()> {
-    let checked = activator.clone();
-    if spawn_blocking(move || checked.check_staged(&id)).await?.is_ok() {
-        return Ok(());
-    }
-    get(context, &activator, id).await?;
-    put(context, &activator, id).await
-}
-
-/// Fetches the artifact of a release, unless it is here whole.
-pub(super) async fn get(context: &Context, activator: &Activator, id: Digest) -> Result<()> {
-    let chain = context.ledger.chain();
-    let artifact = chain.release(&id).context("its release statement is not here yet")?.artifact;
-    if !context.swarm.store().has_whole(&artifact.id) {
-        let (store, releases) = (context.home.store(), activator.paths().releases());
-        let fits: Fits = Box::new(move |manifest, missing_bytes| {
-            let (keep, unpack) = (Need::to_keep(missing_bytes), Need::to_unpack(manifest));
-            Ok(check_space(&[(&store, keep), (&releases, unpack)])?)
-        });
-        // The coordinator seeds what it admits, whether or not gossip shows that yet.
-        let origin = chain.root().keys_of(&Role::Admit).next().map(|(_, key)| HostId::of(key));
-        let company = Company { origin, fetchers: fetchers(&chain, &id) };
-        context.swarm.fetch_if(artifact, company, fits).done().await?;
-    }
-    Ok(())
-}
-
-/// Stages a release whose artifact is here.
-async fn put(context: &Context, activator: &Activator, id: Digest) -> Result<()> {
-    let chain = context.ledger.chain();
-    let release = chain.release(&id).context("its release statement is not here yet")?.clone();
-    let artifact = release.artifact;
-    let (paths, store) = (activator.paths().clone(), context.swarm.store().clone());
-    let staged = spawn_blocking(move || {
-        let manifest = store.blob(&artifact.id)?.context("its manifest is not here")?;
-        let mut piece = |index| {
-            let piece = store.read_piece(&artifact.id, index).map_err(io::Error::other)?;
-            piece.ok_or_else(|| io::Error::other(format!("piece {index} is not here any more")))
-        };
-        Ok::<_, anyhow::Error>(stage(&paths, &id, &release, &manifest, &mut piece)?)
-    });
-    staged.await??;
-    Ok(())
 }
 
 /// Takes the steps of a service, one at a time.

@@ -8,8 +8,11 @@ use durable::PlaceError;
 use proto::Digest;
 use proto::artifact::{Entry, Manifest, ManifestError, What};
 
-use crate::frame::{Decoder, FrameError};
+use crate::archive::{GetPiece, Pieces};
+use crate::changed::{Installed, Tree};
+use crate::frame::FrameError;
 use crate::stage::{self, Stage};
+use crate::walk;
 
 /// Why an artifact was not unpacked. Nothing stands at its place, and nothing is left beside it,
 /// except after [`UnpackError::Place`] as its cause says.
@@ -43,6 +46,12 @@ pub enum UnpackError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot read {path:?}, which has not changed")]
+    Installed {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("{path:?} has digest {got}, the file table says {wanted}")]
     FileDigest { path: String, got: Digest, wanted: Digest },
     #[error("cannot put the unpacked tree in place")]
@@ -64,34 +73,46 @@ pub enum UnpackError {
 /// [`UnpackError`]: the piece or path, and what is wrong with it.
 pub fn unpack(
     manifest: &Manifest,
-    pieces: &mut dyn FnMut(u32) -> io::Result<Vec<u8>>,
+    pieces: &mut GetPiece<'_>,
+    dest: &Path,
+) -> Result<(), UnpackError> {
+    unpack_beside(manifest, &[], pieces, dest)
+}
+
+/// The same, with the files that `trees` have already copied from there. `pieces` is asked for what
+/// [`crate::pieces_beside`] names.
+///
+/// # Errors
+///
+/// As [`unpack`]; a file of `trees` that is not what it was is one of them.
+pub fn unpack_beside(
+    manifest: &Manifest,
+    trees: &[Tree],
+    pieces: &mut GetPiece<'_>,
     dest: &Path,
 ) -> Result<(), UnpackError> {
     // Its fields are public: it may have come past `Manifest::parse`.
     manifest.check()?;
-    let stage = Stage::beside(dest)
-        .map_err(|source| UnpackError::Begin { path: dest.to_owned(), source })?;
-    let mut decoder =
-        Decoder::new(manifest.piece_raw_bytes as usize).map_err(UnpackError::Decompressor)?;
-    let mut writer = Writer { stage, ahead: manifest.entries.iter(), open: None };
-    writer.advance()?;
-    let mut left = manifest.raw_bytes();
-    for (piece, index) in manifest.pieces.iter().zip(0..) {
-        let raw_bytes = left.min(u64::from(manifest.piece_raw_bytes));
-        left -= raw_bytes;
-        let frame = pieces(index).map_err(|source| UnpackError::Get { piece: index, source })?;
-        let raw_bytes = usize::try_from(raw_bytes).expect("a piece fits in memory");
-        let raw = decoder
-            .decode(piece, &frame, raw_bytes)
-            .map_err(|source| UnpackError::Piece { piece: index, source })?;
-        writer.write(raw)?;
+    let installed = Installed::of(trees);
+    let missing = installed.missing_of(manifest);
+    let mut writer = Writer::begin(manifest, installed, dest)?;
+    let mut archive = Pieces::new(manifest, pieces).map_err(UnpackError::Decompressor)?;
+    for (mut start, bytes) in missing {
+        let end = start + bytes;
+        while start < end {
+            let raw = archive.raw_from(start)?;
+            let length = usize::try_from(end - start).map_or(raw.len(), |left| left.min(raw.len()));
+            writer.write(&raw[..length])?;
+            start += length as u64;
+        }
     }
     writer.place(dest)
 }
 
-/// Lays the archive's bytes out as files.
-struct Writer<'m> {
+/// Lays the archive's bytes out as files; without those of files that are installed already.
+pub(crate) struct Writer<'m> {
     stage: Stage,
+    installed: Installed<'m>,
     ahead: std::slice::Iter<'m, Entry>,
     /// The file that the next byte belongs to.
     open: Option<Open<'m>>,
@@ -106,7 +127,19 @@ struct Open<'m> {
     executable: bool,
 }
 
-impl Writer<'_> {
+impl<'m> Writer<'m> {
+    pub(crate) fn begin(
+        manifest: &'m Manifest,
+        installed: Installed<'m>,
+        dest: &Path,
+    ) -> Result<Self, UnpackError> {
+        let stage = Stage::beside(dest)
+            .map_err(|source| UnpackError::Begin { path: dest.to_owned(), source })?;
+        let mut writer = Self { stage, installed, ahead: manifest.entries.iter(), open: None };
+        writer.advance()?;
+        Ok(writer)
+    }
+
     /// Makes what needs no bytes, up to the next file that does.
     fn advance(&mut self) -> Result<(), UnpackError> {
         for Entry { path, what } in self.ahead.by_ref() {
@@ -115,6 +148,10 @@ impl Writer<'_> {
                 What::Directory => self.stage.directory(path).map_err(failed)?,
                 What::Link { target } => self.stage.link(path, target),
                 What::File { bytes, digest, executable } => {
+                    if let Some(old) = self.installed.path(digest) {
+                        copy(&self.stage, &old, path, digest, *executable)?;
+                        continue;
+                    }
                     let open = Open {
                         path,
                         file: self.stage.file(path).map_err(failed)?,
@@ -134,7 +171,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn write(&mut self, mut raw: &[u8]) -> Result<(), UnpackError> {
+    pub(crate) fn write(&mut self, mut raw: &[u8]) -> Result<(), UnpackError> {
         while !raw.is_empty() {
             let open = self.open.as_mut().expect("the piece table adds up to the file table");
             let length = usize::try_from(open.left).map_or(raw.len(), |left| left.min(raw.len()));
@@ -156,7 +193,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn place(self, dest: &Path) -> Result<(), UnpackError> {
+    pub(crate) fn place(self, dest: &Path) -> Result<(), UnpackError> {
         self.stage.finish().map_err(|(path, source)| UnpackError::Write { path, source })?;
         match durable::place_tree(self.stage.path(), dest) {
             Ok(()) => {
@@ -166,6 +203,29 @@ impl Writer<'_> {
             Err(error) => Err(UnpackError::Place(error)),
         }
     }
+}
+
+/// Copies a file that is installed: by reference, where the file system can. It is verified as it came.
+fn copy(
+    stage: &Stage,
+    old: &Path,
+    path: &str,
+    wanted: &Digest,
+    executable: bool,
+) -> Result<(), UnpackError> {
+    let failed = |source| UnpackError::Write { path: stage.path().join(path), source };
+    let mut from = walk::open(old)
+        .map_err(|source| UnpackError::Installed { path: old.to_owned(), source })?;
+    let mut file = stage.file(path).map_err(failed)?;
+    // `copy_file_range`, which shares the blocks on btrfs and XFS.
+    io::copy(&mut from, &mut file).map_err(failed)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader(File::open(stage.path().join(path)).map_err(failed)?).map_err(failed)?;
+    let got = Digest::from_computed(*hasher.finalize().as_bytes());
+    if got != *wanted {
+        return Err(UnpackError::FileDigest { path: path.to_owned(), got, wanted: *wanted });
+    }
+    stage::close(&file, executable).map_err(failed)
 }
 
 impl Open<'_> {

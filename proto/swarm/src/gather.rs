@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::debug;
 
+use crate::bits::Bits;
 use crate::ledger::load::place;
 use crate::ledger::{AdmitError, CertifyError, Ledger};
 use crate::sync::{self, SyncError};
@@ -231,7 +232,7 @@ impl Gatherer {
             around,
             artifact,
             Company::default(),
-            Box::new(|_, _| Ok(())),
+            Box::new(|_, here| Ok(Bits::none(here.len()))),
             Arc::default(),
         );
         let progress = fetch.progress();

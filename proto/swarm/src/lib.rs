@@ -39,6 +39,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use net::{Alpn, Endpoint, Gossip, Handler, Member, Pool};
+use proto::artifact::Manifest;
+use proto::patch::PatchOffer;
 use proto::statement::ArtifactRef;
 use proto::{Digest, HostId};
 use tokio::sync::watch;
@@ -49,10 +51,11 @@ use tracing::error;
 pub use bits::Bits;
 pub use ledger::Ledger;
 pub use store::{Store, StoreError};
-pub use transfer::fetch::{Company, FetchError, FetchHandle, Fits, Progress};
+pub use transfer::fetch::{Company, FetchError, FetchHandle, Progress, Spared};
 pub use transfer::queue::Trouble;
 
 use transfer::fetch::{self, Surroundings};
+use transfer::patches;
 use transfer::provide::{MANIFESTS_MAX, Provider};
 use transfer::toll::Toll;
 
@@ -194,16 +197,32 @@ impl Swarm {
     ///
     /// Must be called in a tokio runtime. It runs on its own, whether or not [`Self::run`] does.
     pub fn fetch(&self, artifact: ArtifactRef, company: Company) -> FetchHandle {
-        self.fetch_if(artifact, company, Box::new(|_, _| Ok(())))
+        let nothing = |_: &Manifest, here: &Bits| Ok(Bits::none(here.len()));
+        self.fetch_without(artifact, company, Box::new(nothing))
     }
 
-    /// As [`Self::fetch`], if it fits: that is asked once the manifest is known.
-    pub fn fetch_if(&self, artifact: ArtifactRef, company: Company, fits: Fits) -> FetchHandle {
+    /// As [`Self::fetch`], without the pieces that are spared; which these are is asked once the manifest
+    /// is known.
+    pub fn fetch_without(
+        &self,
+        artifact: ArtifactRef,
+        company: Company,
+        spared: Spared,
+    ) -> FetchHandle {
+        fetch::start(self.surroundings(), artifact, company, spared, self.turn(artifact.id))
+    }
+
+    /// The patches to an artifact that its company holds: what the origin says or, where that does not
+    /// answer, the first other who has any. Nobody vouches for them: see `pack::Patch`.
+    pub async fn patches_to(&self, artifact: Digest, company: &Company) -> Vec<PatchOffer> {
+        patches::patches(&self.surroundings(), artifact, company).await
+    }
+
+    fn surroundings(&self) -> Surroundings {
         let Hearsay { me, members, .. } = self.0.hearsay.clone();
         let pool = self.0.pool.clone();
         let (store, toll) = (self.store().clone(), self.0.toll.clone());
-        let around = Surroundings { me: Some(me), store, pool, members, toll };
-        fetch::start(around, artifact, company, fits, self.turn(artifact.id))
+        Surroundings { me: Some(me), store, pool, members, toll }
     }
 
     /// Keeps a whole artifact whose pieces lie in the file `data`: see [`Store::add_whole`].

@@ -23,9 +23,10 @@ use proto::selector::Selector;
 type Entry = fn(&[u8]) -> bool;
 
 /// The functions, by the name of their corpus.
-pub const ENTRIES: [(&str, Entry); 9] = [
+pub const ENTRIES: [(&str, Entry); 10] = [
     ("archive", archive),
     ("piece", piece),
+    ("patch", patch),
     ("metrics", metrics),
     ("journal", journal),
     ("env", env),
@@ -112,6 +113,51 @@ pub fn piece(bytes: &[u8]) -> bool {
         Ok(()) => {
             let found = fs::read(into.join("file")).expect("the file is there");
             assert_eq!((found.len() as u64, Digest::of(&found)), (raw_bytes, digest));
+        }
+        Err(error) => {
+            assert_short(error);
+            assert!(!into.exists(), "nothing is left of what is refused");
+        }
+    }
+    let _ = fs::remove_dir_all(&dir);
+    unpacked.is_ok()
+}
+
+/// Two versions of a tree: in their directories, each with its manifest.
+pub fn versions(dir: &Path) -> [pack::Tree; 2] {
+    let version = |name: &str, word: &str| {
+        let tree = dir.join(name);
+        fs::create_dir_all(&tree).expect("a directory for a version");
+        fs::write(tree.join("same"), "what stays as it is").expect("it is written");
+        let lines: String =
+            (0..500).map(|line| format!("{word} stands in line {line}\n")).collect();
+        fs::write(tree.join("text"), lines).expect("it is written");
+        let manifest = pack::pack(&tree, &mut Vec::new(), &mut |_| {}).expect("it is packed");
+        pack::Tree { manifest, dir: tree }
+    };
+    [version("old", "this"), version("new", "that")]
+}
+
+/// A patch from the one of these versions to the other.
+pub fn patch(bytes: &[u8]) -> bool {
+    let dir = empty_dir();
+    let [old, new] = versions(&dir);
+    fs::write(dir.join("patch"), bytes).expect("it is written");
+    let what =
+        What::File { bytes: bytes.len() as u64, digest: Digest::of(bytes), executable: false };
+    let manifest = Manifest {
+        format: FORMAT,
+        entries: vec![TreeEntry { path: "patch".to_owned(), what }],
+        piece_raw_bytes: 256 << 10,
+        pieces: Vec::new(),
+    };
+    let (wanted, into) = (pack::artifact_ref(&new.manifest), dir.join("tree"));
+    let archive = pack::Archive::of_tree(&manifest, &dir);
+    let opened = pack::Patch::open(archive, &old.manifest, &wanted);
+    let unpacked = opened.and_then(|patch| patch.unpack(&old, &into));
+    match &unpacked {
+        Ok(()) => {
+            assert_eq!(pack::verify_tree(&new.manifest, &into).map_err(|e| e.to_string()), Ok(()));
         }
         Err(error) => {
             assert_short(error);

@@ -87,7 +87,7 @@ impl Ground {
         let (release, manifest, data) = self.packed(version, start);
         let id = Digest::of(version.as_bytes());
         let mut piece = pieces(&manifest, &data);
-        stage(&self.paths, &id, &release, &manifest.to_bytes(), &mut piece)?;
+        stage(&self.paths, &id, &release, &manifest.to_bytes(), &[], &mut piece)?;
         Ok(id)
     }
 
@@ -101,7 +101,7 @@ impl Ground {
         release.run = statement::Run { unit, timeout_s: 2, ..statement::Run::default() };
         let id = Digest::of(version.as_bytes());
         let mut piece = pieces(&manifest, &data);
-        stage(&self.paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+        stage(&self.paths, &id, &release, &manifest.to_bytes(), &[], &mut piece).unwrap();
         id
     }
 
@@ -338,7 +338,8 @@ fn r29_a_release_is_staged_once_and_mended_unless_it_runs() {
     // Staged again: nothing is fetched, nothing is written.
     let (release, manifest, data) = ground.packed("1", START);
     let mut no_piece = |index| panic!("piece {index} was asked for");
-    let again = stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut no_piece).unwrap();
+    let again =
+        stage(&ground.paths, &id, &release, &manifest.to_bytes(), &[], &mut no_piece).unwrap();
     assert_eq!(again, installed);
 
     let edited = ground.paths.release(&id).join("VERSION");
@@ -349,7 +350,7 @@ fn r29_a_release_is_staged_once_and_mended_unless_it_runs() {
     edit();
     assert!(activator.check_staged(&id).unwrap_err().starts_with("1 is not whole on disk: "));
     let mut piece = pieces(&manifest, &data);
-    stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+    stage(&ground.paths, &id, &release, &manifest.to_bytes(), &[], &mut piece).unwrap();
     assert_eq!(fs::read_to_string(&edited).unwrap(), "1", "staged anew");
 
     assert_eq!(activator.activate(1, None, id, Way::Forward), Outcome::Baking);
@@ -398,12 +399,13 @@ fn a_failed_staging_leaves_no_release() {
     let (release, manifest, _) = ground.packed("1", START);
     let id = Digest::of(b"1");
     let mut lost = |_| Err(io::Error::other("the connection broke"));
-    let error = stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut lost).unwrap_err();
+    let error =
+        stage(&ground.paths, &id, &release, &manifest.to_bytes(), &[], &mut lost).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot unpack release {id}"));
     assert!(!ground.paths.release(&id).exists());
     assert!(ground.activator().check_staged(&id).is_err());
     let other = [manifest.to_bytes(), b" ".to_vec()].concat();
-    let error = stage(&ground.paths, &id, &release, &other, &mut lost).unwrap_err();
+    let error = stage(&ground.paths, &id, &release, &other, &[], &mut lost).unwrap_err();
     assert!(matches!(error, StageError::OtherManifest { .. }), "{error}");
     // What is left of it goes with the next clearing away.
     ground.activator().collect_garbage(Pins::new, 5).unwrap();
@@ -431,7 +433,7 @@ fn r29_what_does_not_fit_is_told_before_anything_of_it_is_written() {
     release.artifact = pack::artifact_ref(&manifest);
     let id = Digest::of(b"1");
     let mut no_piece = |index| panic!("piece {index} was asked for");
-    let error = stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut no_piece);
+    let error = stage(&ground.paths, &id, &release, &manifest.to_bytes(), &[], &mut no_piece);
     assert!(matches!(error.unwrap_err(), StageError::Space(_)));
     assert_eq!(fs::read_dir(ground.paths.releases()).unwrap().count(), 0);
 }
@@ -452,7 +454,7 @@ fn r29_old_releases_go_and_staging_is_left_alone() {
         whole(index)
     };
     let id = Digest::of(b"4");
-    stage(&paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+    stage(&paths, &id, &release, &manifest.to_bytes(), &[], &mut piece).unwrap();
     activator.collect_garbage(Pins::new, 2).unwrap();
     let left: Vec<_> = list(&RealDisk, &paths).unwrap().into_iter().map(|one| one.staged).collect();
     assert_eq!(left, [3, 4]);
@@ -473,7 +475,7 @@ fn r23_hooks_are_commands_of_the_release() {
         release.run.after_commit = say("after_commit");
         let id = Digest::of(version.as_bytes());
         let mut piece = pieces(&manifest, &data);
-        stage(&ground.paths, &id, &release, &manifest.to_bytes(), &mut piece).unwrap();
+        stage(&ground.paths, &id, &release, &manifest.to_bytes(), &[], &mut piece).unwrap();
         id
     };
     let first = hooked("1", "true");
@@ -710,7 +712,7 @@ fn a_release_that_runs_nothing_ends_a_service_and_is_where_the_next_one_goes_bac
     nothing.health = Health::default();
     let end = Digest::of(b"end");
     let mut piece = pieces(&manifest, &data);
-    stage(&ground.paths, &end, &nothing, &manifest.to_bytes(), &mut piece).unwrap();
+    stage(&ground.paths, &end, &nothing, &manifest.to_bytes(), &[], &mut piece).unwrap();
     assert_eq!(activator.activate(2, Some(first), end, Way::Forward), Outcome::Baking);
     activator.commit(2).unwrap();
     let pid = ground.paths.shared().join("pid");

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panic")]
 
+mod patch;
 mod publish;
 mod receive;
 mod round_trip;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proto::Digest;
 
 use super::{
-    Ceiling, ClaimId, FIRST_IN_A_ROW, Given, PAUSE_MS_MAX, UPLOAD_SLOW_MS, UPLOADS_AT_ONCE,
+    Ceiling, ClaimId, FIRST_IN_A_ROW, Given, PAUSE_MS_MAX, UPLOAD_SLOW_MS_FIRST, UPLOADS_AT_ONCE,
     USUAL_BESIDE_FIRST, Uploads, WAITING_MAX, What, burst_bytes,
 };
 use crate::bits::Bits;
@@ -294,7 +294,7 @@ fn r29_what_goes_first_is_given_at_once_whatever_others_took() {
     assert!(asked.ask(&mut uploads, 1, 0, 0));
     (0..8).for_each(|piece| assert!(asked.ask(&mut uploads, 0, piece, 0)));
     assert_eq!(turns(&mut uploads, &mut asked, 0), [1, 0]);
-    let later = turns(&mut uploads, &mut asked, UPLOAD_SLOW_MS);
+    let later = turns(&mut uploads, &mut asked, UPLOAD_SLOW_MS_FIRST);
     assert_eq!(later, [0; 7]);
 }
 
@@ -305,10 +305,11 @@ fn r29_under_a_low_ceiling_one_piece_is_given_at_a_time_and_its_taker_is_not_slo
     uploads.set_rate(Some(125_000));
     assert!((0..4).all(|piece| asked.ask(&mut uploads, 0, piece, 0)));
     assert_eq!(turns(&mut uploads, &mut asked, 0), [0]);
-    assert!(turns(&mut uploads, &mut asked, 2 * UPLOAD_SLOW_MS).is_empty());
-    assert_eq!(turns(&mut uploads, &mut asked, 4 * UPLOAD_SLOW_MS), [0], "that one is");
+    assert!(turns(&mut uploads, &mut asked, UPLOAD_SLOW_MS_FIRST + 8_000).is_empty());
+    let slow_ms = UPLOAD_SLOW_MS_FIRST + 9_000;
+    assert_eq!(turns(&mut uploads, &mut asked, slow_ms), [0], "that one is");
     uploads.set_rate(None);
-    assert_eq!(turns(&mut uploads, &mut asked, 4 * UPLOAD_SLOW_MS), [0; 2]);
+    assert_eq!(turns(&mut uploads, &mut asked, slow_ms), [0; 2]);
 }
 
 /// And nothing is a deadlock: what goes first goes, and the pause has an end.

@@ -21,6 +21,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use durable::{Disk, Kind, replace};
 use proto::Digest;
 use proto::artifact::{MANIFEST_BYTES_MAX, Manifest, Piece};
+use proto::patch::PatchName;
+use proto::statement::ArtifactRef;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -35,6 +37,8 @@ const ROTTED: &str = "rotted";
 /// The pieces of one artifact.
 pub(super) struct Artifact {
     pub(super) id: Digest,
+    /// How it is referred to, if it is a patch, and what it is a patch of.
+    pub(super) patch: Option<(PatchName, ArtifactRef)>,
     pub(super) touched: AtomicU64,
     disk: Arc<dyn Disk>,
     dir: PathBuf,
@@ -80,7 +84,7 @@ impl Artifact {
     ) -> Result<Self, StoreError> {
         // What an interrupted beginning or removal left, if anything.
         remove(&*disk, &dir)?;
-        let artifact = Self::new(disk, dir, id, parsed, true);
+        let artifact = Self::new(disk, dir, id, manifest.len(), parsed, true);
         let Self { disk, dir, .. } = &artifact;
         let (data, record) = (dir.join(DATA), dir.join(RECORD));
         let failed = |path: &Path| {
@@ -111,7 +115,7 @@ impl Artifact {
         }
         let parsed = Manifest::parse(&manifest)
             .map_err(|source| StoreError::Manifest { artifact: id, source })?;
-        let artifact = Self::new(disk, dir, id, parsed, false);
+        let artifact = Self::new(disk, dir, id, manifest.len(), parsed, false);
         let data = artifact.dir.join(DATA);
         match artifact.disk.kind(&data) {
             Ok(Some(Kind::File { bytes })) if bytes == artifact.bytes() => {}
@@ -139,9 +143,15 @@ impl Artifact {
         disk: Arc<dyn Disk>,
         dir: PathBuf,
         id: Digest,
+        manifest_bytes: usize,
         manifest: Manifest,
         checked: bool,
     ) -> Self {
+        let patch = PatchName::of(&manifest).map(|name| {
+            let (bytes, raw_bytes) = (manifest.bytes(), manifest.raw_bytes());
+            let manifest_bytes = manifest_bytes as u64;
+            (name, ArtifactRef { id, manifest_bytes, bytes, raw_bytes })
+        });
         let pieces = manifest.pieces;
         let mut end = 0;
         let mut offset = |piece: &Piece| {
@@ -155,7 +165,7 @@ impl Artifact {
         let have = watch::Sender::new(Arc::new(bits.clone()));
         let (touched, record) = (AtomicU64::new(0), Mutex::new(Record { bits, checked }));
         let rotted = AtomicBool::new(false);
-        Self { id, touched, disk, dir, pieces, offsets, have, record, rotted }
+        Self { id, patch, touched, disk, dir, pieces, offsets, have, record, rotted }
     }
 
     pub(super) fn have(&self) -> watch::Receiver<Arc<Bits>> {

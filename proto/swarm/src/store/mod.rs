@@ -29,6 +29,7 @@ use std::time::UNIX_EPOCH;
 use durable::{Disk, ReplaceError, replace};
 use proto::artifact::{MANIFEST_BYTES_MAX, Manifest, ManifestError, Piece};
 use proto::certificate::CERTIFICATE_BYTES_MAX;
+use proto::patch::{PATCHES_MAX, PatchName, PatchOffer};
 use proto::record::ProgressRecord;
 use proto::statement::{ArtifactRef, ENVELOPE_BYTES_MAX};
 use proto::{Digest, UnixTime};
@@ -447,6 +448,25 @@ impl Store {
             self.write_piece(id, index, &bytes)?;
         }
         self.flush(id)
+    }
+
+    /// The patches here, whole ones and others, each with its own id.
+    pub fn patches(&self) -> Vec<(PatchName, Digest)> {
+        let artifacts = self.lock();
+        artifacts.values().filter_map(|one| Some((one.patch?.0, one.id))).collect()
+    }
+
+    /// The patches to `artifact` that are whole here, the shortest first; at most [`PATCHES_MAX`].
+    pub fn patches_to(&self, artifact: &Digest) -> Vec<PatchOffer> {
+        let artifacts = self.lock();
+        let offer = |one: &Arc<Artifact>| {
+            let (name, patch) = one.patch.filter(|(name, _)| name.to == *artifact)?;
+            one.have().borrow().is_all().then_some(PatchOffer { from: name.from, patch })
+        };
+        let mut offers: Vec<PatchOffer> = artifacts.values().filter_map(offer).collect();
+        offers.sort_by_key(|offer| offer.patch.bytes);
+        offers.truncate(PATCHES_MAX);
+        offers
     }
 
     /// Forgets an artifact and frees its room. Nothing happens if it is not here.

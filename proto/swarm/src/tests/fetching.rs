@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use durable::{Disk, Kind, RealDisk};
 use net::{Alpn, Connection, Endpoint, Expect, Handler, RecvStream, SendStream, frame};
 use proto::HostId;
+use proto::artifact::Manifest;
 use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::time::timeout;
 
@@ -525,24 +526,23 @@ async fn r29_a_fetch_that_does_not_fit_asks_for_no_piece_and_needs_only_what_is_
     give(origin.swarm.store(), &artifact, |_| true);
     let host = node(&hub, "one");
     let id = artifact.about.id;
-    let refuse = |_: &proto::artifact::Manifest, missing: u64| {
-        Err(format!("{missing} bytes do not fit").into())
+    let refuse = |manifest: &Manifest, here: &Bits| {
+        Err(format!("{} bytes do not fit", manifest.bytes() + u64::from(here.count())).into())
     };
-    let handle = host.swarm.fetch_if(artifact.about, of(host_id("admit")), Box::new(refuse));
+    let handle = host.swarm.fetch_without(artifact.about, of(host_id("admit")), Box::new(refuse));
     let error = timeout(DEADLINE, handle.done()).await.unwrap().unwrap_err();
     let FetchError::NoRoom(why) = error else { panic!("{error:?}") };
-    let all = artifact.about.bytes + artifact.about.manifest_bytes;
-    assert_eq!(why.to_string(), format!("{all} bytes do not fit"));
+    assert_eq!(why.to_string(), format!("{} bytes do not fit", artifact.about.bytes));
     assert_eq!(host.swarm.store().artifacts(), [], "nothing was made");
 
     give(host.swarm.store(), &artifact, |index| index < 7);
     let (tell, told) = std::sync::mpsc::channel();
-    let fits = move |manifest: &proto::artifact::Manifest, missing: u64| {
-        tell.send((manifest.pieces.len(), missing)).unwrap();
-        Ok(())
+    let fits = move |manifest: &Manifest, here: &Bits| {
+        tell.send((manifest.pieces.len(), here.count())).unwrap();
+        Ok(Bits::none(here.len()))
     };
-    let handle = host.swarm.fetch_if(artifact.about, of(host_id("admit")), Box::new(fits));
+    let handle = host.swarm.fetch_without(artifact.about, of(host_id("admit")), Box::new(fits));
     timeout(DEADLINE, handle.done()).await.unwrap().unwrap();
-    assert_eq!(told.recv().unwrap(), (10, 3 * 10_000));
+    assert_eq!(told.recv().unwrap(), (10, 7));
     assert!(host.swarm.store().has_whole(&id));
 }

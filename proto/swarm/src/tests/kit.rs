@@ -262,6 +262,11 @@ pub(super) struct Artifact {
 }
 
 pub(super) fn artifact(pieces: u32, piece_bytes: usize) -> Artifact {
+    artifact_of("noise", pieces, piece_bytes)
+}
+
+/// Its only file has this name.
+pub(super) fn artifact_of(name: &str, pieces: u32, piece_bytes: usize) -> Artifact {
     let noise = |index: u32| {
         let mut bytes = vec![0; piece_bytes];
         let seed = [index.to_be_bytes(), pieces.to_be_bytes()].concat();
@@ -281,7 +286,7 @@ pub(super) fn artifact(pieces: u32, piece_bytes: usize) -> Artifact {
     };
     let manifest = Manifest {
         format: FORMAT,
-        entries: vec![Entry { path: "noise".to_owned(), what: file }],
+        entries: vec![Entry { path: name.to_owned(), what: file }],
         piece_raw_bytes,
         pieces: pieces.iter().map(piece).collect(),
     };

@@ -7,6 +7,7 @@ pub(crate) mod hub;
 pub(crate) mod kit;
 mod ledger;
 mod neighbour;
+mod patches;
 mod pieces;
 mod rot;
 mod shelf;

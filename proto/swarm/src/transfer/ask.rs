@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use net::frame::{self, FrameError};
 use net::{CloseCode, ConnectError, Connection, ConnectionLost, Pool, RecvStream, SendStream};
+use proto::patch::{PATCHES_MAX, PatchOffer};
 use proto::wire::{
-    Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, Part, SWARM_REQUEST_BYTES_MAX, SwarmRequest,
+    Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, PATCHES_BYTES_MAX, Part, SWARM_REQUEST_BYTES_MAX,
+    SwarmRequest,
 };
 use proto::{Digest, HostId};
 use tokio::time::Instant;
@@ -181,6 +183,23 @@ pub(crate) async fn roots(pool: &Pool, of: &Source, after: u32) -> Result<Vec<Ve
     let within = list_timeout(ROOTS_BYTES_MAX);
     let roots = frame::recv(&mut recv, ROOTS_BYTES_MAX, within);
     Ok(answered(&connection, within, roots).await?)
+}
+
+/// Asks for the patches to an artifact that a member holds.
+pub(crate) async fn patches(
+    pool: &Pool,
+    of: &Source,
+    artifact: Digest,
+) -> Result<Vec<PatchOffer>, AskError> {
+    let connection = pool.get(of.host.clone(), of.address).await?;
+    let (mut send, mut recv) = on(&connection, &SwarmRequest::Patches { artifact }).await?;
+    let _ = send.finish();
+    let offers = frame::recv(&mut recv, PATCHES_BYTES_MAX, ANSWER_TIMEOUT);
+    let offers: Vec<PatchOffer> = answered(&connection, ANSWER_TIMEOUT, offers).await?;
+    match offers.len() > PATCHES_MAX {
+        true => Err(AskError::OtherContent),
+        false => Ok(offers),
+    }
 }
 
 /// Asks for the ids of all that a member holds of `part`, page by page: at most `ids_max`.

@@ -61,7 +61,7 @@ pub struct Progress {
 pub enum FetchError {
     #[error("cancelled")]
     Cancelled,
-    /// Whoever asked for it says that it does not fit ([`Fits`]): no piece was asked for.
+    /// Whoever asked for it says that it does not fit ([`Spared`]): no piece was asked for.
     #[error("not fetched")]
     NoRoom(#[source] Box<dyn Error + Send + Sync>),
     /// See [`StoreError::is_full`].
@@ -76,9 +76,10 @@ pub enum FetchError {
     Failed(#[from] JoinError),
 }
 
-/// Whether there is room for what this manifest is of, so many bytes of whose pieces are missing here.
-/// Asked once the manifest is known and before any piece is; may block.
-pub type Fits = Box<dyn FnOnce(&Manifest, u64) -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
+/// Which pieces need not come, of those of this manifest; some are here already. An error: there is no
+/// room for the others. Asked once the manifest is known and before any piece is; may block.
+pub type Spared =
+    Box<dyn FnOnce(&Manifest, &Bits) -> Result<Bits, Box<dyn Error + Send + Sync>> + Send>;
 
 /// A fetch under way. Dropping it cancels the fetch.
 #[derive(Debug)]
@@ -138,7 +139,7 @@ pub(crate) fn start(
     around: Surroundings,
     artifact: ArtifactRef,
     company: Company,
-    fits: Fits,
+    spared: Spared,
     turn: Arc<tokio::sync::Mutex<()>>,
 ) -> FetchHandle {
     let stop = CancellationToken::new();
@@ -147,7 +148,7 @@ pub(crate) fn start(
     let task = tokio::spawn(async move {
         let begun = async {
             let turn = turn.lock_owned().await;
-            let driver = Driver::begin(around, artifact, company, fits, progress_sender).await?;
+            let driver = Driver::begin(around, artifact, company, spared, progress_sender).await?;
             Ok::<_, FetchError>((turn, driver))
         };
         let (_turn, mut driver) = tokio::select! {
@@ -225,7 +226,7 @@ impl Driver {
         around: Surroundings,
         artifact: ArtifactRef,
         company: Company,
-        fits: Fits,
+        spared: Spared,
         progress: watch::Sender<Progress>,
     ) -> Result<Self, FetchError> {
         let id = artifact.id;
@@ -236,7 +237,7 @@ impl Driver {
             false => Some(manifest(&around, &artifact, &company, &progress).await?),
         };
         let store = around.store.clone();
-        let here = task::spawn_blocking(move || take_stock(&store, &id, manifest, fits));
+        let here = task::spawn_blocking(move || take_stock(&store, &id, manifest, spared));
         let (here, piece_bytes_max) = here.await??;
         let picker = Picker::new(here, rand::random());
         let passer = around.toll.enter(id);
@@ -522,13 +523,13 @@ impl Driver {
     }
 }
 
-/// The pieces of earlier fetches, once it is known that the others fit; and how long the longest is.
-/// `manifest`: of an artifact whose own is not here.
+/// The pieces that are not to be fetched: of earlier fetches, and those that are spared; and how long the
+/// longest is. `manifest`: of an artifact whose own is not here.
 fn take_stock(
     store: &Store,
     id: &Digest,
     manifest: Option<Vec<u8>>,
-    fits: Fits,
+    spared: Spared,
 ) -> Result<(Bits, u64), FetchError> {
     let longest = |manifest: &Manifest| {
         manifest.pieces.iter().map(|piece| piece.bytes.into()).max().unwrap_or_default()
@@ -536,18 +537,17 @@ fn take_stock(
     if let Some(bytes) = manifest {
         let manifest = Manifest::parse(&bytes)?;
         if store.pieces(id).is_err() {
-            fits(&manifest, manifest.bytes() + bytes.len() as u64).map_err(FetchError::NoRoom)?;
+            let none = Bits::none(u32::try_from(manifest.pieces.len()).unwrap_or(u32::MAX));
+            let spared = spared(&manifest, &none).map_err(FetchError::NoRoom)?;
             store.begin(id, &bytes)?;
-            return Ok((store.pieces(id)?, longest(&manifest)));
+            return Ok((spared, longest(&manifest)));
         }
         // It is the manifest alone that is not here any more.
         store.begin(id, &bytes)?;
     }
     store.check(id)?;
-    let (manifest, here) = (store.manifest(id)?, store.pieces(id)?);
-    let pieces = (0..).zip(&manifest.pieces).filter(|(index, _)| !here.contains(*index));
-    let missing_bytes = pieces.map(|(_, piece)| u64::from(piece.bytes)).sum();
-    fits(&manifest, missing_bytes).map_err(FetchError::NoRoom)?;
+    let (manifest, mut here) = (store.manifest(id)?, store.pieces(id)?);
+    here.add_all(&spared(&manifest, &here).map_err(FetchError::NoRoom)?);
     Ok((here, longest(&manifest)))
 }
 
@@ -634,7 +634,7 @@ async fn follow_on(
 }
 
 /// Who could be asked, as gossip is now.
-fn known(
+pub(super) fn known(
     around: &Surroundings,
     artifact: &Digest,
     Company { origin, .. }: &Company,

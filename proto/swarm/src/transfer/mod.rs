@@ -5,6 +5,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod fetch;
+pub(crate) mod patches;
 mod peers;
 pub(crate) mod provide;
 pub(crate) mod queue;

@@ -13,8 +13,8 @@ use net::frame::{self, FrameError};
 use net::{Connection, Handler, Place, Places, RecvStream, SendStream};
 use proto::Digest;
 use proto::wire::{
-    Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, NEW_PIECES_MAX, SWARM_REQUEST_BYTES_MAX,
-    SwarmRequest,
+    Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, NEW_PIECES_MAX, PATCHES_BYTES_MAX,
+    SWARM_REQUEST_BYTES_MAX, SwarmRequest,
 };
 use tokio::task::{self, JoinSet};
 use tokio::time;
@@ -142,6 +142,12 @@ impl Provider {
                 let within = list_timeout(INDEX_BYTES_MAX);
                 frame::send(&mut send, &ids, INDEX_BYTES_MAX, within).await?;
                 delivered(send, within).await;
+                Ok(())
+            }
+            SwarmRequest::Patches { artifact } => {
+                let offers = ledger.store().patches_to(&artifact);
+                frame::send(&mut send, &offers, PATCHES_BYTES_MAX, ANSWER_TIMEOUT).await?;
+                delivered(send, ANSWER_TIMEOUT).await;
                 Ok(())
             }
             SwarmRequest::Have { artifact } => {

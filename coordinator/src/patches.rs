@@ -1,0 +1,288 @@
+//! Patches, made in the background (R28).
+//!
+//! For each scope: from what may run there to what it is being brought to, and to the newest release of its
+//! service, which may come next. One at a time, on a thread of the lowest priority: a publish waits for
+//! none, and a rollout that begins before its patch is made goes without. A patch that saves less than a
+//! tenth is not kept; those that lead to what nobody is to be brought to are removed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, BufWriter};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use net::NetError;
+use pack::{Archive, MakeError, Tree, artifact_ref, make_patch, pack, pieces_beside};
+use proto::artifact::Manifest;
+use proto::patch::PatchName;
+use proto::trust::Chain;
+use proto::{Digest, Service};
+use swarm::Store;
+use tokio::sync::oneshot;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::desk::{Desk, blocking};
+
+/// Between two looks, where no statement comes: pieces may have.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The lowest priority.
+const NICE: i32 = 19;
+/// Longest content of files that a patch is made of, in bytes: nine minutes of a core.
+const CHANGED_BYTES_MAX: u64 = 4 << 30;
+
+/// Makes patches until `stop`.
+pub(crate) async fn make_all(desk: Arc<Desk>, stop: CancellationToken) -> Result<(), NetError> {
+    let ledger = &desk.member.ledger;
+    let mut events = ledger.events();
+    // What is not worth it, or does not work: until the next start.
+    let mut given_up = BTreeSet::new();
+    while !stop.is_cancelled() {
+        events.mark_unchanged();
+        let (store, chain) = (ledger.store().clone(), ledger.chain());
+        let wanted = wanted(&chain);
+        let next = blocking("look for patches to make", move || next(&store, &wanted, &given_up));
+        let next = match next.await {
+            Ok((next, still_given_up)) => {
+                given_up = still_given_up;
+                next
+            }
+            // Told where it was met.
+            Err(_) => return Ok(()),
+        };
+        let Some(name) = next else {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                changed = events.changed() => if changed.is_err() { return Ok(()) },
+                () = time::sleep(LOOK_EVERY) => {}
+            }
+            continue;
+        };
+        if !make_one(&desk, name, &stop).await {
+            given_up.insert(name);
+        }
+    }
+    Ok(())
+}
+
+/// From which artifact to which there should be patches.
+fn wanted(chain: &Chain) -> BTreeSet<PatchName> {
+    let artifact = |release: &Digest| chain.release(release).map(|release| release.artifact.id);
+    let newest = |service: &Service| {
+        chain.releases_of(service).first().map(|(_, release)| release.artifact.id)
+    };
+    let mut wanted = BTreeSet::new();
+    for (scope, head) in chain.heads() {
+        let Some(rollout) = chain.rollout(&head.rollout) else { continue };
+        let to = artifact(&rollout.to.release);
+        let runs = rollout.from.iter().map(|from| artifact(&from.release)).chain([to]);
+        for from in runs.flatten() {
+            for to in [to, newest(&scope.service)].into_iter().flatten().filter(|to| *to != from) {
+                wanted.insert(PatchName { from, to });
+            }
+        }
+    }
+    wanted
+}
+
+/// The next patch to make, once those are gone that nobody wants.
+fn next(
+    store: &Store,
+    wanted: &BTreeSet<PatchName>,
+    given_up: &BTreeSet<PatchName>,
+) -> (Option<PatchName>, BTreeSet<PatchName>) {
+    let mut here = BTreeSet::new();
+    for (name, patch) in store.patches() {
+        if wanted.contains(&name) && store.has_whole(&patch) {
+            here.insert(name);
+        } else if !wanted.iter().any(|other| other.to == name.to)
+            && let Err(error) = store.remove_artifact(&patch)
+        {
+            let error: &(dyn std::error::Error + 'static) = &error;
+            warn!(%patch, error, "a patch that nobody wants is not removed");
+        }
+    }
+    let can_be = |name: &&PatchName| store.has_whole(&name.from) && store.has_whole(&name.to);
+    let mut missing = wanted.iter().filter(|name| !here.contains(name) && !given_up.contains(name));
+    let given_up = given_up.intersection(wanted).copied().collect();
+    (missing.find(can_be).copied(), given_up)
+}
+
+/// Whether it is here now, or the making was stopped.
+async fn make_one(desk: &Arc<Desk>, name: PatchName, stop: &CancellationToken) -> bool {
+    let (store, scratch) = (desk.member.ledger.store().clone(), desk.scratch_dir());
+    let (done, made) = oneshot::channel();
+    let stopped = stop.clone();
+    let thread = std::thread::Builder::new().name("patch".to_owned());
+    let started = thread.spawn(move || {
+        // Of this thread alone. Where it cannot be, it takes its share as any other.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        let made = make(&store, name, &scratch, &stopped);
+        for left in [scratch.clone(), data_of(&scratch)] {
+            let removed =
+                if left.is_dir() { fs::remove_dir_all(&left) } else { fs::remove_file(&left) };
+            if let Err(error) = removed
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                warn!(path = %left.display(), %error, "cannot be removed");
+            }
+        }
+        // Nobody waits: the coordinator stops.
+        let _ = done.send(made);
+    });
+    let made = match started {
+        Ok(_) => tokio::select! {
+            made = made => made.unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked"))),
+            // It ends behind the part it is at, or with the process; what it leaves goes at the next start.
+            () = stop.cancelled() => return true,
+        },
+        Err(error) => Err(error.into()),
+    };
+    let PatchName { from, to } = name;
+    match made {
+        Ok(Made::Patch { bytes, whole_bytes, took }) => {
+            let took_s = took.as_secs_f32();
+            info!(%from, %to, bytes, whole_bytes, took_s, "a patch is made");
+            true
+        }
+        Ok(Made::Nothing(why)) => {
+            info!(%from, %to, why, "no patch is made");
+            false
+        }
+        Err(error) => {
+            let error = format!("{error:#}");
+            warn!(%from, %to, error, "a patch is not made: this release travels whole");
+            false
+        }
+    }
+}
+
+enum Made {
+    Patch { bytes: u64, whole_bytes: u64, took: Duration },
+    Nothing(&'static str),
+}
+
+/// Makes a patch, and keeps it. `scratch`: where nothing stands; what is left there may go.
+fn make(store: &Store, name: PatchName, scratch: &Path, stop: &CancellationToken) -> Result<Made> {
+    let begun = Instant::now();
+    let (old, new) = (store.manifest(&name.from)?, store.manifest(&name.to)?);
+    let whole_bytes = new.bytes();
+    let tree = Tree { manifest: old.clone(), dir: PathBuf::new() };
+    let needed = pieces_beside(&new, &[tree]);
+    let needed_bytes: u64 =
+        needed.iter().map(|piece| u64::from(new.pieces[*piece as usize].bytes)).sum();
+    if needed.len() as u64 * u64::from(new.piece_raw_bytes) > CHANGED_BYTES_MAX {
+        return Ok(Made::Nothing("too much has changed"));
+    }
+    fs::create_dir(scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
+    let path = scratch.join(name.to_string());
+    let mut out = BufWriter::new(File::create(&path).context("cannot write the patch")?);
+    let mut old_piece = |index| read_piece(store, &name.from, index);
+    let mut new_piece = |index| read_piece(store, &name.to, index);
+    let made = make_patch(
+        (&old, &mut Archive::of_pieces(&old, &mut old_piece)?),
+        (&new, &mut Archive::of_pieces(&new, &mut new_piece)?),
+        needed_bytes / 10 * 9,
+        &mut out,
+        &mut |_, _| {
+            if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+    );
+    match made {
+        Err(MakeError::NotWorth { .. }) => return Ok(Made::Nothing("it would save too little")),
+        made => made?,
+    };
+    drop(out);
+    let data = data_of(scratch);
+    let mut file = BufWriter::new(File::create(&data).context("cannot pack the patch")?);
+    let manifest: Manifest = pack(scratch, &mut file, &mut |_| {})?;
+    drop(file);
+    let artifact = artifact_ref(&manifest);
+    store.add_whole(&artifact, &manifest.to_bytes(), &data)?;
+    Ok(Made::Patch { bytes: artifact.bytes, whole_bytes, took: begun.elapsed() })
+}
+
+/// Where the pieces of the patch in `scratch` are put together.
+fn data_of(scratch: &Path) -> PathBuf {
+    scratch.with_extension("data")
+}
+
+fn read_piece(store: &Store, artifact: &Digest, index: u32) -> io::Result<Vec<u8>> {
+    let piece = store.read_piece(artifact, index).map_err(io::Error::other)?;
+    piece.ok_or_else(|| io::Error::other(format!("piece {index} is not here any more")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn give(store: &Store, dir: &Path) -> Digest {
+        let mut data = Vec::new();
+        let manifest = pack(dir, &mut data, &mut |_| {}).unwrap();
+        let pieces = dir.with_extension("pieces");
+        fs::write(&pieces, data).unwrap();
+        let artifact = artifact_ref(&manifest);
+        store.add_whole(&artifact, &manifest.to_bytes(), &pieces).unwrap();
+        artifact.id
+    }
+
+    /// A version of something whose content differs from that of any other in a few bytes.
+    fn version(store: &Store, top: &Path, number: u32) -> Digest {
+        let dir = top.join(number.to_string());
+        fs::create_dir(&dir).unwrap();
+        let mut content = vec![0; 300_000];
+        blake3::Hasher::new().finalize_xof().fill(&mut content);
+        content[..4].copy_from_slice(&number.to_be_bytes());
+        fs::write(dir.join("file"), content).unwrap();
+        give(store, &dir)
+    }
+
+    #[test]
+    fn r28_patches_are_made_once_and_go_when_nobody_wants_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Arc::new(durable::RealDisk), &dir.path().join("store")).unwrap();
+        let [one, two, three] = [1, 2, 3].map(|number| version(&store, dir.path(), number));
+        let (none, name) = (BTreeSet::new(), |from, to| PatchName { from, to });
+        let wanted = BTreeSet::from([name(one, two), name(two, Digest::of(b"not here"))]);
+        let (found, _) = next(&store, &wanted, &none);
+        assert_eq!(found, Some(name(one, two)));
+        let (_, given_up) = next(&store, &wanted, &[name(one, two), name(two, three)].into());
+        assert_eq!(given_up, [name(one, two)].into(), "what is not wanted any more is forgotten");
+
+        let (scratch, stop) = (dir.path().join("scratch"), CancellationToken::new());
+        let made = make(&store, name(one, two), &scratch, &stop).unwrap();
+        let Made::Patch { bytes, whole_bytes, .. } = made else { panic!("nothing was made") };
+        assert!(bytes * 100 < whole_bytes, "{bytes} of {whole_bytes} bytes");
+        assert_eq!(store.patches_to(&two)[0].from, one);
+        assert_eq!(next(&store, &wanted, &none).0, None, "it is made once");
+        next(&store, &[name(three, two)].into(), &none);
+        assert_eq!(store.patches_to(&two).len(), 1, "from elsewhere to where somebody goes");
+        next(&store, &[name(two, three)].into(), &none);
+        assert_eq!((store.patches(), store.artifacts().len()), (vec![], 3));
+    }
+
+    #[test]
+    fn r28_no_patch_is_made_that_saves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Arc::new(durable::RealDisk), &dir.path().join("store")).unwrap();
+        let one = version(&store, dir.path(), 1);
+        let other = dir.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join("file"), "short").unwrap();
+        let (other, stop) = (give(&store, &other), CancellationToken::new());
+        for (from, to) in [(one, other), (one, one)] {
+            let scratch = dir.path().join(from.to_string() + &to.to_string());
+            let made = make(&store, PatchName { from, to }, &scratch, &stop).unwrap();
+            assert!(matches!(made, Made::Nothing(_)));
+        }
+        let scratch = dir.path().join("stopped");
+        stop.cancel();
+        let two = version(&store, dir.path(), 2);
+        assert!(make(&store, PatchName { from: one, to: two }, &scratch, &stop).is_err());
+        assert_eq!(store.patches(), []);
+    }
+}

@@ -1,0 +1,55 @@
+//! R28, with real processes: what travels is what changed.
+
+use fleet_tests::cluster::{Behaviour, Cluster, wait_until};
+
+use super::common::{all_serve, deploy_and_complete, fleet};
+
+/// The number that follows `field=` in the line of a log that holds `what`, the last of those.
+fn told(log: &str, what: &str, field: &str) -> Option<u64> {
+    let line = log.lines().rfind(|line| line.contains(what))?;
+    let (_, after) = line.split_once(&format!("{field}="))?;
+    after.split(|char: char| !char.is_ascii_digit()).next()?.parse().ok()
+}
+
+fn wait_for_line(cluster: &Cluster, name: &str, what: &str) {
+    wait_until(&format!("{name} says: {what}"), || {
+        Ok(cluster.log(name).contains(what).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn r28_only_what_changed_travels_and_every_host_can_give_all_of_it() {
+    let (_directory, mut cluster) = fleet(3);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    wait_for_line(&cluster, "coordinator", "a patch is made");
+    cluster.deploy("2.0.0").unwrap();
+    cluster.complete("2.0.0", 2).unwrap();
+    for host in ["host-1", "host-2", "host-3"] {
+        let log = cluster.log(host);
+        let fetched = told(&log, "staged by a patch", "fetched_bytes").unwrap();
+        let whole = told(&log, "staged by a patch", "whole_bytes").unwrap();
+        assert!(fetched * 20 < whole, "{host}: {fetched} of {whole} bytes");
+        wait_for_line(&cluster, host, "packed again from its files, for others");
+    }
+    // A newcomer has nothing to patch, and the coordinator is gone: the hosts give it all of it.
+    cluster.add_agents(1).unwrap();
+    cluster.kill_coordinator().unwrap();
+    all_serve(&cluster, "2.0.0");
+    assert!(!cluster.log("host-4").contains("staged by a patch"));
+}
+
+#[test]
+fn r28_files_that_are_installed_do_not_travel_without_a_patch_either() {
+    let (_directory, cluster) = fleet(2);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    // Nobody waits for the patch, so it may be there or not: what is told is that little was fetched.
+    deploy_and_complete(&cluster, "2.0.0", 2);
+    for host in ["host-1", "host-2"] {
+        let (log, how) = (cluster.log(host), "version=2.0.0");
+        let fetched = told(&log, how, "fetched_bytes").unwrap();
+        let whole = told(&log, how, "whole_bytes").unwrap();
+        assert!(fetched * 4 < whole, "{host}: {fetched} of {whole} bytes");
+    }
+}
