@@ -19,10 +19,10 @@ pub(crate) async fn follow(
     told: watch::Sender<Ceilings>,
 ) -> std::convert::Infallible {
     let read = move || reread(&path, &config);
-    on_hangup(hangup, read, |ceilings| {
+    let apply = |ceilings| {
         told.send_replace(ceilings);
-    })
-    .await
+    };
+    on_hangup(hangup, read, apply).await
 }
 
 fn reread(path: &Path, config: &Config) -> Result<Reread, ConfigError> {

@@ -15,6 +15,8 @@ pub struct ClaimId(u64);
 #[derive(Debug)]
 struct Claim {
     artifact: Digest,
+    /// It is one of the others, whatever it is of.
+    usual: bool,
     /// What it waits to pass with, in bytes.
     waits: Option<u64>,
     /// What has passed, in bytes, had it been here and waiting from the start.
@@ -82,10 +84,12 @@ impl Ceiling {
     }
 
     /// Somebody who will have to pass, until it [leaves](Self::leave).
-    pub fn enter(&mut self, artifact: Digest) -> ClaimId {
+    /// `usual`: one of the others, whether or not its artifact goes first.
+    pub fn enter(&mut self, artifact: Digest, usual: bool) -> ClaimId {
         let id = ClaimId(self.next);
         self.next += 1;
-        self.claims.insert(id, Claim { artifact, waits: None, passed: self.turn, open: 0 });
+        let claim = Claim { artifact, usual, waits: None, passed: self.turn, open: 0 };
+        self.claims.insert(id, claim);
         id
     }
 
@@ -187,7 +191,7 @@ impl Ceiling {
     }
 
     fn goes_first(&self, claim: &Claim) -> bool {
-        self.first.contains(&claim.artifact)
+        !claim.usual && self.first.contains(&claim.artifact)
     }
 
     fn fill(&mut self, now_ms: u64) {

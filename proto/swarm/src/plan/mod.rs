@@ -110,6 +110,8 @@ pub const WAITING_PER_PEER_MAX: usize = 16;
 pub const WAIT_MS_MAX: u64 = 4_000;
 /// Places of others while something that goes first is given, or waits to be.
 pub const USUAL_BESIDE_FIRST: usize = 1;
+/// As many pieces of what goes first as this makes whole copies are given to one asker first.
+pub const FIRST_COPIES_MAX: u32 = 2;
 /// Bytes per second for each of those given at a time, or there are fewer of them: a piece is whole soon,
 /// and its taker does not think the giver slow.
 pub const UPLOAD_BYTES_PER_S_MIN: u64 = 128 << 10;

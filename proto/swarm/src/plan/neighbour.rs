@@ -29,7 +29,8 @@ impl Line {
         let mut ceiling = Ceiling::default();
         ceiling.set_rate(rate, 0);
         let claims = bytes.iter().enumerate();
-        let claims = claims.map(|(n, bytes)| (ceiling.enter(artifact(n)), *bytes, 0)).collect();
+        let claims =
+            claims.map(|(n, bytes)| (ceiling.enter(artifact(n), false), *bytes, 0)).collect();
         Self { ceiling, claims, now_ms: 0, passed: Vec::new() }
     }
 
@@ -113,7 +114,7 @@ proptest! {
         let longest = bytes.iter().max().unwrap();
         prop_assert!(most - least <= 2 * longest, "{all:?}");
         // Who comes later is not owed what it did not wait for.
-        let late = line.ceiling.enter(artifact(100));
+        let late = line.ceiling.enter(artifact(100), false);
         line.claims.push((late, bytes[0], line.now_ms));
         line.claims.iter_mut().for_each(|claim| claim.2 = line.now_ms);
         let before = line.passed.len();
@@ -147,7 +148,7 @@ fn r29_a_ceiling_that_is_lifted_or_lowered_counts_at_once() {
 fn r29_what_was_not_used_is_for_others() {
     let mut ceiling = Ceiling::default();
     ceiling.set_rate(Some(125_000), 0);
-    let [one, two] = [1, 2].map(|number| ceiling.enter(artifact(number)));
+    let [one, two] = [1, 2].map(|number| ceiling.enter(artifact(number), false));
     assert_eq!(ceiling.pass(one, 1 << 20, 0), Ok(()));
     assert!(ceiling.pass(two, 1 << 20, 0).is_err());
     ceiling.over(one, 1 << 20);
@@ -182,7 +183,7 @@ fn r29_under_a_ceiling_what_goes_first_passes_before_others_and_leaves_them_one_
 fn r29_without_a_ceiling_other_fetches_ask_for_one_at_a_time_beside_what_goes_first() {
     let mut ceiling = Ceiling::default();
     ceiling.set_first([artifact(1)].into());
-    let [usual, first, third] = [0, 1, 2].map(|number| ceiling.enter(artifact(number)));
+    let [usual, first, third] = [0, 1, 2].map(|number| ceiling.enter(artifact(number), false));
     let pass = |ceiling: &mut Ceiling, id| ceiling.pass(id, 1 << 20, 0).is_ok();
     assert!((0..5).all(|_| pass(&mut ceiling, usual)), "nothing goes first yet");
     assert!((0..5).all(|_| pass(&mut ceiling, first)));
@@ -296,6 +297,34 @@ fn r29_what_goes_first_is_given_at_once_whatever_others_took() {
     assert_eq!(turns(&mut uploads, &mut asked, 0), [1, 0]);
     let later = turns(&mut uploads, &mut asked, UPLOAD_SLOW_MS_FIRST);
     assert_eq!(later, [0; 7]);
+}
+
+/// R4: who asks for it again and again is one of the others in the end.
+#[test]
+fn r29_nobody_goes_first_for_ever() {
+    let mut uploads = Uploads::default();
+    uploads.set_first([artifact(1)].into());
+    let few = |_: &Digest| Some(Bits::all(3));
+    let is_first = |uploads: &mut Uploads<u32>, peer| {
+        let ticket = uploads.ask(peer, artifact(1), What::Piece(0), 0).unwrap();
+        assert_eq!(uploads.turn(0, few), Some((ticket, Given::Piece(0))));
+        let is_first = uploads.is_first(ticket);
+        uploads.ended(ticket, false, 0);
+        is_first
+    };
+    let times = (0..20).filter(|_| is_first(&mut uploads, 1)).count();
+    assert_eq!(times, 2 * 3, "two copies");
+    assert!(is_first(&mut uploads, 2), "another one");
+    uploads.set_first([].into());
+    uploads.set_first([artifact(1)].into());
+    assert!(is_first(&mut uploads, 1), "the next way back");
+    // Under a ceiling, too.
+    let mut line = Line::new(Some(1_000_000), &[10_000]);
+    line.ceiling.set_first([artifact(0)].into());
+    let greedy = line.ceiling.enter(artifact(0), true);
+    line.claims.push((greedy, 10_000, 0));
+    line.run(10_000, 0);
+    assert!(line.bytes_of(0) >= 6 * line.bytes_of(1), "one in eight");
 }
 
 #[test]

@@ -6,9 +6,9 @@ use proto::Digest;
 use proto::artifact::PIECE_RAW_BYTES;
 
 use super::{
-    Pause, UPLOAD_BYTES_PER_S_MIN, UPLOAD_SLOW_FACTOR, UPLOAD_SLOW_MS, UPLOAD_SLOW_MS_FIRST,
-    UPLOAD_SLOW_MS_MAX, UPLOADS_AT_ONCE, UPLOADS_MAX, UPLOADS_PER_PEER_MAX, USUAL_BESIDE_FIRST,
-    WAITING_MAX, WAITING_PER_PEER_MAX, What,
+    FIRST_COPIES_MAX, Pause, UPLOAD_BYTES_PER_S_MIN, UPLOAD_SLOW_FACTOR, UPLOAD_SLOW_MS,
+    UPLOAD_SLOW_MS_FIRST, UPLOAD_SLOW_MS_MAX, UPLOADS_AT_ONCE, UPLOADS_MAX, UPLOADS_PER_PEER_MAX,
+    USUAL_BESIDE_FIRST, WAITING_MAX, WAITING_PER_PEER_MAX, What,
 };
 use crate::bits::Bits;
 
@@ -52,6 +52,8 @@ struct Counts {
     times: Vec<u32>,
     /// When it was asked for last.
     asked_ms: u64,
+    /// How many pieces it has; 0 before one was given.
+    pieces: u32,
     /// How many turns it would have had, had it been waited for from the start.
     turns: u64,
 }
@@ -71,7 +73,9 @@ struct Running<P> {
 /// soon as it is out. Who has many asks waiting is no better off, and no artifact starves another one.
 ///
 /// What goes first has its own places in the line and among those being given, whatever the others took
-/// before; while it has any, the others have [`USUAL_BESIDE_FIRST`]. It is not concerned by a pause.
+/// before; while it has any, the others have [`USUAL_BESIDE_FIRST`]. It is not concerned by a pause. Who
+/// was given as much of it as makes [`FIRST_COPIES_MAX`] copies is one of the others from then on: nobody
+/// keeps a giver from them by asking for it for ever.
 #[derive(Debug)]
 pub struct Uploads<P> {
     next: u64,
@@ -83,6 +87,8 @@ pub struct Uploads<P> {
     /// Its turns before that one, of the artifact that had the last.
     turn: u64,
     first: BTreeSet<Digest>,
+    /// Pieces of those, by who was given them.
+    had: BTreeMap<(Digest, P), u32>,
     /// Bytes per second in all; none: as many as the line carries.
     rate: Option<u64>,
     pause: Pause,
@@ -90,9 +96,9 @@ pub struct Uploads<P> {
 
 impl<P> Default for Uploads<P> {
     fn default() -> Self {
-        let (waiting, running, given, first, pause) = Default::default();
+        let (waiting, running, given, first, had, pause) = Default::default();
         let (turn, rate, usual_ms) = (0, None, None);
-        Self { next: 0, waiting, running, given, usual_ms, turn, first, rate, pause }
+        Self { next: 0, waiting, running, given, usual_ms, turn, first, had, rate, pause }
     }
 }
 
@@ -100,8 +106,9 @@ impl<P: Ord + Clone> Uploads<P> {
     /// `peer` asks for something of an artifact that is known here; a piece that it names is known to be
     /// one of it. None: too many wait, or uploads rest.
     pub fn ask(&mut self, peer: P, artifact: Digest, what: What, now_ms: u64) -> Option<Ticket> {
-        let is_first = self.first.contains(&artifact);
-        let alike = |waiting: &&Waiting<P>| self.first.contains(&waiting.artifact) == is_first;
+        let is_first = self.goes_first(&peer, &artifact);
+        let alike =
+            |waiting: &&Waiting<P>| self.goes_first(&waiting.peer, &waiting.artifact) == is_first;
         let alike: Vec<_> = self.waiting.values().filter(alike).collect();
         let own = alike.iter().filter(|waiting| waiting.peer == peer).count();
         let rests = !is_first && self.pause.is_on(now_ms);
@@ -137,10 +144,10 @@ impl<P: Ord + Clone> Uploads<P> {
         let ticket = self.next_turn(now_ms)?;
         let Waiting { peer, artifact, what, .. } = self.waiting.remove(&ticket)?;
         let turn = self.turn;
+        let here = here(&artifact);
         let piece = match what {
             What::Piece(piece) => Some(piece),
             What::New(pieces) => {
-                let here = here(&artifact);
                 let held = |piece: &u32| here.as_ref().is_some_and(|here| here.contains(*piece));
                 pieces.into_iter().filter(held).find(|piece| self.times(&artifact, *piece) == 0)
             }
@@ -148,7 +155,11 @@ impl<P: Ord + Clone> Uploads<P> {
         let Some(piece) = piece else { return Some((ticket, Given::NothingNew)) };
         self.count(&artifact, piece, true);
         let counts = self.counts(&artifact);
+        counts.pieces = here.map_or(counts.pieces, |here| here.len());
         (counts.turns, self.turn) = (counts.turns + 1, counts.turns.max(turn));
+        if self.first.contains(&artifact) {
+            *self.had.entry((artifact, peer.clone())).or_default() += 1;
+        }
         self.running.insert(ticket, Running { peer, artifact, piece, since_ms: now_ms });
         Some((ticket, Given::Piece(piece)))
     }
@@ -177,7 +188,21 @@ impl<P: Ord + Clone> Uploads<P> {
 
     /// What goes first from now on, whatever waits or is given already.
     pub fn set_first(&mut self, first: BTreeSet<Digest>) {
+        self.had.retain(|(artifact, _), _| first.contains(artifact));
         self.first = first;
+    }
+
+    /// Whether what is asked for by this ask, or is being given, goes first.
+    pub fn is_first(&self, ticket: Ticket) -> bool {
+        let waiting = self.waiting.get(&ticket).map(|one| (&one.peer, &one.artifact));
+        let running = self.running.get(&ticket).map(|one| (&one.peer, &one.artifact));
+        waiting.or(running).is_some_and(|(peer, artifact)| self.goes_first(peer, artifact))
+    }
+
+    fn goes_first(&self, peer: &P, artifact: &Digest) -> bool {
+        let pieces = || self.given.get(artifact).map_or(0, |counts| counts.pieces);
+        let had = || self.had.get(&(*artifact, peer.clone())).copied().unwrap_or_default();
+        self.first.contains(artifact) && had() <= pieces().saturating_mul(FIRST_COPIES_MAX)
     }
 
     /// So many bytes per second are given from now on, in all; none: as many as the line carries. Where
@@ -196,22 +221,24 @@ impl<P: Ord + Clone> Uploads<P> {
     fn put_off(&self, now_ms: u64) -> Option<Ticket> {
         let rests = self.pause.is_on(now_ms);
         let mut waiting = self.waiting.iter().filter(|_| rests);
-        let usual = waiting.find(|(_, waiting)| !self.first.contains(&waiting.artifact));
+        let usual = waiting.find(|(_, one)| !self.goes_first(&one.peer, &one.artifact));
         usual.map(|(ticket, _)| *ticket)
     }
 
     /// Who comes next, if there is a place.
     fn next_turn(&self, now_ms: u64) -> Option<Ticket> {
-        let goes_first = |artifact: &Digest| self.first.contains(artifact);
+        let goes_first = |peer: &P, artifact: &Digest| self.goes_first(peer, artifact);
         // Who takes and does not read must not keep the others waiting.
         let slow_ms = self.slow_ms();
         let soon_done = |running: &Running<P>| running.since_ms.saturating_add(slow_ms) > now_ms;
         let given = |is_first: bool| {
-            let alike = self.running.values().filter(|one| goes_first(&one.artifact) == is_first);
+            let running = self.running.values();
+            let alike = running.filter(|one| goes_first(&one.peer, &one.artifact) == is_first);
             alike.fold((0, 0), |(all, soon), one| (all + 1, soon + usize::from(soon_done(one))))
         };
         let (first, usual) = (given(true), given(false));
-        let is_about = first.1 > 0 || self.waiting.values().any(|one| goes_first(&one.artifact));
+        let mut waiting = self.waiting.values();
+        let is_about = first.1 > 0 || waiting.any(|one| goes_first(&one.peer, &one.artifact));
         let beside = if is_about { USUAL_BESIDE_FIRST } else { UPLOADS_AT_ONCE };
         let has_room = |is_first: bool| {
             let ((all, soon), most) =
@@ -222,9 +249,9 @@ impl<P: Ord + Clone> Uploads<P> {
         let own_max = if self.running.len() < self.at_once() { UPLOADS_PER_PEER_MAX } else { 1 };
         let place = |(ticket, waiting): (&Ticket, &Waiting<P>)| {
             let Waiting { peer, artifact, .. } = waiting;
-            let is_first = goes_first(artifact);
+            let is_first = goes_first(peer, artifact);
             let own = self.running.values().filter(|running| {
-                running.peer == *peer && goes_first(&running.artifact) == is_first
+                running.peer == *peer && goes_first(peer, &running.artifact) == is_first
             });
             let own = own.count();
             let waited = waiting.since_ms.saturating_add(PATIENCE_MS) <= now_ms;

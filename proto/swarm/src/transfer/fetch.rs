@@ -240,7 +240,7 @@ impl Driver {
         let here = task::spawn_blocking(move || take_stock(&store, &id, manifest, spared));
         let (here, piece_bytes_max) = here.await??;
         let picker = Picker::new(here, rand::random());
-        let passer = around.toll.enter(id);
+        let passer = around.toll.enter(id, false);
         let (peers, following, asking, asks) = Default::default();
         let now = Instant::now();
         Ok(Self {

@@ -236,7 +236,8 @@ impl Provider {
         };
         frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
         // The place is held until the asker has it all, or it would bound nothing.
-        if give(send, asker, content, Some(self.out.enter(artifact))).await? {
+        let passer = self.out.enter(artifact, !place.is_first());
+        if give(send, asker, content, Some(passer)).await? {
             place.delivered();
         }
         Ok(())

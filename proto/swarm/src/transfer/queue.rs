@@ -160,6 +160,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Whether what is given goes first.
+    pub(super) fn is_first(&self) -> bool {
+        self.queue.state().uploads.is_first(self.ticket)
+    }
+
     /// The asker has all of it.
     pub(super) fn delivered(mut self) {
         self.delivered = true;

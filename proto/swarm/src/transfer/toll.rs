@@ -42,9 +42,9 @@ impl Toll {
         self.0.changed.send_replace(());
     }
 
-    /// Somebody who will have to pass.
-    pub(super) fn enter(&self, artifact: Digest) -> Passer {
-        let id = self.ceiling().enter(artifact);
+    /// Somebody who will have to pass. `usual`: not first, whatever the artifact.
+    pub(super) fn enter(&self, artifact: Digest, usual: bool) -> Passer {
+        let id = self.ceiling().enter(artifact, usual);
         Passer { toll: self.clone(), id, changed: self.0.changed.subscribe() }
     }
 
