@@ -29,13 +29,14 @@ const SERVICES_MAX: usize = SLOTS;
 /// Users, or patterns of units, that a list may name.
 const NAMES_MAX: usize = 256;
 /// Every key there is, as the error for an unknown one lists them.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "advertise",
     "bind",
     "download_mbit_max",
     "drop_ins",
     "gossip_interval_ms",
     "keep_releases",
+    "metrics",
     "name",
     "service_root",
     "services",
@@ -65,6 +66,9 @@ pub struct Config {
     pub allowed: Allowed,
     /// Releases of a service that stay on disk besides those in use; 2 to 100, default 5.
     pub keep_releases: usize,
+    /// Where the agent's own page of metrics is, on loopback. Default: nowhere, since any port of a
+    /// machine may be somebody else's, and two agents of one machine would have the same.
+    pub metrics: Option<SocketAddr>,
     /// Between two rounds of gossip; 100 ms to 60 s, default 1 s.
     pub gossip_interval: Duration,
     /// What pieces of artifacts may take of the line: the keys `upload_mbit_max` and
@@ -215,6 +219,7 @@ impl Reader {
         let allowed =
             Allowed { users: self.users(), units: self.units(), drop_ins: self.drop_ins() };
         let keep_releases = self.number("keep_releases", 5, 2..=100);
+        let metrics = self.metrics();
         let interval_ms = self.number("gossip_interval_ms", 1_000, 100..=60_000);
         Config {
             state_dir,
@@ -225,6 +230,7 @@ impl Reader {
             services,
             allowed,
             keep_releases: usize::try_from(keep_releases).unwrap_or(usize::MAX),
+            metrics,
             gossip_interval: Duration::from_millis(interval_ms),
             ceilings: Ceilings {
                 up_bytes_per_s: self.ceiling("upload_mbit_max"),
@@ -309,6 +315,16 @@ impl Reader {
                 bind
             }
         }
+    }
+
+    fn metrics(&mut self) -> Option<SocketAddr> {
+        let address = self.address("metrics").ok().flatten()?;
+        if !address.ip().is_loopback() {
+            let must =
+                "an address of loopback, like \"127.0.0.1:7072\": it is for this machine alone";
+            self.bad("metrics", &Value::String(address.to_string()), must);
+        }
+        Some(address)
     }
 
     fn name(&mut self, hostname: &str) -> Name {
@@ -449,6 +465,7 @@ mod tests {
                 services: None,
                 allowed: Allowed::default(),
                 keep_releases: 5,
+                metrics: None,
                 gossip_interval: Duration::from_secs(1),
                 ceilings: Ceilings::default(),
             }
@@ -481,6 +498,7 @@ mod tests {
             units = ["web.service", "mail*"]
             drop_ins = "refuse"
             keep_releases = 2
+            metrics = "127.0.0.1:7072"
             gossip_interval_ms = 100
             upload_mbit_max = 1
             download_mbit_max = 100000
@@ -492,6 +510,7 @@ mod tests {
         assert_eq!(config.advertise.to_string(), "127.0.0.2:7172");
         assert_eq!(config.name.as_str(), "alpha");
         assert_eq!(config.service_root, Path::new("/tmp/srv"));
+        assert_eq!(config.metrics, Some("127.0.0.1:7072".parse().unwrap()));
         assert_eq!((config.keep_releases, config.gossip_interval.as_millis()), (2, 100));
         let Ceilings { up_bytes_per_s, down_bytes_per_s } = config.ceilings;
         assert_eq!((up_bytes_per_s, down_bytes_per_s), (Some(125_000), Some(12_500_000_000)));
@@ -502,6 +521,8 @@ mod tests {
         assert!(!allowed.drop_ins);
         assert!(config.allows(&"web".parse().unwrap()) && config.allows(&"mail".parse().unwrap()));
         assert!(!config.allows(&"shop".parse().unwrap()), "agent.toml has the last word");
+        assert_eq!(parse("").unwrap().metrics, None, "nobody asked for a listener");
+        assert_eq!(parse("metrics = \"[::1]:1\"").unwrap().metrics, "[::1]:1".parse().ok());
         assert!(parse("").unwrap().allows(&"shop".parse().unwrap()));
         assert!(!parse("services = []").unwrap().allows(&"shop".parse().unwrap()));
     }
@@ -553,7 +574,7 @@ mod tests {
         )
         .unwrap_err();
         let expected = r#"/etc/groundswell/agent.toml has 14 bad value(s):
-  bindd: unknown key, the keys are advertise, bind, download_mbit_max, drop_ins, gossip_interval_ms, keep_releases, name, service_root, services, state_dir, units, upload_mbit_max, users
+  bindd: unknown key, the keys are advertise, bind, download_mbit_max, drop_ins, gossip_interval_ms, keep_releases, metrics, name, service_root, services, state_dir, units, upload_mbit_max, users
   state_dir = "state": must be an absolute path, without `..`
   bind = "0.0.0.0": must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
   advertise = 7070: must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
@@ -589,6 +610,13 @@ mod tests {
             ("negative", "keep_releases = -1", "keep_releases = -1: must be 2 to 100"),
             ("a fraction", "keep_releases = 2.5", "keep_releases = 2.5: must be 2 to 100"),
             ("too many", "keep_releases = 101", "keep_releases = 101: must be 2 to 100"),
+            ("metrics for all", "metrics = \"0.0.0.0:7072\"", "must be an address of loopback"),
+            ("metrics for others", "metrics = \"10.0.0.7:7072\"", "must be an address of loopback"),
+            (
+                "metrics nowhere",
+                "metrics = \"127.0.0.1\"",
+                "metrics = \"127.0.0.1\": must be IP:PORT",
+            ),
             ("too rare", "gossip_interval_ms = 60001", "must be 100 to 60000"),
             ("no upload at all", "upload_mbit_max = 0", "upload_mbit_max = 0: must be 1 to 100000"),
             ("a ceiling in words", "download_mbit_max = \"2G\"", "\"2G\": must be 1 to 100000"),

@@ -24,6 +24,7 @@ use crate::checkup::Checkup;
 use crate::config::Config;
 use crate::control::{Cellar, Control};
 use crate::home::Home;
+use crate::page::{self, Page};
 use crate::reload::{self, keep_ceilings};
 use crate::renewal;
 use crate::rollouts::{self, Storage};
@@ -141,6 +142,11 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
     let limited = member.swarm.clone();
     part("ceilings", parts.spawn(ended(keep_ceilings(limited, ceilings, stop.clone()))));
     part("rollouts", parts.spawn(ended(roll(context, own.clone(), stop.clone()))));
+    if let Some(address) = config.metrics {
+        let page = Page { member: member.clone(), key: own.key };
+        let serving = page::serve(address, Arc::new(move || page.text()), stop.clone());
+        part("metrics", parts.spawn(ended(serving)));
+    }
     let serving = (member.clone(), stop.clone());
     part("port", parts.spawn(async move { Ok(serving.0.run(handlers, serving.1).await?) }));
     part("manager", parts.spawn(ended(manager::tell(view, pulse, stop.clone()))));

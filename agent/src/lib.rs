@@ -1,6 +1,7 @@
 //! The agent: what runs on every host. Fetches, activates, watches, goes back, says so.
 //!
-//! **Absent:** SQL, git, fleet keys, any listener but the one UDP port.
+//! **Absent:** SQL, git, fleet keys, any listener but the one UDP port and, where `agent.toml` asks for it, a
+//! page of metrics on loopback.
 //!
 //! | module | what |
 //! |---|---|
@@ -12,6 +13,7 @@
 //! | `rollouts` | the loop around the rollout core |
 //! | `control` | what an agent answers to people |
 //! | [`checkup`] | what it finds when it looks itself over |
+//! | `page` | its own page of metrics |
 //! | `reload` | `agent.toml` read anew: ceilings |
 //! | `renewal` | certificates |
 //! | [`guard`] | what stands in for an agent that is not there |
@@ -37,6 +39,7 @@ pub mod health;
 pub mod home;
 pub mod join;
 pub mod load;
+mod page;
 mod reload;
 pub mod remove;
 mod renewal;

@@ -5,12 +5,12 @@
 //! service each), `a/0..8` (an artifact each), `d/0..8` (the drift of a service each).
 //! The network layer signs each value and refuses values over [`VALUE_BYTES_MAX`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::certificate::Claim;
-use crate::id::{Digest, Name, Scope, Service};
+use crate::id::{Digest, HostId, Name, Scope, Service};
 use crate::statement::UnixTime;
 
 /// Longest value, in bytes, before the network layer adds its signature.
@@ -155,8 +155,111 @@ pub struct ProgressRecord {
     pub artifact: Digest,
     /// Verified pieces.
     pub pieces: u32,
-    /// Pieces in all; equal to `pieces` once it is whole.
+    /// Pieces in all; equal to `pieces` once it is whole, 0 while its manifest is missing.
     pub of: u32,
+    /// How it comes here, or came; none: not since this daemon started, or its version does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<FetchRecord>,
+}
+
+/// The newest fetch of an artifact by a member, for people: nothing is decided by it. What is 0 or empty
+/// is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FetchRecord {
+    /// Whether it goes on; if not, only sums are told.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub running: bool,
+    /// Of the verified pieces here, those of earlier fetches included. [`FETCH_BYTES_MAX`] stands for
+    /// that and more, here and below.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bytes: u64,
+    /// Over the last seconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bytes_per_s: u64,
+    /// Members that are asked now.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub peers: u8,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub from: FetchSources,
+    /// How long nothing has come, in seconds; the longer, the coarser. [`FETCH_STILL_S_MAX`] stands for
+    /// that and more.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub still_s: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stall: Option<StallRecord>,
+    /// Who is not asked any more, and for what: the first [`FETCH_BANNED_MAX`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub banned: BTreeMap<HostId, Lie>,
+}
+
+/// Where the content of an artifact came from in one fetch, in bytes of verified pieces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FetchSources {
+    #[serde(skip_serializing_if = "is_zero")]
+    pub peers: u64,
+    /// Who has all of it first: the coordinator.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub origin: u64,
+    /// It was on this host already, and did not travel.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub here: u64,
+    /// Patches made it of what was on this host already.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub patched: u64,
+}
+
+/// Why a fetch gets nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StallRecord {
+    pub why: Stall,
+    /// So many pieces are missing; of [`Stall::NoHolder`], so many are held by nobody.
+    #[serde(default)]
+    pub pieces: u32,
+}
+
+/// See [`StallRecord`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stall {
+    /// Nobody gives the manifest.
+    NoManifest,
+    /// No member that holds any of it can be reached.
+    NoPeers,
+    /// None of those that can be reached hold some of its pieces.
+    NoHolder,
+    /// All that hold what is missing asked for a pause.
+    Busy,
+    /// As a later version calls it.
+    #[serde(other)]
+    Other,
+}
+
+/// What a member did that is not asked for an artifact any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Lie {
+    /// Sent bytes that are not the piece.
+    WrongBytes,
+    /// Announced pieces again and again that it has not.
+    NotThere,
+    /// Said what it holds in no form that can be.
+    Malformed,
+    /// As a later version calls it.
+    #[serde(other)]
+    Other,
+}
+
+/// Highest number of bytes in a [`FetchRecord`]: more than an artifact may have.
+pub const FETCH_BYTES_MAX: u64 = 99_999_999_999;
+/// Highest `still_s` of a [`FetchRecord`]: a day, about.
+pub const FETCH_STILL_S_MAX: u32 = 99_999;
+/// Most members that a [`FetchRecord`] names as banned.
+pub const FETCH_BANNED_MAX: usize = 2;
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What a host counted of a service's requests over the last window (R24).

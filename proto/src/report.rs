@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Digest, Env, FleetId, HostId, Name, Service, Version, Zone};
 use crate::receipt::{Cause, State};
+use crate::record::{FetchSources, Lie, StallRecord};
 use crate::statement::{Direction, UnixTime};
 
 /// The fleet as one member sees it.
@@ -215,8 +216,26 @@ pub struct RolloutReport {
     /// whole copies of the artifact exist on hosts.
     pub self_supporting: bool,
     pub waves: Vec<WaveReport>,
+    /// What the hosts that fetch its artifact come to; older members do not tell.
+    #[serde(default)]
+    pub fetches: FetchesReport,
     /// In the order of the cohort.
     pub hosts: Vec<StandingReport>,
+}
+
+/// The hosts of a rollout that fetch, added up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchesReport {
+    /// Hosts that have all of the artifact.
+    pub whole: u32,
+    /// Hosts that fetch now.
+    pub running: u32,
+    /// Of these, those that get nothing.
+    pub stalled: u32,
+    /// What these have, what they need, and what comes to them in a second, in bytes.
+    pub bytes: u64,
+    pub of_bytes: u64,
+    pub bytes_per_s: u64,
 }
 
 /// A wave, counted over its own hosts.
@@ -303,6 +322,9 @@ pub struct StandingReport {
     /// Verified pieces of the artifact it has said it holds, and pieces in all.
     pub pieces: u32,
     pub of: u32,
+    /// How these come to it, or came; none: not since its agent started, or it does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fetch: Option<FetchReport>,
     /// What it says it counted over the last window, on whichever of the two releases it serves; bad
     /// are errors. None: it does not count.
     pub counted: Option<CountedReport>,
@@ -320,6 +342,36 @@ impl StandingReport {
     pub fn is_barred(&self) -> bool {
         !self.allowed && self.state.is_none_or(|state| state < State::Activating)
     }
+}
+
+/// The newest fetch of an artifact by a host, as it says itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FetchReport {
+    /// Whether it goes on, as far as the host is heard.
+    pub running: bool,
+    /// Of the verified pieces that it has, those of earlier fetches included, and of all.
+    pub bytes: u64,
+    pub of_bytes: u64,
+    /// Over the last seconds.
+    pub bytes_per_s: u64,
+    /// Members that it asks.
+    pub peers: u32,
+    /// Where what came in this fetch came from.
+    pub from: FetchSources,
+    /// For how many seconds nothing has come; of longer times, less exactly.
+    pub still_s: u32,
+    /// Why nothing comes, if that is known.
+    pub stall: Option<StallRecord>,
+    /// Whom it does not ask any more; of many, the first.
+    pub dropped: Vec<DroppedReport>,
+}
+
+/// A member that lied to another one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedReport {
+    pub host: HostId,
+    pub name: Name,
+    pub why: Lie,
 }
 
 // --- what lies on a host's disk ---

@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use swarm::Bits;
-use swarm::plan::{AskId, Given, Picker, Ticket, Uploads, What};
+use swarm::plan::{ASK_MS, AskId, Given, Picker, Ticket, Uploads, What};
 
 /// A piece is sent in so many turns.
 const CHUNKS: u64 = 8;
@@ -24,6 +24,9 @@ const CHUNKS: u64 = 8;
 const HAVE_EVERY_US: u64 = 50_000;
 /// Others that a host asks, the origin not counted: as the fetch keeps it.
 const PEERS_MAX: usize = 10;
+/// From when a host dies until who gives it something gives that up, in microseconds: as long as content
+/// may stand still.
+const TAKES_NOTHING_US: u64 = 2 * ASK_MS * 1_000;
 /// From when a host dies until who asks it knows, in microseconds: as long as an answer is waited for.
 const DEAD_AFTER_US: u64 = 8_000_000;
 
@@ -382,8 +385,12 @@ impl World {
         host.alive = false;
         host.sending.clear();
         let followers = std::mem::take(&mut host.followers);
+        let asked = std::mem::take(&mut host.asked);
         if host.done_us.is_none() {
             self.left -= 1;
+        }
+        for (id, at) in asked {
+            self.at(self.now_us + TAKES_NOTHING_US, Event::Cancelled { at, by: number, id });
         }
         for follower in followers {
             self.at(self.now_us + DEAD_AFTER_US, Event::Gone { at: follower, peer: number });

@@ -7,6 +7,7 @@
 mod common;
 mod delta;
 mod doctor;
+mod fetching;
 mod manager;
 
 use std::collections::BTreeSet;

@@ -140,14 +140,20 @@ impl Bringing<'_> {
             let archive = Archive::of_pieces(&manifest, &mut piece)?;
             let opened = Patch::open(archive, &old.manifest, &artifact);
             let staged = opened.map_err(|source| StageError::Patch { id, source });
-            let staged = staged.and_then(|patch| stage_patched(&paths, &id, &release, &old, patch));
+            let staged = staged.and_then(|patch| {
+                let new = patch.manifest().clone();
+                stage_patched(&paths, &id, &release, &old, patch)?;
+                let needed = pieces_beside(&new, std::slice::from_ref(&old));
+                let bytes_of = |piece: &u32| u64::from(new.pieces[*piece as usize].bytes);
+                Ok(new.bytes() - needed.iter().map(bytes_of).sum::<u64>())
+            });
             if staged.as_ref().is_err_and(is_of_patch) {
                 // So that it is not given to others, nor tried again.
                 store.remove_artifact(&patch.id)?;
             }
             Ok::<_, anyhow::Error>(staged?)
         });
-        staged.await??;
+        context.swarm.came_by_patch(&artifact, staged.await??);
         self.staged("staged by a patch", patch.bytes + patch.manifest_bytes);
         Ok(true)
     }
@@ -267,7 +273,11 @@ async fn patient(fetch: FetchHandle) -> Result<()> {
                 Ok(Ok(())) => {}
                 // The fetch has ended.
                 Ok(Err(_)) => std::future::pending().await,
-                Err(_) => return now.stall.unwrap_or_else(|| "nothing comes".to_owned()),
+                Err(_) => {
+                    return now
+                        .stall
+                        .map_or_else(|| "nothing comes".to_owned(), |why| why.to_string());
+                }
             }
         }
     };

@@ -18,7 +18,8 @@ use proto::id::{Digest, KeyId, Version};
 use proto::key::PublicKey;
 use proto::receipt::State;
 use proto::report::{
-    Fitness, FleetReport, HostReport, RolloutPhase, RolloutReport, StandingReport, WaveReport,
+    FetchesReport, Fitness, FleetReport, HostReport, RolloutPhase, RolloutReport, StandingReport,
+    WaveReport,
 };
 use proto::statement::{
     Action, CohortHost, Direction, OnFailure, Payload as _, RULES, Rollout, Statement, Target, Wave,
@@ -255,6 +256,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         note: String::new(),
         pieces: 0,
         of: 8,
+        fetch: None,
         counted: None,
         alive: true,
         drift: None,
@@ -295,6 +297,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         why: format!("{phase:?}").to_lowercase(),
         self_supporting: false,
         waves: (0..2).map(wave).collect(),
+        fetches: FetchesReport::default(),
         hosts: states.into_iter().enumerate().map(standing).collect(),
     }
 }

@@ -163,7 +163,7 @@ mod test {
     fn r29_the_artifact_of_the_way_back_goes_first_from_the_rollout_on() {
         let [ours, coordinator] = keys();
         let store = Store::open(Arc::new(SimDisk::new()), Path::new("/state")).unwrap();
-        let genesis = signed(&root(), &[ours.clone()]);
+        let genesis = signed(&root(), std::slice::from_ref(&ours));
         let id = root().envelope().id();
         let ledger = Ledger::open(store, id, Some(&genesis), clock::unix).unwrap();
         for version in ["1", "2"] {
@@ -174,7 +174,7 @@ mod test {
         let rollout = rollout(Direction::Forward);
         ledger.admit(&signed(&rollout, &[])).unwrap_err();
         assert_eq!(ways_back(&ledger), [].into(), "nobody has signed it");
-        ledger.admit(&signed(&rollout, &[ours.clone()])).unwrap();
+        ledger.admit(&signed(&rollout, std::slice::from_ref(&ours))).unwrap();
         let back = [Digest::of(b"1")];
         assert_eq!(ways_back(&ledger), back.into());
         let abort = Directive {

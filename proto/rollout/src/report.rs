@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use proto::certificate;
 use proto::receipt::{Cause, Receipt, State};
 use proto::report::{
-    ComparedReport, CountedReport, DriftReport, Finding, RolloutPhase, RolloutReport,
-    StandingReport, VerdictReport, WaveReport,
+    ComparedReport, CountedReport, DriftReport, FetchReport, FetchesReport, Finding, RolloutPhase,
+    RolloutReport, StandingReport, VerdictReport, WaveReport,
 };
 use proto::statement::{Action, Rollout};
 use proto::{HostId, Name, UnixTime};
@@ -61,6 +61,8 @@ pub struct HostFacts {
     /// Verified pieces of the artifact it has said it holds, and pieces in all; 0 of 0: nothing said.
     pub pieces: u32,
     pub of: u32,
+    /// How these come to it, as it says.
+    pub fetch: Option<FetchReport>,
     /// Errors of the requests it says it counted over the last window; none: it does not count.
     pub counted: Option<Counted>,
     /// How what it serves differs from what was released, as it says.
@@ -96,6 +98,7 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         why: why(view, &facts, phase, &hosts),
         self_supporting: is_self_supporting(&hosts),
         waves: (0..rollout.waves.len()).map(|wave| wave_report(view, &facts, wave)).collect(),
+        fetches: fetches(&hosts),
         hosts,
     }
 }
@@ -104,13 +107,30 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
 /// receipts about it, and two hold the whole artifact.
 fn is_self_supporting(hosts: &[StandingReport]) -> bool {
     let holds = hosts.iter().filter(|host| host.state.is_some()).count();
-    let whole = |host: &&StandingReport| {
-        // One that has gone back may never have started, and need not hold anything.
-        let staged =
-            host.state.is_some_and(|state| (State::Staged..=State::Committed).contains(&state));
-        staged || (host.of > 0 && host.pieces == host.of)
-    };
-    holds >= 2 && hosts.iter().filter(whole).count() >= 2
+    holds >= 2 && hosts.iter().filter(|host| is_whole(host)).count() >= 2
+}
+
+/// Whether it has all of the artifact.
+fn is_whole(host: &StandingReport) -> bool {
+    // One that has gone back may never have started, and need not hold anything.
+    let staged =
+        host.state.is_some_and(|state| (State::Staged..=State::Committed).contains(&state));
+    staged || (host.of > 0 && host.pieces == host.of)
+}
+
+fn fetches(hosts: &[StandingReport]) -> FetchesReport {
+    let whole = number(hosts.iter().filter(|host| is_whole(host)).count());
+    let mut sum = FetchesReport { whole, ..FetchesReport::default() };
+    let fetches = hosts.iter().filter_map(|host| host.fetch.as_ref());
+    for fetch in fetches.filter(|fetch| fetch.running) {
+        sum.running += 1;
+        sum.stalled += u32::from(fetch.stall.is_some());
+        // Each says what it likes: sums have an end.
+        sum.bytes = sum.bytes.saturating_add(fetch.bytes);
+        sum.of_bytes = sum.of_bytes.saturating_add(fetch.of_bytes);
+        sum.bytes_per_s = sum.bytes_per_s.saturating_add(fetch.bytes_per_s);
+    }
+    sum
 }
 
 fn phase(view: &View<'_>, facts: &Facts<'_>) -> RolloutPhase {
@@ -246,7 +266,6 @@ fn wave_report(view: &View<'_>, facts: &Facts<'_>, wave: usize) -> WaveReport {
         Sight { standing, heard }
     };
     let count = gate::count(&Facts { seen: &shown, ..*facts }, ranks);
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     WaveReport {
         hosts: number(count.hosts),
         open,
@@ -263,6 +282,10 @@ fn wave_report(view: &View<'_>, facts: &Facts<'_>, wave: usize) -> WaveReport {
         unreachable_max: budget.unreachable_max,
         pooled: gate::pooled(facts, wave).filter(|_| gated && open).and_then(verdict_report),
     }
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// None: nothing was compared yet.
@@ -358,7 +381,7 @@ impl<'a> View<'a> {
     fn hosts(&self) -> Vec<StandingReport> {
         let rollout = self.receipts.rollout();
         let standing = |(rank, member): (usize, &proto::statement::CohortHost)| {
-            let HostFacts { name, alive, pieces, of, counted, drift, allowed } =
+            let HostFacts { name, alive, pieces, of, fetch, counted, drift, allowed } =
                 (self.facts_of)(&member.id);
             let receipt: Option<&Receipt> = self.receipts.latest(&member.id);
             StandingReport {
@@ -371,6 +394,7 @@ impl<'a> View<'a> {
                 note: receipt.map(|receipt| receipt.note.clone()).unwrap_or_default(),
                 pieces,
                 of,
+                fetch,
                 counted: counted.map(counted_report),
                 alive,
                 drift,

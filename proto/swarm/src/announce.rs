@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use proto::certificate::Claim;
 use proto::record::{
-    ROOT, RootRecord, SHELF, SLOTS, ScopeRecord, progress_key, scope_key, to_text,
+    ProgressRecord, ROOT, RootRecord, SHELF, SLOTS, ScopeRecord, progress_key, scope_key, to_text,
 };
 use proto::{Digest, Scope};
 use tokio::time;
 use tracing::error;
 
 use crate::Hearsay;
+use crate::fetches::Fetches;
 use crate::ledger::Ledger;
 use crate::store::Store;
 
@@ -69,13 +70,14 @@ fn scope_records(ledger: &Ledger) -> BTreeMap<(Scope, bool), ScopeRecord> {
     records
 }
 
-/// Announces how much of which artifacts is here; of more than there are slots, those touched last.
-pub(crate) async fn artifacts(store: &Store, hearsay: &Hearsay) {
+/// Announces how much of which artifacts is here, and how they come here; of more than there are slots,
+/// those touched last. A fetch under way changes what there is to say also where no piece comes.
+pub(crate) async fn artifacts(store: &Store, fetches: &Fetches, hearsay: &Hearsay) {
     let mut changes = store.changes();
     let mut slots = Slots::default();
     loop {
         changes.mark_unchanged();
-        let mut records = store.progress();
+        let mut records = progress(store, fetches);
         records.truncate(SLOTS);
         let records: BTreeMap<_, _> =
             records.into_iter().map(|record| (record.artifact, record)).collect();
@@ -89,11 +91,30 @@ pub(crate) async fn artifacts(store: &Store, hearsay: &Hearsay) {
         // The first piece of news goes out at once.
         let pause = if records.is_empty() { Duration::ZERO } else { PROGRESS_INTERVAL };
         let next = time::Instant::now() + pause;
-        if changes.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = fetches.begun() => {}
+            () = time::sleep(PROGRESS_INTERVAL), if fetches.any_runs() => {}
         }
         time::sleep_until(next).await;
     }
+}
+
+/// What there is to say of each artifact, the most interesting first.
+fn progress(store: &Store, fetches: &Fetches) -> Vec<ProgressRecord> {
+    let mut records = store.progress();
+    for (artifact, fetch) in fetches.records() {
+        match records.iter_mut().find(|record| record.artifact == artifact) {
+            Some(record) => record.fetch = Some(fetch),
+            // Nothing of it can be had here, and who hears of it may ask. So only who waits in vain says so.
+            None if fetch.stall.is_some() => {
+                let fetch = Some(fetch);
+                records.insert(0, ProgressRecord { artifact, pieces: 0, of: 0, fetch });
+            }
+            None => {}
+        }
+    }
+    records
 }
 
 /// Sets a slot's value; one that was never used is left out, one that is free is emptied.

@@ -272,7 +272,7 @@ async fn standstill(mut progress: watch::Receiver<Progress>, patience: Duration)
 }
 
 fn announcer(source: &Source, artifact: Digest) -> Member {
-    let record = ProgressRecord { artifact, pieces: 1, of: 1 };
+    let record = ProgressRecord { artifact, pieces: 1, of: 1, fetch: None };
     Member {
         host: source.host.clone(),
         address: source.address,

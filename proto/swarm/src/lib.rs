@@ -17,12 +17,14 @@
 //! | [`plan`] | which piece to ask of whom, sans-IO |
 //! | `sync` | fetches the statements and certificates that members announce |
 //! | [`gather`] | fetches everything that members hold, in one go |
-//! | `announce` | tells the members what is here |
+//! | `announce` | tells the members what is here, and how it comes |
+//! | `fetches` | the fetches of this run, for people and for counting |
 //! | `upkeep` | hashes what lies here, slowly, and fetches again what rotted |
 //! | `transfer` | questions and answers on streams; the fetch of an artifact |
 
 mod announce;
 mod bits;
+mod fetches;
 pub mod gather;
 pub mod ledger;
 pub mod plan;
@@ -49,11 +51,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 pub use bits::Bits;
+pub use fetches::FetchCounts;
 pub use ledger::Ledger;
 pub use store::{Store, StoreError};
 pub use transfer::fetch::{Company, FetchError, FetchHandle, Progress, Spared};
+pub use transfer::provide::ProvideCounts;
 pub use transfer::queue::Trouble;
 
+use fetches::Fetches;
 use transfer::fetch::{self, Surroundings};
 use transfer::patches;
 use transfer::provide::{MANIFESTS_MAX, Provider};
@@ -73,6 +78,7 @@ struct Inner {
     provider: Provider,
     /// What pieces pass on their way in.
     toll: Toll,
+    fetches: Fetches,
     /// Fetches of one artifact take turns.
     turns: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -132,8 +138,8 @@ impl Swarm {
     fn with(endpoint: &Endpoint, ledger: Ledger, hearsay: Hearsay, manifests: usize) -> Self {
         let provider = Provider::new(ledger.clone(), manifests);
         let pool = endpoint.pool(Alpn::Swarm, POOL_MAX);
-        let (toll, turns) = Default::default();
-        Self(Arc::new(Inner { ledger, pool, hearsay, provider, toll, turns }))
+        let (toll, fetches, turns) = Default::default();
+        Self(Arc::new(Inner { ledger, pool, hearsay, provider, toll, fetches, turns }))
     }
 
     /// How much of pieces may go out and come in from now on. Nothing else is ever held back: statements
@@ -177,12 +183,12 @@ impl Swarm {
     /// Fetches what members announce, announces what is here, verifies the artifacts of earlier runs and
     /// fetches again what rots, until `stop`.
     pub async fn run(&self, stop: CancellationToken) {
-        let Inner { ledger, pool, hearsay, .. } = &*self.0;
+        let Inner { ledger, pool, hearsay, fetches, .. } = &*self.0;
         let parts = async {
             tokio::join!(
                 sync::run(ledger, pool, hearsay),
                 announce::statements(ledger, hearsay),
-                announce::artifacts(ledger.store(), hearsay),
+                announce::artifacts(ledger.store(), fetches, hearsay),
                 upkeep::run(self),
             )
         };
@@ -209,7 +215,10 @@ impl Swarm {
         company: Company,
         spared: Spared,
     ) -> FetchHandle {
-        fetch::start(self.surroundings(), artifact, company, spared, self.turn(artifact.id))
+        let turn = self.turn(artifact.id);
+        let handle = fetch::start(self.surroundings(), artifact, company, spared, turn);
+        self.0.fetches.add(artifact.id, handle.progress());
+        handle
     }
 
     /// The patches to an artifact that its company holds: what the origin says or, where that does not
@@ -223,6 +232,26 @@ impl Swarm {
         let pool = self.0.pool.clone();
         let (store, toll) = (self.store().clone(), self.0.toll.clone());
         Surroundings { me: Some(me), store, pool, members, toll }
+    }
+
+    /// Tells of an artifact that did not travel: so many bytes of it, as pieces, were on this host already,
+    /// and a patch made the others.
+    pub fn came_by_patch(&self, artifact: &ArtifactRef, bytes_here: u64) {
+        let bytes = artifact.bytes;
+        let bytes_patched = bytes.saturating_sub(bytes_here);
+        let progress =
+            Progress { bytes, of_bytes: bytes, bytes_here, bytes_patched, ..Progress::default() };
+        self.0.fetches.add(artifact.id, watch::channel(progress).1);
+    }
+
+    /// What was fetched since the start.
+    pub fn fetched(&self) -> FetchCounts {
+        self.0.fetches.counts()
+    }
+
+    /// What was given to others since the start.
+    pub fn provided(&self) -> ProvideCounts {
+        self.0.provider.counts()
     }
 
     /// Keeps a whole artifact whose pieces lie in the file `data`: see [`Store::add_whole`].

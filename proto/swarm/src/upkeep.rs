@@ -149,7 +149,7 @@ async fn stalled(mut progress: watch::Receiver<Progress>) -> String {
     let stalled = progress.wait_for(|progress| progress.stall.is_some()).await;
     let why = stalled.ok().and_then(|progress| progress.stall.clone());
     match why {
-        Some(why) => why,
+        Some(why) => why.to_string(),
         // It has ended, which tells more.
         None => std::future::pending().await,
     }

@@ -5,9 +5,10 @@ use proto::receipt::{
     Cause, NOTE_BYTES_MAX, RECEIPT_BYTES_MAX, Receipt, ReceiptError, SignedReceipt, State, note,
 };
 use proto::record::{
-    AllowedRecord, BOUND_MS_MAX, BUCKETS_MAX, DriftRecord, HostRecord, ProgressRecord, RootRecord,
-    SHELF_BYTES_MAX, SHELF_ITEMS_MAX, SLOTS, ScopeRecord, Shelf, ShelfRecord, TALLY_COUNT_MAX,
-    TallyRecord, VALUE_BYTES_MAX, from_text, to_text,
+    AllowedRecord, BOUND_MS_MAX, BUCKETS_MAX, DriftRecord, FETCH_BANNED_MAX, FETCH_BYTES_MAX,
+    FETCH_STILL_S_MAX, FetchRecord, FetchSources, HostRecord, Lie, ProgressRecord, RootRecord,
+    SHELF_BYTES_MAX, SHELF_ITEMS_MAX, SLOTS, ScopeRecord, Shelf, ShelfRecord, Stall, StallRecord,
+    TALLY_COUNT_MAX, TallyRecord, VALUE_BYTES_MAX, from_text, to_text,
 };
 use proto::statement::COUNTER_MAX;
 use proto::{Digest, HostId, Scope, UnixTime};
@@ -20,6 +21,25 @@ const SIGNATURE_BYTES: usize = 87;
 #[test]
 fn r11_values_with_their_signature_stay_below_512_bytes() {
     const { assert!(VALUE_BYTES_MAX + SIGNATURE_BYTES < 512) };
+}
+
+/// An artifact of as many pieces as a bitmap has bits for, fetched from everywhere, stalled, by liars.
+fn longest_progress() -> ProgressRecord {
+    const PIECES_MAX: u32 = 64 << 13;
+    let max = FETCH_BYTES_MAX;
+    let liar = |seed: usize| (HostId::of(&public(u8::try_from(seed).unwrap())), Lie::WrongBytes);
+    let fetch = FetchRecord {
+        running: true,
+        bytes: max,
+        bytes_per_s: max,
+        peers: u8::MAX,
+        from: FetchSources { peers: max, origin: max, here: max, patched: max },
+        still_s: FETCH_STILL_S_MAX,
+        stall: Some(StallRecord { why: Stall::NoManifest, pieces: PIECES_MAX }),
+        banned: (0..FETCH_BANNED_MAX).map(liar).collect(),
+    };
+    let artifact = Digest::of(b"");
+    ProgressRecord { artifact, pieces: PIECES_MAX, of: PIECES_MAX, fetch: Some(fetch) }
 }
 
 #[test]
@@ -42,7 +62,7 @@ fn r11_the_longest_records_fit() {
     };
     let shelf = ShelfRecord { shelf: digest, items: u32::MAX };
     let root = RootRecord { version: u32::MAX, root: digest };
-    let progress = ProgressRecord { artifact: digest, pieces: u32::MAX, of: u32::MAX };
+    let progress = longest_progress();
     let tally = TallyRecord {
         release: digest,
         requests: TALLY_COUNT_MAX,
@@ -178,4 +198,23 @@ fn r4_a_receipt_counts_for_the_host_whose_key_signed_it() {
         ),
         ("too long", by_host(&format!("{json}{}", " ".repeat(100))), "at most 320"),
     ]);
+}
+
+/// The version before reads what this one says, and the other way round; a later one may say more.
+#[test]
+fn a_fetch_is_told_so_that_other_versions_can_read_it() {
+    let artifact = Digest::of(b"");
+    let before = format!("{{\"artifact\":\"{artifact:#}\",\"pieces\":3,\"of\":7}}");
+    let held = ProgressRecord { artifact, pieces: 3, of: 7, fetch: None };
+    assert_eq!(to_text(&held), before);
+    assert_eq!(from_text(&before), Some(held.clone()));
+    let begun = ProgressRecord { fetch: Some(FetchRecord::default()), ..held };
+    let text = to_text(&begun);
+    assert_eq!(text, before.replace('}', ",\"fetch\":{}}"), "nothing is said of what is nothing");
+    assert_eq!(from_text(&text), Some(begun.clone()));
+    let later = r#"{"stall":{"why":"eclipse"},"banned":{"aaaaaaaaaaaa":"sang"},"mood":1}"#;
+    let later: ProgressRecord = from_text(&text.replace("{}", later)).unwrap();
+    let fetch = later.fetch.unwrap();
+    assert_eq!(fetch.stall, Some(StallRecord { why: Stall::Other, pieces: 0 }));
+    assert_eq!(fetch.banned.into_values().collect::<Vec<_>>(), [Lie::Other]);
 }

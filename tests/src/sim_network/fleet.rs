@@ -173,6 +173,7 @@ impl Fleet {
             services: None,
             allowed: Allowed::default(),
             keep_releases: 5,
+            metrics: None,
             gossip_interval: Duration::from_secs(1),
             ceilings: swarm::Ceilings::default(),
         }

@@ -39,7 +39,7 @@ fn parse_sample(line: &str) -> Option<Sample<'_>> {
 }
 
 /// The sum of the samples of a page that a selector names; none where there is none of them.
-pub(super) fn sum(page: &str, selector: &Selector) -> Option<f64> {
+pub(crate) fn sum(page: &str, selector: &Selector) -> Option<f64> {
     let samples = page.lines().filter(|line| line.trim_start().starts_with(selector.name()));
     let fitting = samples.filter_map(parse_sample);
     fitting

@@ -6,7 +6,7 @@
 //! off must not be taken for a whole one: errors that are missing once and there again would count as
 //! new ones. So its last line must end, as the format asks.
 
-mod exposition;
+pub(crate) mod exposition;
 mod window;
 
 use std::time::Duration;

@@ -11,8 +11,11 @@ use rollout::host::NEVER_STARTED;
 use serde::Serialize;
 
 use super::rollout::kind;
-use super::{change, drift, freeze, plain, table, yes};
+use super::{change, drift, fetching, freeze, plain, table, yes};
 use crate::span;
+
+/// Hosts of a rollout of which it is told how they fetch; the sum counts all.
+const FETCHES_MAX: usize = 5;
 
 /// The phase as a word.
 pub(crate) const fn phase(phase: RolloutPhase) -> &'static str {
@@ -62,7 +65,19 @@ pub(crate) fn status(report: &FleetReport) -> String {
     let header = ["SCOPE", "VERSION", "ROLLOUT", "PHASE", "WAVES", "COMMITTED", "WHY"];
     text.push('\n');
     text.push_str(&table(header, &rows));
+    text.extend(report.rollouts.iter().filter_map(fetches));
     text
+}
+
+/// How the artifact of a rollout comes to the hosts, where it still does.
+fn fetches(rollout: &RolloutReport) -> Option<String> {
+    let sum = fetching::sum(rollout)?;
+    let mut text = format!("\n{}/{} {sum}\n", rollout.service, rollout.env);
+    for line in fetching::lines(rollout, FETCHES_MAX).into_iter().chain(fetching::dropped(rollout))
+    {
+        text.push_str(&format!("  {line}\n"));
+    }
+    Some(text)
 }
 
 /// `swell hosts`.
@@ -292,6 +307,26 @@ web/production  1.2.0 -> 1.3.0  2fbdbdf3b2bc  running  1/2    1/2        wave 2 
 ";
         let id = sample().rollouts[0].id.to_string();
         assert_eq!(status(&sample()), expected.replace("2fbdbdf3b2bc", &id));
+    }
+
+    #[test]
+    fn status_tells_who_fetches_and_how_fast_all_do_together() {
+        let mut report = sample();
+        let before = status(&report);
+        report.rollouts[0].hosts[1].fetch = Some(sample::fetch());
+        report.rollouts[0].fetches = proto::report::FetchesReport {
+            whole: 1,
+            running: 1,
+            stalled: 0,
+            bytes: 41 << 20,
+            of_bytes: 64 << 20,
+            bytes_per_s: 11 << 20,
+        };
+        let expected = "
+web/production fetching: 1 host, 41.0 MiB of 64.0 MiB, 11.0 MiB/s in all; 1 of 2 hosts have all of it
+  n2: fetching 41.0 MiB of 64.0 MiB at 11.0 MiB/s from 5 members (peers 38.0 MiB, origin 3.0 MiB)
+";
+        assert_eq!(status(&report), format!("{before}{expected}"));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use proto::receipt::State;
 use proto::report::{RolloutPhase, RolloutReport, StandingReport, WaveReport};
 
 use super::fleet::phase;
-use super::plain;
 use super::rollout::{doubt, is_bad, is_in_doubt, is_kept, standing, title};
+use super::{fetching, plain};
 use crate::span;
 
 /// Widest bar of a wave, in hosts; a larger wave is scaled down to it.
@@ -29,6 +29,10 @@ pub(crate) fn picture(report: &RolloutReport, bakes: Option<&Bakes>) -> String {
         text.push_str(&format!("\n  wave {number:<2}  {bar:<width$}  {}", numbers(wave, left_s)));
     }
     text.push_str(&format!("\n  {}", plain(&report.why)));
+    let fetches = fetching::sum(report).into_iter().chain(fetching::lines(report, HOSTS_MAX));
+    for line in fetches.chain(fetching::dropped(report)) {
+        text.push_str(&format!("\n  {line}"));
+    }
     let told = |host: &&StandingReport| is_bad(host) || is_in_doubt(host) || is_kept(report, host);
     let mut hosts = report.hosts.iter().filter(told);
     for host in hosts.by_ref().take(HOSTS_MAX) {
@@ -126,7 +130,8 @@ impl Bakes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::render::sample::{standing, under_way};
+    use crate::render::sample::{self, standing, under_way};
+    use proto::report::FetchReport;
 
     #[test]
     fn picture_of_a_rollout() {
@@ -142,6 +147,20 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
             report.id
         );
         assert_eq!(picture(&report, None), expected);
+    }
+
+    #[test]
+    fn a_host_that_fetches_is_in_the_picture_for_as_long_as_it_does() {
+        let mut report = under_way(5);
+        let plain = picture(&report, None);
+        report.hosts[3].fetch = Some(sample::fetch());
+        report.fetches.running = 1;
+        let text = picture(&report, None);
+        assert!(text.contains("\n  fetching: 1 host, "), "{text}");
+        assert!(text.contains("\n  n4: fetching 41.0 MiB of 64.0 MiB at 11.0 MiB/s "), "{text}");
+        report.hosts[3].fetch = Some(FetchReport { running: false, ..sample::fetch() });
+        report.fetches.running = 0;
+        assert_eq!(picture(&report, None), plain);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod disk;
 pub(crate) mod doctor;
 pub(crate) mod evidence;
+mod fetching;
 pub(crate) mod fleet;
 pub(crate) mod freeze;
 pub(crate) mod live;

@@ -9,8 +9,11 @@ use proto::report::{
 use proto::statement::Direction;
 
 use super::fleet::phase;
-use super::{change, direction, drift, plain, table, yes};
+use super::{change, direction, drift, fetching, plain, table, yes};
 use crate::span;
+
+/// Hosts of which it is told how they fetch; the sum counts all.
+const FETCHES_MAX: usize = 20;
 
 /// `web 1.2.0 -> 1.3.0 in production`.
 pub(crate) fn title(report: &RolloutReport) -> String {
@@ -82,10 +85,24 @@ pub(crate) fn explain(report: &RolloutReport) -> String {
         host.drift.as_ref().map(|found| drift(&report.service, &host.name, found))
     };
     text.extend(report.hosts.iter().filter_map(drifted));
+    text.push_str(&fetches(report));
     if let Some(doubt) = doubt(report) {
         text.push_str(&format!("\n{doubt}\n"));
     }
     text
+}
+
+/// How the artifact comes, or came, to the hosts.
+fn fetches(report: &RolloutReport) -> String {
+    let mut lines: Vec<_> = fetching::sum(report).into_iter().collect();
+    lines.extend(fetching::lines(report, FETCHES_MAX));
+    let left = FETCHES_MAX.saturating_sub(lines.len());
+    lines.extend(fetching::ended(report, left));
+    lines.extend(fetching::dropped(report));
+    match lines.is_empty() {
+        true => String::new(),
+        false => format!("\n{}\n", lines.join("\n")),
+    }
 }
 
 /// What requests say, where they are counted: of the waves before each gate, and what each host counts.
@@ -259,6 +276,7 @@ pub(crate) fn changes(before: Option<&RolloutReport>, after: &RolloutReport) -> 
         let told = |host: &&StandingReport| host.state.is_some() || is_kept(after, host);
         let told = after.hosts.iter().filter(told);
         lines.extend(told.map(|host| format!("{}: {}", host.name, standing(after, host))));
+        lines.extend(fetching::changes(None, after));
         return lines;
     };
     for (index, (old, new)) in before.waves.iter().zip(&after.waves).enumerate() {
@@ -282,6 +300,7 @@ pub(crate) fn changes(before: Option<&RolloutReport>, after: &RolloutReport) -> 
             lines.push(format!("{}: {}", host.name, standing(after, host)));
         }
     }
+    lines.extend(fetching::changes(Some(before), after));
     if before.phase != after.phase || words(&before.why) != words(&after.why) {
         lines.push(stands(after));
     }
@@ -295,10 +314,10 @@ fn words(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::report::{ComparedReport, VerdictReport};
+    use proto::report::{ComparedReport, DroppedReport, FetchReport, VerdictReport};
 
     use super::*;
-    use crate::render::sample::under_way;
+    use crate::render::sample::{fetch, host_id, under_way};
 
     #[test]
     fn explain_carries_every_number() {
@@ -366,6 +385,30 @@ n4          0         0       0.00 %
             (&"worse".into(), &36.into())
         );
         assert_eq!(json["hosts"][0]["counted"]["requests"], 1_200);
+    }
+
+    #[test]
+    fn explain_shows_how_the_artifact_comes_and_who_lied() {
+        let mut report = under_way(4);
+        let liar = DroppedReport {
+            host: host_id(2),
+            name: "n3".parse().unwrap(),
+            why: proto::record::Lie::WrongBytes,
+        };
+        report.hosts[3].fetch = Some(FetchReport { dropped: vec![liar], ..fetch() });
+        report.hosts[0].fetch = Some(FetchReport { running: false, bytes: 64 << 20, ..fetch() });
+        report.fetches.running = 1;
+        let expected = "
+fetching: 1 host, 0 B of 0 B, 0 B/s in all; 0 of 4 hosts have all of it
+n4: fetching 41.0 MiB of 64.0 MiB at 11.0 MiB/s from 5 members (peers 38.0 MiB, origin 3.0 MiB)
+n1: fetched 64.0 MiB (peers 38.0 MiB, origin 3.0 MiB)
+dropped n3 (cccccccccccc) by n4: it sent wrong bytes
+";
+        assert!(explain(&report).ends_with(expected), "{}", explain(&report));
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["hosts"][3]["fetch"]["dropped"][0]["why"], "wrong-bytes");
+        assert_eq!(json["hosts"][3]["fetch"]["from"]["peers"], 38 << 20);
+        assert_eq!(json["hosts"][1].get("fetch"), None);
     }
 
     #[test]

@@ -4,9 +4,10 @@ use ed25519_dalek::SigningKey;
 use proto::id::{Digest, HostId, Version};
 use proto::key::PublicKey;
 use proto::receipt::{Cause, State};
+use proto::record::FetchSources;
 use proto::report::{
-    Fitness, FleetReport, FreezeReport, HostReport, RolloutPhase, RolloutReport, ServiceReport,
-    StandingReport, WaveReport,
+    FetchReport, FetchesReport, Fitness, FleetReport, FreezeReport, HostReport, RolloutPhase,
+    RolloutReport, ServiceReport, StandingReport, WaveReport,
 };
 use proto::statement::{
     ArtifactRef, Direction, Health, Host, OnFailure, RULES, Release, Rollout, Run, Source, Target,
@@ -41,6 +42,7 @@ pub(crate) fn standing(index: usize, wave: u32, state: Option<State>) -> Standin
         note: String::new(),
         pieces: if staged { 8 } else { 0 },
         of: 8,
+        fetch: None,
         counted: None,
         alive: true,
         drift: None,
@@ -109,7 +111,23 @@ pub(crate) fn rollout(phase: RolloutPhase, hosts: Vec<StandingReport>) -> Rollou
         why: "wave 2 holds: 1 of 1 bake".to_owned(),
         self_supporting: true,
         waves: (0..waves).map(wave).collect(),
+        fetches: FetchesReport::default(),
         hosts,
+    }
+}
+
+/// A fetch under way: 41 of 64 MiB, from five members.
+pub(crate) fn fetch() -> FetchReport {
+    FetchReport {
+        running: true,
+        bytes: 41 << 20,
+        of_bytes: 64 << 20,
+        bytes_per_s: 11 << 20,
+        peers: 5,
+        from: FetchSources { peers: 38 << 20, origin: 3 << 20, here: 0, patched: 0 },
+        still_s: 0,
+        stall: None,
+        dropped: Vec::new(),
     }
 }
 

@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, SignedReceipt, State};
-use proto::record::{self, AllowedRecord, DriftRecord, HostRecord, ProgressRecord, TallyRecord};
-use proto::report::{
-    DriftReport, Fitness, FleetReport, FreezeReport, HostReport, RemovalReport, RolloutPhase,
-    RolloutReport, ServiceReport, SkipReport,
+use proto::record::{
+    self, AllowedRecord, DriftRecord, FETCH_BANNED_MAX, FetchRecord, HostRecord, ProgressRecord,
+    TallyRecord,
 };
-use proto::statement::{Action, Direction, Freeze, Host, Role, Rollout, Target};
+use proto::report::{
+    DriftReport, DroppedReport, FetchReport, Fitness, FleetReport, FreezeReport, HostReport,
+    RemovalReport, RolloutPhase, RolloutReport, ServiceReport, SkipReport,
+};
+use proto::statement::{Action, ArtifactRef, Direction, Freeze, Host, Role, Rollout, Target};
 use proto::trust::Chain;
 use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts, ScopeHost};
 use proto::{Digest, Env, HostId, KeyId, Name, Scope, Service, UnixTime};
@@ -87,14 +90,13 @@ impl Outlook<'_> {
         let unfollowed = followed.is_none().then(none);
         let receipts = followed.map(|followed| &followed.receipts).or(unfollowed.as_ref())?;
         let head = self.chain.head(&rollout.scope());
-        let artifact = self.chain.release(&rollout.to.release).map(|release| release.artifact.id);
+        let artifact = self.chain.release(&rollout.to.release).map(|release| release.artifact);
         let author = self.name_of_key(&rollout.author);
         let excused = self.chain.excuses(id).into_values().collect();
         let frozen = self.chain.freeze(&rollout.env, None);
         let names: BTreeMap<_, _> = self.hosts.iter().map(|host| (&host.id, &host.name)).collect();
         let facts_of = |host: &HostId| {
-            let name = names.get(host).copied();
-            self.host_facts(host, name, artifact, rollout)
+            self.host_facts(host, &|host| names.get(host).copied(), artifact, rollout)
         };
         let pooled =
             |wave| followed.map_or(Conclusion::Doubt(None), |followed| followed.pooled(wave));
@@ -372,6 +374,13 @@ impl Outlook<'_> {
         entry.map_or_else(|| as_name(key.as_str()), |entry| entry.owner.clone())
     }
 
+    /// Of a member that is no host that is known here: the coordinator, or its id.
+    fn name_of_stranger(&self, id: &HostId) -> Name {
+        let root = self.chain.root();
+        let coordinator = { root.keys_of(&Role::Admit) }.any(|(_, key)| HostId::of(key) == *id);
+        as_name(if coordinator { "coordinator" } else { id.as_str() })
+    }
+
     fn host_report(&self, host: &Host) -> HostReport {
         let seen = self.members.get(&host.id);
         let value = |key: &str| seen.and_then(|seen| seen.values.get(key));
@@ -440,27 +449,57 @@ impl Outlook<'_> {
         Some(DriftReport { release, found, first })
     }
 
-    fn host_facts(
+    fn host_facts<'h>(
         &self,
         id: &HostId,
-        name: Option<&Name>,
-        artifact: Option<Digest>,
+        name: &dyn Fn(&HostId) -> Option<&'h Name>,
+        artifact: Option<ArtifactRef>,
         rollout: &Rollout,
     ) -> HostFacts {
         let seen = self.members.get(id);
+        let alive = seen.is_some_and(|seen| seen.alive);
+        let name_of = |id: &HostId| name(id).cloned().unwrap_or_else(|| self.name_of_stranger(id));
         let slots = (0..record::SLOTS).map(record::progress_key);
         let records = slots.filter_map(|key| seen?.values.get(&key));
         let mut records = records.filter_map(|text| record::from_text::<ProgressRecord>(text));
-        let held = records.find(|record| Some(record.artifact) == artifact);
+        let held =
+            records.find(|record| artifact.is_some_and(|artifact| artifact.id == record.artifact));
+        let fetch = artifact.zip(held.as_ref().and_then(|held| held.fetch.clone()));
         HostFacts {
-            name: name.cloned().unwrap_or_else(|| as_name(id.as_str())),
-            alive: seen.is_some_and(|seen| seen.alive),
+            name: name_of(id),
+            alive,
             pieces: held.as_ref().map_or(0, |held| held.pieces),
             of: held.as_ref().map_or(0, |held| held.of),
+            fetch: fetch.map(|(artifact, said)| fetch_report(said, &artifact, alive, &name_of)),
             counted: rollout.limits.as_ref().and_then(|_| counted(seen?, rollout)),
             drift: self.drift_of(id, &rollout.service),
             allowed: self.is_allowed(id, &rollout.service),
         }
+    }
+}
+
+/// What a host says of its fetch; of one that is silent, where it stood.
+fn fetch_report(
+    said: FetchRecord,
+    artifact: &ArtifactRef,
+    alive: bool,
+    name_of: &dyn Fn(&HostId) -> Name,
+) -> FetchReport {
+    let running = said.running && alive;
+    let now = |number| if running { number } else { 0 };
+    let dropped = said.banned.into_iter().take(FETCH_BANNED_MAX);
+    FetchReport {
+        running,
+        bytes: said.bytes,
+        of_bytes: artifact.bytes,
+        bytes_per_s: if running { said.bytes_per_s } else { 0 },
+        peers: now(said.peers.into()),
+        from: said.from,
+        still_s: now(said.still_s),
+        stall: said.stall.filter(|_| running),
+        dropped: dropped
+            .map(|(host, why)| DroppedReport { name: name_of(&host), host, why })
+            .collect(),
     }
 }
 

@@ -6,9 +6,10 @@ use proto::dsse::Envelope;
 use proto::key::PublicKey;
 use proto::receipt::{Receipt, State};
 use proto::record::{
-    AllowedRecord, HostRecord, ProgressRecord, progress_key, receipt_key, to_text,
+    AllowedRecord, FetchRecord, FetchSources, HostRecord, Lie, ProgressRecord, Stall, StallRecord,
+    progress_key, receipt_key, to_text,
 };
-use proto::report::{Fitness, HostReport, RolloutPhase};
+use proto::report::{FetchesReport, Fitness, HostReport, RolloutPhase};
 use proto::statement::{
     ArtifactRef, CohortHost, Direction, Directive, Freeze, Health, Host, KeyEntry, Limits,
     OnFailure, Payload, Policy, Release, Revocation, Role, RoleKeys, Root, Run, Source, Target,
@@ -403,8 +404,8 @@ fn a_rollout_is_told_from_receipts_progress_and_directives() {
     let (mut world, [_, two], [first, second]) = fleet_of_two_releases();
     assert_eq!(world.phase(&first), RolloutPhase::Complete);
     let artifact = world.chain.release(&two.release).unwrap().artifact.id;
-    let other = ProgressRecord { artifact: Digest::of(b"other"), pieces: 1, of: 1 };
-    let held = ProgressRecord { artifact, pieces: 3, of: 7 };
+    let other = ProgressRecord { artifact: Digest::of(b"other"), pieces: 1, of: 1, fetch: None };
+    let held = ProgressRecord { artifact, pieces: 3, of: 7, fetch: None };
     world.says(2, progress_key(0), to_text(&other));
     world.says(2, progress_key(1), to_text(&held));
     world.observe();
@@ -416,6 +417,60 @@ fn a_rollout_is_told_from_receipts_progress_and_directives() {
     assert_eq!(world.phase(&second), RolloutPhase::Paused);
     world.direct(second, 2, Action::Abort);
     assert_eq!(world.phase(&second), RolloutPhase::Aborted);
+}
+
+/// What hosts say of their fetches is told host by host and added up; who is silent fetches no more, as
+/// far as anybody knows, and who lied to whom stays to be seen.
+#[test]
+fn r26_fetches_are_told_with_their_sums_and_liars_by_name() {
+    let (mut world, [_, two], [_, second]) = fleet_of_two_releases();
+    let artifact = world.chain.release(&two.release).unwrap().artifact;
+    let said = FetchRecord {
+        running: true,
+        bytes: 30,
+        bytes_per_s: 5,
+        peers: 2,
+        from: FetchSources { origin: 10, peers: 20, ..FetchSources::default() },
+        still_s: 3,
+        stall: Some(StallRecord { why: Stall::NoHolder, pieces: 4 }),
+        banned: [(host_id(3), Lie::WrongBytes), (host_id(ADMIT), Lie::NotThere)].into(),
+    };
+    let says = |world: &mut World, host, pieces, fetch: &FetchRecord| {
+        let (artifact, fetch) = (artifact.id, Some(fetch.clone()));
+        let record = ProgressRecord { artifact, pieces, of: 7, fetch };
+        world.says(host, progress_key(0), to_text(&record));
+    };
+    says(&mut world, 1, 3, &said);
+    says(&mut world, 2, 3, &FetchRecord { stall: None, still_s: 0, bytes: 1, ..said.clone() });
+    says(&mut world, 3, 7, &FetchRecord { running: false, banned: [].into(), ..said });
+    let report = |world: &World| world.look(|outlook| outlook.rollout_report(&second)).unwrap();
+    let told = report(&world);
+    let sums = FetchesReport {
+        whole: 1,
+        running: 2,
+        stalled: 1,
+        bytes: 31,
+        of_bytes: 2 * artifact.bytes,
+        bytes_per_s: 10,
+    };
+    assert_eq!(told.fetches, sums);
+    let one = told.hosts[0].fetch.clone().unwrap();
+    assert_eq!((one.running, one.bytes, one.of_bytes, one.peers), (true, 30, artifact.bytes, 2));
+    assert_eq!((one.bytes_per_s, one.still_s, one.from.peers), (5, 3, 20));
+    let mut dropped: Vec<_> = one.dropped.iter().map(|one| (one.name.as_str(), one.why)).collect();
+    dropped.sort();
+    assert_eq!(dropped, [("coordinator", Lie::NotThere), ("host-3", Lie::WrongBytes)]);
+    let three = told.hosts[2].fetch.clone().unwrap();
+    assert_eq!((three.running, three.bytes_per_s, three.stall), (false, 0, None));
+
+    world.members.get_mut(&host_id(1)).unwrap().alive = false;
+    let told = report(&world);
+    let silent = told.hosts[0].fetch.clone().unwrap();
+    assert_eq!((silent.running, silent.bytes, silent.bytes_per_s, silent.peers), (false, 30, 0, 0));
+    assert_eq!((silent.stall, silent.dropped.len()), (None, 2));
+    assert_eq!((told.fetches.running, told.fetches.bytes_per_s), (1, 5));
+    let json = serde_json::to_value(&told).unwrap();
+    assert_eq!(json["hosts"][1]["fetch"]["from"]["origin"], 10);
 }
 
 #[test]

@@ -32,6 +32,7 @@ fn facts_of(_: &HostId) -> HostFacts {
         alive: true,
         pieces: 0,
         of: 0,
+        fetch: None,
         counted: None,
         drift: None,
         allowed: true,

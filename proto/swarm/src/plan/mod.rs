@@ -35,6 +35,7 @@ mod pause;
 mod picker;
 #[cfg(test)]
 mod proptests;
+mod rate;
 #[cfg(test)]
 mod test;
 mod uploads;
@@ -42,6 +43,7 @@ mod uploads;
 pub use ceiling::{Ceiling, ClaimId, burst_bytes};
 pub use pause::Pause;
 pub use picker::{Ask, AskId, Picker, Stall, What};
+pub use rate::{RATE_MS, Rate};
 pub use uploads::{Given, Ticket, Uploads};
 
 /// Pieces asked at a time that fill a line, spread over the peers there are, one each at least: more

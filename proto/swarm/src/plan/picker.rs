@@ -45,9 +45,11 @@ impl fmt::Display for What {
     }
 }
 
-/// Why nothing is being asked although pieces are missing.
+/// Why nothing is being asked although something is missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stall {
+    /// Nobody gives the manifest: which pieces there are is not known yet.
+    NoManifest,
     /// Nobody is connected that announces the artifact.
     NoPeers { missing: u32 },
     /// The peers there are do not hold it, and the origin is not among them.
@@ -59,6 +61,7 @@ pub enum Stall {
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoManifest => f.write_str("no member that is connected gives the manifest"),
             Self::NoPeers { missing } => {
                 write!(f, "no member that holds it is connected, {missing} pieces missing")
             }

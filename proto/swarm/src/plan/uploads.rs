@@ -176,6 +176,11 @@ impl<P: Ord + Clone> Uploads<P> {
         }
     }
 
+    /// How many asks wait, and how many are answered now.
+    pub fn load(&self) -> (usize, usize) {
+        (self.waiting.len(), self.running.len())
+    }
+
     /// Learns how long it takes to give a piece: soon from quick ones, slowly from slow ones, which an
     /// asker can make as slow as it likes.
     fn took(&mut self, took_ms: u64) {

@@ -555,7 +555,8 @@ impl Store {
         let record = |artifact: &Arc<Artifact>| {
             let have = artifact.have();
             let have = have.borrow();
-            ProgressRecord { artifact: artifact.id, pieces: have.count(), of: have.len() }
+            let (artifact, pieces, of) = (artifact.id, have.count(), have.len());
+            ProgressRecord { artifact, pieces, of, fetch: None }
         };
         artifacts.iter().map(record).collect()
     }

@@ -166,7 +166,7 @@ async fn r27_the_origin_dies_at_a_tenth_and_what_nobody_has_is_said() {
         let (out, says) = (out(), "no member holds piece ");
         let others = format!("nor {} others, 2 asked", 29 - out);
         let said = progress.wait_for(|progress| {
-            let stall = progress.stall.as_deref().unwrap_or_default();
+            let stall = progress.stall.as_ref().map(ToString::to_string).unwrap_or_default();
             progress.pieces as usize == out && stall.starts_with(says) && stall.ends_with(&others)
         });
         let said = timeout(DEADLINE, said).await.map(|said| said.map(drop));

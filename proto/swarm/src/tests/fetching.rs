@@ -12,14 +12,17 @@ use durable::{Disk, Kind, RealDisk};
 use net::{Alpn, Connection, Endpoint, Expect, Handler, RecvStream, SendStream, frame};
 use proto::HostId;
 use proto::artifact::Manifest;
+use proto::record::{self, Lie, ProgressRecord, SLOTS, StallRecord};
 use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::time::timeout;
 
 use super::hub::{DEADLINE, HOSTS, Hub, Node, Setup, Silent, eventually, node};
 use super::kit::{Artifact, artifact, directory, genesis, host_id, identity};
 use crate::bits::Bits;
+use crate::plan::Stall;
 use crate::store::Store;
 use crate::transfer::ask::{self, Answer, Source};
+use crate::transfer::peers::announcers;
 use crate::{Company, FetchError, Progress};
 
 /// Puts pieces of an artifact into a store.
@@ -167,8 +170,8 @@ pub(super) async fn futures_join<T>(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r26_a_peer_that_serves_wrong_bytes_is_dropped_and_named() {
-    type Lie = fn(&Artifact, u32) -> Say;
-    let lies: [(&str, Lie); 4] = [
+    type Given = fn(&Artifact, u32) -> Say;
+    let lies: [(&str, Given); 4] = [
         ("flipped", |artifact, index| {
             let mut bytes = artifact.pieces[index as usize].clone();
             bytes[0] ^= 1;
@@ -195,9 +198,72 @@ async fn r26_a_peer_that_serves_wrong_bytes_is_dropped_and_named() {
         timeout(DEADLINE, handle.done()).await.expect(name).unwrap();
         has_all(&host, &artifact);
         let progress = progress.borrow().clone();
-        assert_eq!(progress.banned, [host_id("liar")], "{name}");
+        assert_eq!(progress.banned, [(host_id("liar"), Lie::WrongBytes)], "{name}");
         assert_eq!(progress.bytes_from_peers, 0, "{name}: nothing of a liar counts");
+        // More, where a slow machine has the last pieces asked for twice.
+        assert!(progress.wrong == 1 && progress.verified >= 12, "{name}: {progress:?}");
+        eventually("the fleet is told who lied", || {
+            let told = says_of(&host, &artifact).and_then(|record| record.fetch);
+            let named = [(host_id("liar"), Lie::WrongBytes)].into();
+            told.is_some_and(|fetch| !fetch.running && fetch.banned == named)
+        })
+        .await;
     }
+}
+
+/// What a node says in gossip of an artifact.
+fn says_of(node: &Node, artifact: &Artifact) -> Option<ProgressRecord> {
+    let members = node.swarm.0.hearsay.members.borrow().clone();
+    let me = members.iter().find(|member| member.host == host_id(node.name))?;
+    let records = (0..SLOTS).filter_map(|slot| me.values.get(&record::progress_key(slot)));
+    let mut records = records.filter_map(|text| record::from_text::<ProgressRecord>(text));
+    records.find(|record| record.artifact == artifact.about.id)
+}
+
+/// What a fetch has and needs, how fast, from whom and why it stands still is told while it is so; where
+/// it came from, also afterwards.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_where_a_fetch_stands_is_told_to_the_fleet_and_counted() {
+    let (hub, artifact) = (Hub::default(), artifact(20, 10_000));
+    let [origin, peer, host] = ["admit", "two", "one"].map(|name| node(&hub, name));
+    give(origin.swarm.store(), &artifact, |index| index < 8);
+    give(peer.swarm.store(), &artifact, |index| (8..13).contains(&index));
+    give(host.swarm.store(), &artifact, |index| index == 19);
+    eventually("the peer announces", || says_of(&peer, &artifact).is_some()).await;
+    assert_eq!(says_of(&peer, &artifact).unwrap().fetch, None, "it fetched nothing");
+    let handle = host.swarm.fetch(artifact.about, of(host_id("admit")));
+    let fetch = || says_of(&host, &artifact).and_then(|record| record.fetch);
+    let stall = Some(StallRecord { why: record::Stall::NoHolder, pieces: 6 });
+    eventually("it is told why nothing comes", || fetch().is_some_and(|told| told.stall == stall))
+        .await;
+    let told = fetch().unwrap();
+    assert_eq!((told.running, told.peers), (true, 2), "{told:?}");
+    assert_eq!(told.bytes, 140_000, "what was here before counts");
+    // More, where a slow machine has pieces asked for twice.
+    assert!(told.from.peers >= 50_000 && told.from.origin >= 80_000, "{told:?}");
+    let counts = host.swarm.fetched();
+    assert_eq!((counts.running, counts.peers, counts.pieces_wrong), (1, 2, 0));
+    assert!(counts.pieces_verified >= 13);
+    assert_eq!(handle.progress().borrow().of_bytes, 200_000);
+
+    give(origin.swarm.store(), &artifact, |_| true);
+    timeout(DEADLINE, handle.done()).await.unwrap().unwrap();
+    eventually("the end is told", || fetch().is_some_and(|told| !told.running)).await;
+    let told = fetch().unwrap();
+    assert_eq!((told.bytes, told.bytes_per_s, told.peers, told.stall), (200_000, 0, 0, None));
+    assert!(told.from.peers + told.from.origin >= 190_000, "{told:?}");
+    assert_eq!((told.from.here, told.from.patched), (0, 0));
+    let counts = host.swarm.fetched();
+    assert_eq!((counts.running, counts.pieces_wrong), (0, 0));
+    assert!(counts.pieces_verified >= 19);
+    // Who gave the last piece hears that it was taken a moment after it was.
+    eventually("who gave counts it, too", || {
+        let given = [&origin, &peer].map(|node| node.swarm.provided());
+        given.iter().map(|one| one.bytes).sum::<u64>() >= 190_000
+    })
+    .await;
+    let waiting = [&origin, &peer].map(|node| node.swarm.provided().waiting);
+    assert_eq!(waiting, [0, 0]);
 }
 
 fn host_announces(node: &Node, who: &str) -> bool {
@@ -223,7 +289,19 @@ async fn malformed_bitmaps_and_manifests_are_refused() {
     let mut progress = handle.progress();
     let stalled = progress.wait_for(|progress| progress.stall.is_some());
     let why = timeout(DEADLINE, stalled).await.unwrap().unwrap().stall.clone();
-    assert_eq!(why.as_deref(), Some("no member that is connected gives the manifest"));
+    assert_eq!(why, Some(Stall::NoManifest));
+    assert_eq!(handle.progress().borrow().banned, [(host_id("liar"), Lie::WrongBytes)]);
+    // Whoever hears of it must not ask it for what it waits for itself.
+    eventually("who waits in vain says so", || {
+        says_of(&host, &artifact).is_some_and(|record| {
+            let stall = record.fetch.and_then(|fetch| fetch.stall);
+            record.of == 0 && stall.is_some_and(|stall| stall.why == record::Stall::NoManifest)
+        })
+    })
+    .await;
+    let members = host.swarm.0.hearsay.members.borrow().clone();
+    let announce: Vec<_> = announcers(&members, &artifact.about.id, None);
+    assert_eq!(announce.iter().map(|one| &one.host).collect::<Vec<_>>(), [&host_id("liar")]);
     assert!(host.swarm.store().artifacts().is_empty(), "nothing was begun for a wrong manifest");
     let origin = node(&hub, "admit");
     give(origin.swarm.store(), &artifact, |_| true);
@@ -281,7 +359,8 @@ async fn r26_a_fetch_goes_on_where_the_one_before_it_was_dropped() {
     let half = progress.wait_for(|progress| progress.pieces == 13);
     timeout(DEADLINE, half).await.unwrap().unwrap();
     let stalled = progress.wait_for(|progress| progress.stall.is_some());
-    let why = timeout(DEADLINE, stalled).await.unwrap().unwrap().stall.clone().unwrap();
+    let why = timeout(DEADLINE, stalled).await.unwrap().unwrap().stall.clone();
+    let why = why.unwrap().to_string();
     let others = "nor 6 others, 1 asked";
     assert!(why.starts_with("no member holds piece 1") && why.ends_with(others), "{why}");
     handle.cancel();

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::{Alpn, Connection, Endpoint, Expect, frame};
+use proto::record::Lie;
 use proto::wire::{Found, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::time::{sleep, timeout};
 
@@ -91,7 +92,7 @@ async fn r26_an_origin_that_gives_other_pieces_than_were_named_is_dropped_and_na
         let mut progress = handle.progress();
         let banned = progress.wait_for(|progress| !progress.banned.is_empty());
         let banned = timeout(DEADLINE, banned).await.expect(case).unwrap().banned.clone();
-        assert_eq!(banned, [host_id("admit")], "{case}");
+        assert_eq!(banned, [(host_id("admit"), Lie::WrongBytes)], "{case}");
         give(good.swarm.store(), &artifact, |_| true);
         timeout(DEADLINE, handle.done()).await.expect(case).unwrap();
     }

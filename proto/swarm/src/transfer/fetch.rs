@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::{Member, Pool};
-use proto::artifact::{MANIFEST_BYTES_MAX, Manifest, ManifestError};
+use proto::artifact::{Manifest, ManifestError};
+use proto::record::Lie;
 use proto::statement::ArtifactRef;
-use proto::wire::SwarmRequest;
 use proto::{Digest, HostId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
@@ -16,12 +16,13 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
-use super::ask::{self, Answer, AskError, Coming, Holdings, PieceAnswer, Source};
+use super::ask::{self, AskError, Coming, Holdings, PieceAnswer, Source};
+use super::manifest::manifest;
 use super::peers::{Known, Peers, alive, announcers, reach};
 use super::provide::HAVE_INTERVAL;
 use super::toll::{Pass, Passer, Toll};
 use crate::bits::Bits;
-use crate::plan::{Ask, AskId, Picker};
+use crate::plan::{Ask, AskId, Picker, Rate, Stall};
 use crate::store::{Store, StoreError};
 
 /// Pieces written before their data is synced and the record says so.
@@ -30,11 +31,8 @@ const FLUSH_PIECES: u32 = 32;
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// How long nothing must have moved before a fetch says that it is stalled.
 const STALL_AFTER: Duration = Duration::from_secs(1);
-/// How long one member is asked for the manifest before a second one is, too; a second longer for
-/// each mebibyte of it.
-const MANIFEST_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked who else could be asked.
-const REVIEW_EVERY: Duration = Duration::from_secs(1);
+pub(super) const REVIEW_EVERY: Duration = Duration::from_secs(1);
 /// Least time between two such looks: in a large fleet somebody says something all the time.
 const REVIEW_PAUSE: Duration = Duration::from_millis(100);
 
@@ -45,15 +43,31 @@ pub struct Progress {
     pub pieces: u32,
     /// Pieces in all; 0 until the manifest is here.
     pub of: u32,
-    /// Content received and verified in this fetch, in bytes.
+    /// The same in bytes; how many in all is known from the release.
+    pub bytes: u64,
+    pub of_bytes: u64,
+    /// Over the last seconds.
+    pub bytes_per_s: u64,
+    /// Content verified in this fetch, in bytes of pieces, by where it came from. More than is missing,
+    /// where the last pieces came twice.
     pub bytes_from_peers: u64,
     pub bytes_from_origin: u64,
+    /// It was on this host already, in another artifact or an installed release, and did not travel.
+    pub bytes_here: u64,
+    /// Patches made it of what was on this host already. What the patches themselves took is not in
+    /// any of these.
+    pub bytes_patched: u64,
+    /// Pieces verified in this fetch, and such that were not what they should be.
+    pub verified: u64,
+    pub wrong: u64,
     /// Who is asked now.
     pub peers: Vec<HostId>,
-    /// Who sent wrong bytes, or announced what it has not, and is not asked any more.
-    pub banned: Vec<HostId>,
-    /// Why nothing moves, if nothing does: for people.
-    pub stall: Option<String>,
+    /// Who lied, and is not asked any more, in the order in which they were found out.
+    pub banned: Vec<(HostId, Lie)>,
+    /// Why nothing moves, if nothing does.
+    pub stall: Option<Stall>,
+    /// For how long nothing has come, in whole seconds.
+    pub still_s: u64,
 }
 
 /// Why a fetch ended without the artifact. What was fetched stays, and the next fetch goes on.
@@ -143,7 +157,8 @@ pub(crate) fn start(
     turn: Arc<tokio::sync::Mutex<()>>,
 ) -> FetchHandle {
     let stop = CancellationToken::new();
-    let (progress_sender, progress) = watch::channel(Progress::default());
+    let begun = Progress { of_bytes: artifact.bytes, ..Progress::default() };
+    let (progress_sender, progress) = watch::channel(begun);
     let stopped = stop.clone();
     let task = tokio::spawn(async move {
         let begun = async {
@@ -218,6 +233,7 @@ struct Driver {
     /// At most one.
     flushing: JoinSet<Result<(), StoreError>>,
     moved_at: Instant,
+    rate: Rate,
 }
 
 impl Driver {
@@ -237,8 +253,12 @@ impl Driver {
             false => Some(manifest(&around, &artifact, &company, &progress).await?),
         };
         let store = around.store.clone();
-        let here = task::spawn_blocking(move || take_stock(&store, &id, manifest, spared));
-        let (here, piece_bytes_max) = here.await??;
+        let stock = task::spawn_blocking(move || take_stock(&store, &id, manifest, spared));
+        let Stock { here, bytes, bytes_here, piece_bytes_max } = stock.await??;
+        progress.send_modify(|progress| {
+            (progress.bytes, progress.bytes_here) = (bytes, bytes_here);
+            progress.stall = None;
+        });
         let picker = Picker::new(here, rand::random());
         let passer = around.toll.enter(id, false);
         let (peers, following, asking, asks) = Default::default();
@@ -263,6 +283,7 @@ impl Driver {
             flush_at: None,
             flushing: JoinSet::new(),
             moved_at: now,
+            rate: Rate::default(),
         })
     }
 
@@ -356,7 +377,7 @@ impl Driver {
                 self.picker.connected(peer.clone(), is_origin);
                 self.picker.holds(&peer, &pieces);
             }
-            News::Left { peer, why: Left::Malformed } => self.ban(&peer, "its bitmap is malformed"),
+            News::Left { peer, why: Left::Malformed } => self.ban(&peer, Lie::Malformed),
             News::Left { peer, why } if self.peers.source(&peer).is_some() => {
                 let why: &(dyn Error + 'static) = &why;
                 debug!(artifact = %self.artifact.id, %peer, why, "a peer is gone");
@@ -384,14 +405,14 @@ impl Driver {
         }
     }
 
-    fn ban(&mut self, peer: &HostId, why: &str) {
-        warn!(artifact = %self.artifact.id, %peer, why, "a peer is not asked any more");
+    fn ban(&mut self, peer: &HostId, lie: Lie) {
+        warn!(artifact = %self.artifact.id, %peer, ?lie, "a peer is not asked any more");
         self.picker.wrong(peer);
         let asks = self.asks.iter().filter(|(_, (of, _))| of == peer);
         let asks: Vec<AskId> = asks.map(|(ask, _)| *ask).collect();
         asks.into_iter().for_each(|ask| self.abort(ask));
         self.peers.ban(peer, Instant::now());
-        self.progress.send_modify(|progress| progress.banned.push(peer.clone()));
+        self.progress.send_modify(|progress| name_liar(progress, peer, lie));
     }
 
     // --- pieces ---
@@ -444,19 +465,19 @@ impl Driver {
                 if !self.picker.is_banned(peer) {
                     self.peers.useful(peer);
                 }
-                let from_origin = self.company.origin.as_ref() == Some(peer);
-                self.progress.send_modify(|progress| match from_origin {
-                    true => progress.bytes_from_origin += bytes,
-                    false => progress.bytes_from_peers += bytes,
-                });
+                self.stored(peer, piece, bytes, now_ms);
                 for superfluous in self.picker.verified(*id, peer, piece, now_ms) {
                     self.abort(superfluous);
                 }
             }
-            Outcome::Wrong => self.ban(peer, &format!("wrong bytes for {what}")),
+            Outcome::Wrong => {
+                debug!(artifact = %self.artifact.id, %peer, %what, "wrong bytes");
+                self.progress.send_modify(|progress| progress.wrong += 1);
+                self.ban(peer, Lie::WrongBytes);
+            }
             Outcome::No => {
                 if self.picker.denied(*id, now_ms) {
-                    self.ban(peer, "it announces pieces that it has not");
+                    self.ban(peer, Lie::NotThere);
                 }
             }
             Outcome::Busy => self.picker.busy(*id, now_ms),
@@ -474,6 +495,21 @@ impl Driver {
             Outcome::Stopped(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Counts a piece that has come and is kept; one may come twice.
+    fn stored(&mut self, peer: &HostId, piece: u32, bytes: u64, now_ms: u64) {
+        let from_origin = self.company.origin.as_ref() == Some(peer);
+        let new = !self.picker.here().contains(piece);
+        self.rate.add(bytes, now_ms);
+        self.progress.send_modify(|progress| {
+            progress.verified += 1;
+            progress.bytes += if new { bytes } else { 0 };
+            match from_origin {
+                true => progress.bytes_from_origin += bytes,
+                false => progress.bytes_from_peers += bytes,
+            }
+        });
     }
 
     fn expire(&mut self) {
@@ -507,15 +543,22 @@ impl Driver {
         Ok(task::spawn_blocking(move || store.flush(&id)).await??)
     }
 
-    fn tell(&self, now: Instant) {
-        let idle = now.saturating_duration_since(self.moved_at) >= STALL_AFTER;
+    fn tell(&mut self, now: Instant) {
+        let still = now.saturating_duration_since(self.moved_at);
         // What this host holds back moves as fast as it is to.
-        let idle = idle && self.held_until.is_none();
-        let stall = self.picker.stall().filter(|_| idle).map(|stall| stall.to_string());
+        let idle = still >= STALL_AFTER && self.held_until.is_none();
+        let stall = self.picker.stall().filter(|_| idle);
+        let still_s = still.as_secs();
         let peers: Vec<HostId> = self.picker.peers().cloned().collect();
         let (pieces, of) = (self.picker.here().count(), self.picker.here().len());
+        let bytes_per_s = self.rate.per_s(self.ms(now));
+        let artifact = self.artifact.id;
         self.progress.send_if_modified(|progress| {
-            let next = Progress { pieces, of, peers, stall, ..progress.clone() };
+            let known = progress.clone();
+            let next = Progress { pieces, of, bytes_per_s, peers, stall, still_s, ..known };
+            if let (None, Some(why)) = (&progress.stall, &next.stall) {
+                info!(%artifact, %why, "a fetch is stalled");
+            }
             let changed = next != *progress;
             *progress = next;
             changed
@@ -523,32 +566,56 @@ impl Driver {
     }
 }
 
-/// The pieces that are not to be fetched: of earlier fetches, and those that are spared; and how long the
-/// longest is. `manifest`: of an artifact whose own is not here.
+/// Notes who lied, once.
+pub(super) fn name_liar(progress: &mut Progress, host: &HostId, lie: Lie) {
+    if progress.banned.iter().all(|(known, _)| known != host) {
+        progress.banned.push((host.clone(), lie));
+    }
+}
+
+/// What is known before the first piece is asked for.
+struct Stock {
+    /// The pieces that are not to be fetched: of earlier fetches, and those that are spared.
+    here: Bits,
+    /// Length of these, and of those that are spared, in bytes.
+    bytes: u64,
+    bytes_here: u64,
+    /// The longest piece, in bytes.
+    piece_bytes_max: u64,
+}
+
+/// `manifest`: of an artifact whose own is not here.
 fn take_stock(
     store: &Store,
     id: &Digest,
     manifest: Option<Vec<u8>>,
     spared: Spared,
-) -> Result<(Bits, u64), FetchError> {
-    let longest = |manifest: &Manifest| {
-        manifest.pieces.iter().map(|piece| piece.bytes.into()).max().unwrap_or_default()
+) -> Result<Stock, FetchError> {
+    let stock = |manifest: &Manifest, mut here: Bits| {
+        let bytes_of = |bits: &Bits| -> u64 {
+            let pieces = (0..).zip(&manifest.pieces).filter(|(index, _)| bits.contains(*index));
+            pieces.map(|(_, piece)| u64::from(piece.bytes)).sum()
+        };
+        let before = bytes_of(&here);
+        here.add_all(&spared(manifest, &here).map_err(FetchError::NoRoom)?);
+        let bytes = bytes_of(&here);
+        let longest = manifest.pieces.iter().map(|piece| u64::from(piece.bytes)).max();
+        let piece_bytes_max = longest.unwrap_or_default();
+        Ok::<_, FetchError>(Stock { here, bytes, bytes_here: bytes - before, piece_bytes_max })
     };
     if let Some(bytes) = manifest {
         let manifest = Manifest::parse(&bytes)?;
         if store.pieces(id).is_err() {
             let none = Bits::none(u32::try_from(manifest.pieces.len()).unwrap_or(u32::MAX));
-            let spared = spared(&manifest, &none).map_err(FetchError::NoRoom)?;
+            let stock = stock(&manifest, none)?;
             store.begin(id, &bytes)?;
-            return Ok((spared, longest(&manifest)));
+            return Ok(stock);
         }
         // It is the manifest alone that is not here any more.
         store.begin(id, &bytes)?;
     }
     store.check(id)?;
-    let (manifest, mut here) = (store.manifest(id)?, store.pieces(id)?);
-    here.add_all(&spared(&manifest, &here).map_err(FetchError::NoRoom)?);
-    Ok((here, longest(&manifest)))
+    stock(&store.manifest(id)?, store.pieces(id)?)
 }
 
 /// Asks for a piece, checks it and keeps it. `pass`: the leave to ask for it.
@@ -645,97 +712,5 @@ pub(super) fn known(
         announcers: announcers(&members, artifact, me),
         fetchers: alive(&members, fetchers, me),
         origin: origin.as_ref().and_then(|origin| reach(&members, origin)),
-    }
-}
-
-/// Gets the manifest from any member that announces the artifact, or from the origin. Who does not
-/// answer soon goes on being asked, and somebody else is, too: nobody can make the others wait.
-async fn manifest(
-    around: &Surroundings,
-    artifact: &ArtifactRef,
-    company: &Company,
-    progress: &watch::Sender<Progress>,
-) -> Result<Vec<u8>, FetchError> {
-    let mut members = around.members.clone();
-    let mut peers = Peers::default();
-    let mut asking = JoinSet::new();
-    let patience = MANIFEST_PATIENCE
-        + Duration::from_secs(artifact.manifest_bytes.min(MANIFEST_BYTES_MAX) >> 20);
-    let mut next_at = Instant::now();
-    loop {
-        let now = Instant::now();
-        if now >= next_at || asking.is_empty() {
-            members.mark_unchanged();
-            let known = known(around, &artifact.id, company, &BTreeSet::new());
-            let (sources, _) = peers.choose(now, known, &[]);
-            if let Some(source) = sources.into_iter().next() {
-                let (around, artifact, asked) = (around.clone(), *artifact, source.clone());
-                let task = asking.spawn(async move {
-                    let answer = manifest_of(&around, &asked, &artifact).await;
-                    (asked.host, answer)
-                });
-                peers.joined(source, task);
-                next_at = now + patience;
-            }
-        }
-        if asking.is_empty() {
-            progress.send_modify(|progress| {
-                progress.stall = Some("no member that is connected gives the manifest".to_owned());
-            });
-        }
-        let wake = if next_at > now { Some(next_at) } else { peers.next(now) };
-        let wake = wake.unwrap_or(now + REVIEW_EVERY).min(now + REVIEW_EVERY);
-        tokio::select! {
-            Some(answered) = asking.join_next() => {
-                let (host, answer) = answered?;
-                match answer {
-                    Ok(Some(bytes)) => {
-                        check_manifest(&Manifest::parse(&bytes)?, artifact)?;
-                        return Ok(bytes);
-                    }
-                    Ok(None) => peers.leave(&host, Instant::now()),
-                    Err(AskError::TooLong { .. } | AskError::OtherContent) => {
-                        peers.ban(&host, Instant::now());
-                    }
-                    Err(error) => {
-                        let error: &(dyn Error + 'static) = &error;
-                        debug!(artifact = %artifact.id, peer = %host, error, "no manifest");
-                        peers.leave(&host, Instant::now());
-                    }
-                }
-                next_at = Instant::now();
-            }
-            Ok(()) = members.changed() => {}
-            () = time::sleep_until(wake) => {}
-        }
-    }
-}
-
-async fn manifest_of(
-    around: &Surroundings,
-    of: &Source,
-    artifact: &ArtifactRef,
-) -> Result<Option<Vec<u8>>, AskError> {
-    let max = artifact.manifest_bytes.min(MANIFEST_BYTES_MAX);
-    let request = SwarmRequest::Blob { id: artifact.id };
-    match ask::content(&around.pool, of, &request, max).await? {
-        Answer::Content(bytes) if Digest::of(&bytes) == artifact.id => Ok(Some(bytes)),
-        Answer::Content(_) => {
-            warn!(artifact = %artifact.id, peer = %of.host, "a peer sent another manifest");
-            Err(AskError::OtherContent)
-        }
-        Answer::No | Answer::Busy => Ok(None),
-    }
-}
-
-/// The manifest must be what the signed release says of it.
-fn check_manifest(manifest: &Manifest, artifact: &ArtifactRef) -> Result<(), FetchError> {
-    let sizes = [
-        ("bytes of pieces", artifact.bytes, manifest.bytes()),
-        ("bytes of files", artifact.raw_bytes, manifest.raw_bytes()),
-    ];
-    match sizes.into_iter().find(|(_, said, is)| said != is) {
-        Some((what, said, is)) => Err(FetchError::NotAsReleased { what, said, is }),
-        None => Ok(()),
     }
 }

@@ -5,8 +5,9 @@
 
 pub(crate) mod ask;
 pub(crate) mod fetch;
+mod manifest;
 pub(crate) mod patches;
-mod peers;
+pub(crate) mod peers;
 pub(crate) mod provide;
 pub(crate) mod queue;
 pub(crate) mod toll;

@@ -25,7 +25,7 @@ const REST: Duration = Duration::from_millis(500);
 const REST_MAX: Duration = Duration::from_secs(30);
 
 /// The members that announce `artifact`, other than `me`.
-pub(super) fn announcers(
+pub(crate) fn announcers(
     members: &[Member],
     artifact: &Digest,
     me: Option<&HostId>,
@@ -33,8 +33,10 @@ pub(super) fn announcers(
     // Reading a record costs a hundred times what it does to see that it is of another artifact.
     let (keys, name) = ((0..SLOTS).map(progress_key).collect::<Vec<_>>(), to_text(artifact));
     let names = |text: &&String| text.contains(&name);
+    // Without its manifest a member has nothing to give, and says so to people only.
     let is_of = |text: &String| {
-        from_text::<ProgressRecord>(text).is_some_and(|record| record.artifact == *artifact)
+        from_text::<ProgressRecord>(text)
+            .is_some_and(|record| record.artifact == *artifact && record.of > 0)
     };
     let holds = |member: &&Member| {
         member.alive
@@ -264,7 +266,8 @@ mod tests {
     #[test]
     fn of_2_000_members_those_are_found_that_announce_it() {
         let (wanted, other) = (Digest::of(b"wanted"), Digest::of(b"other"));
-        let record = |artifact, pieces| to_text(&ProgressRecord { artifact, pieces, of: 9 });
+        let record =
+            |artifact, pieces| to_text(&ProgressRecord { artifact, pieces, of: 9, fetch: None });
         let member = |number: usize| {
             let value = match number % 5 {
                 0 => record(wanted, 3),

@@ -5,7 +5,8 @@
 //! once and asks somebody else. Statements and certificates have places of their own: a halt does not
 //! wait for artifacts.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -64,6 +65,26 @@ pub(crate) struct Provider {
     manifests: Places,
     words: Places,
     reports: Places,
+    given: Arc<Given>,
+}
+
+/// Pieces that others took whole.
+#[derive(Default)]
+struct Given {
+    pieces: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What was given to others since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ProvideCounts {
+    /// Pieces that others took whole, and their bytes.
+    pub pieces: u64,
+    pub bytes: u64,
+    /// Asks for pieces that wait now.
+    pub waiting: usize,
+    /// Asks that are answered now.
+    pub running: usize,
 }
 
 /// Why an answer did not get through; only ever logged.
@@ -110,13 +131,20 @@ impl Provider {
         let pieces = Queue::new(ledger.store().clone());
         let manifests = Places::new(manifests, MANIFESTS_PER_PEER_MAX);
         let (words, out) = (Places::new(WORDS_MAX, WORDS_PER_PEER_MAX), Toll::default());
-        let reports = Places::new(REPORTS_MAX, REPORTS_PER_PEER_MAX);
-        Self { ledger, pieces, out, manifests, words, reports }
+        let (reports, given) = (Places::new(REPORTS_MAX, REPORTS_PER_PEER_MAX), Arc::default());
+        Self { ledger, pieces, out, manifests, words, reports, given }
     }
 
     /// Where asks for pieces wait, and where pieces pass on their way out.
     pub(crate) fn ways(&self) -> (&Queue, &Toll) {
         (&self.pieces, &self.out)
+    }
+
+    pub(crate) fn counts(&self) -> ProvideCounts {
+        let (waiting, running) = self.pieces.load();
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (pieces, bytes) = (load(&self.given.pieces), load(&self.given.bytes));
+        ProvideCounts { pieces, bytes, waiting, running }
     }
 
     async fn answer(
@@ -239,6 +267,8 @@ impl Provider {
         let passer = self.out.enter(artifact, !place.is_first());
         if give(send, asker, content, Some(passer)).await? {
             place.delivered();
+            self.given.pieces.fetch_add(1, Ordering::Relaxed);
+            self.given.bytes.fetch_add(bytes, Ordering::Relaxed);
         }
         Ok(())
     }

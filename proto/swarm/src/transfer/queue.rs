@@ -106,6 +106,11 @@ impl Queue {
         }
     }
 
+    /// How many asks wait, and how many are answered now.
+    pub(super) fn load(&self) -> (usize, usize) {
+        self.state().uploads.load()
+    }
+
     fn enter(
         &self,
         peer: &Peer,
