@@ -13,7 +13,7 @@
 //! ```
 //!
 //! A patch is not signed and need not be: the manifest it holds must have the digest that was signed, and
-//! each file the digest that the manifest says. Making one takes up to 120 MiB of memory, applying one
+//! each file the digest that the manifest says. Making one takes up to 150 MiB of memory, applying one
 //! 16 MiB, whatever the size of the artifacts.
 
 use std::io;
