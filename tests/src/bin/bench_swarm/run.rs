@@ -150,7 +150,7 @@ impl<'a> Fleet<'a> {
 
     /// The next host that has the file, and when it had.
     fn done(&self, limit: Duration) -> Result<(usize, Instant)> {
-        let (host, at, word) = self.hear(limit).context("it takes too long")?;
+        let (host, at, word) = self.hear(limit)?;
         ensure!(word == "done", "host {host} said {word:?}\n{}", self.log(host));
         Ok((host, at))
     }
@@ -173,7 +173,7 @@ impl<'a> Fleet<'a> {
             }
             stop::check()?;
             ensure!(self.lan.switch().is_none_or(Switch::works), "there is no switch");
-            ensure!(Instant::now() < until, "nothing for {} s", limit.as_secs());
+            ensure!(Instant::now() < until, "nothing within {} s", limit.as_secs());
         }
     }
 
