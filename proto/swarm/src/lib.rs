@@ -274,6 +274,13 @@ impl Swarm {
         turns.retain(|_, turn| Arc::strong_count(turn) > 1);
         turns.entry(artifact).or_default().clone()
     }
+
+    /// Whether one fetch of the artifact is under way and another one waits for it.
+    fn is_awaited(&self, artifact: &Digest) -> bool {
+        let turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        // Ours, and one each.
+        turns.get(artifact).is_some_and(|turn| Arc::strong_count(turn) > 2)
+    }
 }
 
 /// Runs what blocks on the disk. A panic in it goes on here; where the runtime stops, so does this.

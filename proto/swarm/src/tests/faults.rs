@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use net::{Alpn, Connection, Endpoint, Expect, Handler, RecvStream, SendStream, frame};
 use proto::Digest;
+use proto::record::Lie;
 use proto::wire::{Found, Have, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::time::{sleep, timeout};
 
@@ -15,7 +16,7 @@ use super::hub::{DEADLINE, HOSTS, Hub, Node, Setup, eventually, node};
 use super::kit::{Artifact, artifact, directory, host_id, identity};
 use crate::Company;
 use crate::bits::Bits;
-use crate::plan::What;
+use crate::plan::{DENIALS_MAX, PIPELINE_MAX, What};
 use crate::transfer::ask::{self, PieceAnswer, Source};
 
 /// Says that it holds all of an artifact, gives pieces drop by drop, and answers nothing else.
@@ -115,6 +116,31 @@ async fn ask_for(of: &Node, by: &Node, artifact: &Artifact, what: What) -> Piece
     let bytes_of = |piece: u32| u32::try_from(artifact.pieces.get(piece as usize)?.len()).ok();
     let (pool, id) = (&by.swarm.0.pool, artifact.about.id);
     ask::piece(pool, &source(of), id, &what, bytes_of, async |_| {}).await.unwrap()
+}
+
+/// A bitmap that lies costs a few asks: who has not what it announces is dropped, and named.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_a_peer_that_announces_what_it_has_not_is_dropped_and_named() {
+    let (hub, artifact) = (Hub::default(), Arc::new(artifact(40, 10_000)));
+    let denied = Arc::new(AtomicU32::new(0));
+    let count = denied.clone();
+    let _liar = impostor(&hub, "liar", &artifact, move |_, _| {
+        count.fetch_add(1, Ordering::Relaxed);
+        Say::Found(Found::No, vec![])
+    });
+    let host = node(&hub, "one");
+    let handle = host.swarm.fetch(artifact.about, Company::default());
+    let mut progress = handle.progress();
+    let found_out = progress.wait_for(|progress| !progress.banned.is_empty());
+    drop(timeout(DEADLINE, found_out).await.expect("it is asked for ever").unwrap());
+    let two = node(&hub, "two");
+    give(two.swarm.store(), &artifact, |_| true);
+    timeout(DEADLINE, handle.done()).await.unwrap().unwrap();
+    has_all(&host, &artifact);
+    assert_eq!(progress.borrow().banned, [(host_id("liar"), Lie::NotThere)]);
+    // What was under way when it was found out is no more than a full pipeline.
+    let asked = denied.load(Ordering::Relaxed);
+    assert!(asked <= DENIALS_MAX + 1 + PIPELINE_MAX, "{asked}");
 }
 
 /// A line on which a piece takes longer than any fixed time brings it all the same; and one answer that

@@ -9,10 +9,10 @@ use durable::{Disk as _, SimDisk};
 use tokio::time::timeout;
 
 use super::fetching::{give, has_all};
-use super::hub::{Hub, Node, Setup, eventually, node};
+use super::hub::{DEADLINE, Hub, Node, Setup, eventually, node};
 use super::kit::{Artifact, artifact, release, signed};
 use crate::store::{Store, power_cut};
-use crate::upkeep;
+use crate::{Company, upkeep};
 
 fn file(node: &Node, artifact: &Artifact, name: &str) -> PathBuf {
     node.dir.path().join("artifacts").join(format!("{:#}", artifact.about.id)).join(name)
@@ -128,6 +128,26 @@ async fn r29_what_is_not_needed_any_more_is_not_mended() {
     };
     eventually("it is given up", given_up).await;
     assert_eq!((store.artifacts(), store.rotted()), (vec![], vec![]));
+}
+
+/// Who asks for what is being mended does not wait for that, which may be for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r29_a_fetch_goes_before_mending() {
+    let (hub, artifact) = (Hub::default(), artifact(12, 10_000));
+    let one = node(&hub, "one");
+    give(one.swarm.store(), &artifact, |_| true);
+    rot(&one, &artifact, "data", 0);
+    let id = artifact.about.id;
+    one.swarm.store().verify(&id, 0).unwrap();
+    eventually("it is sought", || one.swarm.0.turns.lock().unwrap().contains_key(&id)).await;
+    let handle = one.swarm.fetch(artifact.about, Company::default());
+    let mut progress = handle.progress();
+    let begun = progress.wait_for(|progress| progress.stall.is_some());
+    drop(timeout(DEADLINE, begun).await.expect("it waits for ever").unwrap());
+    let two = node(&hub, "two");
+    give(two.swarm.store(), &artifact, |_| true);
+    timeout(DEADLINE, handle.done()).await.unwrap().unwrap();
+    is_mended(&one, &artifact).await;
 }
 
 /// The whole store once a day, a piece at a time, from one artifact to the next and over again.
