@@ -237,6 +237,26 @@ impl Cluster {
         Ok(())
     }
 
+    /// The coordinator gives so much from now on, which it reads anew while it runs; none: all it can.
+    pub fn seed_at_most(&self, mbit: Option<u32>) -> Result<()> {
+        let path = self.operator_dir().join("coordinator/coordinator.toml");
+        let is_other = |line: &&str| !line.starts_with("upload_mbit_max");
+        let mut config = fs::read_to_string(&path)?;
+        config = config.lines().filter(is_other).map(|line| format!("{line}\n")).collect();
+        if let Some(mbit) = mbit {
+            config = format!("upload_mbit_max = {mbit}\n{config}");
+        }
+        fs::write(path, config)?;
+        let reread = |log: &str| log.matches("the configuration was read anew").count();
+        let before = reread(&self.log("coordinator"));
+        let pid = self.coordinator_pid().context("the coordinator does not run")?;
+        let sent = Command::new("kill").args(["-HUP", &pid.to_string()]).status()?;
+        ensure!(sent.success(), "no SIGHUP for the coordinator");
+        wait_until("the coordinator has read its configuration", || {
+            Ok((reread(&self.log("coordinator")) > before).then_some(()))
+        })
+    }
+
     /// Takes the service off a host whose agent does not run, by hand.
     pub fn remove_service(&self, index: usize) -> Result<()> {
         let config = self.agent_dir(&self.agents[index].name).join("agent.toml");

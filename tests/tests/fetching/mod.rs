@@ -5,11 +5,6 @@ mod liar;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 use fleet_tests::cluster::{Behaviour, Cluster, PATIENCE, wait_until};
 use proto::record::Lie;
@@ -19,55 +14,21 @@ use crate::common::fleet;
 
 /// What is published beside the demo service: it does not compress, and takes a slow seeder a while.
 const BULK_BYTES: usize = 24 << 20;
-
-/// A seeder that is stopped most of the time, so that what is fetched of it comes slowly, until it is
-/// dropped.
-struct Slow {
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Slow {
-    fn down(pid: u32) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let until = stop.clone();
-        let thread = std::thread::spawn(move || {
-            while !until.load(Ordering::Relaxed) {
-                signal(pid, "-STOP");
-                std::thread::sleep(Duration::from_millis(300));
-                signal(pid, "-CONT");
-                std::thread::sleep(Duration::from_millis(30));
-            }
-        });
-        Self { stop, thread: Some(thread) }
-    }
-}
-
-impl Drop for Slow {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let ended = self.thread.take().map(JoinHandle::join);
-        assert!(ended.is_none_or(|ended| ended.is_ok()) || std::thread::panicking());
-    }
-}
-
-fn signal(pid: u32, signal: &str) {
-    let done = Command::new("kill").args([signal, &pid.to_string()]).status().unwrap();
-    assert!(done.success(), "kill {signal} {pid}");
-}
+/// What a slow seeder gives: all of it takes it the better part of a minute.
+const SLOW_MBIT: u32 = 4;
 
 /// Signs a first rollout of a version with [`BULK_BYTES`], of a seeder that is slow from now on.
-fn deploy_slowly(cluster: &Cluster, directory: &Path) -> Slow {
+fn deploy_slowly(cluster: &Cluster, directory: &Path) {
     let build = directory.join("build-1.0.0");
     std::fs::create_dir_all(&build).unwrap();
     let mut noise = vec![0; BULK_BYTES];
     blake3::Hasher::new().update(b"bulk").finalize_xof().fill(&mut noise);
     std::fs::write(build.join("bulk"), noise).unwrap();
     cluster.publish("1.0.0", Behaviour::Good).unwrap();
+    cluster.seed_at_most(Some(SLOW_MBIT)).unwrap();
     // That took a while: who was started anew before it counts as silent no more.
     cluster.all_are_heard().unwrap();
     cluster.deploy("1.0.0").unwrap();
-    Slow::down(cluster.coordinator_pid().unwrap())
 }
 
 /// What the first agent tells with `command`.
@@ -96,7 +57,7 @@ fn is_seen(fetch: &FetchReport) -> bool {
 fn a_slow_fetch_is_seen_with_what_it_has_and_needs_how_fast_and_from_whom() {
     let (directory, mut cluster) = fleet(2);
     tell_metrics(&mut cluster);
-    let slow = deploy_slowly(&cluster, directory.path());
+    deploy_slowly(&cluster, directory.path());
     let fetches = |report: &RolloutReport, host: usize| {
         report.hosts[host].fetch.as_ref().is_some_and(is_seen)
     };
@@ -129,7 +90,7 @@ fn a_slow_fetch_is_seen_with_what_it_has_and_needs_how_fast_and_from_whom() {
     let page = page_of(cluster.agents()[0].address);
     assert!(page.contains("\nswell_swarm_fetches 1\n"), "{page}");
 
-    drop(slow);
+    cluster.seed_at_most(None).unwrap();
     cluster.complete("1.0.0", 1).unwrap();
     its_end_is_told(&cluster);
 }
@@ -193,7 +154,7 @@ fn r4_a_host_that_serves_wrong_bytes_is_named_to_operators() {
     let (directory, mut cluster) = fleet(2);
     cluster.kill_agent(1).unwrap();
     let liar = liar::Liar::start(&cluster.state_dir(1), cluster.agents()[1].address);
-    let slow = deploy_slowly(&cluster, directory.path());
+    deploy_slowly(&cluster, directory.path());
     let named = wait_until("the liar is named", || {
         let report = explained(&cluster)?;
         let of_one = report.hosts.iter().find(|host| host.name.as_str() == "host-1");
@@ -204,7 +165,7 @@ fn r4_a_host_that_serves_wrong_bytes_is_named_to_operators() {
     let text = ask(&cluster, &["explain", "web/production"]).unwrap();
     let line = format!("dropped host-2 ({}) by host-1: it sent wrong bytes", named.host);
     assert!(text.lines().any(|own| own == line), "{line} is not in {text}");
-    drop(slow);
+    cluster.seed_at_most(None).unwrap();
     wait_until("it has all of it from the seeder", || {
         Ok(explained(&cluster)?.hosts.iter().find_map(|host| {
             let fetch = host.fetch.as_ref()?;
