@@ -116,10 +116,11 @@ impl Node {
         Ok(self.swarm.add_whole(*about, manifest.clone(), data.clone()).await?)
     }
 
-    /// Whether it hears of so many members, itself among them, and of somebody's artifact.
+    /// Whether it hears of so many members, itself among them, that live, and of somebody's artifact.
     pub fn hears(&self, members: usize) -> bool {
         let known = self.gossip.members().borrow().clone();
-        known.len() == members && known.iter().any(|member| member.values.contains_key("a/0"))
+        known.iter().filter(|member| member.alive).count() == members
+            && known.iter().any(|member| member.values.contains_key("a/0"))
     }
 }
 

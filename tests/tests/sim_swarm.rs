@@ -103,6 +103,22 @@ fn r27_hosts_that_die_do_not_hold_up_the_others() {
     }
 }
 
+/// An eighth of them give drop by drop what others have asked of them, and take like all others.
+#[test]
+fn r4_hosts_that_trickle_slow_the_others_by_no_more_than_their_share() {
+    let bound_us = lower_bound_us(24, 64 * MIB, RATE);
+    for seed in 1..=2 {
+        let mut lines = even(24);
+        for liar in [3, 11, 19] {
+            lines[liar].up = RATE / 100;
+        }
+        let got = measured(&setting(lines, 64 * MIB, seed), bound_us);
+        assert!(got.last <= 1.3, "seed {seed}: last {}", got.last);
+        assert!(got.half <= 1.2, "seed {seed}: half {}", got.half);
+        assert!(got.origin <= 1.15, "seed {seed}: origin {}", got.origin);
+    }
+}
+
 #[test]
 fn r27_the_origin_may_die_once_every_piece_is_out() {
     let bound_us = lower_bound_us(16, 32 * MIB, RATE);
