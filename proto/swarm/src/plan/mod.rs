@@ -6,7 +6,8 @@
 //!
 //! * of the origin a host asks for *new* pieces: it names some that none of its peers holds, and the
 //!   origin gives the one that it has given to nobody yet. So each piece leaves the origin once, to
-//!   whoever has room for it, before any leaves it twice (R27);
+//!   whoever has room for it, before any leaves it twice (R27). Once all are out it gives again what
+//!   somebody took who does not pass it on;
 //! * of peers it asks rarest first; ties are broken by an order of the fetcher's own, so that hosts
 //!   that start together take different pieces;
 //! * a small pipeline per peer, longer only where a round trip takes long beside a piece; a ceiling over
@@ -84,6 +85,10 @@ pub const BUSY_MS_MAX: u64 = 5_000;
 pub const NOTHING_NEW_MS: u64 = 50;
 /// Longest such pause, in ms.
 pub const NOTHING_NEW_MS_MAX: u64 = 1_000;
+/// How many times as long as it takes to give a piece it takes until others have it from whom it was given.
+pub const PASSED_ON_FACTOR: u64 = 6;
+/// The same at least, in ms: hosts tell what they have some times in a second.
+pub const PASSED_ON_MS_MIN: u64 = 500;
 /// Pieces a peer may lack that it had announced, before it is taken for a liar.
 pub const DENIALS_MAX: u32 = 8;
 /// Pieces given at a time, over all askers.

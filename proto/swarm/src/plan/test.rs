@@ -465,13 +465,40 @@ fn r27_what_is_brought_another_time_is_new_again() {
     let mut given = |now_ms| {
         let ticket = uploads.ask(1, artifact, What::New(vec![5]), now_ms).unwrap();
         let (_, given) = uploads.turn(now_ms, here).unwrap();
-        uploads.ended(ticket, true, 0);
+        uploads.ended(ticket, true, now_ms);
         given
     };
     assert_eq!(given(0), Given::Piece(5));
     assert_eq!(given(50_000), Given::NothingNew);
     assert_eq!(given(105_000), Given::NothingNew, "somebody asked meanwhile");
     assert_eq!(given(170_000), Given::Piece(5));
+}
+
+/// Who takes what is new and keeps it to itself does not hold up those that it does not give to.
+#[test]
+fn r4_what_somebody_keeps_to_itself_is_given_again_once_all_is_out() {
+    let (mut uploads, artifact) = (Uploads::default(), Digest::of(b"artifact"));
+    let here = |_: &Digest| Some(Bits::all(4));
+    let mut given = |named: &[u32], now_ms: u64| {
+        let ticket = uploads.ask(1, artifact, What::New(named.to_vec()), now_ms).unwrap();
+        let (_, given) = uploads.turn(now_ms, here).unwrap();
+        uploads.ended(ticket, true, now_ms + 100);
+        given
+    };
+    for piece in 0..3 {
+        assert_eq!(given(&[piece], 0), Given::Piece(piece));
+    }
+    assert_eq!(given(&[0, 1], 5_000), Given::NothingNew, "one has never been given");
+    assert_eq!(given(&[0, 3], 5_000), Given::Piece(3), "which goes first");
+    let after_ms = 5_000 + PASSED_ON_FACTOR * 100;
+    assert_eq!(given(&[3], after_ms - 1), Given::NothingNew, "it may be on its way to others");
+    assert_eq!(
+        given(&[3, 2, 1], after_ms),
+        Given::Piece(2),
+        "the first of those given least lately"
+    );
+    assert_eq!(given(&[2], after_ms + 1), Given::NothingNew, "no more than one at a time");
+    assert_eq!(given(&[2, 1], after_ms + 1), Given::Piece(1));
 }
 
 #[test]

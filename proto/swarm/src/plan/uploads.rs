@@ -6,9 +6,9 @@ use proto::Digest;
 use proto::artifact::PIECE_RAW_BYTES;
 
 use super::{
-    FIRST_COPIES_MAX, Pause, UPLOAD_BYTES_PER_S_MIN, UPLOAD_SLOW_FACTOR, UPLOAD_SLOW_MS,
-    UPLOAD_SLOW_MS_FIRST, UPLOAD_SLOW_MS_MAX, UPLOADS_AT_ONCE, UPLOADS_MAX, UPLOADS_PER_PEER_MAX,
-    USUAL_BESIDE_FIRST, WAITING_MAX, WAITING_PER_PEER_MAX, What,
+    FIRST_COPIES_MAX, PASSED_ON_FACTOR, PASSED_ON_MS_MIN, Pause, UPLOAD_BYTES_PER_S_MIN,
+    UPLOAD_SLOW_FACTOR, UPLOAD_SLOW_MS, UPLOAD_SLOW_MS_FIRST, UPLOAD_SLOW_MS_MAX, UPLOADS_AT_ONCE,
+    UPLOADS_MAX, UPLOADS_PER_PEER_MAX, USUAL_BESIDE_FIRST, WAITING_MAX, WAITING_PER_PEER_MAX, What,
 };
 use crate::bits::Bits;
 
@@ -48,14 +48,22 @@ struct Waiting<P> {
 /// What was given of an artifact.
 #[derive(Debug, Default)]
 struct Counts {
-    /// How often each piece was.
-    times: Vec<u32>,
+    of_piece: Vec<Times>,
+    /// Pieces given to somebody.
+    out: u32,
     /// When it was asked for last.
     asked_ms: u64,
     /// How many pieces it has; 0 before one was given.
     pieces: u32,
     /// How many turns it would have had, had it been waited for from the start.
     turns: u64,
+}
+
+/// How often a piece was given, and when it was last.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Times {
+    times: u32,
+    last_ms: u64,
 }
 
 #[derive(Debug)]
@@ -121,7 +129,7 @@ impl<P: Ord + Clone> Uploads<P> {
         counts.turns = counts.turns.max(turn);
         if now_ms.saturating_sub(counts.asked_ms) > ANEW_MS {
             // Another time that it is brought to hosts: what some were given then is new to these.
-            counts.times.clear();
+            (counts.of_piece, counts.out) = Default::default();
         }
         counts.asked_ms = now_ms;
         let ticket = Ticket(self.next);
@@ -148,12 +156,11 @@ impl<P: Ord + Clone> Uploads<P> {
         let piece = match what {
             What::Piece(piece) => Some(piece),
             What::New(pieces) => {
-                let held = |piece: &u32| here.as_ref().is_some_and(|here| here.contains(*piece));
-                pieces.into_iter().filter(held).find(|piece| self.times(&artifact, *piece) == 0)
+                here.as_ref().and_then(|here| self.new_of(&artifact, &pieces, here, now_ms))
             }
         };
         let Some(piece) = piece else { return Some((ticket, Given::NothingNew)) };
-        self.count(&artifact, piece, true);
+        self.gave(&artifact, piece, now_ms);
         let counts = self.counts(&artifact);
         counts.pieces = here.map_or(counts.pieces, |here| here.len());
         (counts.turns, self.turn) = (counts.turns + 1, counts.turns.max(turn));
@@ -172,7 +179,7 @@ impl<P: Ord + Clone> Uploads<P> {
         };
         match delivered {
             true => self.took(now_ms.saturating_sub(since_ms)),
-            false => self.count(&artifact, piece, false),
+            false => self.gave_not(&artifact, piece),
         }
     }
 
@@ -289,23 +296,49 @@ impl<P: Ord + Clone> Uploads<P> {
     /// How often what is waited for was given. Something new: never, or the answer is short.
     fn times_given(&self, waiting: &Waiting<P>) -> u32 {
         match waiting.what {
-            What::Piece(piece) => self.times(&waiting.artifact, piece),
+            What::Piece(piece) => self.times(&waiting.artifact, piece).times,
             What::New(_) => 0,
         }
     }
 
-    fn times(&self, artifact: &Digest, piece: u32) -> u32 {
-        let counts = self.given.get(artifact);
-        counts.and_then(|counts| counts.times.get(piece as usize)).copied().unwrap_or_default()
+    /// The first of those that are `here` that was given to nobody. Once all of it is out, what was given
+    /// least, and not lately: nobody whom the asker knows has it, so who has it does not pass it on.
+    fn new_of(&self, artifact: &Digest, named: &[u32], here: &Bits, now_ms: u64) -> Option<u32> {
+        let held = || named.iter().copied().filter(|piece| here.contains(*piece));
+        let new = held().find(|piece| self.times(artifact, *piece).times == 0);
+        let is_out = self.given.get(artifact).is_some_and(|counts| counts.out >= here.len());
+        if new.is_some() || !is_out {
+            return new;
+        }
+        let usual_ms = self.usual_ms?;
+        let wait_ms = usual_ms.saturating_mul(PASSED_ON_FACTOR).max(PASSED_ON_MS_MIN);
+        let kept =
+            |piece: &u32| self.times(artifact, *piece).last_ms.saturating_add(wait_ms) <= now_ms;
+        held().filter(kept).min_by_key(|piece| self.times(artifact, *piece))
     }
 
-    fn count(&mut self, artifact: &Digest, piece: u32, more: bool) {
-        let given = &mut self.counts(artifact).times;
+    fn times(&self, artifact: &Digest, piece: u32) -> Times {
+        let counts = self.given.get(artifact);
+        counts.and_then(|counts| counts.of_piece.get(piece as usize)).copied().unwrap_or_default()
+    }
+
+    fn gave(&mut self, artifact: &Digest, piece: u32, now_ms: u64) {
+        let counts = self.counts(artifact);
         let at = piece as usize;
-        if given.len() <= at {
-            given.resize(at + 1, 0);
+        if counts.of_piece.len() <= at {
+            counts.of_piece.resize(at + 1, Times::default());
         }
-        given[at] = if more { given[at].saturating_add(1) } else { given[at].saturating_sub(1) };
+        let Times { times, .. } = counts.of_piece[at];
+        counts.of_piece[at] = Times { times: times.saturating_add(1), last_ms: now_ms };
+        counts.out += u32::from(times == 0);
+    }
+
+    fn gave_not(&mut self, artifact: &Digest, piece: u32) {
+        let counts = self.counts(artifact);
+        if let Some(of_piece) = counts.of_piece.get_mut(piece as usize) {
+            counts.out -= u32::from(of_piece.times == 1);
+            of_piece.times = of_piece.times.saturating_sub(1);
+        }
     }
 
     fn counts(&mut self, artifact: &Digest) -> &mut Counts {
