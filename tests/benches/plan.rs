@@ -71,8 +71,8 @@ fn cases() -> Vec<Case> {
         Case {
             name: "kraken: 3 GB, 2,600 hosts, 300 MB/s",
             lines: vec![kraken; 2_601],
-            pieces: 715,
-            piece_bytes: 4 * MIB,
+            pieces: 2_861,
+            piece_bytes: MIB,
             bound_us: 10.0 * SECOND_US as f64,
         },
         case("10,000 hosts", even(10_000)),

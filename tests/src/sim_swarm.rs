@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use swarm::Bits;
-use swarm::plan::{ASK_MS, AskId, Given, Picker, Ticket, Uploads, What};
+use swarm::plan::{AskId, Given, Picker, Ticket, Uploads, What};
 
 /// A piece is sent in so many turns.
 const CHUNKS: u64 = 8;
@@ -24,9 +24,8 @@ const CHUNKS: u64 = 8;
 const HAVE_EVERY_US: u64 = 50_000;
 /// Others that a host asks, the origin not counted: as the fetch keeps it.
 const PEERS_MAX: usize = 10;
-/// From when a host dies until who gives it something gives that up, in microseconds: as long as content
-/// may stand still.
-const TAKES_NOTHING_US: u64 = 2 * ASK_MS * 1_000;
+/// From when a host dies until who gives it something gives that up, in microseconds: as the provider keeps it.
+const TAKES_NOTHING_US: u64 = 5_000_000;
 /// From when a host dies until who asks it knows, in microseconds: as long as an answer is waited for.
 const DEAD_AFTER_US: u64 = 8_000_000;
 

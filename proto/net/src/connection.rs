@@ -85,6 +85,12 @@ impl Connection {
         self.quinn.stats().frame_tx.stream
     }
 
+    /// Packets that have come of the peer, acknowledgements among them. While something is under way to
+    /// it and none comes, it is gone, or its line is.
+    pub fn packets(&self) -> u64 {
+        self.quinn.stats().udp_rx.datagrams
+    }
+
     /// Opens a stream in both directions. The peer sees it once something is sent on it.
     ///
     /// # Errors

@@ -294,3 +294,45 @@ async fn r4_subscriptions_of_one_asker_are_bounded_in_number_and_time() {
     let ended = timeout(DEADLINE, unknown.next()).await.expect("it waits for ever");
     assert_eq!(ended.unwrap(), None);
 }
+
+/// A host whose power fails takes nothing and says nothing. What it was given, and what else it had asked for,
+/// soon keeps nobody waiting.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r27_a_host_that_died_gives_its_places_back() {
+    let (hub, artifact) = (Hub::default(), artifact(8, 1 << 20));
+    let one = node(&hub, "one");
+    give(one.swarm.store(), &artifact, |_| true);
+    let (address, id) = (one.address, artifact.about.id);
+    let (wake, woken) = std::sync::mpsc::channel::<()>();
+    let dying = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (_endpoint, connection, _streams) = runtime.block_on(async {
+            let loopback = "127.0.0.1:0".parse().unwrap();
+            let endpoint = Endpoint::bind(loopback, identity("two"), directory(&HOSTS)).unwrap();
+            let connection =
+                endpoint.connect(Alpn::Swarm, address, Expect::AnyMember).await.unwrap();
+            let mut streams = Vec::new();
+            for index in 0..8 {
+                let (mut send, mut recv) = connection.open_bi().await.unwrap();
+                let request = SwarmRequest::Piece { artifact: id, index };
+                frame::send(&mut send, &request, SWARM_REQUEST_BYTES_MAX, DEADLINE).await.unwrap();
+                if index == 0 {
+                    frame::recv_bytes(&mut recv, 1_000, DEADLINE).await.unwrap();
+                }
+                streams.push((send, recv));
+            }
+            (endpoint, connection, streams)
+        });
+        // Nothing of it turns while this waits.
+        woken.recv().unwrap();
+        runtime.block_on(async { timeout(DEADLINE, connection.closed()).await.is_ok() })
+    });
+    let load = || {
+        let counts = one.swarm.provided();
+        counts.running + counts.waiting
+    };
+    eventually("it is given something", || load() > 0).await;
+    eventually("all its places are free", || load() == 0).await;
+    wake.send(()).unwrap();
+    assert!(dying.join().unwrap(), "what else it asks would wait here, too");
+}

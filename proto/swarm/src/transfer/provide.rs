@@ -5,20 +5,20 @@
 //! once and asks somebody else. Statements and certificates have places of their own: a halt does not
 //! wait for artifacts.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use net::frame::{self, FrameError};
-use net::{Connection, Handler, Place, Places, RecvStream, SendStream};
+use net::{CloseCode, Connection, Handler, Place, Places, RecvStream, SendStream};
 use proto::Digest;
 use proto::wire::{
     Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, NEW_PIECES_MAX, PATCHES_BYTES_MAX,
     SWARM_REQUEST_BYTES_MAX, SwarmRequest,
 };
 use tokio::task::{self, JoinSet};
-use tokio::time;
+use tokio::time::{self, Instant};
 use tracing::{debug, error};
 
 use super::queue::{Queue, Turn};
@@ -46,6 +46,10 @@ const UNKNOWN_MAX: Duration = Duration::from_secs(30);
 /// How long content may stand still on its way until it is given up: an asker that got a little of it
 /// in that time is waiting for more.
 const STANDSTILL: Duration = Duration::from_millis(2 * ASK_MS);
+/// How long nothing at all may come of an asker to whom something is under way: it is gone, or its line is.
+const SILENCE: Duration = Duration::from_secs(5);
+/// In how many looks in a row that must be seen: after this host itself stood still, the first is of old.
+const SILENT_LOOKS: u32 = 2;
 /// Longest it takes to send content: what ends the wait is that nothing moves.
 const GIVEN_WITHIN: Duration = Duration::from_secs(24 * 3_600);
 /// Pieces of streams, of a packet each, that must have gone to the asker in that time: about
@@ -306,7 +310,7 @@ impl Provider {
                 (pieces.as_bytes().to_vec(), pieces.is_all())
             };
             frame::send(&mut send, &Have { bitmap }, HAVE_BYTES_MAX, ANSWER_TIMEOUT).await?;
-            let next = time::Instant::now() + HAVE_INTERVAL;
+            let next = Instant::now() + HAVE_INTERVAL;
             if whole {
                 break;
             }
@@ -359,8 +363,7 @@ async fn give(
     content: Vec<u8>,
     mut passer: Option<Passer>,
 ) -> Result<bool, ProvideError> {
-    // It waits for leave to go on: that is not counted as the asker's.
-    let held = AtomicBool::new(false);
+    let held = Held(Mutex::new(Some(Instant::now())));
     let given = async {
         let mut left = content.as_slice();
         while !left.is_empty() {
@@ -368,9 +371,9 @@ async fn give(
                 None => (left.len(), None),
                 Some(passer) => {
                     let length = passer.chunk_bytes(left.len());
-                    held.store(true, Ordering::Relaxed);
+                    held.set(true);
                     let pass = passer.pass(length as u64).await;
-                    held.store(false, Ordering::Relaxed);
+                    held.set(false);
                     (length, Some(pass))
                 }
             };
@@ -389,6 +392,10 @@ async fn give(
     tokio::select! {
         given = given => return given,
         () = stands_still(asker, &held) => {}
+        () = falls_silent(asker, &held) => {
+            // What else it asked for would take the same time, of each place here.
+            asker.close(CloseCode::Unresponsive, "nothing comes any more");
+        }
     }
     // It is of no use to the asker any more, and takes room here.
     let _ = send.reset(0u32.into());
@@ -396,15 +403,42 @@ async fn give(
     Ok(false)
 }
 
-/// Waits until an asker takes nothing of what it is sent, for a while in which nothing was `held` here.
-async fn stands_still(asker: &Connection, held: &AtomicBool) {
+/// Whether this host itself lets nothing more go, which is not counted as the asker's; none, or since when
+/// it does.
+struct Held(Mutex<Option<Instant>>);
+
+impl Held {
+    fn set(&self, held: bool) {
+        let since = Instant::now();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (!held).then_some(since);
+    }
+
+    fn is_off_for(&self, at_least: Duration) -> bool {
+        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| since.elapsed() >= at_least)
+    }
+}
+
+/// Waits until an asker takes nothing of what it is sent, for a while in which nothing was held here.
+async fn stands_still(asker: &Connection, held: &Held) {
     let mut told = asker.told();
     loop {
         time::sleep(STANDSTILL).await;
         let before = std::mem::replace(&mut told, asker.told());
-        if told - before < MOVES_FRAMES && !held.load(Ordering::Relaxed) {
+        if told - before < MOVES_FRAMES && held.is_off_for(STANDSTILL) {
             return;
         }
+    }
+}
+
+/// Waits until nothing comes of an asker, not even that something has arrived.
+async fn falls_silent(asker: &Connection, held: &Held) {
+    let (mut packets, mut looks) = (asker.packets(), 0);
+    while looks < SILENT_LOOKS {
+        time::sleep(SILENCE / SILENT_LOOKS).await;
+        let before = std::mem::replace(&mut packets, asker.packets());
+        let silent = packets == before && held.is_off_for(SILENCE / SILENT_LOOKS);
+        looks = if silent { looks + 1 } else { 0 };
     }
 }
 
