@@ -14,10 +14,10 @@ use tokio::time::{sleep, timeout};
 use super::fetching::{Say, fetch, futures_join, give, has_all, impostor, of, yes};
 use super::hub::{DEADLINE, HOSTS, Hub, Node, Setup, eventually, node};
 use super::kit::{Artifact, artifact, directory, host_id, identity};
-use crate::Company;
 use crate::bits::Bits;
 use crate::plan::{DENIALS_MAX, PIPELINE_MAX, What};
 use crate::transfer::ask::{self, PieceAnswer, Source};
+use crate::{Company, FetchError, StoreError};
 
 /// Says that it holds all of an artifact, gives pieces drop by drop, and answers nothing else.
 #[derive(Clone)]
@@ -335,4 +335,45 @@ async fn r27_a_host_that_died_gives_its_places_back() {
     eventually("all its places are free", || load() == 0).await;
     wake.send(()).unwrap();
     assert!(dying.join().unwrap(), "what else it asks would wait here, too");
+}
+
+/// A piece that takes long comes all the same: a fetch of it does not stand still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r27_what_has_come_of_a_piece_counts() {
+    let (hub, artifact) = (Hub::default(), Arc::new(artifact(1, 900_000)));
+    let slow = Trickles::new(&artifact, 10_000);
+    let _origin = trickling(&hub, "admit", &slow);
+    let host = node(&hub, "one");
+    let handle = host.swarm.fetch(artifact.about, of(host_id("admit")));
+    let mut progress = handle.progress();
+    let mut longest_s = 0;
+    let watched = async {
+        // Nine seconds and more.
+        while progress.changed().await.is_ok() {
+            longest_s = progress.borrow_and_update().still_s.max(longest_s);
+        }
+    };
+    timeout(DEADLINE, watched).await.unwrap();
+    handle.done().await.unwrap();
+    assert!(longest_s < 6, "{longest_s} s");
+}
+
+/// Who forgot what it fetches knows no more how long a piece is: that is no lie of whoever gives it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r29_an_artifact_that_is_removed_while_it_is_fetched_makes_nobody_a_liar() {
+    let (hub, artifact) = (Hub::default(), Arc::new(artifact(3, 10_000)));
+    let host = node(&hub, "one");
+    let (store, id) = (host.swarm.store().clone(), artifact.about.id);
+    let _peer = impostor(&hub, "two", &artifact, move |artifact, index| {
+        store.remove_artifact(&id).unwrap();
+        yes(&artifact.pieces[index as usize])
+    });
+    let handle = host.swarm.fetch(artifact.about, of(host_id("two")));
+    let progress = handle.progress();
+    let ended = timeout(DEADLINE, handle.done()).await.unwrap();
+    assert!(
+        matches!(ended, Err(FetchError::Store(StoreError::NoArtifact(gone))) if gone == id),
+        "{ended:?}"
+    );
+    assert_eq!(progress.borrow().banned, []);
 }

@@ -610,7 +610,7 @@ async fn r29_a_fetch_that_does_not_fit_asks_for_no_piece_and_needs_only_what_is_
     };
     let handle = host.swarm.fetch_without(artifact.about, of(host_id("admit")), Box::new(refuse));
     let error = timeout(DEADLINE, handle.done()).await.unwrap().unwrap_err();
-    let FetchError::NoRoom(why) = error else { panic!("{error:?}") };
+    let FetchError::Unwanted(why) = error else { panic!("{error:?}") };
     assert_eq!(why.to_string(), format!("{} bytes do not fit", artifact.about.bytes));
     assert_eq!(host.swarm.store().artifacts(), [], "nothing was made");
 

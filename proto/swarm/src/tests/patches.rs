@@ -15,7 +15,7 @@ use super::fetching::{give, of};
 use super::hub::{DEADLINE, Hub, Setup, node};
 use super::kit::{Artifact, artifact, artifact_of, host_id};
 use crate::bits::Bits;
-use crate::{Company, Store};
+use crate::{Company, FetchError, Store};
 
 fn id(name: &str) -> Digest {
     Digest::of(name.as_bytes())
@@ -125,4 +125,39 @@ async fn r28_what_is_spared_is_not_fetched_and_may_come_later() {
     assert!(!host.swarm.store().has_whole(&artifact.about.id));
     fetch(&[]).await;
     assert!(host.swarm.store().has_whole(&artifact.about.id));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r28_what_is_to_come_whole_or_not_at_all_leaves_nothing_else() {
+    let (hub, artifact) = (Hub::default(), artifact(5, 10_000));
+    let (origin, host) = (node(&hub, "admit"), node(&hub, "one"));
+    let (id, store) = (artifact.about.id, host.swarm.store());
+    give(origin.swarm.store(), &artifact, |index| index < 3);
+    give(store, &artifact, |index| index == 0);
+    let fetch = |spared: Result<u32, &'static str>| {
+        let spared = Box::new(move |_: &Manifest, here: &Bits| {
+            spared.map(|_| Bits::none(here.len())).map_err(Into::into)
+        });
+        let handle = host.swarm.fetch_without(artifact.about, of(host_id("admit")), spared);
+        handle.all_or_nothing();
+        handle
+    };
+    let refused = timeout(DEADLINE, fetch(Err("it is something else")).done()).await.unwrap();
+    assert!(matches!(refused, Err(FetchError::Unwanted(_))));
+    assert_eq!(store.pieces(&id).unwrap().count(), 1, "whatever it is, it stays");
+
+    let handle = fetch(Ok(0));
+    let mut progress = handle.progress();
+    let half = progress.wait_for(|progress| progress.pieces == 3);
+    timeout(DEADLINE, half).await.unwrap().unwrap();
+    handle.cancel();
+    let cancelled = timeout(DEADLINE, handle.done()).await.unwrap();
+    assert!(matches!(cancelled, Err(FetchError::Cancelled)));
+    assert_eq!(store.artifacts(), [], "nothing stays");
+
+    give(origin.swarm.store(), &artifact, |_| true);
+    timeout(DEADLINE, fetch(Ok(0)).done()).await.unwrap().unwrap();
+    drop(fetch(Ok(0)));
+    timeout(DEADLINE, fetch(Ok(0)).done()).await.unwrap().unwrap();
+    assert!(store.has_whole(&id), "what is whole stays");
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use net::{Member, Pool};
@@ -66,18 +67,20 @@ pub struct Progress {
     pub banned: Vec<(HostId, Lie)>,
     /// Why nothing moves, if nothing does.
     pub stall: Option<Stall>,
-    /// For how long nothing has come, in whole seconds.
+    /// For how long nothing has come, in whole seconds. Of a piece that takes long what there is of it counts.
     pub still_s: u64,
 }
 
-/// Why a fetch ended without the artifact. What was fetched stays, and the next fetch goes on.
+/// Why a fetch ended without the artifact. What was fetched stays, and the next fetch goes on; unless it was
+/// to be [`FetchHandle::all_or_nothing`].
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error("cancelled")]
     Cancelled,
-    /// Whoever asked for it says that it does not fit ([`Spared`]): no piece was asked for.
+    /// Whoever asked for it says that it does not fit, or is not what it was said to be ([`Spared`]): no
+    /// piece was asked for, and what was here of it stays as it was.
     #[error("not fetched")]
-    NoRoom(#[source] Box<dyn Error + Send + Sync>),
+    Unwanted(#[source] Box<dyn Error + Send + Sync>),
     /// See [`StoreError::is_full`].
     #[error("cannot keep what was fetched")]
     Store(#[from] StoreError),
@@ -91,7 +94,8 @@ pub enum FetchError {
 }
 
 /// Which pieces need not come, of those of this manifest; some are here already. An error: there is no
-/// room for the others. Asked once the manifest is known and before any piece is; may block.
+/// room for the others, or it is not to be had at all. Asked once the manifest is known, before anything is
+/// kept of it that was not here and before any piece is asked for; may block.
 pub type Spared =
     Box<dyn FnOnce(&Manifest, &Bits) -> Result<Bits, Box<dyn Error + Send + Sync>> + Send>;
 
@@ -101,10 +105,17 @@ pub struct FetchHandle {
     progress: watch::Receiver<Progress>,
     task: task::JoinHandle<Result<(), FetchError>>,
     stop: CancellationToken,
+    all_or_nothing: Arc<AtomicBool>,
     _on_drop: DropGuard,
 }
 
 impl FetchHandle {
+    /// From now on nothing stays of it unless it comes whole: not what it finds of earlier fetches either. To
+    /// be said at once.
+    pub fn all_or_nothing(&self) {
+        self.all_or_nothing.store(true, Ordering::Relaxed);
+    }
+
     /// Where it stands, and what that becomes.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
@@ -160,6 +171,8 @@ pub(crate) fn start(
     let begun = Progress { of_bytes: artifact.bytes, ..Progress::default() };
     let (progress_sender, progress) = watch::channel(begun);
     let stopped = stop.clone();
+    let all_or_nothing = Arc::new(AtomicBool::new(false));
+    let goes = all_or_nothing.clone();
     let task = tokio::spawn(async move {
         let begun = async {
             let turn = turn.lock_owned().await;
@@ -172,11 +185,16 @@ pub(crate) fn start(
             begun = begun => begun?,
         };
         let outcome = driver.run(&stopped).await;
+        if outcome.is_err() && goes.load(Ordering::Relaxed) {
+            driver.remove().await;
+            return outcome;
+        }
         // What came in counts for the next try, however this one ended.
         driver.flush().await?;
         outcome
     });
-    FetchHandle { progress, task, stop: stop.clone(), _on_drop: stop.drop_guard() }
+    let _on_drop = stop.clone().drop_guard();
+    FetchHandle { progress, task, stop, all_or_nothing, _on_drop }
 }
 
 /// What tasks that follow a peer or wait for an answer report.
@@ -390,7 +408,10 @@ impl Driver {
                     self.abort(superfluous);
                 }
             }
-            News::Coming { ask, what: Coming::More } => self.picker.comes(ask, self.ms(now)),
+            News::Coming { ask, what: Coming::More } => {
+                self.moved_at = now;
+                self.picker.comes(ask, self.ms(now));
+            }
         }
     }
 
@@ -543,6 +564,16 @@ impl Driver {
         Ok(task::spawn_blocking(move || store.flush(&id)).await??)
     }
 
+    /// Removes what there is of it.
+    async fn remove(&self) {
+        let (store, id) = (self.around.store.clone(), self.artifact.id);
+        let removed = task::spawn_blocking(move || store.remove_artifact(&id)).await;
+        if let Ok(Err(error)) = removed {
+            let error: &(dyn Error + 'static) = &error;
+            warn!(artifact = %id, error, "what there is of it is not removed");
+        }
+    }
+
     fn tell(&mut self, now: Instant) {
         let still = now.saturating_duration_since(self.moved_at);
         // What this host holds back moves as fast as it is to.
@@ -597,7 +628,7 @@ fn take_stock(
             pieces.map(|(_, piece)| u64::from(piece.bytes)).sum()
         };
         let before = bytes_of(&here);
-        here.add_all(&spared(manifest, &here).map_err(FetchError::NoRoom)?);
+        here.add_all(&spared(manifest, &here).map_err(FetchError::Unwanted)?);
         let bytes = bytes_of(&here);
         let longest = manifest.pieces.iter().map(|piece| u64::from(piece.bytes)).max();
         let piece_bytes_max = longest.unwrap_or_default();
@@ -641,8 +672,12 @@ async fn piece(
         Ok(PieceAnswer::Piece(index, bytes)) => (index, bytes),
         Ok(PieceAnswer::No) => return Outcome::No,
         Ok(PieceAnswer::Busy) => return Outcome::Busy,
-        // Longer or shorter, or another one: that is not the piece.
-        Err(AskError::OtherContent) => return Outcome::Wrong,
+        // Longer or shorter, or another one: that is not the piece. Unless nobody here knows any more how
+        // long it is, which is not the peer's fault.
+        Err(AskError::OtherContent) => match store.pieces(&id) {
+            Ok(_) => return Outcome::Wrong,
+            Err(error) => return Outcome::NotKept(error),
+        },
         Err(error) => return Outcome::Failed(error),
     };
     let store = store.clone();
@@ -685,6 +720,7 @@ async fn follow_on(
         let bitmap = holdings.next().await?.ok_or(Left::Ended)?;
         if bitmap.is_empty() && pieces > 0 {
             // Not yet; it says so when that changes, or ends the stream.
+            time::sleep(HAVE_INTERVAL / 2).await;
             continue;
         }
         let held = Bits::from_bytes(pieces, &bitmap).ok_or(Left::Malformed)?;
