@@ -3,7 +3,8 @@
 //! For each scope: from what may run there to what it is being brought to, and to the newest release of its
 //! service, which may come next. One at a time, on a thread of the lowest priority: a publish waits for
 //! none, and a rollout that begins before its patch is made goes without. A patch that saves less than a
-//! tenth is not kept; those that lead to what nobody is to be brought to are removed.
+//! tenth is not kept; those that lead to what nobody is to be brought to are removed. Nothing of this may stand
+//! in the way of the coordinator: where the disk has little room none is made, and what goes wrong is said.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use member::disk::{Bytes, Free, RESERVE_BYTES, RESERVE_FILES, free};
 use net::NetError;
 use pack::{Archive, MakeError, Tree, artifact_ref, make_patch, pack, pieces_beside};
 use proto::artifact::Manifest;
@@ -34,6 +36,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const NICE: i32 = 19;
 /// Longest content of files that a patch is made of, in bytes: nine minutes of a core.
 const CHANGED_BYTES_MAX: u64 = 4 << 30;
+/// How often a patch lies on the disk while it is made: as it comes, packed, and in the store.
+const COPIES: u64 = 3;
+/// Files of these, their directories with them.
+const FILES: u64 = 8;
 
 /// Makes patches until `stop`.
 pub(crate) async fn make_all(desk: Arc<Desk>, stop: CancellationToken) -> Result<(), NetError> {
@@ -45,14 +51,15 @@ pub(crate) async fn make_all(desk: Arc<Desk>, stop: CancellationToken) -> Result
         events.mark_unchanged();
         let (store, chain) = (ledger.store().clone(), ledger.chain());
         let wanted = wanted(&chain);
-        let next = blocking("look for patches to make", move || next(&store, &wanted, &given_up));
+        let known = given_up.clone();
+        let next = blocking("look for patches to make", move || next(&store, &wanted, &known));
         let next = match next.await {
             Ok((next, still_given_up)) => {
                 given_up = still_given_up;
                 next
             }
-            // Told where it was met.
-            Err(_) => return Ok(()),
+            // It panicked, which was told: that is no reason for the coordinator to stop.
+            Err(_) => None,
         };
         let Some(name) = next else {
             tokio::select! {
@@ -121,7 +128,8 @@ async fn make_one(desk: &Arc<Desk>, name: PatchName, stop: &CancellationToken) -
     let started = thread.spawn(move || {
         // Of this thread alone. Where it cannot be, it takes its share as any other.
         let _ = rustix::process::setpriority_process(None, NICE);
-        let made = make(&store, name, &scratch, &stopped);
+        let room = free(&scratch).context("cannot ask how much space is free");
+        let made = room.and_then(|room| make(&store, name, &scratch, room, &stopped));
         for left in [scratch.clone(), data_of(&scratch)] {
             let removed =
                 if left.is_dir() { fs::remove_dir_all(&left) } else { fs::remove_file(&left) };
@@ -153,6 +161,14 @@ async fn make_one(desk: &Arc<Desk>, name: PatchName, stop: &CancellationToken) -
             info!(%from, %to, why, "no patch is made");
             false
         }
+        Ok(Made::NoRoom { needed_bytes, room }) => {
+            let needed = Bytes(needed_bytes);
+            warn!(
+                %from, %to, %needed, %room,
+                "no patch is made, for want of room in state_dir: this release travels whole"
+            );
+            false
+        }
         Err(error) => {
             let error = format!("{error:#}");
             warn!(%from, %to, error, "a patch is not made: this release travels whole");
@@ -162,21 +178,44 @@ async fn make_one(desk: &Arc<Desk>, name: PatchName, stop: &CancellationToken) -
 }
 
 enum Made {
-    Patch { bytes: u64, whole_bytes: u64, took: Duration },
+    Patch {
+        bytes: u64,
+        whole_bytes: u64,
+        took: Duration,
+    },
     Nothing(&'static str),
+    /// The reserve is part of what is needed.
+    NoRoom {
+        needed_bytes: u64,
+        room: Free,
+    },
 }
 
-/// Makes a patch, and keeps it. `scratch`: where nothing stands; what is left there may go.
-fn make(store: &Store, name: PatchName, scratch: &Path, stop: &CancellationToken) -> Result<Made> {
+/// Makes a patch, and keeps it. `scratch`: where nothing stands; what is left there may go. `room`: what is free
+/// there, and where the store is.
+fn make(
+    store: &Store,
+    name: PatchName,
+    scratch: &Path,
+    room: Free,
+    stop: &CancellationToken,
+) -> Result<Made> {
     let begun = Instant::now();
     let (old, new) = (store.manifest(&name.from)?, store.manifest(&name.to)?);
     let whole_bytes = new.bytes();
+    let old = Arc::new(old);
     let tree = Tree { manifest: old.clone(), dir: PathBuf::new() };
     let needed = pieces_beside(&new, &[tree]);
     let needed_bytes: u64 =
         needed.iter().map(|piece| u64::from(new.pieces[*piece as usize].bytes)).sum();
     if needed.len() as u64 * u64::from(new.piece_raw_bytes) > CHANGED_BYTES_MAX {
         return Ok(Made::Nothing("too much has changed"));
+    }
+    let bytes_max = needed_bytes / 10 * 9;
+    let needed_bytes = bytes_max.saturating_mul(COPIES).saturating_add(RESERVE_BYTES);
+    let few_files = room.files.is_some_and(|files| files < RESERVE_FILES + FILES);
+    if room.bytes < needed_bytes || few_files {
+        return Ok(Made::NoRoom { needed_bytes, room });
     }
     fs::create_dir(scratch).with_context(|| format!("cannot make {}", scratch.display()))?;
     let path = scratch.join(name.to_string());
@@ -186,7 +225,7 @@ fn make(store: &Store, name: PatchName, scratch: &Path, stop: &CancellationToken
     let made = make_patch(
         (&old, &mut Archive::of_pieces(&old, &mut old_piece)?),
         (&new, &mut Archive::of_pieces(&new, &mut new_piece)?),
-        needed_bytes / 10 * 9,
+        bytes_max,
         &mut out,
         &mut |_, _| {
             if stop.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -202,7 +241,11 @@ fn make(store: &Store, name: PatchName, scratch: &Path, stop: &CancellationToken
     let manifest: Manifest = pack(scratch, &mut file, &mut |_| {})?;
     drop(file);
     let artifact = artifact_ref(&manifest);
-    store.add_whole(&artifact, &manifest.to_bytes(), &data)?;
+    if let Err(error) = store.add_whole(&artifact, &manifest.to_bytes(), &data) {
+        // A part of it is of no use, and may be what fills the disk.
+        store.remove_artifact(&artifact.id)?;
+        return Err(error.into());
+    }
     Ok(Made::Patch { bytes: artifact.bytes, whole_bytes, took: begun.elapsed() })
 }
 
@@ -219,6 +262,8 @@ fn read_piece(store: &Store, artifact: &Digest, index: u32) -> io::Result<Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PLENTY: Free = Free { bytes: 1 << 40, files: None, read_only: false };
 
     fn give(store: &Store, dir: &Path) -> Digest {
         let mut data = Vec::new();
@@ -254,7 +299,7 @@ mod tests {
         assert_eq!(given_up, [name(one, two)].into(), "what is not wanted any more is forgotten");
 
         let (scratch, stop) = (dir.path().join("scratch"), CancellationToken::new());
-        let made = make(&store, name(one, two), &scratch, &stop).unwrap();
+        let made = make(&store, name(one, two), &scratch, PLENTY, &stop).unwrap();
         let Made::Patch { bytes, whole_bytes, .. } = made else { panic!("nothing was made") };
         assert!(bytes * 100 < whole_bytes, "{bytes} of {whole_bytes} bytes");
         assert_eq!(store.patches_to(&two)[0].from, one);
@@ -276,13 +321,34 @@ mod tests {
         let (other, stop) = (give(&store, &other), CancellationToken::new());
         for (from, to) in [(one, other), (one, one)] {
             let scratch = dir.path().join(from.to_string() + &to.to_string());
-            let made = make(&store, PatchName { from, to }, &scratch, &stop).unwrap();
+            let made = make(&store, PatchName { from, to }, &scratch, PLENTY, &stop).unwrap();
             assert!(matches!(made, Made::Nothing(_)));
         }
         let scratch = dir.path().join("stopped");
         stop.cancel();
         let two = version(&store, dir.path(), 2);
-        assert!(make(&store, PatchName { from: one, to: two }, &scratch, &stop).is_err());
+        let name = PatchName { from: one, to: two };
+        assert!(make(&store, name, &scratch, PLENTY, &stop).is_err());
         assert_eq!(store.patches(), []);
+    }
+
+    #[test]
+    fn r28_no_patch_is_made_that_could_fill_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Arc::new(durable::RealDisk), &dir.path().join("store")).unwrap();
+        let [from, to] = [1, 2].map(|number| version(&store, dir.path(), number));
+        let (scratch, stop) = (dir.path().join("scratch"), CancellationToken::new());
+        // Two of the pieces, of which nothing is spared, three times.
+        let needs = RESERVE_BYTES + 3 * (300_000 / 10 * 9);
+        let few_files = Free { files: Some(RESERVE_FILES), ..PLENTY };
+        for room in [Free { bytes: needs, ..PLENTY }, few_files] {
+            let made = make(&store, PatchName { from, to }, &scratch, room, &stop).unwrap();
+            let Made::NoRoom { needed_bytes, .. } = made else { panic!("it was made") };
+            assert!((needs..needs + 1_000).contains(&needed_bytes), "{needed_bytes}");
+        }
+        assert!(!scratch.exists() && store.patches().is_empty());
+        let room = Free { bytes: needs + 1_000, files: Some(RESERVE_FILES + FILES), ..PLENTY };
+        let made = make(&store, PatchName { from, to }, &scratch, room, &stop).unwrap();
+        assert!(matches!(made, Made::Patch { .. }));
     }
 }

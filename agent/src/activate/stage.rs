@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use durable::{Disk as _, RealDisk, ReplaceError, replace};
 use pack::{Patch, PatchError, Tree, UnpackError};
@@ -13,6 +13,10 @@ use proto::statement::Release;
 use super::collect;
 use super::layout::{self, Installed, LayoutError, Paths};
 use super::space::{self, Need, SpaceError};
+
+/// Of the releases that do not run, how many are looked at for files that have not changed: the manifest of each
+/// is in memory meanwhile.
+const OTHERS_MAX: usize = 2;
 
 /// Why a release is not on disk. `current` and what runs are untouched by all of them.
 #[derive(Debug, thiserror::Error)]
@@ -98,7 +102,7 @@ pub fn stage_patched(
     old: &Tree,
     patch: Patch<'_>,
 ) -> Result<Installed, StageError> {
-    let (bytes, manifest) = (patch.manifest_bytes().to_vec(), patch.manifest().clone());
+    let (bytes, manifest) = (patch.manifest_bytes().clone(), patch.manifest().clone());
     if Digest::of(&bytes) != release.artifact.id {
         return Err(StageError::OtherManifest { id: *id });
     }
@@ -139,16 +143,21 @@ fn stage_by(
     Ok(installed)
 }
 
-/// The trees of the releases that are installed beside `id`, each with the id of its artifact, the newest
-/// first. What cannot be read is left out; what can is not verified.
+/// The trees of what is installed beside `id`, each with the id of its artifact: what runs, and the newest others,
+/// [`OTHERS_MAX`] of them. What cannot be read is left out; what can is not verified.
 pub fn trees(paths: &Paths, id: &Digest) -> Vec<(Digest, Tree)> {
-    let Ok(installed) = layout::list(&RealDisk, paths) else { return Vec::new() };
+    let Ok(mut installed) = layout::list(&RealDisk, paths) else { return Vec::new() };
+    installed.retain(|installed| installed.id != *id);
+    let runs = layout::current(&RealDisk, paths).ok().flatten().map(|runs| runs.id);
+    let (runs, others): (Vec<_>, Vec<_>) =
+        installed.iter().rev().partition(|installed| Some(installed.id) == runs);
     let tree = |installed: &Installed| {
         let bytes = layout::manifest(&RealDisk, paths, installed).ok()?;
-        let manifest = Manifest::parse(&bytes).ok()?;
+        let manifest = Arc::new(Manifest::parse(&bytes).ok()?);
         Some((installed.release.artifact.id, Tree { manifest, dir: paths.release(&installed.id) }))
     };
-    installed.iter().rev().filter(|installed| installed.id != *id).filter_map(tree).collect()
+    let others = others.into_iter().filter_map(tree).take(OTHERS_MAX);
+    runs.into_iter().filter_map(tree).chain(others).collect()
 }
 
 /// The release, if it stands there whole. One that is damaged is removed, unless it runs.

@@ -8,29 +8,23 @@
 //! give it to others as any that fetched it whole, and a fleet needs no coordinator for a newcomer.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use pack::{Archive, Patch, PatchError, Repacker, Tree, pieces_beside};
+use pack::{Repacker, Tree, pieces_beside};
 use proto::artifact::Manifest;
-use proto::patch::PatchOffer;
 use proto::statement::{ArtifactRef, Release, Role, Rollout};
 use proto::trust::Chain;
 use proto::{Digest, HostId};
-use swarm::{Bits, Company, FetchHandle, Progress, Spared, Store};
+use swarm::{Bits, Company, Progress, Spared, Store, Swarm};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::Context;
-use crate::activate::{
-    Activator, Need, Paths, StageError, check_space, stage, stage_patched, trees,
-};
+use crate::activate::{Activator, Need, Paths, StageError, check_space, stage, trees};
 
-/// How long a patch may be fetched without anything coming before the pieces are fetched instead.
-const PATCH_PATIENCE: Duration = Duration::from_secs(10);
 /// Pieces packed again before they are synced.
 const FLUSH_PIECES: usize = 32;
 
@@ -56,7 +50,9 @@ pub(super) async fn bring(
         put(context, activator, id).await?;
     } else if !there {
         let company = company(&chain, &id);
-        let bringing = Bringing { context, paths: activator.paths().clone(), id, release, company };
+        let (swarm, kept, paths) =
+            (context.swarm.clone(), context.home.store(), activator.paths().clone());
+        let bringing = Bringing { swarm, kept, paths, id, release, company };
         bringing.by_less().await?;
     }
     Ok((!store.has_whole(&artifact.id)).then_some(Brought { id, artifact }))
@@ -81,16 +77,18 @@ fn fetchers(chain: &Chain, release: &Digest) -> Vec<HostId> {
 }
 
 /// A release whose pieces are not here.
-struct Bringing<'a> {
-    context: &'a Context,
-    paths: Paths,
-    id: Digest,
-    release: Release,
-    company: Company,
+pub(super) struct Bringing {
+    pub(super) swarm: Swarm,
+    /// Where its store lies.
+    pub(super) kept: PathBuf,
+    pub(super) paths: Paths,
+    pub(super) id: Digest,
+    pub(super) release: Release,
+    pub(super) company: Company,
 }
 
-impl Bringing<'_> {
-    async fn by_less(&self) -> Result<()> {
+impl Bringing {
+    pub(super) async fn by_less(&self) -> Result<()> {
         let (paths, id) = (self.paths.clone(), self.id);
         let installed = spawn_blocking(move || trees(&paths, &id)).await?;
         match self.by_patch(&installed).await {
@@ -115,53 +113,10 @@ impl Bringing<'_> {
         warn!(%release, error, "{why}: fetching more of the release");
     }
 
-    /// Whether a patch led there.
-    async fn by_patch(&self, installed: &[(Digest, Tree)]) -> Result<bool> {
-        let Self { context, paths, id, release, company } = self;
-        let artifact = release.artifact;
-        if installed.is_empty() {
-            return Ok(false);
-        }
-        let offers = context.swarm.patches_to(artifact.id, company).await;
-        let Some((offer, old)) = best(&offers, installed, &artifact) else { return Ok(false) };
-        let (patch, old) = (offer.patch, old.clone());
-        let (kept, releases) = (context.home.store(), paths.releases());
-        let spared: Spared = Box::new(move |manifest, here| {
-            let keep = Need::to_keep(missing_bytes(manifest, here));
-            check_space(&[(&kept, keep), (&releases, Need::to_keep(artifact.raw_bytes))])?;
-            Ok(Bits::none(here.len()))
-        });
-        patient(context.swarm.fetch_without(patch, company.clone(), spared)).await?;
-        let (store, paths, id, release) =
-            (context.swarm.store().clone(), paths.clone(), *id, release.clone());
-        let staged = spawn_blocking(move || {
-            let manifest = store.manifest(&patch.id)?;
-            let mut piece = |index| read_piece(&store, &patch.id, index);
-            let archive = Archive::of_pieces(&manifest, &mut piece)?;
-            let opened = Patch::open(archive, &old.manifest, &artifact);
-            let staged = opened.map_err(|source| StageError::Patch { id, source });
-            let staged = staged.and_then(|patch| {
-                let new = patch.manifest().clone();
-                stage_patched(&paths, &id, &release, &old, patch)?;
-                let needed = pieces_beside(&new, std::slice::from_ref(&old));
-                let bytes_of = |piece: &u32| u64::from(new.pieces[*piece as usize].bytes);
-                Ok(new.bytes() - needed.iter().map(bytes_of).sum::<u64>())
-            });
-            if staged.as_ref().is_err_and(is_of_patch) {
-                // So that it is not given to others, nor tried again.
-                store.remove_artifact(&patch.id)?;
-            }
-            Ok::<_, anyhow::Error>(staged?)
-        });
-        context.swarm.came_by_patch(&artifact, staged.await??);
-        self.staged("staged by a patch", patch.bytes + patch.manifest_bytes);
-        Ok(true)
-    }
-
     /// From its pieces: without those of which all is among the files of `trees`.
     async fn by_pieces(&self, trees: Vec<Tree>) -> Result<()> {
-        let Self { context, paths, id, release, company } = self;
-        let (kept, releases, beside) = (context.home.store(), paths.releases(), trees.clone());
+        let Self { swarm, kept, paths, id, release, company } = self;
+        let (kept, releases, beside) = (kept.clone(), paths.releases(), trees.clone());
         let spared: Spared = Box::new(move |manifest, here| {
             let needed = pieces_beside(manifest, &beside);
             let mut spared = Bits::all(here.len());
@@ -174,11 +129,11 @@ impl Bringing<'_> {
             check_space(&[(&kept, keep), (&releases, Need::to_unpack(manifest))])?;
             Ok(spared)
         });
-        let fetch = context.swarm.fetch_without(release.artifact, company.clone(), spared);
+        let fetch = swarm.fetch_without(release.artifact, company.clone(), spared);
         let progress = fetch.progress();
         fetch.done().await?;
         let (store, paths, staged, beside) =
-            (context.swarm.store().clone(), paths.clone(), release.clone(), !trees.is_empty());
+            (swarm.store().clone(), paths.clone(), release.clone(), !trees.is_empty());
         let id = *id;
         spawn_blocking(move || stage_from(&store, &paths, &id, &staged, &trees)).await??;
         if beside {
@@ -188,7 +143,7 @@ impl Bringing<'_> {
         Ok(())
     }
 
-    fn staged(&self, how: &str, fetched_bytes: u64) {
+    pub(super) fn staged(&self, how: &str, fetched_bytes: u64) {
         let Release { service, version, artifact, .. } = &self.release;
         let (release, whole_bytes) = (self.id, artifact.bytes);
         info!(%release, %service, %version, fetched_bytes, whole_bytes, "{how}");
@@ -233,70 +188,15 @@ fn stage_from(
     Ok(())
 }
 
-fn read_piece(store: &Store, artifact: &Digest, index: u32) -> io::Result<Vec<u8>> {
+pub(super) fn read_piece(store: &Store, artifact: &Digest, index: u32) -> io::Result<Vec<u8>> {
     let piece = store.read_piece(artifact, index).map_err(io::Error::other)?;
     piece.ok_or_else(|| io::Error::other(format!("piece {index} is not here any more")))
 }
 
 /// Bytes of the pieces that are not `here`.
-fn missing_bytes(manifest: &Manifest, here: &Bits) -> u64 {
+pub(super) fn missing_bytes(manifest: &Manifest, here: &Bits) -> u64 {
     let missing = (0..).zip(&manifest.pieces).filter(|(index, _)| !here.contains(*index));
     missing.map(|(_, piece)| u64::from(piece.bytes)).sum()
-}
-
-/// The shortest patch from something that is installed, if it is shorter than the artifact.
-fn best<'a>(
-    offers: &[PatchOffer],
-    installed: &'a [(Digest, Tree)],
-    artifact: &ArtifactRef,
-) -> Option<(PatchOffer, &'a Tree)> {
-    let from = |offer: &PatchOffer| {
-        let (_, tree) = installed.iter().find(|(installed, _)| *installed == offer.from)?;
-        Some((*offer, tree))
-    };
-    let patches = offers.iter().filter_map(from);
-    let shorter = patches.filter(|(offer, _)| offer.patch.bytes < artifact.bytes);
-    shorter.min_by_key(|(offer, _)| offer.patch.bytes)
-}
-
-/// Waits for the end of a fetch, as long as something moves.
-async fn patient(fetch: FetchHandle) -> Result<()> {
-    let mut progress = fetch.progress();
-    let still = async {
-        loop {
-            let now = progress.borrow_and_update().clone();
-            let moved = async {
-                let moves = |next: &Progress| next.pieces != now.pieces || next.of != now.of;
-                progress.wait_for(moves).await.map(drop)
-            };
-            match timeout(PATCH_PATIENCE, moved).await {
-                Ok(Ok(())) => {}
-                // The fetch has ended.
-                Ok(Err(_)) => std::future::pending().await,
-                Err(_) => {
-                    return now
-                        .stall
-                        .map_or_else(|| "nothing comes".to_owned(), |why| why.to_string());
-                }
-            }
-        }
-    };
-    tokio::select! {
-        done = fetch.done() => Ok(done?),
-        why = still => anyhow::bail!("it does not come: {why}"),
-    }
-}
-
-/// Whether a patch is to blame, rather than this host.
-fn is_of_patch(error: &StageError) -> bool {
-    use PatchError::{Malformed, Manifest, OtherManifest, Segment, Trailing};
-    match error {
-        StageError::Patch { source, .. } => matches!(
-            source,
-            Malformed | Trailing | OtherManifest { .. } | Manifest(_) | Segment { .. }
-        ),
-        _ => false,
-    }
 }
 
 /// Whether files that are installed are to blame: without them it may still succeed.

@@ -13,6 +13,7 @@ use std::time::Duration;
 use member::disk::free;
 use proto::patch::PatchName;
 use proto::report::{DiskReport, Fate, FreeReport, StoredArtifact, StoredService};
+use proto::trust::Chain;
 use proto::{Digest, Service};
 use swarm::{Ledger, Store};
 use tokio::sync::{mpsc, oneshot};
@@ -122,7 +123,7 @@ fn survey(
 ) -> (Vec<StoredService>, Vec<StoredArtifact>, Store) {
     let mut goes = BTreeSet::new();
     let (chain, store) = (ledger.chain(), ledger.store().clone());
-    let patches = store.patches();
+    let (patches, released) = (store.patches(), released(&chain));
     let mut services = Vec::new();
     for (service, holder) in holders {
         let pinned = read(&holder.pinned);
@@ -135,7 +136,7 @@ fn survey(
             let needed = stays.map(|one| one.release).chain(pinned.into_keys()).collect();
             let known = chain.releases_of(service);
             let known = known.iter().map(|(id, release)| (*id, release.artifact.id));
-            goes.extend(unneeded(known, &needed, store.artifacts(), &patches));
+            goes.extend(unneeded(known, &needed, store.artifacts(), &patches, &released));
         }
         services.push(StoredService { service: service.clone(), releases, note });
     }
@@ -186,8 +187,9 @@ pub(super) async fn forget_artifacts(
     let chain = ledger.chain();
     let releases = chain.releases_of(service);
     let releases = releases.iter().map(|(id, release)| (*id, release.artifact.id));
-    for id in unneeded(releases, &needed, ledger.store().artifacts(), &ledger.store().patches()) {
-        let store = ledger.store().clone();
+    let (store, released) = (ledger.store(), released(&chain));
+    for id in unneeded(releases, &needed, store.artifacts(), &store.patches(), &released) {
+        let store = store.clone();
         match spawn_blocking(move || store.remove_artifact(&id)).await {
             Ok(Ok(())) => info!(%service, artifact = %id, "cleared away"),
             Ok(Err(error)) => warn!(artifact = %id, %error, "an artifact is not cleared away"),
@@ -196,13 +198,20 @@ pub(super) async fn forget_artifacts(
     }
 }
 
+/// The artifacts of all releases that are known, of any service.
+fn released(chain: &Chain) -> BTreeSet<Digest> {
+    chain.releases().map(|(_, release)| release.artifact.id).collect()
+}
+
 /// Of the artifacts that are `here`, those of releases of the service of which none is needed, and the
-/// patches that lead to such. `releases`: all of the service's, each with its artifact.
+/// patches that lead to such, or to what was never `released`. `releases`: all of the service's, each with
+/// its artifact.
 fn unneeded(
     releases: impl Iterator<Item = (Digest, Digest)>,
     needed: &BTreeSet<Digest>,
     here: Vec<Digest>,
     patches: &[(PatchName, Digest)],
+    released: &BTreeSet<Digest>,
 ) -> Vec<Digest> {
     let (stays, goes): (Vec<_>, Vec<_>) = releases.partition(|(id, _)| needed.contains(id));
     let artifacts = |releases: Vec<(Digest, Digest)>| -> BTreeSet<Digest> {
@@ -210,7 +219,10 @@ fn unneeded(
     };
     let (stays, goes) = (artifacts(stays), artifacts(goes));
     let goes = |artifact: &Digest| goes.contains(artifact) && !stays.contains(artifact);
-    let patches = patches.iter().filter(|(name, _)| goes(&name.to)).map(|(_, patch)| *patch);
+    let leads_nowhere = |to: &Digest| goes(to) || !released.contains(to);
+    // What was released is no patch, whatever its file is called.
+    let patches = patches.iter().filter(|(_, patch)| !released.contains(patch));
+    let patches = patches.filter(|(name, _)| leads_nowhere(&name.to)).map(|(_, patch)| *patch);
     here.into_iter().filter(|id| goes(id)).chain(patches).collect()
 }
 
@@ -258,15 +270,26 @@ mod tests {
         let releases = [(old, mine), (never, foreign), (new, shared), (same, shared)];
         let other_service = Digest::of(b"of another service");
         let here = vec![mine, shared, foreign, other_service];
-        let [to_mine, to_shared] = [b"to mine".as_slice(), b"to shared"].map(Digest::of);
-        let name = |to| PatchName { from: other_service, to };
-        let patches = [(name(mine), to_mine), (name(shared), to_shared)];
+        let [to_mine, to_shared, to_nothing, to_other] =
+            ["to mine", "to shared", "to nothing", "to other"]
+                .map(|name| Digest::of(name.as_bytes()));
+        let name = |to| PatchName { from: mine, to };
+        let patches = [
+            (name(mine), to_mine),
+            (name(shared), to_shared),
+            // Nobody knows of a release that is this: somebody lied.
+            (name(Digest::of(b"nothing")), to_nothing),
+            (name(other_service), to_other),
+            // Somebody released a file with the name of a patch.
+            (name(Digest::of(b"nothing")), other_service),
+        ];
+        let released = [mine, shared, foreign, other_service].into();
         let gone = |needed: &[Digest]| {
             let needed = needed.iter().copied().collect();
-            unneeded(releases.into_iter(), &needed, here.clone(), &patches)
+            unneeded(releases.into_iter(), &needed, here.clone(), &patches, &released)
         };
-        assert_eq!(gone(&[new]), [mine, foreign, to_mine]);
-        assert_eq!(gone(&[old, same, never]), []);
-        assert_eq!(gone(&[]), [mine, shared, foreign, to_mine, to_shared]);
+        assert_eq!(gone(&[new]), [mine, foreign, to_mine, to_nothing]);
+        assert_eq!(gone(&[old, same, never]), [to_nothing]);
+        assert_eq!(gone(&[]), [mine, shared, foreign, to_mine, to_shared, to_nothing]);
     }
 }

@@ -10,6 +10,7 @@ mod clearing;
 mod counting;
 mod drift;
 mod keeping;
+mod patching;
 mod peerage;
 mod scope;
 mod steps;

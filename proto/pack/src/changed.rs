@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use proto::Digest;
 use proto::artifact::{Entry, Manifest, What};
 
 /// A tree that was unpacked earlier, and what it was unpacked from. Not verified: each file is, when it is
-/// used.
+/// used. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     pub dir: PathBuf,
 }
 

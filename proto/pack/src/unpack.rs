@@ -1,7 +1,7 @@
 //! A manifest and pieces to a directory: all of it, verified and durable, or nothing.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use durable::PlaceError;
@@ -149,7 +149,8 @@ impl<'m> Writer<'m> {
                 What::Link { target } => self.stage.link(path, target),
                 What::File { bytes, digest, executable } => {
                     if let Some(old) = self.installed.path(digest) {
-                        copy(&self.stage, &old, path, digest, *executable)?;
+                        let (bytes, executable) = (*bytes, *executable);
+                        copy(&self.stage, &old, path, (bytes, digest), executable)?;
                         continue;
                     }
                     let open = Open {
@@ -210,15 +211,16 @@ fn copy(
     stage: &Stage,
     old: &Path,
     path: &str,
-    wanted: &Digest,
+    (bytes, wanted): (u64, &Digest),
     executable: bool,
 ) -> Result<(), UnpackError> {
     let failed = |source| UnpackError::Write { path: stage.path().join(path), source };
-    let mut from = walk::open(old)
+    let from = walk::open(old)
         .map_err(|source| UnpackError::Installed { path: old.to_owned(), source })?;
     let mut file = stage.file(path).map_err(failed)?;
-    // `copy_file_range`, which shares the blocks on btrfs and XFS.
-    io::copy(&mut from, &mut file).map_err(failed)?;
+    // `copy_file_range`, which shares the blocks on btrfs and XFS. One byte more is enough to be another file:
+    // what was appended to it must not fill the disk.
+    io::copy(&mut from.take(bytes.saturating_add(1)), &mut file).map_err(failed)?;
     let mut hasher = blake3::Hasher::new();
     hasher.update_reader(File::open(stage.path().join(path)).map_err(failed)?).map_err(failed)?;
     let got = Digest::from_computed(*hasher.finalize().as_bytes());

@@ -6,6 +6,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -25,7 +26,7 @@ fn main() -> Result<()> {
     let work = tempfile::tempdir()?;
     let old = packed(Path::new(old), &work.path().join("old.pieces"))?;
     let new = packed(Path::new(new), &work.path().join("new.pieces"))?;
-    let tree = Tree { manifest: old.manifest.clone(), dir: work.path().join("old") };
+    let tree = Tree { manifest: Arc::new(old.manifest.clone()), dir: work.path().join("old") };
     unpack(&old.manifest, &mut old.get()?, &tree.dir)?;
     let wanted = artifact_ref(&new.manifest);
 

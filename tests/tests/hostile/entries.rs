@@ -133,7 +133,7 @@ pub fn versions(dir: &Path) -> [pack::Tree; 2] {
             (0..500).map(|line| format!("{word} stands in line {line}\n")).collect();
         fs::write(tree.join("text"), lines).expect("it is written");
         let manifest = pack::pack(&tree, &mut Vec::new(), &mut |_| {}).expect("it is packed");
-        pack::Tree { manifest, dir: tree }
+        pack::Tree { manifest: manifest.into(), dir: tree }
     };
     [version("old", "this"), version("new", "that")]
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use proto::Digest;
 use proto::artifact::{MANIFEST_BYTES_MAX, Manifest};
@@ -17,8 +18,8 @@ use crate::unpack::Writer;
 /// A patch whose manifest is the one that was signed. Its segments are not read yet.
 pub struct Patch<'a> {
     reader: Reader<'a>,
-    manifest_bytes: Vec<u8>,
-    manifest: Manifest,
+    manifest_bytes: Arc<Vec<u8>>,
+    manifest: Arc<Manifest>,
 }
 
 impl<'a> Patch<'a> {
@@ -45,16 +46,16 @@ impl<'a> Patch<'a> {
         if got != wanted.id {
             return Err(PatchError::OtherManifest { got, wanted: wanted.id });
         }
-        let manifest = Manifest::parse(&manifest_bytes)?;
-        Ok(Self { reader, manifest_bytes, manifest })
+        let manifest = Arc::new(Manifest::parse(&manifest_bytes)?);
+        Ok(Self { reader, manifest_bytes: Arc::new(manifest_bytes), manifest })
     }
 
     /// The bytes of the new manifest.
-    pub fn manifest_bytes(&self) -> &[u8] {
+    pub fn manifest_bytes(&self) -> &Arc<Vec<u8>> {
         &self.manifest_bytes
     }
 
-    pub fn manifest(&self) -> &Manifest {
+    pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
     }
 

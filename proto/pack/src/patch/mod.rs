@@ -14,7 +14,8 @@
 //!
 //! A patch is not signed and need not be: the manifest it holds must have the digest that was signed, and
 //! each file the digest that the manifest says. Making one takes up to 150 MiB of memory, applying one
-//! 16 MiB, whatever the size of the artifacts.
+//! 16 MiB, whatever the size of the content. The manifests come on top, the old one and the new one: what they take
+//! grows with the number of files and pieces.
 
 use std::io;
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pack::{
     Archive, Made, MakeError, Patch, PatchError, Repacker, Tree, artifact_ref, make_patch, pack,
@@ -73,7 +74,7 @@ fn applied(
     let archive = Archive::of_tree(&manifest, dir.path());
     let patch = Patch::open(archive, &old.manifest, wanted)?;
     assert_eq!(&artifact_ref(patch.manifest()), wanted);
-    patch.unpack(&Tree { manifest: old.manifest.clone(), dir: old.tree.clone() }, dest)
+    patch.unpack(&Tree { manifest: Arc::new(old.manifest.clone()), dir: old.tree.clone() }, dest)
 }
 
 /// A library that is in part different: every 50,000th byte, and some bytes more at its beginning.
@@ -148,8 +149,10 @@ fn r28_from_anything_to_anything() {
 fn r28_what_has_not_changed_is_copied() {
     let sandbox = Sandbox::new();
     let (old, new) = two_versions(&sandbox);
-    let tree =
-        |version: &Version| Tree { manifest: version.manifest.clone(), dir: version.tree.clone() };
+    let tree = |version: &Version| Tree {
+        manifest: Arc::new(version.manifest.clone()),
+        dir: version.tree.clone(),
+    };
     let needed = pieces_beside(&new.manifest, &[tree(&old)]);
     // All of the library and what lies beside it in its first and last piece; `bin/web` is the same.
     assert_eq!(needed, (1..22).collect::<Vec<_>>());
@@ -163,7 +166,8 @@ fn r28_what_has_not_changed_is_copied() {
     assert_eq!(listing(&sandbox.dest()), listing(&new.tree));
     // Between them, two trees have all of it.
     let again = sandbox.path().join("releases/again");
-    let trees = [tree(&old), Tree { manifest: new.manifest.clone(), dir: sandbox.dest() }];
+    let trees =
+        [tree(&old), Tree { manifest: Arc::new(new.manifest.clone()), dir: sandbox.dest() }];
     assert!(pieces_beside(&new.manifest, &trees).is_empty());
     unpack_beside(&new.manifest, &trees, &mut |_| panic!(), &again).unwrap();
     assert_eq!(listing(&again), listing(&new.tree));
