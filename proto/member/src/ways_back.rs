@@ -2,6 +2,11 @@
 //!
 //! Every member works it out of the same signed statements. So giver and asker agree without a word, and
 //! nobody can claim that what it wants is a rollback.
+//!
+//! The patches to such an artifact go with it: by one the way back takes less than by its pieces, which are
+//! fetched beside installed files otherwise. They are told by their names in a member's own store, so that
+//! again it is no word of the asker's that counts. What a liar gains who offers something else under such a
+//! name is that it goes before other content of his own, for the little while in which it is fetched and found out.
 
 use std::collections::BTreeSet;
 
@@ -13,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Tells the swarm what goes first, whenever that changes, until `stop`.
 pub(crate) async fn keep(swarm: &Swarm, ledger: &Ledger, stop: CancellationToken) {
-    let mut events = ledger.events();
+    let (mut events, mut kept) = (ledger.events(), ledger.store().changes());
     let mut told = BTreeSet::new();
     loop {
-        let now = ways_back(ledger);
+        let now = first(ledger);
         if now != told {
             swarm.set_first(now.clone());
             told = now;
@@ -24,8 +29,18 @@ pub(crate) async fn keep(swarm: &Swarm, ledger: &Ledger, stop: CancellationToken
         tokio::select! {
             () = stop.cancelled() => return,
             changed = events.changed() => if changed.is_err() { return },
+            changed = kept.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// The artifacts to which a way back leads, and the patches to these that are here or have been begun.
+fn first(ledger: &Ledger) -> BTreeSet<Digest> {
+    let mut first = ways_back(ledger);
+    let patches = ledger.store().patches().into_iter().filter(|(name, _)| first.contains(&name.to));
+    let patches: Vec<_> = patches.map(|(_, patch)| patch).collect();
+    first.extend(patches);
+    first
 }
 
 /// The artifacts to which the newest rollout of each scope goes back, or would.
@@ -60,6 +75,8 @@ mod test {
 
     use durable::SimDisk;
     use ed25519_dalek::SigningKey;
+    use proto::artifact::{Entry, FORMAT, Manifest, PIECE_RAW_BYTES, What};
+    use proto::patch::PatchName;
     use proto::statement::{
         Action, ArtifactRef, CohortHost, Directive, Health, KeyEntry, OnFailure, Payload, Policy,
         RULES, Release, Role, RoleKeys, Root, Run, Source, Target, Wave,
@@ -158,6 +175,21 @@ mod test {
         envelope.to_bytes()
     }
 
+    fn patches_to_it_go_with_it(ledger: &Ledger) {
+        let [one, two] = [b"1", b"2"].map(|version| Digest::of(version));
+        let begin = |from, to| {
+            let what = What::File { bytes: 0, digest: Digest::of(b""), executable: false };
+            let entries = vec![Entry { path: PatchName { from, to }.to_string(), what }];
+            let (piece_raw_bytes, pieces) = (*PIECE_RAW_BYTES.start(), Vec::new());
+            let bytes = Manifest { format: FORMAT, entries, piece_raw_bytes, pieces }.to_bytes();
+            let id = Digest::of(&bytes);
+            ledger.store().begin(&id, &bytes).unwrap();
+            id
+        };
+        let (back, _forth) = (begin(two, one), begin(one, two));
+        assert_eq!(first(ledger), [one, back].into());
+    }
+
     /// Of signed statements alone, and of what they come to.
     #[test]
     fn r29_the_artifact_of_the_way_back_goes_first_from_the_rollout_on() {
@@ -177,6 +209,7 @@ mod test {
         ledger.admit(&signed(&rollout, std::slice::from_ref(&ours))).unwrap();
         let back = [Digest::of(b"1")];
         assert_eq!(ways_back(&ledger), back.into());
+        patches_to_it_go_with_it(&ledger);
         let abort = Directive {
             fleet: root().fleet,
             rollout: rollout.envelope().id(),
