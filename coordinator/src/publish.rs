@@ -20,6 +20,7 @@ use pack::UnpackError;
 use proto::artifact::Manifest;
 use proto::dsse::Envelope;
 use proto::id::{Digest, Service, Version};
+use proto::patch::PatchName;
 use proto::statement::{Release, Statement};
 use proto::trust::{Refusal, Standing, verify};
 use proto::wire::{Refused, RefusedKind};
@@ -299,6 +300,14 @@ fn judge_manifest(release: &Release, bytes: &[u8]) -> Result<Manifest, Refused> 
     }
     let manifest = Manifest::parse(bytes)
         .map_err(|error| invalid(format!("the artifact is refused: {error}")))?;
+    if let Some(name) = PatchName::of(&manifest) {
+        return Err(Refused {
+            next: "give it another name, or put it in a directory".to_owned(),
+            ..invalid(format!(
+                "its only file, {name}, would be taken for a patch of the fleet's own"
+            ))
+        });
+    }
     let lengths = [
         ("manifest_bytes", artifact.manifest_bytes, bytes.len() as u64),
         ("bytes", artifact.bytes, manifest.bytes()),

@@ -230,6 +230,13 @@ async fn only_releases_of_this_fleet_and_time_are_published() {
     tomorrow.release.created = UnixTime(now().0 + 2 * 86_400);
     let mut nothing_runs = good.clone();
     nothing_runs.release.run.start = String::new();
+    let dir = tempfile::tempdir().unwrap();
+    let [from, to] = [b"1", b"2"].map(|name| proto::Digest::of(name));
+    let name = proto::patch::PatchName { from, to }.to_string();
+    std::fs::write(dir.path().join(name), "of somebody's own").unwrap();
+    let mut data = Vec::new();
+    let manifest = pack::pack(dir.path(), &mut data, &mut |_| {}).unwrap();
+    let patch = Parcel::of("2", &manifest, &data);
     let unsigned = Parcel { signer: STRANGER, ..good.clone() };
     let uninvited = Parcel { signer: ADMIT, ..good.clone() };
     let cases = [
@@ -237,6 +244,7 @@ async fn only_releases_of_this_fleet_and_time_are_published() {
         ("another fleet's", foreign, RefusedKind::Invalid, "is for fleet other-00000000"),
         ("from the future", tomorrow, RefusedKind::Invalid, "more than a day after"),
         ("out of range", nothing_runs, RefusedKind::Invalid, "run.start"),
+        ("what has the name of a patch", patch, RefusedKind::Invalid, "taken for a patch"),
         ("a stranger's", unsigned, RefusedKind::Forbidden, "no key of this fleet"),
     ];
     for (case, parcel, kind, reason) in cases {

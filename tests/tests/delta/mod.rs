@@ -42,12 +42,21 @@ fn r28_only_what_changed_travels_and_every_host_can_give_all_of_it() {
 
 #[test]
 fn r28_files_that_are_installed_do_not_travel_without_a_patch_either() {
-    let (_directory, cluster) = fleet(2);
+    let (directory, cluster) = fleet(2);
     deploy_and_complete(&cluster, "1.0.0", 1);
-    // Nobody waits for the patch, so it may be there or not: what is told is that little was fetched.
-    deploy_and_complete(&cluster, "2.0.0", 2);
+    // Of what is new and does not compress no patch is worth it.
+    let build = directory.path().join("build-2.0.0");
+    std::fs::create_dir_all(&build).unwrap();
+    let mut noise = vec![0; 300_000];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    std::fs::write(build.join("noise"), noise).unwrap();
+    cluster.publish("2.0.0", Behaviour::Good).unwrap();
+    wait_for_line(&cluster, "coordinator", "no patch is made");
+    cluster.deploy("2.0.0").unwrap();
+    cluster.complete("2.0.0", 2).unwrap();
     for host in ["host-1", "host-2"] {
-        let (log, how) = (cluster.log(host), "version=2.0.0");
+        let (log, how) = (cluster.log(host), "staged beside what is installed");
+        assert!(!log.contains("staged by a patch"), "{host}");
         let fetched = told(&log, how, "fetched_bytes").unwrap();
         let whole = told(&log, how, "whole_bytes").unwrap();
         assert!(fetched * 4 < whole, "{host}: {fetched} of {whole} bytes");
