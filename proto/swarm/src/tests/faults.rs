@@ -342,9 +342,9 @@ async fn r27_a_host_that_died_gives_its_places_back() {
 async fn r27_what_has_come_of_a_piece_counts() {
     let (hub, artifact) = (Hub::default(), Arc::new(artifact(1, 900_000)));
     let slow = Trickles::new(&artifact, 10_000);
-    let _origin = trickling(&hub, "admit", &slow);
+    let _peer = trickling(&hub, "two", &slow);
     let host = node(&hub, "one");
-    let handle = host.swarm.fetch(artifact.about, of(host_id("admit")));
+    let handle = host.swarm.fetch(artifact.about, Company::default());
     let mut progress = handle.progress();
     let mut longest_s = 0;
     let watched = async {

@@ -73,3 +73,18 @@ fn r22_a_way_back_that_is_gone_is_missed() {
     ground.stage("1", START).unwrap();
     activator.revert(3, Some(first)).unwrap();
 }
+
+/// The manifest of each is in memory while a release is brought.
+#[test]
+fn r28_what_runs_and_the_two_newest_others_are_looked_at() {
+    let ground = Ground::new();
+    let ids = ["1", "2", "3", "4", "5"].map(|version| ground.stage(version, START).unwrap());
+    let seen = || {
+        let trees = trees(&ground.paths, &ids[4]);
+        trees.into_iter().map(|(_, tree)| tree.dir).collect::<Vec<_>>()
+    };
+    let [one, _, three, four, _] = ids.map(|id| ground.paths.release(&id));
+    assert_eq!(seen(), [four.clone(), three.clone()]);
+    std::os::unix::fs::symlink(layout::target(&ids[0]), ground.paths.current()).unwrap();
+    assert_eq!(seen(), [one, four, three]);
+}
