@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::TryLockError;
 
 use durable::{Disk, is_leftover};
 use proto::Digest;
@@ -152,11 +151,9 @@ impl Activator {
         keep_releases: usize,
     ) -> Result<Vec<(Digest, Fate)>, CollectError> {
         // Not waited for: a way back may be next in line.
-        let _turn = match self.paths.turn.try_lock() {
-            Ok(turn) => turn,
-            Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
-            Err(TryLockError::WouldBlock) => return Err(CollectError::Staging),
-        };
+        let turn = self.paths.turns.try_stage();
+        let _turn = turn.ok_or(CollectError::Staging)?;
+        let _clearing = self.paths.turns.clear();
         let in_use = self.in_use(pinned)?;
         Ok(collect(&*self.disk, &self.paths, &in_use, keep_releases)?)
     }

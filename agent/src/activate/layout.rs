@@ -14,7 +14,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use durable::{Disk, Kind};
 use proto::artifact::MANIFEST_BYTES_MAX;
@@ -22,17 +22,21 @@ use proto::statement::Release;
 use proto::{Digest, Service};
 use serde::{Deserialize, Serialize};
 
+use super::turns::Turns;
+
 /// Longest record of a release, in bytes.
 const RECORD_BYTES_MAX: u64 = 256 << 10;
 /// What the agent removes bears this name first, so that it is never taken for a release.
 const TRASH: &str = ".trash-";
+/// What is to replace a damaged release stands beside it under this name.
+const NEXT: &str = ".next-";
 
-/// The paths of one service. Clones share one turn: what is being staged is not cleared away.
+/// The paths of one service. Clones share the turns: what is being staged is not cleared away.
 #[derive(Debug, Clone)]
 pub struct Paths {
     directory: PathBuf,
     service: Service,
-    pub(super) turn: Arc<Mutex<()>>,
+    pub(super) turns: Arc<Turns>,
 }
 
 /// What is known of an installed release without asking anybody.
@@ -64,7 +68,7 @@ pub enum LayoutError {
 impl Paths {
     pub fn new(service_root: &Path, service: &Service) -> Self {
         let directory = service_root.join(service.as_str());
-        Self { directory, service: service.clone(), turn: Arc::default() }
+        Self { directory, service: service.clone(), turns: Arc::default() }
     }
 
     pub fn service(&self) -> &Service {
@@ -108,6 +112,10 @@ impl Paths {
     pub(super) fn trash(&self, name: &str) -> PathBuf {
         self.releases().join(format!("{TRASH}{name}"))
     }
+
+    pub(super) fn next(&self, id: &Digest) -> PathBuf {
+        self.releases().join(format!("{NEXT}{id}"))
+    }
 }
 
 /// What `current` holds to point at a release: relative, so that the service can be moved.
@@ -115,9 +123,9 @@ pub(super) fn target(id: &Digest) -> PathBuf {
     Path::new("releases").join(id.to_string())
 }
 
-/// Whether a name in `releases/` is of something being removed.
+/// Whether a name in `releases/` is of something being removed, or that has not come into its place.
 pub(super) fn is_trash(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(TRASH.as_bytes())
+    [TRASH, NEXT].iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes()))
 }
 
 // --- reading what is there ---

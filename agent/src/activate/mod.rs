@@ -35,16 +35,18 @@ mod layout;
 mod lease;
 mod recover;
 mod remove;
+mod renew;
 mod reserve;
 mod space;
 mod stage;
+mod turns;
 
 #[cfg(test)]
 mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -62,6 +64,7 @@ pub use journal::{Journal, JournalError, Step, activated, journals};
 pub use layout::{Installed, LayoutError, Paths, current, list};
 pub use lease::Lease;
 pub use remove::RemoveError;
+pub use renew::{Renewed, renew};
 pub use space::{Need, SpaceError, check as check_space};
 pub use stage::{StageError, stage, stage_patched, trees};
 
@@ -186,8 +189,9 @@ impl Activator {
     /// Why not, in a line.
     pub fn check_staged(&self, id: &Digest) -> Result<Installed, String> {
         // What is being cleared away now may be this very release; what is cleared away later was
-        // told that it is needed.
-        drop(self.paths.turn.lock().unwrap_or_else(PoisonError::into_inner));
+        // told that it is needed. What is being staged is not waited for: it may be another one, of
+        // which nobody is in need.
+        drop(self.paths.turns.clear());
         let installed =
             layout::installed(&*self.disk, &self.paths, id).map_err(|error| error.to_string())?;
         self.verify(&installed).map_err(|failure| failure.note)?;

@@ -2,9 +2,9 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
-use durable::{Disk as _, RealDisk, ReplaceError, replace};
+use durable::{Disk, RealDisk, ReplaceError, replace};
 use pack::{Patch, PatchError, Tree, UnpackError};
 use proto::Digest;
 use proto::artifact::{Manifest, ManifestError};
@@ -32,6 +32,9 @@ pub enum StageError {
     /// What runs was edited: shown, not undone (R25).
     #[error("{} runs and is not what was released: {why}", path.display())]
     Drift { path: PathBuf, why: String },
+    /// What only mends does so.
+    #[error("release {id} gives way to another one that is to be staged")]
+    GaveWay { id: Digest },
     #[error(transparent)]
     Space(#[from] SpaceError),
     #[error(transparent)]
@@ -79,11 +82,7 @@ pub fn stage(
     trees: &[Tree],
     piece: &mut pack::GetPiece<'_>,
 ) -> Result<Installed, StageError> {
-    if Digest::of(manifest_bytes) != release.artifact.id {
-        return Err(StageError::OtherManifest { id: *id });
-    }
-    let manifest = Manifest::parse(manifest_bytes)
-        .map_err(|source| StageError::Manifest { id: *id, source })?;
+    let manifest = manifest_of(id, release, manifest_bytes)?;
     stage_by(paths, id, release, (manifest_bytes, &manifest), |dest| {
         pack::unpack_beside(&manifest, trees, piece, dest)
             .map_err(|source| StageError::Unpack { id: *id, source })
@@ -118,29 +117,61 @@ fn stage_by(
     (manifest_bytes, manifest): (&[u8], &Manifest),
     unpack: impl FnOnce(&Path) -> Result<(), StageError>,
 ) -> Result<Installed, StageError> {
-    let _turn = paths.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = paths.turns.stage();
     for path in [paths.releases(), paths.shared()] {
         RealDisk.create_dir_all(&path).map_err(|source| StageError::Write { path, source })?;
     }
-    let before = layout::installed(&RealDisk, paths, id).ok();
+    let staged = place_in_order(&RealDisk, paths, id)?;
     if let Some(installed) = already_there(paths, id, manifest)? {
         return Ok(installed);
     }
     space::check(&[(&paths.releases(), Need::to_unpack(manifest))])?;
-    let newest = layout::list(&RealDisk, paths)?.last().map_or(0, |newest| newest.staged);
-    // One that was damaged is no newer for being whole again.
-    let staged = before.map_or(newest + 1, |before| before.staged);
     let installed = Installed { id: *id, staged, release: release.clone() };
-    let record = serde_json::to_vec(&installed).expect("records serialize");
     // The tree last: what has a release's name has all that belongs to it.
-    for (path, bytes) in
-        [(paths.manifest(id), manifest_bytes), (paths.record(id), record.as_slice())]
-    {
-        replace(&RealDisk, &path, bytes)
-            .map_err(|source| StageError::Record { id: *id, source })?;
-    }
+    write_beside(&RealDisk, paths, &installed, manifest_bytes)?;
     unpack(&paths.release(id))?;
     Ok(installed)
+}
+
+/// The manifest of a release, which is the one its statement names.
+pub(super) fn manifest_of(
+    id: &Digest,
+    release: &Release,
+    bytes: &[u8],
+) -> Result<Manifest, StageError> {
+    if Digest::of(bytes) != release.artifact.id {
+        return Err(StageError::OtherManifest { id: *id });
+    }
+    Manifest::parse(bytes).map_err(|source| StageError::Manifest { id: *id, source })
+}
+
+/// See [`Installed::staged`]. One that was damaged is no newer for being whole again.
+pub(super) fn place_in_order(
+    disk: &dyn Disk,
+    paths: &Paths,
+    id: &Digest,
+) -> Result<u64, LayoutError> {
+    if let Ok(before) = layout::installed(disk, paths, id) {
+        return Ok(before.staged);
+    }
+    Ok(layout::list(disk, paths)?.last().map_or(0, |newest| newest.staged) + 1)
+}
+
+/// Writes down what a release is, beside its tree.
+pub(super) fn write_beside(
+    disk: &dyn Disk,
+    paths: &Paths,
+    installed: &Installed,
+    manifest_bytes: &[u8],
+) -> Result<(), StageError> {
+    let id = installed.id;
+    let record = serde_json::to_vec(installed).expect("records serialize");
+    for (path, bytes) in
+        [(paths.manifest(&id), manifest_bytes), (paths.record(&id), record.as_slice())]
+    {
+        replace(disk, &path, bytes).map_err(|source| StageError::Record { id, source })?;
+    }
+    Ok(())
 }
 
 /// The trees of what is installed beside `id`, each with the id of its artifact: what runs, and the newest others,
@@ -182,6 +213,7 @@ fn already_there(
         return Err(StageError::Drift { path, why });
     }
     tracing::warn!(release = %id, %why, "staging a damaged release anew");
+    let _clearing = paths.turns.clear();
     collect::remove(&RealDisk, paths, id).map_err(|source| StageError::Write { path, source })?;
     Ok(None)
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use pack::{Repacker, Tree, pieces_beside};
 use proto::artifact::Manifest;
 use proto::statement::{ArtifactRef, Release, Role, Rollout};
@@ -23,6 +23,7 @@ use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
 use super::Context;
+use super::drift::unfelt;
 use crate::activate::{Activator, Need, Paths, StageError, check_space, stage, trees};
 
 /// Pieces packed again before they are synced.
@@ -132,10 +133,8 @@ impl Bringing {
         let fetch = swarm.fetch_without(release.artifact, company.clone(), spared);
         let progress = fetch.progress();
         fetch.done().await?;
-        let (store, paths, staged, beside) =
-            (swarm.store().clone(), paths.clone(), release.clone(), !trees.is_empty());
-        let id = *id;
-        spawn_blocking(move || stage_from(&store, &paths, &id, &staged, &trees)).await??;
+        let beside = !trees.is_empty();
+        stage_from(swarm.store(), paths, *id, release, trees).await?;
         if beside {
             let Progress { bytes_from_peers, bytes_from_origin, .. } = *progress.borrow();
             self.staged("staged beside what is installed", bytes_from_peers + bytes_from_origin);
@@ -150,7 +149,8 @@ impl Bringing {
     }
 }
 
-/// Fetches all pieces of a release, unless they are here.
+/// Fetches all pieces of a release, unless they are here; until somebody else wants them, too, who goes first
+/// (R29).
 pub(super) async fn get(context: &Context, activator: &Activator, id: Digest) -> Result<()> {
     let chain = context.ledger.chain();
     let artifact = chain.release(&id).context("its release statement is not here yet")?.artifact;
@@ -161,31 +161,44 @@ pub(super) async fn get(context: &Context, activator: &Activator, id: Digest) ->
             check_space(&[(&kept, keep), (&releases, Need::to_unpack(manifest))])?;
             Ok(Bits::none(here.len()))
         });
-        context.swarm.fetch_without(artifact, company(&chain, &id), spared).done().await?;
+        let fetch = context.swarm.fetch_without(artifact, company(&chain, &id), spared);
+        tokio::select! {
+            done = fetch.done() => done?,
+            () = context.swarm.awaited(&artifact.id) => bail!("it is fetched for somebody else, too"),
+        }
     }
     Ok(())
 }
 
 /// Stages a release whose pieces are here.
-pub(super) async fn put(context: &Context, activator: &Activator, id: Digest) -> Result<()> {
+async fn put(context: &Context, activator: &Activator, id: Digest) -> Result<()> {
     let chain = context.ledger.chain();
-    let release = chain.release(&id).context("its release statement is not here yet")?.clone();
-    let (paths, store) = (activator.paths().clone(), context.swarm.store().clone());
-    spawn_blocking(move || stage_from(&store, &paths, &id, &release, &[])).await?
+    let release = chain.release(&id).context("its release statement is not here yet")?;
+    stage_from(context.swarm.store(), activator.paths(), id, release, Vec::new()).await
 }
 
-fn stage_from(
+/// Ends soon where it is not waited for any more: what is to be staged then does not wait for it.
+async fn stage_from(
     store: &Store,
     paths: &Paths,
-    id: &Digest,
+    id: Digest,
     release: &Release,
-    trees: &[Tree],
+    trees: Vec<Tree>,
 ) -> Result<()> {
-    let artifact = &release.artifact.id;
-    let manifest = store.blob(artifact)?.context("its manifest is not here")?;
-    let mut piece = |index| read_piece(store, artifact, index);
-    stage(paths, id, release, &manifest, trees, &mut piece)?;
-    Ok(())
+    let stop = Arc::new(AtomicBool::new(false));
+    let _stop = StopOnDrop(stop.clone());
+    let (store, paths, release) = (store.clone(), paths.clone(), release.clone());
+    let staged = spawn_blocking(move || {
+        let artifact = &release.artifact.id;
+        let manifest = store.blob(artifact)?.context("its manifest is not here")?;
+        let mut piece = |index| match stop.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("nobody waits for it any more")),
+            false => read_piece(&store, artifact, index),
+        };
+        stage(&paths, &id, &release, &manifest, &trees, &mut piece)?;
+        Ok(())
+    });
+    staged.await?
 }
 
 pub(super) fn read_piece(store: &Store, artifact: &Digest, index: u32) -> io::Result<Vec<u8>> {
@@ -219,7 +232,8 @@ impl Brought {
         let _stop = StopOnDrop(stop.clone());
         let (store, paths) = (context.swarm.store().clone(), activator.paths().clone());
         let (kept, id) = (context.home.store(), self.artifact.id);
-        let filled = spawn_blocking(move || self.fill(&store, &paths, &kept, &stop));
+        let fill = move || unfelt(|_| self.fill(&store, &paths, &kept, &stop));
+        let filled = spawn_blocking(fill);
         match filled.await.map_err(anyhow::Error::from).and_then(|filled| filled) {
             Ok(0) => {}
             Ok(missing) => warn!(

@@ -2,25 +2,27 @@
 //! one of them, and it must not be found out at night that a disk has lost a part of it.
 //!
 //! What runs is shown and left alone (`drift`, R25); the others are the agent's own, and nobody else has any
-//! business there. One that is damaged is staged anew: from its artifact in this host's store, or from peers
-//! where that is not whole either. It is put in place in turn with the steps of the service.
+//! business there. One that is damaged is unpacked anew, beside itself: from its artifact in this host's store,
+//! or from peers where that is not whole either. It is put in place in turn with the steps of the service; one
+//! at a time, so that there is never more than that moment before a way back (R29).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use proto::{Digest, Service};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Context;
-use super::bring::get;
+use super::bring::{get, read_piece};
 use super::clearing::{Pinned, read};
 use super::drift::{BYTES_PER_LOOK, unfelt};
 use super::steps::Job;
-use crate::activate::{Activator, CollectError, Drifted, Outlook};
+use crate::activate::{Activator, CollectError, Drifted, Outlook, Renewed, renew};
 
 /// From the start of the agent to the first look at all of them.
 const FIRST: Duration = Duration::from_secs(60);
@@ -91,25 +93,45 @@ impl Keeper {
                 %service, %release, found, first,
                 "a release that is kept is damaged on this disk: it is staged anew"
             );
-            let fetched =
-                time::timeout(PATIENCE, get(&self.context, &self.activator, release)).await;
-            match fetched {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    let error = format!("{error:#}");
-                    warn!(%service, %release, error, "what it is made of cannot be had: later");
-                    continue;
-                }
-                Err(_) => {
-                    warn!(%service, %release, "nobody gives what it is made of: later");
-                    continue;
-                }
-            }
-            let Some(jobs) = self.jobs.upgrade() else { return };
-            if jobs.send(Job::Mend(release)).await.is_err() {
-                return;
+            match self.mend_one(release).await {
+                Ok(true) => info!(%service, %release, "a release that was damaged is whole again"),
+                Ok(false) => info!(%service, %release, "it runs by now, or is not kept any more"),
+                Err(error) => warn!(
+                    %service, %release, error = format!("{error:#}"),
+                    "a release that is kept is damaged and cannot be staged anew: later"
+                ),
             }
         }
+    }
+
+    /// Whether it is whole again; if not it is not one of those that are kept.
+    async fn mend_one(&self, release: Digest) -> Result<bool> {
+        let fetched = time::timeout(PATIENCE, get(&self.context, &self.activator, release));
+        fetched.await.context("nobody gives what it is made of")??;
+        let renewed = self.unpack(release).await?;
+        let (done, swapped) = oneshot::channel();
+        {
+            let jobs = self.jobs.upgrade().context("the agent is stopping")?;
+            jobs.send(Job::Mend { renewed, done }).await?;
+        }
+        let swapped = swapped.await.context("the agent is stopping")?;
+        let activator = self.activator.clone();
+        spawn_blocking(move || unfelt(|_| activator.clear_after(&release))).await??;
+        swapped
+    }
+
+    /// From pieces that are here.
+    async fn unpack(&self, id: Digest) -> Result<Renewed> {
+        let chain = self.context.ledger.chain();
+        let release = chain.release(&id).context("its release statement is not here yet")?.clone();
+        let (paths, store) = (self.activator.paths().clone(), self.context.swarm.store().clone());
+        let unpack = move || {
+            let artifact = &release.artifact.id;
+            let manifest = store.blob(artifact)?.context("its manifest is not here")?;
+            let mut piece = |index| read_piece(&store, artifact, index);
+            Ok(renew(&paths, &id, &release, manifest, &mut piece)?)
+        };
+        spawn_blocking(move || unfelt(|_| unpack())).await?
     }
 }
 

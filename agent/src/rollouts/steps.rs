@@ -20,11 +20,11 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
-use super::bring::{bring, put};
+use super::bring::bring;
 use super::clearing::{Cleared, Holder, Pinned, forget_artifacts, read};
 use super::keeping::Keeper;
 use super::{Answer, Context, answer};
-use crate::activate::{Account, Activator, CommitError, Outcome, Paths, Pins};
+use crate::activate::{Account, Activator, CommitError, Outcome, Paths, Pins, Renewed};
 use crate::evidence::Drawer;
 use crate::services::{Way, Words};
 
@@ -42,8 +42,12 @@ pub(super) enum Job {
         to: Option<Digest>,
     },
     AfterCommit,
-    /// Puts a release right that is kept, does not run and is damaged.
-    Mend(Digest),
+    /// Puts a release that was unpacked anew in the place of a damaged one that is kept and does not run.
+    Mend {
+        renewed: Renewed,
+        /// Told whether it is needed and still does not run.
+        done: oneshot::Sender<Result<bool>>,
+    },
     Collect {
         /// Who asked for it.
         done: Option<oneshot::Sender<Cleared>>,
@@ -306,7 +310,10 @@ impl Worker {
                 Job::Activate(activation, watch) => self.activate(activation, watch).await,
                 Job::Revert { attempt, to } => self.revert(attempt, to).await,
                 Job::AfterCommit => self.after_commit().await,
-                Job::Mend(release) => self.mend(release).await,
+                Job::Mend { renewed, done } => {
+                    // The keeper waits for it, for as long as there is one.
+                    let _ = done.send(self.mend(renewed).await);
+                }
                 Job::Collect { done } => self.collect(done).await,
             }
         }
@@ -381,24 +388,19 @@ impl Worker {
         }
     }
 
-    /// Stages a damaged release anew, in its turn: no step meets it half-way.
-    async fn mend(&self, release: Digest) {
+    /// In its turn, so that no step meets it half-way; and soon done, since what waits behind it may be a way
+    /// back (R29).
+    async fn mend(&self, renewed: Renewed) -> Result<bool> {
         let (activator, pinned) = (self.activator.clone(), read(&self.pinned));
         let keep = self.context.config.keep_releases;
-        let kept = spawn_blocking(move || activator.kept(pinned, keep)).await;
-        if !kept.is_ok_and(|kept| kept.is_ok_and(|kept| kept.contains(&release))) {
-            // It runs by now, or is not needed any more.
-            return;
-        }
-        match put(&self.context, &self.activator, release).await {
-            Ok(()) => {
-                info!(service = %self.service, %release, "a release that was damaged is whole again");
+        let swapped = spawn_blocking(move || {
+            let kept = activator.kept(pinned, keep)?.contains(renewed.id());
+            if kept {
+                activator.swap_in(&renewed)?;
             }
-            Err(error) => error!(
-                service = %self.service, %release, error = format!("{error:#}"),
-                "a release that is kept is damaged and cannot be staged anew: later"
-            ),
-        }
+            Ok(kept)
+        });
+        swapped.await?
     }
 
     async fn collect(&self, done: Option<oneshot::Sender<Cleared>>) {

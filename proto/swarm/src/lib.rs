@@ -39,6 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use net::{Alpn, Endpoint, Gossip, Handler, Member, Pool};
 use proto::artifact::Manifest;
@@ -46,7 +47,7 @@ use proto::patch::PatchOffer;
 use proto::statement::ArtifactRef;
 use proto::{Digest, HostId};
 use tokio::sync::watch;
-use tokio::task;
+use tokio::{task, time};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -66,6 +67,8 @@ use transfer::toll::Toll;
 
 /// Connections to other members that are kept for reuse.
 const POOL_MAX: usize = 32;
+/// How often it is looked whether somebody else waits for what is being mended.
+const YIELD_EVERY: Duration = Duration::from_secs(1);
 
 /// The swarm as this member takes part in it. Cheap to clone.
 #[derive(Clone)]
@@ -275,7 +278,15 @@ impl Swarm {
         turns.entry(artifact).or_default().clone()
     }
 
-    /// Whether one fetch of the artifact is under way and another one waits for it.
+    /// Waits until one fetch of the artifact is under way and another one waits for it. What is fetched only to
+    /// be mended gives way then: the other may be what the host goes back to (R29), and who asks for it knows
+    /// better whom to ask.
+    pub async fn awaited(&self, artifact: &Digest) {
+        while !self.is_awaited(artifact) {
+            time::sleep(YIELD_EVERY).await;
+        }
+    }
+
     fn is_awaited(&self, artifact: &Digest) -> bool {
         let turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
         // Ours, and one each.

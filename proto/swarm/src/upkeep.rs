@@ -28,8 +28,6 @@ const BYTES_PER_S_MAX: u64 = 4 << 20;
 const PAUSE: Duration = Duration::from_secs(600);
 /// How long a piece that rotted is sought until it is said that nobody gives it.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
-/// How often it is looked whether somebody else waits for what is being mended.
-const YIELD_EVERY: Duration = Duration::from_secs(1);
 
 /// Looks after the store for as long as it is polled.
 pub(crate) async fn run(swarm: &Swarm) {
@@ -143,19 +141,11 @@ async fn fetch(swarm: &Swarm, artifact: ArtifactRef) {
     };
     let ended = tokio::select! {
         ended = done => ended,
-        () = awaited(swarm, &artifact.id) => return,
+        () = swarm.awaited(&artifact.id) => return,
     };
     if let Err(error) = ended {
         let error: &(dyn Error + 'static) = &error;
         warn!(artifact = %artifact.id, error, "what rotted here cannot be fetched again: later");
-    }
-}
-
-/// Waits until somebody else wants it, too. It goes first (R29): it may be what the host goes back to, and
-/// who asks for it knows better than this whom to ask.
-async fn awaited(swarm: &Swarm, artifact: &Digest) {
-    while !swarm.is_awaited(artifact) {
-        time::sleep(YIELD_EVERY).await;
     }
 }
 

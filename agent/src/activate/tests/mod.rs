@@ -8,6 +8,7 @@ mod faults;
 mod paths;
 mod real;
 mod remove;
+mod renew;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

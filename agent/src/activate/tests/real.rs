@@ -1,6 +1,7 @@
 //! The real thing: packed trees, real files, `/bin/sh`, a real HTTP answer.
 
 mod kept;
+mod renewed;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
