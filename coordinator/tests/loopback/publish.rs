@@ -231,7 +231,7 @@ async fn only_releases_of_this_fleet_and_time_are_published() {
     let mut nothing_runs = good.clone();
     nothing_runs.release.run.start = String::new();
     let dir = tempfile::tempdir().unwrap();
-    let [from, to] = [b"1", b"2"].map(|name| proto::Digest::of(name));
+    let [from, to] = [b"1", b"2"].map(|name| Digest::of(name));
     let name = proto::patch::PatchName { from, to }.to_string();
     std::fs::write(dir.path().join(name), "of somebody's own").unwrap();
     let mut data = Vec::new();

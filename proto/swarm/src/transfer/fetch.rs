@@ -174,16 +174,14 @@ pub(crate) fn start(
     let all_or_nothing = Arc::new(AtomicBool::new(false));
     let goes = all_or_nothing.clone();
     let task = tokio::spawn(async move {
-        let begun = async {
-            let turn = turn.lock_owned().await;
-            let driver = Driver::begin(around, artifact, company, spared, progress_sender).await?;
-            Ok::<_, FetchError>((turn, driver))
-        };
-        let (_turn, mut driver) = tokio::select! {
+        let _turn = tokio::select! {
             biased;
             () = stopped.cancelled() => return Err(FetchError::Cancelled),
-            begun = begun => begun?,
+            turn = turn.lock_owned() => turn,
         };
+        let begun =
+            Driver::begin(around, artifact, company, spared, progress_sender, &stopped).await;
+        let mut driver = begun?;
         let outcome = driver.run(&stopped).await;
         if outcome.is_err() && goes.load(Ordering::Relaxed) {
             driver.remove().await;
@@ -255,20 +253,26 @@ struct Driver {
 }
 
 impl Driver {
-    /// Gets the manifest and takes stock of the pieces of earlier fetches.
+    /// Gets the manifest and takes stock of the pieces of earlier fetches. Once it does that it is not
+    /// ended early: what it has begun then must be known to whoever removes it.
     async fn begin(
         around: Surroundings,
         artifact: ArtifactRef,
         company: Company,
         spared: Spared,
         progress: watch::Sender<Progress>,
+        stop: &CancellationToken,
     ) -> Result<Self, FetchError> {
         let id = artifact.id;
         let store = around.store.clone();
         let known = task::spawn_blocking(move || store.manifest(&id).is_ok()).await?;
         let manifest = match known {
             true => None,
-            false => Some(manifest(&around, &artifact, &company, &progress).await?),
+            false => tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(FetchError::Cancelled),
+                manifest = manifest(&around, &artifact, &company, &progress) => Some(manifest?),
+            },
         };
         let store = around.store.clone();
         let stock = task::spawn_blocking(move || take_stock(&store, &id, manifest, spared));
