@@ -215,7 +215,7 @@ impl Gatherer {
         members: &[Met],
     ) -> Result<bool, FetchError> {
         let (store, id) = (store.clone(), artifact.id);
-        let begun = store.artifacts().contains(&id);
+        let begun = store.pieces(&id).is_ok();
         if begun {
             let store = store.clone();
             blocking(move || store.check(&id)).await?;

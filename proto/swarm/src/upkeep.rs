@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::statement::{ArtifactRef, Role};
 use proto::{Digest, HostId};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time;
 use tracing::warn;
@@ -26,8 +27,11 @@ const ROUND: Duration = Duration::from_secs(24 * 3_600);
 const BYTES_PER_S_MAX: u64 = 4 << 20;
 /// After what could not be verified or fetched: the disk may be failing, or full.
 const PAUSE: Duration = Duration::from_secs(600);
-/// How long a piece that rotted is sought until it is said that nobody gives it.
+/// How long nothing may come of what rotted until it is said that nobody gives it, and others that rotted go
+/// first, if there are more than have a place.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// Fetched again at a time.
+pub(crate) const MENDS_MAX: usize = 4;
 
 /// Looks after the store for as long as it is polled.
 pub(crate) async fn run(swarm: &Swarm) {
@@ -39,9 +43,13 @@ pub(crate) async fn run(swarm: &Swarm) {
 async fn check(store: &Store) {
     for id in store.artifacts() {
         let store = store.clone();
-        if let Err(error) = blocking(move || store.check(&id)).await {
-            let error: &(dyn Error + 'static) = &error;
-            warn!(artifact = %id, error, "an artifact cannot be verified");
+        match blocking(move || store.check(&id)).await {
+            // It did not read: that was said.
+            Ok(()) | Err(StoreError::NoArtifact(_)) => {}
+            Err(error) => {
+                let error: &(dyn Error + 'static) = &error;
+                warn!(artifact = %id, error, "an artifact cannot be verified");
+            }
         }
     }
 }
@@ -82,9 +90,11 @@ fn pause(bytes: u32, all_bytes: u64) -> Duration {
     in_turn.max(at_least)
 }
 
-/// Fetches again what has rotted, each artifact on its own: one that nobody has holds up no other.
+/// Fetches again what has rotted, each artifact on its own and a few at a time: one that nobody has gives its
+/// place to the next.
 async fn mend(swarm: &Swarm) {
     let store = swarm.store();
+    let places = Arc::new(Semaphore::new(MENDS_MAX));
     let mut changes = store.changes();
     let mut tasks = JoinSet::new();
     let mut under_way: BTreeMap<Digest, AbortHandle> = BTreeMap::new();
@@ -96,7 +106,7 @@ async fn mend(swarm: &Swarm) {
             task.abort();
         }
         for id in rotted {
-            let task = || tasks.spawn(mend_one(swarm.clone(), id));
+            let task = || tasks.spawn(mend_one(swarm.clone(), id, places.clone()));
             under_way.entry(id).or_insert_with(task);
         }
         tokio::select! {
@@ -108,52 +118,71 @@ async fn mend(swarm: &Swarm) {
     }
 }
 
-/// Fetches an artifact until it is whole again.
-async fn mend_one(swarm: Swarm, id: Digest) -> Digest {
+/// Fetches an artifact until it is whole again; one that nobody can make use of goes.
+async fn mend_one(swarm: Swarm, id: Digest, places: Arc<Semaphore>) -> Digest {
+    let mut said = false;
     loop {
+        // In the order in which they were asked for; never closed.
+        let place = places.acquire().await;
         let known = swarm.clone();
-        match blocking(move || about(&known, &id)).await {
-            Some(artifact) => fetch(&swarm, artifact).await,
+        let gave_way = match blocking(move || about(&known, &id)).await {
+            Some(artifact) => fetch(&swarm, artifact, &mut said).await,
             None => {
-                warn!(artifact = %id, "nobody here can tell what it was: it is not fetched again");
+                forget(swarm.store(), id).await;
+                false
             }
-        }
+        };
+        drop(place);
         if !swarm.store().rotted().contains(&id) {
             return id;
         }
-        time::sleep(PAUSE).await;
+        if !gave_way {
+            time::sleep(PAUSE).await;
+        }
     }
 }
 
-async fn fetch(swarm: &Swarm, artifact: ArtifactRef) {
+/// Whether it gave its place to others that rotted. `said`: that nobody gives it.
+async fn fetch(swarm: &Swarm, artifact: ArtifactRef, said: &mut bool) -> bool {
     let handle = swarm.fetch(artifact, company(swarm));
     let progress = handle.progress();
-    let done = async {
-        let done = handle.done();
-        tokio::pin!(done);
-        tokio::select! {
-            ended = &mut done => ended,
-            why = stalled(progress) => {
-                warn!(artifact = %artifact.id, why, "what rotted here is not here again yet");
-                done.await
-            }
-        }
-    };
     let ended = tokio::select! {
-        ended = done => ended,
-        () = swarm.awaited(&artifact.id) => return,
+        ended = handle.done() => ended,
+        () = give_way(swarm.store(), &artifact.id, progress, said) => return true,
+        () = swarm.awaited(&artifact.id) => return false,
     };
     if let Err(error) = ended {
         let error: &(dyn Error + 'static) = &error;
         warn!(artifact = %artifact.id, error, "what rotted here cannot be fetched again: later");
     }
+    false
+}
+
+/// Waits until nothing has come for long, and others wait for its place.
+async fn give_way(
+    store: &Store,
+    artifact: &Digest,
+    mut progress: watch::Receiver<Progress>,
+    said: &mut bool,
+) {
+    loop {
+        let why = stalled(&mut progress).await;
+        if !std::mem::replace(said, true) {
+            warn!(%artifact, why, "what rotted here is not here again yet");
+        }
+        if store.rotted().len() > MENDS_MAX {
+            return;
+        }
+        time::sleep(STALLED_AFTER).await;
+    }
 }
 
 /// Why nothing moves, once that has been so for long.
-async fn stalled(mut progress: watch::Receiver<Progress>) -> String {
-    time::sleep(STALLED_AFTER).await;
-    let stalled = progress.wait_for(|progress| progress.stall.is_some()).await;
-    let why = stalled.ok().and_then(|progress| progress.stall.clone());
+async fn stalled(progress: &mut watch::Receiver<Progress>) -> String {
+    let still_s = STALLED_AFTER.as_secs();
+    let stalled =
+        progress.wait_for(|progress| progress.stall.is_some() && progress.still_s >= still_s);
+    let why = stalled.await.ok().and_then(|progress| progress.stall.clone());
     match why {
         Some(why) => why.to_string(),
         // It has ended, which tells more.
@@ -161,12 +190,26 @@ async fn stalled(mut progress: watch::Receiver<Progress>) -> String {
     }
 }
 
-/// What is known of an artifact without its manifest, which may be what rotted. Blocks on the disk.
+/// Nobody can tell what it was: neither is it of a release, nor does it read.
+async fn forget(store: &Store, id: Digest) {
+    warn!(artifact = %id, "it does not read, and no release has it: it is removed");
+    let store = store.clone();
+    if let Err(error) = blocking(move || store.remove_artifact(&id)).await {
+        let error: &(dyn Error + 'static) = &error;
+        warn!(artifact = %id, error, "it is not removed");
+    }
+}
+
+/// What is known of an artifact without its manifest, which may be what rotted. Of what did not read at the
+/// start nothing is left that would be of use: only that a release has it. Blocks on the disk.
 fn about(swarm: &Swarm, id: &Digest) -> Option<ArtifactRef> {
     let chain = swarm.ledger().chain();
     let mut artifacts = chain.releases().map(|(_, release)| release.artifact);
     let released = artifacts.find(|artifact| artifact.id == *id);
     released.or_else(|| {
+        if swarm.store().is_unread(id) {
+            return None;
+        }
         let manifest = swarm.store().manifest(id).ok()?;
         let manifest_bytes = manifest.to_bytes().len() as u64;
         let (bytes, raw_bytes) = (manifest.bytes(), manifest.raw_bytes());

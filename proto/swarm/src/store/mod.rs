@@ -294,12 +294,15 @@ impl Store {
 
     // --- artifacts ---
 
-    /// Ids of the artifacts begun here.
+    /// Ids of the artifacts begun here, those that did not read at the start with them.
     pub fn artifacts(&self) -> Vec<Digest> {
-        self.lock().keys().copied().collect()
+        let mut all = self.unread().clone();
+        all.extend(self.lock().keys());
+        all.into_iter().collect()
     }
 
-    /// Prepares to hold an artifact. Where it is here already nothing changes but a manifest that rotted.
+    /// Prepares to hold an artifact. Where it is here already nothing changes but a manifest that rotted, or does
+    /// not read: most disks mend a place that is written again, and this is another one.
     ///
     /// # Errors
     ///
@@ -313,7 +316,7 @@ impl Store {
             .map_err(|source| StoreError::Manifest { artifact: *id, source })?;
         let shaping = self.0.shaping.lock().unwrap_or_else(PoisonError::into_inner);
         if self.artifact(id).is_ok() {
-            if self.manifest_bytes(id)?.is_none() {
+            if !matches!(self.manifest_bytes(id), Ok(Some(_))) {
                 replace(&*self.0.disk, &self.artifact_dir(id).join(artifact::MANIFEST), manifest)?;
             }
             return Ok(());
@@ -476,11 +479,11 @@ impl Store {
     /// [`StoreError::Remove`]: what is left is cleared at the next [`Self::open`].
     pub fn remove_artifact(&self, id: &Digest) -> Result<(), StoreError> {
         let shaping = self.0.shaping.lock().unwrap_or_else(PoisonError::into_inner);
-        let removed = self.lock().remove(id);
-        self.unread().remove(id);
+        let begun = self.lock().remove(id).is_some();
+        let unread = self.unread().remove(id);
         let result = artifact::remove(&*self.0.disk, &self.artifact_dir(id));
         drop(shaping);
-        if removed.is_some() {
+        if begun || unread {
             self.changed();
         }
         result
@@ -534,6 +537,11 @@ impl Store {
         let all = all.values().filter(|artifact| artifact.has_rotted());
         rotted.extend(all.map(|artifact| artifact.id));
         rotted
+    }
+
+    /// Whether it did not read at the start, and was not begun anew since.
+    pub(crate) fn is_unread(&self, id: &Digest) -> bool {
+        self.unread().contains(id)
     }
 
     // --- announcing ---

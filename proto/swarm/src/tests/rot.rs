@@ -1,18 +1,20 @@
 //! What lies on a disk rots: it is found out, not passed on, and fetched again (R26).
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use durable::{Disk as _, SimDisk};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::fetching::{give, has_all};
 use super::hub::{DEADLINE, Hub, Node, Setup, eventually, node};
-use super::kit::{Artifact, artifact, release, signed};
+use super::kit::{Artifact, artifact, artifact_of, release, signed};
+use crate::plan::Stall;
 use crate::store::{Store, power_cut};
-use crate::{Company, upkeep};
+use crate::{Company, StoreError, upkeep};
 
 fn file(node: &Node, artifact: &Artifact, name: &str) -> PathBuf {
     node.dir.path().join("artifacts").join(format!("{:#}", artifact.about.id)).join(name)
@@ -108,6 +110,79 @@ async fn r26_a_manifest_that_rots_is_fetched_again_and_no_piece_is() {
     is_mended(&one, &artifact).await;
 }
 
+/// As on a sector that has failed: what does not read is written anew elsewhere.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_a_manifest_that_does_not_read_is_fetched_again() {
+    let (hub, artifact) = (Hub::default(), artifact(12, 10_000));
+    let [one, two] = ["one", "two"].map(|name| node(&hub, name));
+    give(one.swarm.store(), &artifact, |_| true);
+    give(two.swarm.store(), &artifact, |_| true);
+    admit(&one, &artifact);
+    let path = file(&one, &artifact, "manifest.json");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    let store = one.swarm.store();
+    let error = store.manifest(&artifact.about.id).unwrap_err();
+    assert!(matches!(error, StoreError::Read { .. }), "{error}");
+    store.verify(&artifact.about.id, 0).unwrap();
+    is_mended(&one, &artifact).await;
+}
+
+/// What did not read at a start is of no use to anybody unless a release has it; until then it is there, and
+/// can be cleared away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r29_what_does_not_read_and_no_release_has_goes() {
+    let (hub, [released, other]) =
+        (Hub::default(), ["released", "other"].map(|name| artifact_of(name, 3, 1_000)));
+    let first = node(&hub, "one");
+    for artifact in [&released, &other] {
+        give(first.swarm.store(), artifact, |_| true);
+        std::fs::remove_file(file(&first, artifact, "pieces")).unwrap();
+    }
+    admit(&first, &released);
+    let dir = first.dir.clone();
+    drop(first);
+    let second = Setup { dir: Some(dir), ..Setup::of("one") }.start(&hub);
+    let (store, there) = (second.swarm.store(), [released.about.id]);
+    eventually("one goes", || store.artifacts() == there && store.rotted() == there).await;
+    let is_there = |artifact: &Artifact| file(&second, artifact, "manifest.json").exists();
+    eventually("all of it", || !is_there(&other)).await;
+    assert!(is_there(&released));
+    let mut changes = store.changes();
+    changes.mark_unchanged();
+    store.remove_artifact(&released.about.id).unwrap();
+    assert!(changes.has_changed().unwrap(), "it is not sought any more");
+    assert_eq!((store.artifacts(), store.rotted()), (vec![], vec![]));
+    assert!(!is_there(&released));
+}
+
+/// However many have rotted, a few are sought at a time, and none is left out.
+#[tokio::test(start_paused = true)]
+async fn r29_what_nobody_gives_leaves_its_place_to_what_rotted_besides() {
+    let hub = Hub::default();
+    let one = node(&hub, "one");
+    let all = ["a", "b", "c", "d", "e", "f"].map(|name| artifact_of(name, 2, 1_000));
+    assert!(all.len() > upkeep::MENDS_MAX);
+    for artifact in &all {
+        give(one.swarm.store(), artifact, |_| true);
+        rot(&one, artifact, "data", 0);
+        one.swarm.store().verify(&artifact.about.id, 0).unwrap();
+    }
+    let sought = || -> BTreeSet<_> {
+        let turns = one.swarm.0.turns.lock().unwrap();
+        let sought = turns.iter().filter(|(_, turn)| Arc::strong_count(turn) > 1);
+        sought.map(|(id, _)| *id).collect()
+    };
+    let mut seen = BTreeSet::new();
+    for _ in 0..300 {
+        sleep(Duration::from_secs(1)).await;
+        let now = sought();
+        assert!(now.len() <= upkeep::MENDS_MAX, "{} are sought", now.len());
+        seen.extend(now);
+    }
+    assert_eq!(seen.len(), all.len());
+}
+
 /// An artifact that goes while it is being mended goes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r29_what_is_not_needed_any_more_is_not_mended() {
@@ -142,7 +217,7 @@ async fn r29_a_fetch_goes_before_mending() {
     eventually("it is sought", || one.swarm.0.turns.lock().unwrap().contains_key(&id)).await;
     let handle = one.swarm.fetch(artifact.about, Company::default());
     let mut progress = handle.progress();
-    let begun = progress.wait_for(|progress| progress.stall.is_some());
+    let begun = progress.wait_for(|progress| matches!(progress.stall, Some(Stall::NoPeers { .. })));
     drop(timeout(DEADLINE, begun).await.expect("it waits for ever").unwrap());
     let two = node(&hub, "two");
     give(two.swarm.store(), &artifact, |_| true);
