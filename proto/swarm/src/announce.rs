@@ -21,6 +21,8 @@ use crate::store::Store;
 
 /// Least time between two announcements of progress: gossip is not faster.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// Slots that what is not here may take from what is: others ask for that, while this is for people.
+const SOUGHT_MAX: usize = 1;
 
 /// Announces the newest root, the heads of all scopes and the shelf, whenever the ledger changes.
 pub(crate) async fn statements(ledger: &Ledger, hearsay: &Hearsay) {
@@ -77,8 +79,7 @@ pub(crate) async fn artifacts(store: &Store, fetches: &Fetches, hearsay: &Hearsa
     let mut slots = Slots::default();
     loop {
         changes.mark_unchanged();
-        let mut records = progress(store, fetches);
-        records.truncate(SLOTS);
+        let records = progress(store, fetches);
         let records: BTreeMap<_, _> =
             records.into_iter().map(|record| (record.artifact, record)).collect();
         slots.keep(|artifact| records.contains_key(artifact));
@@ -100,20 +101,25 @@ pub(crate) async fn artifacts(store: &Store, fetches: &Fetches, hearsay: &Hearsa
     }
 }
 
-/// What there is to say of each artifact, the most interesting first.
+/// What there is to say of each artifact, of as many as there are slots: the most interesting of those that are
+/// here, and of a few of which nothing is.
 fn progress(store: &Store, fetches: &Fetches) -> Vec<ProgressRecord> {
     let mut records = store.progress();
+    let mut sought = Vec::new();
     for (artifact, fetch) in fetches.records() {
         match records.iter_mut().find(|record| record.artifact == artifact) {
             Some(record) => record.fetch = Some(fetch),
             // Nothing of it can be had here, and who hears of it may ask. So only who waits in vain says so.
             None if fetch.stall.is_some() => {
                 let fetch = Some(fetch);
-                records.insert(0, ProgressRecord { artifact, pieces: 0, of: 0, fetch });
+                sought.push(ProgressRecord { artifact, pieces: 0, of: 0, fetch });
             }
             None => {}
         }
     }
+    sought.truncate(SLOTS.saturating_sub(records.len()).max(SOUGHT_MAX));
+    records.truncate(SLOTS - sought.len());
+    records.extend(sought);
     records
 }
 
@@ -163,7 +169,36 @@ impl<K: Ord + Clone> Slots<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use durable::SimDisk;
+    use tokio::sync::watch;
+
     use super::*;
+    use crate::Progress;
+    use crate::plan::Stall;
+    use crate::store::power_cut;
+
+    /// Who asks for what is here finds it, whatever else this member waits for in vain.
+    #[test]
+    fn r27_what_is_here_is_told_before_what_is_not() {
+        let store = Store::open(Arc::new(SimDisk::new()), "/store".as_ref()).unwrap();
+        let fetches = Fetches::default();
+        let stall = Some(Stall::NoManifest);
+        let progress = watch::channel(Progress { stall, ..Progress::default() });
+        for index in 0..SLOTS {
+            fetches.add(Digest::of(&[index as u8]), progress.1.clone());
+        }
+        for held in 1..=SLOTS + 2 {
+            let (id, manifest, _) = power_cut::artifact(u8::try_from(held).unwrap());
+            store.begin(&id, &manifest).unwrap();
+            let told = super::progress(&store, &fetches);
+            let (here, sought): (Vec<_>, Vec<_>) = told.iter().partition(|told| told.of > 0);
+            let here_max = held.min(SLOTS - SOUGHT_MAX);
+            assert_eq!((here.len(), sought.len()), (here_max, SLOTS - here_max), "{held} held");
+            assert_eq!(told[0].artifact, id, "the newest");
+        }
+    }
 
     #[test]
     fn slots_stay_with_their_owner_and_are_reused() {

@@ -43,7 +43,7 @@ struct Inner {
 
 #[derive(Default)]
 struct State {
-    /// The oldest first, which of those of one artifact is the one that fetches.
+    /// The oldest first.
     running: Vec<(Digest, watch::Receiver<Progress>)>,
     /// The last fetch of each artifact, the last to end last.
     ended: Vec<(Digest, Progress)>,
@@ -67,13 +67,16 @@ impl Fetches {
         !self.state().running.is_empty()
     }
 
-    /// What there is to tell of each artifact: of the fetch under way, or of the last one.
+    /// What there is to tell of each artifact: of the fetch under way, whoever waits for that, or of the last
+    /// one.
     pub(crate) fn records(&self) -> Vec<(Digest, FetchRecord)> {
         let state = self.state();
         let mut records: Vec<(Digest, FetchRecord)> = Vec::new();
         for (artifact, progress) in &state.running {
-            if records.iter().all(|(known, _)| known != artifact) {
-                records.push((*artifact, record(&progress.borrow(), true)));
+            let progress = progress.borrow();
+            let waits = progress.stall == Some(plan::Stall::Waits);
+            if !waits && records.iter().all(|(known, _)| known != artifact) {
+                records.push((*artifact, record(&progress, true)));
             }
         }
         for (artifact, progress) in &state.ended {
@@ -154,7 +157,7 @@ fn record(progress: &Progress, running: bool) -> FetchRecord {
         bytes_per_s: bytes(progress.bytes_per_s),
         peers: u8::try_from(progress.peers.len()).unwrap_or(u8::MAX),
         still_s: coarse(progress.still_s),
-        stall: progress.stall.as_ref().map(stall_record),
+        stall: progress.stall.as_ref().and_then(stall_record),
         ..sums
     }
 }
@@ -169,14 +172,16 @@ fn coarse(seconds: u64) -> u32 {
     u32::try_from(seconds - seconds % step).unwrap_or(u32::MAX).min(FETCH_STILL_S_MAX)
 }
 
-const fn stall_record(stall: &plan::Stall) -> StallRecord {
+const fn stall_record(stall: &plan::Stall) -> Option<StallRecord> {
     let (why, pieces) = match *stall {
         plan::Stall::NoManifest => (Stall::NoManifest, 0),
         plan::Stall::NoPeers { missing } => (Stall::NoPeers, missing),
         plan::Stall::NoHolder { without, .. } => (Stall::NoHolder, without),
         plan::Stall::Busy { missing } => (Stall::Busy, missing),
+        // The fetch that it waits for is told of.
+        plan::Stall::Waits => return None,
     };
-    StallRecord { why, pieces }
+    Some(StallRecord { why, pieces })
 }
 
 #[cfg(test)]

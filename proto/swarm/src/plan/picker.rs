@@ -56,6 +56,8 @@ pub enum Stall {
     NoHolder { piece: u32, without: u32, peers: u32 },
     /// Peers hold it and all asked for a pause.
     Busy { missing: u32 },
+    /// Another fetch of the artifact is under way, and this one has not begun.
+    Waits,
 }
 
 impl fmt::Display for Stall {
@@ -75,6 +77,7 @@ impl fmt::Display for Stall {
             Self::Busy { missing } => {
                 write!(f, "all members that hold the {missing} missing pieces are busy")
             }
+            Self::Waits => f.write_str("it waits for another fetch of the same artifact"),
         }
     }
 }

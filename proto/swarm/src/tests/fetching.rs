@@ -492,11 +492,14 @@ async fn two_fetches_of_one_artifact_take_turns_and_dropping_one_ends_it() {
     let mut progress = first.progress();
     timeout(DEADLINE, progress.wait_for(|p| p.stall.is_some())).await.unwrap().unwrap();
     let second = host.swarm.fetch(artifact.about, Company::default());
-    tokio::task::yield_now().await;
-    assert_eq!(second.progress().borrow().stall, None, "has not begun");
-    drop(first);
     let mut progress = second.progress();
-    timeout(DEADLINE, progress.wait_for(|p| p.stall.is_some())).await.unwrap().unwrap();
+    let stall = progress.wait_for(|p| p.stall.is_some());
+    let stall = timeout(DEADLINE, stall).await.unwrap().unwrap().stall.clone();
+    assert_eq!(stall, Some(Stall::Waits), "it has not begun, and says so");
+    timeout(DEADLINE, host.swarm.awaited(&artifact.about.id)).await.unwrap();
+    drop(first);
+    let begun = progress.wait_for(|p| p.stall == Some(Stall::NoManifest));
+    timeout(DEADLINE, begun).await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use proto::artifact::{Manifest, ManifestError};
 use proto::record::Lie;
 use proto::statement::ArtifactRef;
 use proto::{Digest, HostId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedMutexGuard, mpsc, watch};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::{self, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -35,7 +35,7 @@ const STALL_AFTER: Duration = Duration::from_secs(1);
 /// How often it is looked who else could be asked.
 pub(super) const REVIEW_EVERY: Duration = Duration::from_secs(1);
 /// Least time between two such looks: in a large fleet somebody says something all the time.
-const REVIEW_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const REVIEW_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where a fetch stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -177,7 +177,7 @@ pub(crate) fn start(
         let _turn = tokio::select! {
             biased;
             () = stopped.cancelled() => return Err(FetchError::Cancelled),
-            turn = turn.lock_owned() => turn,
+            turn = take_turn(turn, &progress_sender) => turn,
         };
         let begun =
             Driver::begin(around, artifact, company, spared, progress_sender, &stopped).await;
@@ -193,6 +193,20 @@ pub(crate) fn start(
     });
     let _on_drop = stop.clone().drop_guard();
     FetchHandle { progress, task, stop, all_or_nothing, _on_drop }
+}
+
+/// Waits for the fetch before, and says that it does.
+async fn take_turn(
+    turn: Arc<tokio::sync::Mutex<()>>,
+    progress: &watch::Sender<Progress>,
+) -> OwnedMutexGuard<()> {
+    if let Ok(turn) = turn.clone().try_lock_owned() {
+        return turn;
+    }
+    progress.send_modify(|progress| progress.stall = Some(Stall::Waits));
+    let turn = turn.lock_owned().await;
+    progress.send_modify(|progress| progress.stall = None);
+    turn
 }
 
 /// What tasks that follow a peer or wait for an answer report.
@@ -562,8 +576,9 @@ impl Driver {
         }
     }
 
-    /// Syncs all that was written.
+    /// Syncs all that was written, once nothing more is asked for.
     async fn flush(&mut self) -> Result<(), FetchError> {
+        self.passer.rest();
         let (store, id) = (self.around.store.clone(), self.artifact.id);
         Ok(task::spawn_blocking(move || store.flush(&id)).await??)
     }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
+use net::Member;
 use proto::Digest;
 use proto::artifact::{MANIFEST_BYTES_MAX, Manifest};
 use proto::record::Lie;
@@ -15,7 +17,9 @@ use tokio::time::{self, Instant};
 use tracing::{debug, warn};
 
 use super::ask::{self, Answer, AskError, Source};
-use super::fetch::{Company, FetchError, Progress, REVIEW_EVERY, Surroundings, known, name_liar};
+use super::fetch::{
+    Company, FetchError, Progress, REVIEW_EVERY, REVIEW_PAUSE, Surroundings, known, name_liar,
+};
 use super::peers::Peers;
 use crate::plan::Stall;
 
@@ -38,10 +42,12 @@ pub(super) async fn manifest(
         PATIENCE + Duration::from_secs(artifact.manifest_bytes.min(MANIFEST_BYTES_MAX) >> 20);
     let begun = Instant::now();
     let mut next_at = begun;
+    let mut looked_at = begun;
     loop {
         let now = Instant::now();
         if now >= next_at || asking.is_empty() {
             members.mark_unchanged();
+            looked_at = now;
             let known = known(around, &artifact.id, company, &BTreeSet::new());
             let (sources, _) = peers.choose(now, known, &[]);
             if let Some(source) = sources.into_iter().next() {
@@ -81,10 +87,19 @@ pub(super) async fn manifest(
                 }
                 next_at = Instant::now();
             }
-            Ok(()) = members.changed() => {}
+            Ok(()) = changed(&mut members, looked_at + REVIEW_PAUSE) => {}
             () = time::sleep_until(wake) => {}
         }
     }
+}
+
+/// Waits until somebody has said something, and not before `at`: in a large fleet somebody does all the time.
+async fn changed(
+    members: &mut watch::Receiver<Arc<Vec<Member>>>,
+    at: Instant,
+) -> Result<(), watch::error::RecvError> {
+    time::sleep_until(at).await;
+    members.changed().await
 }
 
 async fn manifest_of(
