@@ -61,6 +61,7 @@ fn r22_power_cut_before_every_step_of_a_swap() {
             if host.disk.kind(&tree).unwrap().is_some() {
                 let damaged = host.disk.kind(&tree.join("b")).unwrap().is_none();
                 assert_ne!(host.is_whole(renewed.id()), damaged, "{case}: the old or the new");
+                assert!(host.disk.kind(&tree.join("a")).unwrap().is_some(), "{case}: a half");
             }
             // As the next look does it.
             host.activator.clear_after(renewed.id()).unwrap();
