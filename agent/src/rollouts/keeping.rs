@@ -112,11 +112,14 @@ impl Keeper {
         let (done, swapped) = oneshot::channel();
         {
             let jobs = self.jobs.upgrade().context("the agent is stopping")?;
-            jobs.send(Job::Mend { renewed, done }).await?;
+            jobs.send(Job::Mend { renewed: Box::new(renewed), done }).await?;
         }
         let swapped = swapped.await.context("the agent is stopping")?;
         let activator = self.activator.clone();
-        spawn_blocking(move || unfelt(|_| activator.clear_after(&release))).await??;
+        // At the usual priority: whatever is to be staged waits for it.
+        if let Err(error) = spawn_blocking(move || activator.clear_after(&release)).await? {
+            warn!(service = %self.service, %release, %error, "what was damaged is removed later");
+        }
         swapped
     }
 

@@ -44,7 +44,7 @@ pub(super) enum Job {
     AfterCommit,
     /// Puts a release that was unpacked anew in the place of a damaged one that is kept and does not run.
     Mend {
-        renewed: Renewed,
+        renewed: Box<Renewed>,
         /// Told whether it is needed and still does not run.
         done: oneshot::Sender<Result<bool>>,
     },
@@ -312,7 +312,7 @@ impl Worker {
                 Job::AfterCommit => self.after_commit().await,
                 Job::Mend { renewed, done } => {
                     // The keeper waits for it, for as long as there is one.
-                    let _ = done.send(self.mend(renewed).await);
+                    let _ = done.send(self.mend(*renewed).await);
                 }
                 Job::Collect { done } => self.collect(done).await,
             }
