@@ -162,9 +162,18 @@ pub(super) async fn get(context: &Context, activator: &Activator, id: Digest) ->
             Ok(Bits::none(here.len()))
         });
         let fetch = context.swarm.fetch_without(artifact, company(&chain, &id), spared);
+        let mut progress = fetch.progress();
+        let awaited = async {
+            // One that waits for its own turn is in nobody's way.
+            let begun = progress.wait_for(Progress::has_begun).await.is_ok();
+            match begun {
+                true => context.swarm.awaited(&artifact.id).await,
+                false => std::future::pending().await,
+            }
+        };
         tokio::select! {
             done = fetch.done() => done?,
-            () = context.swarm.awaited(&artifact.id) => bail!("it is fetched for somebody else, too"),
+            () = awaited => bail!("it is fetched for somebody else, too"),
         }
     }
     Ok(())

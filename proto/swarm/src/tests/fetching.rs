@@ -496,6 +496,7 @@ async fn two_fetches_of_one_artifact_take_turns_and_dropping_one_ends_it() {
     let stall = progress.wait_for(|p| p.stall.is_some());
     let stall = timeout(DEADLINE, stall).await.unwrap().unwrap().stall.clone();
     assert_eq!(stall, Some(Stall::Waits), "it has not begun, and says so");
+    assert!(first.progress().borrow().has_begun() && !progress.borrow().has_begun());
     timeout(DEADLINE, host.swarm.awaited(&artifact.about.id)).await.unwrap();
     drop(first);
     let begun = progress.wait_for(|p| p.stall == Some(Stall::NoManifest));

@@ -71,6 +71,13 @@ pub struct Progress {
     pub still_s: u64,
 }
 
+impl Progress {
+    /// Whether it has had its turn among those of the same artifact, as far as that shows.
+    pub fn has_begun(&self) -> bool {
+        self.of > 0 || self.stall.as_ref().is_some_and(|why| *why != Stall::Waits)
+    }
+}
+
 /// Why a fetch ended without the artifact. What was fetched stays, and the next fetch goes on; unless it was
 /// to be [`FetchHandle::all_or_nothing`].
 #[derive(Debug, thiserror::Error)]
