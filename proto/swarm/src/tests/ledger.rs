@@ -59,13 +59,13 @@ fn a_statement_counts_once_it_is_on_disk_and_again_after_a_start() {
 /// A machine whose battery is empty comes up in 1970: it must know who it is and what it holds.
 #[test]
 fn r8_what_was_kept_counts_whatever_the_clock_says_at_the_next_start() {
-    let disk = Arc::default();
+    let (disk, now) = (Arc::default(), now());
     let ledger = open(&disk);
     let release = some_release("1");
-    let late = signed(&host("one", now().0), &["host-ca"]);
+    let late = signed(&host("one", now.0), &["host-ca"]);
     let rollout = signed(&rollout(1, None, &release, "1", 0), &["deploy"]);
     let second = super::kit::rollout(2, Some(rollout.id()), &release, "1", 1);
-    let waiting = signed(&Rollout { created: now(), ..second }, &["deploy"]);
+    let waiting = signed(&Rollout { created: now, ..second }, &["deploy"]);
     for envelope in [&release, &late, &rollout] {
         assert_eq!(admit(&ledger, envelope), Standing::Effective);
     }
@@ -75,11 +75,11 @@ fn r8_what_was_kept_counts_whatever_the_clock_says_at_the_next_start() {
     let store = Store::open(disk, Path::new("/state")).unwrap();
     let found = Ledger::open(store, genesis().id(), None, || UnixTime(0)).unwrap();
     assert_eq!(*found.chain(), *ledger.chain());
-    assert_eq!(found.host(&host_id("one")), Some(host("one", now().0)));
+    assert_eq!(found.host(&host_id("one")), Some(host("one", now.0)));
     assert_eq!(found.pending().len(), 1);
 
     // What arrives is judged by the clock and by the newest time known here.
-    let later = signed(&host("two", now().0 + 3 * 86_400), &["host-ca"]).to_bytes();
+    let later = signed(&host("two", now.0 + 3 * 86_400), &["host-ca"]).to_bytes();
     let refused = found.admit(&later).unwrap_err();
     assert!(matches!(refused, AdmitError::Refused(Refusal::FromTheFuture { .. })), "{refused}");
     assert_eq!(found.admit_kept(&later).unwrap().standing, Standing::Effective);
