@@ -174,8 +174,8 @@ pub(super) fn write_beside(
     Ok(())
 }
 
-/// The trees of what is installed beside `id`, each with the id of its artifact: what runs, and the newest others,
-/// [`OTHERS_MAX`] of them. What cannot be read is left out; what can is not verified.
+/// The trees of what is installed beside `id`, each with the id of its artifact: what runs, and the two newest
+/// others. What cannot be read is left out; what can is not verified.
 pub fn trees(paths: &Paths, id: &Digest) -> Vec<(Digest, Tree)> {
     let Ok(mut installed) = layout::list(&RealDisk, paths) else { return Vec::new() };
     installed.retain(|installed| installed.id != *id);
