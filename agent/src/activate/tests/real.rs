@@ -45,6 +45,17 @@ rm "$SWELL_SHARED/pid"
 "#;
 
 impl Ground {
+    /// Three releases: the first is the way back from the second, which runs.
+    fn with_a_way_back(&self, activator: &Activator) -> [Digest; 3] {
+        let releases = ["1", "2", "3"].map(|version| self.stage(version, START).unwrap());
+        let [first, second, _] = releases;
+        for (attempt, from, to) in [(1, None, first), (2, Some(first), second)] {
+            assert_eq!(activator.activate(attempt, from, to, Way::Forward), Outcome::Baking);
+            activator.commit(attempt).unwrap();
+        }
+        releases
+    }
+
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let paths = Paths::new(&dir.path().join("srv"), &"web".parse().unwrap());

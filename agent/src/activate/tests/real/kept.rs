@@ -16,12 +16,7 @@ fn damage(activator: &Activator, id: &Digest, known: &mut Outlook) -> String {
 fn r22_what_rotted_of_the_way_back_is_found_out_and_staged_anew() {
     let ground = Ground::new();
     let activator = ground.activator();
-    let [first, second, third] =
-        ["1", "2", "3"].map(|version| ground.stage(version, START).unwrap());
-    for (attempt, from, to) in [(1, None, first), (2, Some(first), second)] {
-        assert_eq!(activator.activate(attempt, from, to, Way::Forward), Outcome::Baking);
-        activator.commit(attempt).unwrap();
-    }
+    let [first, second, third] = ground.with_a_way_back(&activator);
     let kept = |pinned: Pins, keep| {
         activator.kept(pinned, keep).unwrap().into_iter().collect::<BTreeSet<_>>()
     };

@@ -38,12 +38,7 @@ fn lose(ground: &Ground, id: &Digest) {
 fn r29_no_way_back_waits_for_what_is_unpacked() {
     let ground = Ground::new();
     let activator = ground.activator();
-    let [first, second, third] =
-        ["1", "2", "3"].map(|version| ground.stage(version, START).unwrap());
-    for (attempt, from, to) in [(1, None, first), (2, Some(first), second)] {
-        assert_eq!(activator.activate(attempt, from, to, Way::Forward), Outcome::Baking);
-        activator.commit(attempt).unwrap();
-    }
+    let [first, _, third] = ground.with_a_way_back(&activator);
     lose(&ground, &third);
     let (release, manifest, data) = ground.packed("3", START);
     let mut stored = pieces(&manifest, &data);
