@@ -17,7 +17,7 @@ pub const GENESIS: Digest = Digest::from_computed([0; 32]);
 
 /// What an entry says, before it has its place in the chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct Act {
     /// Who: `NAME` of a key's owner, `host HOSTID`, `token ID`, `coordinator`.
     pub actor: String,
     /// What was done: `token-create`, `host-join`, `publish`, `submit`, ...
@@ -75,14 +75,14 @@ pub enum AuditFault {
 
 impl Entry {
     /// The entry that follows `head`.
-    pub fn after(head: Head, at: UnixTime, event: Event) -> Self {
+    pub fn after(head: Head, at: UnixTime, act: Act) -> Self {
         let mut entry = Self {
             seq: head.length + 1,
             at,
-            actor: event.actor,
-            action: event.action.to_owned(),
-            subject: event.subject,
-            detail: event.detail.to_string(),
+            actor: act.actor,
+            action: act.action.to_owned(),
+            subject: act.subject,
+            detail: act.detail.to_string(),
             prev: head.hash,
             hash: GENESIS,
         };
@@ -149,13 +149,13 @@ mod tests {
         let mut head = Head::EMPTY;
         (1..=length)
             .map(|number| {
-                let event = Event {
+                let act = Act {
                     actor: "ada".to_owned(),
                     action: "publish",
                     subject: format!("web {number}"),
                     detail: serde_json::json!({ "number": number }),
                 };
-                let entry = Entry::after(head, UnixTime(100 + number), event);
+                let entry = Entry::after(head, UnixTime(100 + number), act);
                 head = Head { length: entry.seq, hash: entry.hash };
                 entry
             })

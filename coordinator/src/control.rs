@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
-use crate::audit::Event;
+use crate::audit::Act;
 use crate::authority::{self, Asker};
 use crate::desk::{Desk, blocking, out_of_order};
 use crate::publish::Upload;
@@ -200,17 +200,16 @@ impl Control {
 
     async fn submit(&self, asker: Asker, bytes: Vec<u8>) -> Result<ControlReply, Refused> {
         let desk = self.desk.clone();
-        let (bytes, event) =
-            blocking("judge a statement", move || {
-                match member::refuse_submitted(&desk.member.ledger, &bytes) {
-                    Some(refused) => Err(refused),
-                    None => desk.judge_submitted(&asker, &bytes).map(|event| (bytes, event)),
-                }
-            })
-            .await??;
+        let (bytes, act) = blocking("judge a statement", move || {
+            match member::refuse_submitted(&desk.member.ledger, &bytes) {
+                Some(refused) => Err(refused),
+                None => desk.judge_submitted(&asker, &bytes).map(|act| (bytes, act)),
+            }
+        })
+        .await??;
         // The record first: nothing that has an effect here lacks its entry.
-        if let Some(event) = event {
-            let recorded = self.desk.store.record(event, clock::unix()).await;
+        if let Some(act) = act {
+            let recorded = self.desk.store.record(act, clock::unix()).await;
             recorded.map_err(|error| out_of_order("record the statement", &error))?;
         }
         let ledger = self.desk.member.ledger.clone();
@@ -265,7 +264,7 @@ impl Control {
 
 impl Desk {
     /// What to record of a statement that was handed in; none if all of it is here already.
-    fn judge_submitted(&self, asker: &Asker, bytes: &[u8]) -> Result<Option<Event>, Refused> {
+    fn judge_submitted(&self, asker: &Asker, bytes: &[u8]) -> Result<Option<Act>, Refused> {
         let chain = self.member.ledger.chain();
         let verified = verify(&chain, bytes, clock::unix()).map_err(|refusal| refused(&refusal))?;
         let kind = verified.statement.kind();
@@ -308,7 +307,7 @@ impl Desk {
         if known.as_ref().is_some_and(signed) {
             return Ok(None);
         }
-        Ok(Some(Event {
+        Ok(Some(Act {
             actor: self.signers(&verified.envelope),
             action: "submit",
             subject: format!("{} {:#}", kind.name(), verified.id),

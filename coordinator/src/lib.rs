@@ -13,6 +13,7 @@
 //! | [`recover`] | builds a lost state anew from what hosts hold |
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
 //! | [`audit`] | the hash chain of the audit record |
+//! | [`events`] | what happened in the fleet, for people |
 //! | [`token`] | the two halves of a join token |
 //!
 //! **Absent:** systemd's units, symlinks, any say over a rollout that is under way: the fleet goes on
@@ -26,6 +27,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod desk;
+pub mod events;
 pub mod files;
 pub mod join;
 mod patches;

@@ -28,7 +28,7 @@ use rollout::fleet::refused;
 use swarm::store::StoreError;
 use tracing::{info, warn};
 
-use crate::audit::Event;
+use crate::audit::Act;
 use crate::authority::Asker;
 use crate::desk::{Desk, blocking, out_of_order};
 use crate::store::AdmitError;
@@ -142,7 +142,7 @@ impl Upload {
         if held != Some(id) {
             self.check_archive().await?;
         }
-        let event = Event {
+        let act = Act {
             actor: desk.signers(&self.envelope),
             action: "publish",
             subject: format!("release {service} {version}"),
@@ -155,7 +155,7 @@ impl Upload {
         };
         let envelope = desk.countersigned(&self.envelope);
         let now = clock::unix();
-        let new = desk.store.release_admit(service, version, id, &envelope, event, now).await;
+        let new = desk.store.release_admit(service, version, id, &envelope, act, now).await;
         let new = new.map_err(|error| match error {
             AdmitError::Taken { held } => taken(service, version, id, held),
             AdmitError::Store(error) => out_of_order("record the release", &error),

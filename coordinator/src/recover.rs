@@ -34,7 +34,7 @@ use swarm::ledger::OpenError;
 use swarm::{FetchError, Ledger};
 use tokio::task::{JoinError, spawn_blocking};
 
-use crate::audit::Event;
+use crate::audit::Act;
 use crate::config::Config;
 use crate::files::{self, FilesError, Keys, Roots};
 use crate::store::{Recovered, Store, StoreError};
@@ -189,7 +189,7 @@ pub async fn run(
     })
     .await??;
     let summary = Summary { silent, ..summary };
-    write_database(&config.state_dir, &recovered, summary.event()).await?;
+    write_database(&config.state_dir, &recovered, summary.act()).await?;
     let seeds: Vec<_> = members.iter().map(Met::address).take(files::SEEDS_MAX).collect();
     files::write_seeds(&files::seeds_path(&config.state_dir), &seeds).map_err(FilesError::from)?;
     files::end_recovery(&config.state_dir)?;
@@ -336,7 +336,7 @@ fn read(ledger: &Ledger) -> Result<Recovered, RecoverError> {
 async fn write_database(
     state_dir: &Path,
     recovered: &Recovered,
-    event: Event,
+    act: Act,
 ) -> Result<(), RecoverError> {
     for name in ["coordinator.db", "coordinator.db-wal", "coordinator.db-shm"] {
         let path = state_dir.join(name);
@@ -348,7 +348,7 @@ async fn write_database(
         }
     }
     let store = Store::open(&state_dir.join("coordinator.db")).await?;
-    store.recover(recovered, event, clock::unix()).await?;
+    store.recover(recovered, act, clock::unix()).await?;
     store.close().await;
     Ok(())
 }
@@ -390,11 +390,11 @@ impl Summary {
     }
 
     /// The one entry of the new audit record.
-    fn event(&self) -> Event {
+    fn act(&self) -> Act {
         let kinds: BTreeMap<_, _> =
             self.kinds.iter().map(|(kind, count)| (kind.name(), count)).collect();
         let from: Vec<_> = self.from.iter().map(ToString::to_string).collect();
-        Event {
+        Act {
             actor: "coordinator".to_owned(),
             action: "recover",
             subject: format!("fleet {}", self.fleet),

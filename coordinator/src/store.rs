@@ -6,6 +6,7 @@
 //! artifacts are not here: they are the swarm's, and every member keeps those.
 
 mod columns;
+mod events;
 mod record;
 mod recover;
 
@@ -23,11 +24,12 @@ use sqlx::sqlite::{
 };
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
 
-use crate::audit::{AuditFault, Event};
+use crate::audit::{Act, AuditFault};
 use crate::token::{Secret, TokenId};
 use columns::{column, digest, failed, number, stored_time, text};
 use record::append;
 
+pub use events::{EVENTS_PAGE_MAX, Which};
 pub use record::AUDIT_PAGE_MAX;
 pub use recover::Recovered;
 
@@ -37,7 +39,7 @@ const BUSY_TIMEOUT_S: u64 = 10;
 const CONNECTIONS_MAX: u32 = 4;
 
 /// Statements that lead from each version of the tables to the next; never changed, only added to.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     "
     CREATE TABLE tokens (
         id          TEXT PRIMARY KEY,
@@ -98,6 +100,22 @@ const MIGRATIONS: [&str; 2] = [
     INSERT INTO hosts_2 SELECT id, key, name, envelope, issued, token FROM hosts;
     DROP TABLE hosts;
     ALTER TABLE hosts_2 RENAME TO hosts;
+",
+    "
+    CREATE TABLE events (
+        seq     BIGINT PRIMARY KEY,
+        at      BIGINT NOT NULL,
+        kind    TEXT NOT NULL,
+        service TEXT,
+        env     TEXT,
+        rollout TEXT,
+        host    TEXT,
+        text    TEXT NOT NULL,
+        detail  TEXT NOT NULL
+    );
+    CREATE INDEX events_of_scope ON events (service, env, seq);
+    CREATE INDEX events_of_rollout ON events (rollout, seq);
+    CREATE INDEX events_of_host ON events (host, seq);
 ",
 ];
 
@@ -301,13 +319,13 @@ impl Store {
         let detail = serde_json::json!({
             "uses": token.uses, "expires": token.expires, "labels": token.labels,
         });
-        let event = Event {
+        let act = Act {
             actor: token.created_by.to_string(),
             action: "token-create",
             subject: format!("token {}", token.id),
             detail,
         };
-        append(&mut change, now, event).await?;
+        append(&mut change, now, act).await?;
         change.commit().await.map_err(failed(STEP))
     }
 
@@ -346,13 +364,13 @@ impl Store {
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        let event = Event {
+        let act = Act {
             actor: actor.to_string(),
             action: "token-revoke",
             subject: format!("token {id}"),
             detail: serde_json::json!({}),
         };
-        append(&mut change, now, event).await?;
+        append(&mut change, now, act).await?;
         change.commit().await.map_err(failed(STEP))?;
         Ok(true)
     }
@@ -464,13 +482,13 @@ async fn insert_host(
     .execute(&mut *change)
     .await
     .map_err(failed(STEP))?;
-    let event = Event {
+    let act = Act {
         actor: format!("token {token}"),
         action: "host-join",
         subject: format!("host {id}"),
         detail: serde_json::json!({ "name": name, "key": key }),
     };
-    append(change, now, event).await
+    append(change, now, act).await
 }
 
 fn token_report(row: &SqliteRow) -> Result<TokenReport, StoreError> {
@@ -504,7 +522,7 @@ impl Store {
         version: &Version,
         id: Digest,
         envelope: &[u8],
-        event: Event,
+        act: Act,
         now: UnixTime,
     ) -> Result<bool, AdmitError> {
         const STEP: &str = "keep the release";
@@ -525,7 +543,7 @@ impl Store {
         .execute(&mut *change)
         .await
         .map_err(failed(STEP))?;
-        append(&mut change, now, event).await?;
+        append(&mut change, now, act).await?;
         change.commit().await.map_err(failed(STEP))?;
         Ok(true)
     }

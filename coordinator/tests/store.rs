@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use coordinator::audit::{AuditFault, Event};
+use coordinator::audit::{Act, AuditFault};
 use coordinator::store::{AdmitError, JoinError, Joined, Joiner, NewToken, Store, VerifyError};
 use coordinator::token::{Secret, TokenId};
 use ed25519_dalek::SigningKey;
@@ -156,8 +156,8 @@ async fn r9_uses_at_once_never_exceed_the_token() {
     store.audit_verify().await.unwrap();
 }
 
-fn publish(version: &str) -> Event {
-    Event {
+fn publish(version: &str) -> Act {
+    Act {
         actor: "ci".to_owned(),
         action: "publish",
         subject: format!("web {version}"),

@@ -5,7 +5,7 @@ use sqlx::{Sqlite, SqliteConnection};
 
 use super::columns::{column, digest, failed, number, stored_time};
 use super::{Store, StoreError, VerifyError};
-use crate::audit::{self, Entry, Event, Head};
+use crate::audit::{self, Act, Entry, Head};
 
 /// Entries that one page of the audit record holds at most.
 pub const AUDIT_PAGE_MAX: u32 = 1_000;
@@ -16,10 +16,10 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn record(&self, event: Event, now: UnixTime) -> Result<(), StoreError> {
+    pub async fn record(&self, act: Act, now: UnixTime) -> Result<(), StoreError> {
         const STEP: &str = "write the audit record";
         let mut change = self.change(STEP).await?;
-        append(&mut change, now, event).await?;
+        append(&mut change, now, act).await?;
         change.commit().await.map_err(failed(STEP))
     }
 
@@ -71,11 +71,11 @@ async fn audit_after(
 pub(super) async fn append(
     change: &mut SqliteConnection,
     now: UnixTime,
-    event: Event,
+    act: Act,
 ) -> Result<(), StoreError> {
     const STEP: &str = "write the audit record";
     let head = audit_head(&mut *change).await?;
-    let entry = Entry::after(head, now, event);
+    let entry = Entry::after(head, now, act);
     let seq = i64::try_from(entry.seq).expect("fewer than 2^63 entries");
     sqlx::query(
         "INSERT INTO audit (seq, at, actor, action, subject, detail, prev, hash)

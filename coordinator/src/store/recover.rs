@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 use super::columns::{failed, stored_time};
 use super::record::append;
 use super::{Store, StoreError};
-use crate::audit::Event;
+use crate::audit::Act;
 
 const STEP: &str = "keep what was recovered";
 
@@ -30,7 +30,7 @@ impl Store {
     pub async fn recover(
         &self,
         recovered: &Recovered,
-        event: Event,
+        act: Act,
         now: UnixTime,
     ) -> Result<(), StoreError> {
         let mut change = self.change(STEP).await?;
@@ -40,7 +40,7 @@ impl Store {
         for (id, release, envelope) in &recovered.releases {
             insert_release(&mut change, *id, release, envelope).await?;
         }
-        append(&mut change, now, event).await?;
+        append(&mut change, now, act).await?;
         change.commit().await.map_err(failed(STEP))
     }
 }

@@ -1,0 +1,149 @@
+//! What happened in the fleet, as the coordinator saw it: what pages show live, what goes to chat and
+//! pagers, and what is counted over months.
+//!
+//! An event is told by [`crate::audit`] neither in place of an act (who did what, by whose key) nor
+//! beside it: acts are the record that must not be rewritten, events are what came of them, as far as
+//! one member could see. Each has a number, 1 first, without gaps, in the order in which it was seen.
+
+use std::fmt;
+use std::str::FromStr;
+
+use proto::id::{Digest, HostId, Scope};
+use proto::statement::UnixTime;
+
+/// One event, before it has its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub at: UnixTime,
+    pub kind: Kind,
+    /// Of which service where; none: it is about a host, a key or the fleet.
+    pub scope: Option<Scope>,
+    pub rollout: Option<Digest>,
+    pub host: Option<HostId>,
+    /// One line for people, with names and numbers: `web 1.4.0 to production: wave 2 of 4 is open`.
+    pub text: String,
+    /// The same for scripts: a JSON object, its keys by kind.
+    pub detail: serde_json::Value,
+}
+
+/// An event in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Numbered {
+    pub seq: u64,
+    pub event: Event,
+}
+
+/// How much an event asks of people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It goes as it should.
+    Info,
+    /// Look before it gets worse.
+    Warning,
+    /// Somebody has to do something.
+    Critical,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $name:literal, $severity:ident;)*) => {
+        /// What happened. Names are a contract: configurations and receivers have them.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Kind {
+            $($(#[$doc])* $kind,)*
+        }
+
+        impl Kind {
+            pub const ALL: &[Self] = &[$(Self::$kind),*];
+
+            /// As it is written everywhere.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            pub const fn severity(self) -> Severity {
+                match self {
+                    $(Self::$kind => Severity::$severity,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A version was admitted.
+    ReleasePublished = "release-published", Info;
+    /// A rollout lacks signatures.
+    ApprovalWanted = "approval-wanted", Warning;
+    /// It is in force, and its first wave may begin.
+    RolloutStarted = "rollout-started", Info;
+    WaveOpened = "wave-opened", Info;
+    /// It stands still although its hosts do all that they may: somebody must act, or a time must come.
+    RolloutHeld = "rollout-held", Warning;
+    /// What held it is over.
+    RolloutMoves = "rollout-moves", Info;
+    RolloutPaused = "rollout-paused", Info;
+    RolloutResumed = "rollout-resumed", Info;
+    /// Too many hosts failed.
+    RolloutHalted = "rollout-halted", Critical;
+    RolloutAborted = "rollout-aborted", Warning;
+    /// Of one that was halted or aborted: every host that can be heard is back.
+    RolloutRolledBack = "rollout-rolled-back", Info;
+    RolloutComplete = "rollout-complete", Info;
+    RolloutExpired = "rollout-expired", Warning;
+    /// A newer one took over before it ended.
+    RolloutSuperseded = "rollout-superseded", Info;
+    /// A release failed on one host.
+    HostFailed = "host-failed", Warning;
+    /// A host could not go back: a person is needed there.
+    HostStuck = "host-stuck", Critical;
+    HostLost = "host-lost", Warning;
+    HostBack = "host-back", Info;
+    /// What serves on a host is not what was released any more.
+    HostDrifted = "host-drifted", Warning;
+    /// The root ends soon: nothing new starts from then on.
+    RootExpiring = "root-expiring", Critical;
+    /// The certificate of the dashboard ends soon.
+    CertificateExpiring = "certificate-expiring", Warning;
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// There is no such kind of event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no event `{0}`; there are {all}", all = names())]
+pub struct UnknownKind(String);
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        let known = Self::ALL.iter().find(|kind| kind.name() == text);
+        known.copied().ok_or_else(|| UnknownKind(text.to_owned()))
+    }
+}
+
+fn names() -> String {
+    Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_read_as_it_is_written() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(*kind));
+        }
+        let told = "rollout-began".parse::<Kind>().unwrap_err().to_string();
+        assert!(
+            told.starts_with("there is no event `rollout-began`; there are release-published, ")
+        );
+    }
+}

@@ -1,0 +1,195 @@
+//! The table of events: written at the end, read in order or from the newest back.
+
+use proto::id::{Digest, HostId, Scope};
+use proto::statement::UnixTime;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::columns::{column, failed, number, stored_time, text};
+use super::{Store, StoreError};
+use crate::events::{Event, Kind, Numbered};
+
+/// Events that one read gives at most.
+pub const EVENTS_PAGE_MAX: u32 = 1_000;
+
+/// Which events to read; what is none fits any.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Which {
+    pub scope: Option<Scope>,
+    pub rollout: Option<Digest>,
+    pub host: Option<HostId>,
+}
+
+impl Store {
+    /// Keeps events, in their order; gives the number of the last one, or of the last before them.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: none was kept.
+    pub async fn events_keep(&self, events: &[Event]) -> Result<u64, StoreError> {
+        const STEP: &str = "keep events";
+        let mut change = self.change(STEP).await?;
+        let last = append(&mut change, events).await?;
+        change.commit().await.map_err(failed(STEP))?;
+        Ok(last)
+    }
+
+    /// Up to `limit` events that come after number `seq`, in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn events_after(&self, seq: u64, limit: u32) -> Result<Vec<Numbered>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+            .bind(i64::from(limit.min(EVENTS_PAGE_MAX)))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed("read events"))?;
+        rows.iter().map(numbered).collect()
+    }
+
+    /// Up to `limit` of the events in question that come before number `seq`, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn events_before(
+        &self,
+        seq: u64,
+        which: &Which,
+        limit: u32,
+    ) -> Result<Vec<Numbered>, StoreError> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM events WHERE seq < ");
+        query.push_bind(i64::try_from(seq).unwrap_or(i64::MAX));
+        if let Some(scope) = &which.scope {
+            query.push(" AND service = ").push_bind(scope.service.to_string());
+            query.push(" AND env = ").push_bind(scope.env.to_string());
+        }
+        if let Some(rollout) = &which.rollout {
+            query.push(" AND rollout = ").push_bind(format!("{rollout:#}"));
+        }
+        if let Some(host) = &which.host {
+            query.push(" AND host = ").push_bind(host.to_string());
+        }
+        query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(limit.min(EVENTS_PAGE_MAX)));
+        let rows = query.build().fetch_all(&self.pool).await.map_err(failed("read events"))?;
+        rows.iter().map(numbered).collect()
+    }
+
+    /// The number of the newest event; 0: there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn events_last(&self) -> Result<u64, StoreError> {
+        last(&self.pool).await
+    }
+}
+
+async fn last(database: impl sqlx::Executor<'_, Database = Sqlite>) -> Result<u64, StoreError> {
+    let row = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS seq FROM events")
+        .fetch_one(database)
+        .await
+        .map_err(failed("read events"))?;
+    number(&row, "seq")
+}
+
+/// Writes events behind the others, in the transaction of what they tell of; gives the last number.
+pub(super) async fn append(
+    change: &mut SqliteConnection,
+    events: &[Event],
+) -> Result<u64, StoreError> {
+    let mut seq = last(&mut *change).await?;
+    for event in events {
+        seq += 1;
+        let Event { at, kind, scope, rollout, host, text, detail } = event;
+        sqlx::query(
+            "INSERT INTO events (seq, at, kind, service, env, rollout, host, text, detail)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )
+        .bind(i64::try_from(seq).expect("fewer than 2^63 events"))
+        .bind(stored_time(*at))
+        .bind(kind.name())
+        .bind(scope.as_ref().map(|scope| scope.service.to_string()))
+        .bind(scope.as_ref().map(|scope| scope.env.to_string()))
+        .bind(rollout.map(|rollout| format!("{rollout:#}")))
+        .bind(host.as_ref().map(ToString::to_string))
+        .bind(text)
+        .bind(detail.to_string())
+        .execute(&mut *change)
+        .await
+        .map_err(failed("keep events"))?;
+    }
+    Ok(seq)
+}
+
+fn numbered(row: &SqliteRow) -> Result<Numbered, StoreError> {
+    let service: Option<String> = column(row, "service")?;
+    let scope = match service {
+        Some(_) => Some(Scope { service: text(row, "service")?, env: text(row, "env")? }),
+        None => None,
+    };
+    let rollout: Option<String> = column(row, "rollout")?;
+    let host: Option<String> = column(row, "host")?;
+    let (kind, detail): (String, String) = (column(row, "kind")?, column(row, "detail")?);
+    let corrupt = |what, why: String| StoreError::Corrupt { what, why };
+    let event = Event {
+        at: UnixTime(number(row, "at")?),
+        kind: kind.parse::<Kind>().map_err(|error| corrupt("kind", error.to_string()))?,
+        scope,
+        rollout: rollout.map(|_| text(row, "rollout")).transpose()?,
+        host: host.map(|_| text(row, "host")).transpose()?,
+        text: column(row, "text")?,
+        detail: serde_json::from_str(&detail)
+            .map_err(|error| corrupt("detail", error.to_string()))?,
+    };
+    Ok(Numbered { seq: number(row, "seq")?, event })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(number: u64, service: &str) -> Event {
+        Event {
+            at: UnixTime(number),
+            kind: Kind::WaveOpened,
+            scope: Some(Scope {
+                service: service.parse().unwrap(),
+                env: "production".parse().unwrap(),
+            }),
+            rollout: Some(Digest::of(service.as_bytes())),
+            host: None,
+            text: format!("wave {number} is open"),
+            detail: serde_json::json!({ "wave": number }),
+        }
+    }
+
+    #[tokio::test]
+    async fn events_are_numbered_and_read_from_both_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("db")).await.unwrap();
+        assert_eq!(store.events_last().await.unwrap(), 0);
+        let events: Vec<_> = (1..=3).map(|number| event(number, "web")).collect();
+        assert_eq!(store.events_keep(&events).await.unwrap(), 3);
+        let lost = Event { scope: None, rollout: None, kind: Kind::HostLost, ..event(4, "web") };
+        let lost = Event { host: Some("abcdefghij23".parse().unwrap()), ..lost };
+        assert_eq!(store.events_keep(&[lost.clone(), event(5, "shop")]).await.unwrap(), 5);
+        let read = store.events_after(1, 2).await.unwrap();
+        assert_eq!(read.iter().map(|one| one.seq).collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(read[0].event, events[1]);
+        assert_eq!(store.events_after(3, 1).await.unwrap()[0].event, lost);
+        let numbers = async |before, which: &Which| {
+            let read = store.events_before(before, which, 10).await.unwrap();
+            read.iter().map(|one| one.seq).collect::<Vec<_>>()
+        };
+        assert_eq!(numbers(u64::MAX, &Which::default()).await, [5, 4, 3, 2, 1]);
+        let shop = Which { scope: event(0, "shop").scope, ..Which::default() };
+        assert_eq!(numbers(u64::MAX, &shop).await, [5]);
+        let web = Which { rollout: event(0, "web").rollout, ..Which::default() };
+        assert_eq!(numbers(3, &web).await, [2, 1]);
+        let host = Which { host: lost.host, ..Which::default() };
+        assert_eq!(numbers(u64::MAX, &host).await, [4]);
+    }
+}
