@@ -54,13 +54,16 @@ const fn needs(request: &ControlRequest) -> Needs {
         ControlRequest::Rollout(_)
         | ControlRequest::Releases { .. }
         | ControlRequest::Checkup
-        | ControlRequest::Evidence { .. } => Needs::ReadByPeople,
+        | ControlRequest::Evidence { .. }
+        | ControlRequest::AccessCreate { .. } => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,
         ControlRequest::Publish { .. } => Needs::Publish,
         ControlRequest::Renew => Needs::Renew,
         ControlRequest::TokenCreate { .. }
         | ControlRequest::TokenList
-        | ControlRequest::TokenRevoke { .. } => Needs::Tokens,
+        | ControlRequest::TokenRevoke { .. }
+        | ControlRequest::AccessList
+        | ControlRequest::AccessRevoke { .. } => Needs::Tokens,
     }
 }
 
@@ -213,6 +216,16 @@ mod tests {
             ),
             (ControlRequest::TokenList, "root dora emma"),
             (ControlRequest::TokenRevoke { token: String::new() }, "root dora emma"),
+            (
+                ControlRequest::AccessCreate {
+                    kind: proto::wire::AccessKind::Link,
+                    role: proto::wire::AccessRole::Viewer,
+                    ttl_s: 300,
+                },
+                people,
+            ),
+            (ControlRequest::AccessList, "root dora emma"),
+            (ControlRequest::AccessRevoke { id: String::new() }, "root dora emma"),
         ];
         for (request, may) in cases {
             let allowed: Vec<_> = peers

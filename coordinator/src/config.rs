@@ -17,12 +17,16 @@ use toml::{Table, Value};
 /// Longest `coordinator.toml` read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 /// Every key there is, as the error for an unknown one lists them.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 12] = [
     "admit_key",
     "advertise",
     "bind",
     "gossip_interval_ms",
     "host_ca_key",
+    "https",
+    "https_cert",
+    "https_key",
+    "https_url",
     "root_dir",
     "state_dir",
     "upload_mbit_max",
@@ -49,6 +53,21 @@ pub struct Config {
     /// What pieces of artifacts may take of the line, out alone, since it fetches none: the key
     /// `upload_mbit_max`, 1 to 100000. Default: all of it.
     pub ceilings: Ceilings,
+    /// Where pages and the HTTP interface are. Default: the address of `bind`, at the port after its.
+    pub https: SocketAddr,
+    /// What people call that: `https://NAME[:PORT]`. Default: by the address of `advertise`.
+    pub https_url: String,
+    /// Certificate and key, PEM. Default: made by itself, in `state_dir`.
+    pub https_files: Option<CertificateFiles>,
+}
+
+/// A certificate of the operator's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// With those between it and its authority.
+    pub cert: PathBuf,
+    /// Mode 0600.
+    pub key: PathBuf,
 }
 
 /// Why there is no usable configuration. The text is for people and names the file.
@@ -139,6 +158,7 @@ impl Reader {
         }
         let state_dir = self.path("state_dir", "/var/lib/groundswell-coordinator");
         let (bind, advertise) = self.addresses();
+        let (https, https_url) = self.https(bind, advertise);
         Config {
             state_dir,
             bind,
@@ -155,6 +175,42 @@ impl Reader {
                 up_bytes_per_s: self.ceiling("upload_mbit_max"),
                 down_bytes_per_s: None,
             },
+            https,
+            https_url,
+            https_files: self.https_files(),
+        }
+    }
+
+    /// Where it listens, and what people call that.
+    fn https(&mut self, bind: SocketAddr, advertise: SocketAddr) -> (SocketAddr, String) {
+        let after = SocketAddr::new(bind.ip(), bind.port().saturating_add(1));
+        let https = self.address("https").ok().flatten().unwrap_or(after);
+        let known = format!("https://{}", SocketAddr::new(advertise.ip(), https.port()));
+        let Some(value) = self.table.remove("https_url") else { return (https, known) };
+        let written = value.as_str().filter(|text| is_origin(text)).map(ToOwned::to_owned);
+        if written.is_none() {
+            self.bad("https_url", &value, "https://NAME or https://NAME:PORT, and no more");
+        }
+        (https, written.unwrap_or(known))
+    }
+
+    fn https_files(&mut self) -> Option<CertificateFiles> {
+        let given = |reader: &Self, key| reader.table.contains_key(key);
+        match (given(self, "https_cert"), given(self, "https_key")) {
+            (false, false) => None,
+            (true, true) => Some(CertificateFiles {
+                cert: self.path("https_cert", ""),
+                key: self.path("https_key", ""),
+            }),
+            (cert, _) => {
+                let (there, missing) = match cert {
+                    true => ("https_cert", "https_key"),
+                    false => ("https_key", "https_cert"),
+                };
+                self.table.remove(there);
+                self.problems.push(format!("{there}: needs {missing} beside it"));
+                None
+            }
         }
     }
 
@@ -227,6 +283,13 @@ impl Reader {
     }
 }
 
+/// Whether it is `https://NAME[:PORT]`: what browsers call an origin.
+fn is_origin(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix("https://") else { return false };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+    !rest.is_empty() && rest.len() <= 255 && rest.bytes().all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -248,6 +311,9 @@ mod tests {
                 root_dir: "/etc/groundswell/root".into(),
                 gossip_interval: Duration::from_secs(1),
                 ceilings: Ceilings::default(),
+                https: "0.0.0.0:7071".parse().unwrap(),
+                https_url: "https://10.0.0.5:7071".to_owned(),
+                https_files: None,
             }
         );
     }
@@ -261,8 +327,10 @@ mod tests {
         let all: Vec<_> = all.map(|line| line.trim_start_matches('#')).collect();
         let mut table: Table = toml::from_str(&all.join("\n")).unwrap();
         assert!(table.keys().map(String::as_str).eq(KEYS), "{table}");
-        // By default there is none.
-        table.remove("upload_mbit_max");
+        // By default there are none.
+        for key in ["upload_mbit_max", "https_cert", "https_key", "https_url"] {
+            table.remove(key);
+        }
         assert_eq!(parse(&table.to_string()).unwrap(), parse(text).unwrap(), "and its default");
     }
 
@@ -276,6 +344,10 @@ mod tests {
             root_dir = "roots"
             gossip_interval_ms = 250
             upload_mbit_max = 80
+            https = "127.0.0.1:443"
+            https_url = "https://deploy.example.com"
+            https_cert = "web.pem"
+            https_key = "/keys/web.key"
         "#;
         let config = parse(text).unwrap();
         assert_eq!(config.state_dir, Path::new("/etc/groundswell/state"));
@@ -287,6 +359,11 @@ mod tests {
         assert_eq!(config.gossip_interval.as_millis(), 250);
         assert_eq!(config.ceilings.up_bytes_per_s, Some(10_000_000));
         assert_eq!(config.ceilings.down_bytes_per_s, None);
+        assert_eq!(config.https.to_string(), "127.0.0.1:443");
+        assert_eq!(config.https_url, "https://deploy.example.com");
+        let files = config.https_files.unwrap();
+        assert_eq!(files.cert, Path::new("/etc/groundswell/web.pem"));
+        assert_eq!(files.key, Path::new("/keys/web.key"));
         let beside = Config::parse(Path::new("coordinator.toml"), text).unwrap();
         assert_eq!(beside.state_dir, Path::new("state"), "a file named without a directory");
     }
@@ -300,19 +377,28 @@ mod tests {
             gossip_interval_ms = 50
             upload_mbit_max = 0
             fleet = "acme"
+            https = "7071"
+            https_url = "https://deploy.example.com/swell"
+            https_key = "web.key"
         "#;
         let told = parse(text).unwrap_err().to_string();
         assert_eq!(
             told,
-            "/etc/groundswell/coordinator.toml has 6 bad value(s):\
+            "/etc/groundswell/coordinator.toml has 9 bad value(s):\
              \n  fleet: unknown key, the keys are admit_key, advertise, bind, gossip_interval_ms, \
-             host_ca_key, root_dir, state_dir, upload_mbit_max\
+             host_ca_key, https, https_cert, https_key, https_url, root_dir, state_dir, \
+             upload_mbit_max\
              \n  state_dir = 7: must be a path\
              \n  bind = \"10.0.0.5\": must be IP:PORT with a port of 1 to 65535, like \
              \"10.0.0.5:7070\"\
+             \n  https = \"7071\": must be IP:PORT with a port of 1 to 65535, like \
+             \"10.0.0.5:7070\"\
+             \n  https_url = \"https://deploy.example.com/swell\": must be https://NAME or \
+             https://NAME:PORT, and no more\
              \n  admit_key = \"\": must be a path\
              \n  gossip_interval_ms = 50: must be 100 to 60000\
-             \n  upload_mbit_max = 0: must be 1 to 100000"
+             \n  upload_mbit_max = 0: must be 1 to 100000\
+             \n  https_key: needs https_cert beside it"
         );
     }
 

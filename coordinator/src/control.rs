@@ -163,6 +163,13 @@ impl Control {
             (ControlRequest::TokenRevoke { token }, Asker::Person { owner, .. }) => {
                 self.desk.token_revoke(&owner, &token).await
             }
+            (ControlRequest::AccessCreate { kind, role, ttl_s }, Asker::Person { key, owner }) => {
+                self.desk.access_create((key, owner), kind, role, ttl_s).await
+            }
+            (ControlRequest::AccessList, _) => self.desk.access_list().await,
+            (ControlRequest::AccessRevoke { id }, Asker::Person { owner, .. }) => {
+                self.desk.access_revoke(&owner, &id).await
+            }
             (ControlRequest::Disk { .. } | ControlRequest::Evidence { .. }, _) => Err(Refused {
                 kind: RefusedKind::NotHere,
                 reason: "this is the coordinator: it installs no release".to_owned(),

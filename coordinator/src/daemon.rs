@@ -15,7 +15,7 @@ use net::join::Door;
 use net::{Alpn, Handlers, Identity, NetError, Port};
 use proto::id::FleetId;
 use swarm::Swarm;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use crate::files::{self, FilesError, Keys, Roots};
 use crate::join::Registrar;
 use crate::patches;
 use crate::store::{Store, StoreError};
+use crate::web;
 
 /// How long the parts have to end once they were asked to.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -109,6 +110,8 @@ impl Daemon {
         parts.run("seeds", |stop| keep_seeds(desk.clone(), seeds, stop));
         let patches = desk.clone();
         parts.run("patches", |stop| patches::make_all(patches, stop));
+        let pages = desk.clone();
+        parts.run("pages", |stop| web::serve(pages, stop));
         let view = desk.view.clone();
         parts.run("manager", |stop| async move {
             manager::tell(view, pulse, stop).await;
@@ -274,6 +277,8 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         config: config.clone(),
         checkups: Semaphore::new(member::checkup::CHECKUPS_MAX),
         scratch,
+        https_url: config.https_url.clone(),
+        https_fingerprint: watch::Sender::default(),
     })
 }
 

@@ -8,7 +8,7 @@ use member::{Membership, View, chain};
 use proto::dsse::Envelope;
 use proto::id::{Digest, HostId, KeyId};
 use proto::wire::{Refused, RefusedKind};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task;
 use tracing::error;
 
@@ -36,6 +36,10 @@ pub struct Desk {
     pub checkups: Semaphore,
     /// Directory for archives while they are checked; empty at every start.
     pub scratch: PathBuf,
+    /// Where its pages are, for people: `https://10.0.0.5:7071`.
+    pub https_url: String,
+    /// SHA-256 of the certificate there; empty while there is none.
+    pub https_fingerprint: watch::Sender<String>,
 }
 
 /// A refusal because something here does not work: the log says what, the asker may try again.

@@ -9,6 +9,8 @@
 //! | [`authority`] | who may ask for what |
 //! | [`control`], [`publish`], [`tokens`], [`join`] | the requests it answers |
 //! | `patches` | what turns one release into the next, made in the background |
+//! | [`access`] | who may use pages and the HTTP interface |
+//! | [`web`] | serves them |
 //! | [`checkup`] | what it finds when it looks itself over |
 //! | [`recover`] | builds a lost state anew from what hosts hold |
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
@@ -19,6 +21,7 @@
 //! **Absent:** systemd's units, symlinks, any say over a rollout that is under way: the fleet goes on
 //! without it.
 
+pub mod access;
 pub mod arguments;
 pub mod audit;
 pub mod authority;
@@ -36,3 +39,4 @@ pub mod recover;
 pub mod store;
 pub mod token;
 pub mod tokens;
+pub mod web;

@@ -5,6 +5,7 @@
 //! method that changes something writes its audit entry in the same one (R30). Statements and
 //! artifacts are not here: they are the swarm's, and every member keeps those.
 
+mod access;
 mod columns;
 mod events;
 mod record;
@@ -39,7 +40,7 @@ const BUSY_TIMEOUT_S: u64 = 10;
 const CONNECTIONS_MAX: u32 = 4;
 
 /// Statements that lead from each version of the tables to the next; never changed, only added to.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE tokens (
         id          TEXT PRIMARY KEY,
@@ -116,6 +117,20 @@ const MIGRATIONS: [&str; 3] = [
     CREATE INDEX events_of_scope ON events (service, env, seq);
     CREATE INDEX events_of_rollout ON events (rollout, seq);
     CREATE INDEX events_of_host ON events (host, seq);
+",
+    "
+    CREATE TABLE access (
+        id          TEXT PRIMARY KEY,
+        kind        TEXT NOT NULL,
+        secret_hash BLOB NOT NULL,
+        role        TEXT NOT NULL,
+        key         TEXT NOT NULL,
+        owner       TEXT NOT NULL,
+        created     BIGINT NOT NULL,
+        expires     BIGINT NOT NULL,
+        session_s   BIGINT NOT NULL
+    );
+    CREATE INDEX access_by_age ON access (created);
 ",
 ];
 

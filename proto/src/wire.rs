@@ -228,6 +228,68 @@ pub enum ControlRequest {
         service: Service,
         rollout: Digest,
     },
+    /// A link to the coordinator's pages, or a token for its HTTP interface, for whoever asks.
+    /// Coordinator, and the same for those below. `ttl_s`: of the token, or of the session that comes of
+    /// the link.
+    AccessCreate {
+        kind: AccessKind,
+        role: AccessRole,
+        ttl_s: u64,
+    },
+    AccessList,
+    AccessRevoke {
+        id: String,
+    },
+}
+
+/// What lets somebody in by HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessKind {
+    /// Opened once, in a browser: a session comes of it.
+    Link,
+    Session,
+    /// For scripts.
+    Token,
+}
+
+/// What one may do by HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AccessRole {
+    /// Look.
+    Viewer,
+    /// Have the coordinator make the fleet more careful (R3), where the key behind it may deploy.
+    Operator,
+}
+
+impl AccessKind {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Session => "session",
+            Self::Token => "token",
+        }
+    }
+
+    /// The kind with this name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Link, Self::Session, Self::Token].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+impl AccessRole {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+        }
+    }
+
+    /// The role with this name.
+    pub fn of(name: &str) -> Option<Self> {
+        [Self::Viewer, Self::Operator].into_iter().find(|role| role.name() == name)
+    }
 }
 
 /// Which rollout.
@@ -285,6 +347,16 @@ pub enum ControlReply {
         kept: Option<Box<Evidence>>,
         path: String,
     },
+    /// A new link or token, shown this once. `url`: of the pages. `fingerprint`: SHA-256 of the
+    /// certificate there, as browsers show it; empty while there is none.
+    Access {
+        id: String,
+        text: String,
+        expires: UnixTime,
+        url: String,
+        fingerprint: String,
+    },
+    AccessList(Vec<AccessReport>),
 }
 
 /// Why a request was not done.
@@ -371,6 +443,18 @@ pub struct TokenReport {
     pub revoked: bool,
     pub labels: Vec<(Name, Name)>,
     pub created_by: Name,
+}
+
+/// A link, a session or a token, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessReport {
+    pub id: String,
+    pub kind: AccessKind,
+    pub role: AccessRole,
+    /// Whose key vouched for it.
+    pub owner: Name,
+    pub created: UnixTime,
+    pub expires: UnixTime,
 }
 
 /// [`Fitness::NotAllowed`] is younger than this answer, and a `swell` that does not know the word could

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use proto::id::{Digest, Env, Name, Scope, Service, Version};
 use proto::statement::UnixTime;
-use proto::wire::RolloutQuery;
+use proto::wire::{AccessRole, RolloutQuery};
 
 use crate::init::InitArgs;
 use crate::span;
@@ -97,6 +97,68 @@ pub(crate) enum AskCommand {
     History(HistoryArgs),
     /// The versions of a service that were published; a host knows those that were rolled out
     Releases(ReleasesArgs),
+    /// Print a link to the coordinator's pages that is good once
+    Login(LoginArgs),
+    /// See and end links, sessions and tokens; make a token for scripts
+    #[command(subcommand)]
+    Access(AccessCommand),
+}
+
+/// What one may do by HTTPS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Look
+    Viewer,
+    /// Pause, abort, roll back, where your key may deploy
+    Operator,
+}
+
+impl From<RoleArg> for AccessRole {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Viewer => Self::Viewer,
+            RoleArg::Operator => Self::Operator,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// What the session may do
+    #[arg(long, value_enum, default_value = "viewer")]
+    pub(crate) role: RoleArg,
+    /// How long the session lasts, 5m to 7d
+    #[arg(long = "for", value_name = "TIME", default_value = "12h", value_parser = span::parse)]
+    pub(crate) lasts: Duration,
+    /// Print the link as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccessCommand {
+    /// Make a token for scripts; it is printed this once
+    Token(AccessTokenArgs),
+    /// List links, sessions and tokens that are good, without their secrets
+    List(JsonArgs),
+    /// End a link, a session or a token
+    Revoke {
+        /// Its id, as `access list` shows it
+        id: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AccessTokenArgs {
+    /// What the token may do
+    #[arg(long, value_enum, default_value = "viewer")]
+    pub(crate) role: RoleArg,
+    /// How long it is good, 5m to 366d
+    #[arg(long, value_name = "TIME", default_value = "90d", value_parser = span::parse)]
+    pub(crate) ttl: Duration,
+    /// Print the token as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

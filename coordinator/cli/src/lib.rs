@@ -1,6 +1,7 @@
 //! `swell`: what operators and CI type. It holds the person's key, signs with it, and speaks the
 //! control protocol to the coordinator or, with `--via HOST`, to any agent.
 
+mod access;
 mod approve;
 mod args;
 mod ask;
@@ -38,7 +39,9 @@ use ed25519_dalek::SigningKey;
 use proto::statement::Action;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{AskCommand, Cli, Command, HostCommand};
+use crate::args::{
+    AccessCommand, AccessTokenArgs, AskCommand, Cli, Command, HostCommand, LoginArgs, RoleArg,
+};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::home::{Home, HomeError, KeyName};
@@ -101,7 +104,10 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             let home = Home::open(dir)?;
             let key = key_for(&home, &command)?;
             let member = client::member(&home, via.as_deref())?;
-            let for_coordinator = matches!(command, AskCommand::Token(_));
+            let for_coordinator = matches!(
+                command,
+                AskCommand::Token(_) | AskCommand::Login(_) | AskCommand::Access(_)
+            );
             let advised = |failure: Failure| match for_coordinator {
                 true => failure.of_the_coordinator_alone(via.as_deref()),
                 false => failure,
@@ -133,7 +139,14 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
         | AskCommand::Unfreeze(_)
         | AskCommand::Host(HostCommand::Hold(_)) => home.key(KeyName::Operator, "sign a freeze"),
         AskCommand::Host(HostCommand::Remove(_)) => home.key(KeyName::Operator, "remove a host"),
+        AskCommand::Login(LoginArgs { role: RoleArg::Operator, .. })
+        | AskCommand::Access(AccessCommand::Token(AccessTokenArgs {
+            role: RoleArg::Operator,
+            ..
+        })) => home.key(KeyName::Operator, "operate"),
         AskCommand::Token(_)
+        | AskCommand::Login(_)
+        | AskCommand::Access(_)
         | AskCommand::Plan(_)
         | AskCommand::Host(HostCommand::Gc(_))
         | AskCommand::Watch(_)
@@ -175,5 +188,7 @@ async fn ask_somebody(
         AskCommand::Explain(args) => reading::explain(home, client, key, args).await,
         AskCommand::History(args) => reading::history(home, client, args).await,
         AskCommand::Releases(args) => reading::releases(client, args).await,
+        AskCommand::Login(args) => access::login(client, args).await,
+        AskCommand::Access(command) => access::run(client, command).await,
     }
 }

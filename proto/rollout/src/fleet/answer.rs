@@ -48,6 +48,9 @@ impl Outlook<'_> {
             | ControlRequest::TokenCreate { .. }
             | ControlRequest::TokenList
             | ControlRequest::TokenRevoke { .. }
+            | ControlRequest::AccessCreate { .. }
+            | ControlRequest::AccessList
+            | ControlRequest::AccessRevoke { .. }
             | ControlRequest::Disk { .. }
             | ControlRequest::Evidence { .. } => return None,
         };

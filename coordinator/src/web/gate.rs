@@ -1,0 +1,279 @@
+//! Who asks, and what keeps strangers and other sites out.
+//!
+//! A session is a cookie that scripts cannot read and that browsers send along to this place alone, and
+//! never from a link or a form elsewhere (`SameSite=Strict`). Whatever changes something must come from a
+//! page of ours, which the browser says (`Origin`), and carry a word that only such a page has. A token
+//! comes in a header, which no other site can set. Pages load nothing from anywhere and are shown in
+//! nobody's frame.
+
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header::{
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, ORIGIN,
+    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Redirect, Response};
+use lru::LruCache;
+use proto::wire::{AccessKind, Refused, RefusedKind};
+
+use super::Web;
+use super::page::problem;
+use crate::access::{Credential, Visitor};
+
+/// The cookie of a session. The prefix has browsers insist that it is secure and of this host alone.
+pub(super) const COOKIE_NAME: &str = "__Host-swell";
+/// Requests that one address may make at once, and how many are given back each second.
+const BURST: f64 = 120.0;
+const PER_S: f64 = 40.0;
+/// Addresses that are remembered: whoever has not come for long begins anew.
+const ADDRESSES_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
+
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+     form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+/// Whoever makes this request.
+#[derive(Debug, Clone)]
+pub(super) struct Guest {
+    pub(super) visitor: Visitor,
+    /// What forms must carry; none: it came with a token, and sees no forms.
+    pub(super) word: Option<String>,
+}
+
+/// How much each address has asked lately.
+pub(super) struct Gate {
+    buckets: Mutex<LruCache<IpAddr, Bucket>>,
+}
+
+/// A token bucket.
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self { buckets: Mutex::new(LruCache::new(ADDRESSES_MAX)) }
+    }
+}
+
+impl Gate {
+    /// Whether this address may ask once more at `now`.
+    fn admits(&self, address: IpAddr, now: Instant) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.get_or_insert_mut(address, || Bucket { left: BURST, at: now });
+        let back = now.saturating_duration_since(bucket.at).as_secs_f64() * PER_S;
+        *bucket = Bucket { left: (bucket.left + back).min(BURST), at: now };
+        let admitted = bucket.left >= 1.0;
+        if admitted {
+            bucket.left -= 1.0;
+        }
+        admitted
+    }
+}
+
+/// Before every request, and after every answer.
+pub(super) async fn guard(State(web): State<Web>, mut request: Request, next: Next) -> Response {
+    let answer = match admit(&web, &mut request).await {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal,
+    };
+    seal(answer)
+}
+
+async fn admit(web: &Web, request: &mut Request) -> Result<(), Response> {
+    let address = request.extensions().get::<SocketAddr>().copied();
+    if address.is_some_and(|address| !web.gate.admits(address.ip(), Instant::now())) {
+        return Err(problem(
+            StatusCode::TOO_MANY_REQUESTS,
+            "this address asks too much: wait a few seconds",
+        ));
+    }
+    let (credential, kind) = match credential(request.headers()) {
+        Some(found) => found,
+        None => return Ok(same_site(request)?),
+    };
+    // A token comes in a header that no other site can set.
+    if kind == AccessKind::Session {
+        same_site(request)?;
+    }
+    let visitor = web.desk.visitor(&credential, kind).await;
+    let visitor = visitor.map_err(|refused| super::page::refused(&refused))?;
+    if let Some(visitor) = visitor {
+        let word = (kind == AccessKind::Session).then(|| word(&credential));
+        request.extensions_mut().insert(Guest { visitor, word });
+    }
+    Ok(())
+}
+
+/// What came along: a session's cookie, or a token.
+fn credential(headers: &HeaderMap) -> Option<(Credential, AccessKind)> {
+    if let Some(value) = headers.get(AUTHORIZATION) {
+        let token = value.to_str().ok()?.strip_prefix("Bearer ")?;
+        return Some((token.parse().ok()?, AccessKind::Token));
+    }
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|cookies| cookies.split("; "));
+    let ours = pairs.find_map(|pair| pair.strip_prefix(COOKIE_NAME)?.strip_prefix('='))?;
+    Some((ours.parse().ok()?, AccessKind::Session))
+}
+
+/// What a form of this session must carry.
+fn word(session: &Credential) -> String {
+    let word = blake3::derive_key("groundswell pages forms 1", &session.secret.to_bytes());
+    blake3::Hash::from_bytes(word).to_hex().to_string()
+}
+
+impl Guest {
+    /// Whether a form carries this session's word; takes the same time wherever they differ.
+    pub(super) fn wrote(&self, word: &str) -> bool {
+        let own = self.word.as_deref().and_then(|own| blake3::Hash::from_hex(own).ok());
+        own.zip(blake3::Hash::from_hex(word).ok()).is_some_and(|(own, given)| own == given)
+    }
+}
+
+/// A page of another site may not have us do anything.
+#[derive(Debug)]
+struct OtherSite;
+
+impl From<OtherSite> for Response {
+    fn from(_: OtherSite) -> Self {
+        problem(StatusCode::FORBIDDEN, "this came from a page of another site")
+    }
+}
+
+fn same_site(request: &Request) -> Result<(), OtherSite> {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Ok(());
+    }
+    let origin = request.headers().get(ORIGIN).and_then(|value| value.to_str().ok());
+    let here = host(request.headers(), request.uri());
+    let same = origin.zip(here).is_some_and(|(origin, here)| {
+        origin.strip_prefix("https://").is_some_and(|origin| origin.eq_ignore_ascii_case(here))
+    });
+    if same { Ok(()) } else { Err(OtherSite) }
+}
+
+/// What the visitor calls this place.
+fn host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
+    let named = headers.get(HOST).and_then(|value| value.to_str().ok());
+    uri.authority().map(|authority| authority.as_str()).or(named)
+}
+
+fn seal(mut answer: Response) -> Response {
+    let headers = answer.headers_mut();
+    let fixed: [(HeaderName, HeaderValue); 6] = [
+        (CONTENT_SECURITY_POLICY, POLICY),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+        // Not `no-referrer`: browsers would not say either where a form comes from.
+        (REFERRER_POLICY, HeaderValue::from_static("same-origin")),
+        (STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000")),
+        (
+            HeaderName::from_static("cross-origin-opener-policy"),
+            HeaderValue::from_static("same-origin"),
+        ),
+    ];
+    headers.extend(fixed);
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    answer
+}
+
+impl<S: Sync> FromRequestParts<S> for Guest {
+    type Rejection = Response;
+
+    /// Whoever has come without a session is told how to get one.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        match parts.extensions.get::<Self>() {
+            Some(guest) => Ok(guest.clone()),
+            None if parts.uri.path().starts_with("/live/") => {
+                Err(StatusCode::UNAUTHORIZED.into_response())
+            }
+            None => Err(Redirect::to("/enter").into_response()),
+        }
+    }
+}
+
+/// That this visitor may not do that here.
+pub(super) fn may_not(visitor: &Visitor, what: &str, env: &proto::Env) -> Refused {
+    Refused {
+        kind: RefusedKind::Forbidden,
+        reason: format!("{visitor} may not {what} in {env}"),
+        next: format!(
+            "sign in by swell login --role operator, with a key that has the role deploy:{env}"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_asks_too_much_waits_and_keeps_nobody_else_waiting() {
+        let (gate, start) = (Gate::default(), Instant::now());
+        let (one, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let admitted = (0..200).filter(|_| gate.admits(one, start)).count();
+        assert_eq!(admitted, 120);
+        assert!(gate.admits(other, start));
+        let later = start + Duration::from_secs(1);
+        assert_eq!((0..200).filter(|_| gate.admits(one, later)).count(), 40);
+    }
+
+    fn request(method: &str, headers: &[(&str, &str)]) -> Request {
+        let mut request = Request::builder().method(method).uri("/rollouts/1/pause");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(axum::body::Body::empty()).unwrap()
+    }
+
+    #[test]
+    fn what_changes_something_comes_from_a_page_of_ours() {
+        let here = ("host", "10.0.0.5:7071");
+        let cases: [(&str, &[(&str, &str)], bool); 6] = [
+            ("GET", &[here], true),
+            ("POST", &[here], false),
+            ("POST", &[here, ("origin", "https://10.0.0.5:7071")], true),
+            ("POST", &[here, ("origin", "https://evil.example")], false),
+            ("POST", &[here, ("origin", "http://10.0.0.5:7071")], false),
+            ("DELETE", &[here, ("origin", "null")], false),
+        ];
+        for (method, headers, good) in cases {
+            assert_eq!(same_site(&request(method, headers)).is_ok(), good, "{method} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_cookie_or_a_token_tells_who_asks() {
+        let text = "0".repeat(48);
+        let found = |name: &str, value: String| {
+            credential(request("GET", &[(name, value.as_str())]).headers()).map(|(_, kind)| kind)
+        };
+        let session = format!("other=1; {COOKIE_NAME}={text}; third=3");
+        assert_eq!(found("cookie", session), Some(AccessKind::Session));
+        assert_eq!(found("authorization", format!("Bearer {text}")), Some(AccessKind::Token));
+        assert_eq!(found("authorization", format!("Basic {text}")), None);
+        assert_eq!(found("cookie", format!("x{COOKIE_NAME}={text}")), None);
+        assert_eq!(found("cookie", format!("{COOKIE_NAME}={text}0")), None);
+    }
+
+    #[test]
+    fn a_form_carries_the_word_of_its_own_session() {
+        let session: Credential = "1".repeat(48).parse().unwrap();
+        let other: Credential = "2".repeat(48).parse().unwrap();
+        assert_ne!(word(&session), word(&other));
+        assert!(!word(&session).contains(&session.to_text()[16..32]), "it gives nothing away");
+    }
+}

@@ -1,0 +1,135 @@
+//! The fleet at a glance: who is heard, which version runs where, what is under way.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use proto::id::{Env, Service, Version};
+use proto::report::{FleetReport, HostReport, RolloutReport};
+
+use super::super::charts;
+use super::super::live::Board;
+use super::super::page::{counted, phase, time};
+
+/// Hosts that are named where something is wrong with many.
+const NAMED_MAX: usize = 8;
+
+/// A service in an environment, and how many hosts serve which version; none: nothing, or not known.
+type Spread<'a> = BTreeMap<(&'a Service, &'a Env), BTreeMap<Option<&'a Version>, usize>>;
+
+pub(super) fn board(fleet: &FleetReport) -> Board {
+    let mut board = Board::default();
+    board.piece("health", health(fleet));
+    board.raw("<h2>Services</h2><div class=\"cards\">");
+    let spread = spread(fleet);
+    for ((service, env), versions) in &spread {
+        let newest = fleet.rollouts.iter().find(|one| one.service == **service && one.env == **env);
+        let id = format!("scope-{service}-{env}");
+        board.piece(id.clone(), scope(&id, service, env, versions, newest));
+    }
+    board.raw("</div>");
+    if spread.is_empty() {
+        board.raw(
+            "<p class=\"quiet\">Nothing was deployed yet: <code>swell publish</code>, then \
+             <code>swell deploy</code>.</p>",
+        );
+    }
+    board
+}
+
+fn spread(fleet: &FleetReport) -> Spread<'_> {
+    let mut spread = Spread::new();
+    for rollout in &fleet.rollouts {
+        spread.entry((&rollout.service, &rollout.env)).or_default();
+    }
+    for host in fleet.hosts.iter().filter(|host| host.removed.is_none()) {
+        let Some(env) = &host.env else { continue };
+        for service in &host.services {
+            let versions = spread.entry((&service.service, env)).or_default();
+            *versions.entry(service.version.as_ref()).or_default() += 1;
+        }
+    }
+    spread
+}
+
+fn health(fleet: &FleetReport) -> Markup {
+    let known: Vec<_> = fleet.hosts.iter().filter(|host| host.removed.is_none()).collect();
+    let alive = known.iter().filter(|host| host.alive).count();
+    let named = |what: &dyn Fn(&HostReport) -> bool| {
+        known.iter().filter(|host| what(host)).map(|host| host.name.as_str()).collect::<Vec<_>>()
+    };
+    let silent = named(&|host| !host.alive);
+    let twins = named(&|host| host.twin.is_some());
+    let drifted = named(&|host| host.services.iter().any(|service| service.drift.is_some()));
+    html! {
+        section id="health" aria-label="Fleet" {
+            h1 { (fleet.fleet) }
+            p class="big" {
+                strong { (alive) } " of " (counted(known.len(), "host")) " heard"
+            }
+            ul class="notes" {
+                @for (class, what, hosts) in [
+                    ("bad", "not heard", silent),
+                    ("bad", "two machines hold the key of", twins),
+                    ("hold", "not as it was released on", drifted),
+                ] {
+                    @if !hosts.is_empty() {
+                        li class=(class) { (what) " " (hosts.len()) ": " (some(&hosts)) }
+                    }
+                }
+                @for freeze in fleet.freezes.iter().filter(|freeze| freeze.in_force) {
+                    li class="hold" {
+                        @match &freeze.host {
+                            Some(host) => { "host " (host) " is held" },
+                            None => { (freeze.env) " is frozen" },
+                        }
+                        " until " (time(freeze.until)) " by " (freeze.by) ": " (freeze.reason)
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first few by name, and how many there are beside.
+fn some(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMED_MAX);
+    let shown = names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
+fn scope(
+    id: &str,
+    service: &Service,
+    env: &Env,
+    versions: &BTreeMap<Option<&Version>, usize>,
+    newest: Option<&RolloutReport>,
+) -> Markup {
+    let parts: Vec<_> = versions
+        .iter()
+        .map(|(version, hosts)| {
+            (version.map_or("nothing yet".to_owned(), ToString::to_string), *hosts)
+        })
+        .collect();
+    html! {
+        section id=(id) class="card" {
+            h3 { (service) " " span class="quiet" { (env) } }
+            (charts::spread(&parts))
+            ul class="legend" {
+                @for (index, (version, hosts)) in parts.iter().enumerate() {
+                    li { span class={ "dot s" (index % charts::SERIES) } {} (version) " " span class="quiet" { (counted(*hosts, "host")) } }
+                }
+            }
+            @if let Some(newest) = newest {
+                p {
+                    (phase(newest.phase, newest.held)) " "
+                    a href={ "/rollouts/" (format!("{:#}", newest.id)) } {
+                        @match &newest.from { Some(from) => { (from) " to " }, None => {} }
+                        (newest.to)
+                    }
+                    " by " (newest.author)
+                }
+                p class="quiet" { (newest.why) }
+            }
+        }
+    }
+}

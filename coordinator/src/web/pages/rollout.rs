@@ -1,0 +1,204 @@
+//! One rollout: its waves with a cell for each host, the gate in words, who needs a look.
+
+use maud::{Markup, html};
+use proto::Env;
+use proto::report::{
+    Finding, FleetReport, RolloutPhase, RolloutReport, StandingReport, WaveReport,
+};
+use proto::statement::Direction;
+
+use super::super::charts;
+use super::super::live::Board;
+use super::super::page::{counted, phase, standing, time};
+
+/// Hosts in the table of those that need a look.
+const LISTED_MAX: usize = 50;
+
+/// `acts_in`: environments in which whoever looks may have the coordinator act.
+pub(super) fn board(fleet: &FleetReport, report: &RolloutReport, acts_in: &[Env]) -> Board {
+    let newest = fleet.rollouts.iter().any(|one| one.id == report.id);
+    let mut board = Board::default();
+    board.piece("head", head(report));
+    board.piece("acts", acts(report, newest && acts_in.contains(&report.env), newest));
+    for (index, wave) in report.waves.iter().enumerate() {
+        let hosts = report.hosts.iter().filter(|host| host.wave as usize == index);
+        board.raw("<section class=\"wave\">");
+        let id = format!("wave-{index}");
+        board.piece(id.clone(), wave_head(&id, index, report.waves.len(), wave));
+        // What it shows stands in words above, and each host in the table below.
+        board.raw("<div class=\"cells\" aria-hidden=\"true\">");
+        for host in hosts {
+            let id = format!("c-{}", host.host);
+            board.piece(id.clone(), cell(&id, host));
+        }
+        board.raw("</div></section>");
+    }
+    board.piece("listed", listed(report));
+    board
+}
+
+fn head(report: &RolloutReport) -> Markup {
+    let RolloutReport { service, env, from, to, author, reason, created, expires, .. } = report;
+    let back = report.direction == Direction::Rollback;
+    html! {
+        section id="head" {
+            h1 {
+                (service) " " (to) " " span class="quiet" { "to " (env) }
+            }
+            p {
+                (phase(report.phase, report.held)) " "
+                @if back { "rollback " } @if report.adopt { "adoption " }
+                @if let Some(from) = from { "from " (from) " " }
+                "by " strong { (author) } ", " (time(*created))
+            }
+            @if !reason.is_empty() { p { "Reason: " (reason) } }
+            p class="why" role="status" { (report.why) }
+            dl class="facts" {
+                dt { "Rollout" } dd { code { (format!("{:#}", report.id)) } }
+                dt { "Epoch" } dd { (report.epoch) }
+                @if let Some(ended) = report.ended { dt { "Ended" } dd { (time(ended)) } }
+                @else { dt { "Expires" } dd { (time(*expires)) } }
+                dt { "Without the coordinator" }
+                dd { @if report.self_supporting { "it would end by itself" } @else { "it could not end yet" } }
+                dt { "Artifact" }
+                dd {
+                    (report.fetches.whole) " of " (counted(report.hosts.len(), "host")) " have all of it"
+                    @if report.fetches.running > 0 {
+                        ", " (report.fetches.running) " fetch, " (mib(report.fetches.bytes_per_s)) "/s in all"
+                    }
+                    @if report.fetches.stalled > 0 { ", " (report.fetches.stalled) " get nothing" }
+                }
+            }
+            (charts::waves(report))
+        }
+    }
+}
+
+fn mib(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
+
+/// What may be done: by a button where the coordinator may sign it, else by a line to type.
+fn acts(report: &RolloutReport, may: bool, newest: bool) -> Markup {
+    let id = format!("{:#}", report.id);
+    let open = matches!(report.phase, RolloutPhase::Running | RolloutPhase::Paused);
+    let short = report.id.to_string();
+    let lines: Vec<(&str, String)> = match report.phase {
+        RolloutPhase::Pending => vec![("Approve", format!("swell approve {short}"))],
+        RolloutPhase::Paused => vec![("Go on", format!("swell resume {short}"))],
+        RolloutPhase::Running => {
+            vec![("Open the next wave now", format!("swell promote {short}"))]
+        }
+        RolloutPhase::Halted | RolloutPhase::Aborted => {
+            vec![("Try it again", format!("swell retry {short}"))]
+        }
+        _ => Vec::new(),
+    };
+    let button = |act: &str, name: &str| {
+        html! { a class="button" href={ "/rollouts/" (id) "/" (act) } { (name) } }
+    };
+    html! {
+        section id="acts" aria-label="What can be done" {
+            @if may {
+                p class="buttons" {
+                    @if report.phase == RolloutPhase::Running { (button("pause", "Pause")) }
+                    @if open || report.phase == RolloutPhase::Expired { (button("abort", "Abort")) }
+                    @if report.direction == Direction::Forward && report.from.is_some() {
+                        (button("roll-back", "Roll back"))
+                    }
+                }
+            }
+            @if newest {
+                @for (what, line) in lines {
+                    p class="line" { (what) ", with your key: " code { (line) } }
+                }
+            }
+            p class="line" { "In a terminal: " code { "swell watch " (short) } }
+        }
+    }
+}
+
+fn wave_head(id: &str, index: usize, of: usize, wave: &WaveReport) -> Markup {
+    let WaveReport { waiting, activating, baking, committed, failed, returned, .. } = wave;
+    let counts = [
+        ("committed", *committed),
+        ("baking", *baking),
+        ("activating", *activating),
+        ("waiting", *waiting),
+        ("failed", *failed),
+        ("returned", *returned),
+        ("skipped", wave.skipped),
+        ("unreachable", wave.unreachable),
+    ];
+    let said = counts.iter().filter(|(_, count)| *count > 0);
+    let said: Vec<_> = said.map(|(name, count)| format!("{count} {name}")).collect();
+    html! {
+        div id=(id) class="wavehead" {
+            h2 { "Wave " (index + 1) " of " (of) " " span class="quiet" { (counted(wave.hosts as usize, "host")) } }
+            p {
+                @if wave.open { span class="chip go" { "open" } } @else { span class="chip past" { "not open" } }
+                " " (said.join(", "))
+            }
+            p class="quiet" {
+                "bakes " (wave.wait_s) " s, may fail " (wave.failed_max) ", may be silent " (wave.unreachable_max)
+            }
+            @if let Some(pooled) = &wave.pooled {
+                p class={ @match pooled.finding { Finding::Good => "quiet", Finding::Doubt => "hold", Finding::Worse => "bad" } } {
+                    "Requests: " (pooled.text)
+                }
+            }
+        }
+    }
+}
+
+fn cell(id: &str, host: &StandingReport) -> Markup {
+    let (class, name) = standing(host.state, host.alive);
+    html! { i id=(id) class=(class) title={ (host.name) ": " (name) } {} }
+}
+
+/// Those that are not where they should be first; of a large fleet, no more than fit a page.
+fn listed(report: &RolloutReport) -> Markup {
+    let mut hosts: Vec<_> = report.hosts.iter().collect();
+    hosts.sort_by_key(|host| urgency(host));
+    let shown = &hosts[..hosts.len().min(LISTED_MAX)];
+    html! {
+        section id="listed" {
+            h2 { "Hosts" }
+            @if hosts.len() > shown.len() {
+                p class="quiet" { "The " (shown.len()) " that most need a look, of " (hosts.len()) "." }
+            }
+            div class="scroll" tabindex="0" role="region" aria-label="Hosts of this rollout" {
+                table {
+                    thead { tr { th scope="col" { "Host" } th scope="col" { "Wave" } th scope="col" { "State" } th scope="col" { "Has" } th scope="col" { "Note" } } }
+                    tbody {
+                        @for host in shown {
+                            @let (class, name) = standing(host.state, host.alive);
+                            tr {
+                                td { (host.name) }
+                                td { (host.wave + 1) }
+                                td { span class={ "mark " (class) } {} (name) @if host.skipped { " (skipped)" } }
+                                td { @if host.of > 0 { (u64::from(host.pieces) * 100 / u64::from(host.of)) " %" } }
+                                td { (host.note) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Smaller: sooner. Failed, silent, under way, waiting, done.
+fn urgency(host: &StandingReport) -> u8 {
+    match standing(host.state, host.alive).0 {
+        "xx" => 0,
+        "re" => 1,
+        "un" => 2,
+        "ac" => 3,
+        "ba" => 4,
+        "fe" => 5,
+        "st" | "pe" => 6,
+        _ => 7,
+    }
+}
