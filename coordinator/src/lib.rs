@@ -11,6 +11,7 @@
 //! | `patches` | what turns one release into the next, made in the background |
 //! | [`access`] | who may use pages and the HTTP interface |
 //! | [`web`] | serves them |
+//! | [`acts`] | what the coordinator signs for people who are signed in |
 //! | [`checkup`] | what it finds when it looks itself over |
 //! | [`recover`] | builds a lost state anew from what hosts hold |
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
@@ -22,6 +23,7 @@
 //! without it.
 
 pub mod access;
+pub mod acts;
 pub mod arguments;
 pub mod audit;
 pub mod authority;

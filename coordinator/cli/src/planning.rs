@@ -12,7 +12,7 @@ use proto::statement::{
     Target, UnixTime, Window,
 };
 use proto::trust::{Refusal, check_policy};
-use rollout::plan::{self, Note, Plan, PlanError, Strategy, Times};
+use rollout::plan::{self, EXPIRES_S, Note, Plan, PlanError, Strategy, Times};
 use serde::Serialize;
 
 use self::settings::Setting;
@@ -24,9 +24,6 @@ use crate::windows;
 mod impossible;
 pub(crate) mod settings;
 
-/// How long beyond its least time a rollout may open waves, in seconds: a day; longer where its
-/// windows need it.
-pub(crate) const EXPIRES_S: u64 = 24 * 3_600;
 /// The share of errors that may lie above the old release's, in millionths, and requests below which
 /// a window says nothing, where nothing is written.
 const ERRORS_PPM: u32 = 10_000;
@@ -425,17 +422,9 @@ pub(crate) fn back(
     let stable = facts.stable.as_ref().map(|(id, release)| target(*id, release));
     let from = [stable, Some(newest.to.clone()), newest.from.clone()];
     let from = from.into_iter().flatten().find(|from| from.release != *id);
-    let takes_part = |fitness: Fitness| fitness.takes_part(Direction::Rollback);
-    let hosts = facts.hosts.iter().filter(|candidate| takes_part(candidate.fitness)).count();
-    // One failure must not stop all others from going back; one dead host must not keep the rollback
-    // from ever being complete, or the next deployment would take the bad version for the stable one.
-    let unreachable = u32::try_from(hosts / 20).unwrap_or(u32::MAX).max(1);
     let shape = Shape {
         direction: Direction::Rollback,
-        strategy: &Strategy::AllAtOnce {
-            failed_max: Some(Share::Percent(100.0)),
-            unreachable_max: Some(Share::Count(unreachable)),
-        },
+        strategy: &plan::rollback_strategy(&facts.hosts),
         max_unavailable: Share::Percent(100.0),
         on_failure: OnFailure::Pause,
         approvals: 0,

@@ -3,9 +3,9 @@
 
 use proto::report::FreezeReport;
 use proto::statement::{Rollout, UnixTime, Window};
+use rollout::plan::EXPIRES_S;
 
 use crate::knowledge::Facts;
-use crate::planning::EXPIRES_S;
 use crate::render;
 
 /// Until when a rollout with windows must be good: a day after the end of the window in which its

@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use lru::LruCache;
-use proto::wire::{AccessKind, Refused, RefusedKind};
+use proto::wire::AccessKind;
 
 use super::Web;
 use super::page::problem;
@@ -200,17 +200,6 @@ impl<S: Sync> FromRequestParts<S> for Guest {
             }
             None => Err(Redirect::to("/enter").into_response()),
         }
-    }
-}
-
-/// That this visitor may not do that here.
-pub(super) fn may_not(visitor: &Visitor, what: &str, env: &proto::Env) -> Refused {
-    Refused {
-        kind: RefusedKind::Forbidden,
-        reason: format!("{visitor} may not {what} in {env}"),
-        next: format!(
-            "sign in by swell login --role operator, with a key that has the role deploy:{env}"
-        ),
     }
 }
 

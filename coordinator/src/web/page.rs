@@ -13,7 +13,7 @@ use super::gate::Guest;
 use super::live::Board;
 
 /// What can be gone to from every page.
-const PLACES: [(&str, &str); 2] = [("/", "Fleet"), ("/hosts", "Hosts")];
+const PLACES: [(&str, &str); 3] = [("/", "Fleet"), ("/hosts", "Hosts"), ("/events", "Events")];
 /// What keeps the script library from wanting more than the policy of contents allows.
 const SCRIPT_CONFIG: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"selfRequestsOnly":true,"historyCacheSize":0}"#;
 
@@ -46,8 +46,8 @@ impl Page<'_> {
 fn top(guest: &Guest, fleet: &str, live: bool) -> Markup {
     let access = &guest.visitor.access;
     let role = match access.role {
-        AccessRole::Viewer => "looks",
-        AccessRole::Operator => "operates",
+        AccessRole::Viewer => "may look",
+        AccessRole::Operator => "may act",
     };
     html! {
         a class="skip" href="#main" { "To the content" }
@@ -57,7 +57,7 @@ fn top(guest: &Guest, fleet: &str, live: bool) -> Markup {
                 @for (path, name) in PLACES { a href=(path) { (name) } }
             }
             @if live { span id="live" class="quiet" role="status" { "live" } }
-            span class="quiet" { (access.owner) " " (role) }
+            span class="quiet" { (access.owner) ", " (role) }
             @if let Some(word) = &guest.word {
                 form method="post" action="/leave" {
                     input type="hidden" name="word" value=(word);

@@ -18,6 +18,10 @@ use proto::{Digest, HostId, Zone};
 pub use self::obstacle::{Obstacle, Places, obstacles};
 pub use self::times::{RESTART_S, Times, times};
 
+/// How long beyond its least time a rollout may open waves, in seconds: a day; longer where its
+/// windows need it.
+pub const EXPIRES_S: u64 = 24 * 3_600;
+
 /// A host that may take part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
@@ -122,6 +126,20 @@ pub enum PlanError {
 }
 
 // --- planning ---
+
+/// How an operator's rollback goes through `hosts`: all at once.
+///
+/// One failure must not stop all others from going back; one dead host must not keep the rollback from ever
+/// being complete, or the next deployment would take the bad version for the stable one. So all may
+/// fail, and of the hosts that take part one, or 5 %, may be silent.
+pub fn rollback_strategy(hosts: &[Candidate]) -> Strategy {
+    let takes_part = |host: &&Candidate| host.fitness.takes_part(Direction::Rollback);
+    let silent = hosts.iter().filter(takes_part).count() / 20;
+    Strategy::AllAtOnce {
+        failed_max: Some(Share::Percent(100.0)),
+        unreachable_max: Some(Share::Count(u32::try_from(silent).unwrap_or(u32::MAX).max(1))),
+    }
+}
 
 /// Plans a rollout of `release` (its id decides the order) over `hosts`.
 ///

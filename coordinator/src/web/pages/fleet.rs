@@ -16,7 +16,7 @@ const NAMED_MAX: usize = 8;
 /// A service in an environment, and how many hosts serve which version; none: nothing, or not known.
 type Spread<'a> = BTreeMap<(&'a Service, &'a Env), BTreeMap<Option<&'a Version>, usize>>;
 
-pub(super) fn board(fleet: &FleetReport) -> Board {
+pub(super) fn board(fleet: &FleetReport, acts_in: &[Env]) -> Board {
     let mut board = Board::default();
     board.piece("health", health(fleet));
     board.raw("<h2>Services</h2><div class=\"cards\">");
@@ -27,6 +27,15 @@ pub(super) fn board(fleet: &FleetReport) -> Board {
         board.piece(id.clone(), scope(&id, service, env, versions, newest));
     }
     board.raw("</div>");
+    if !acts_in.is_empty() {
+        board.frame(html! {
+            p class="buttons" {
+                @for env in acts_in {
+                    a class="button" href={ "/environments/" (env) "/freeze" } { "Freeze " (env) }
+                }
+            }
+        });
+    }
     if spread.is_empty() {
         board.raw(
             "<p class=\"quiet\">Nothing was deployed yet: <code>swell publish</code>, then \

@@ -1,6 +1,9 @@
 //! The pages.
 
+mod act;
+mod events;
 mod fleet;
+mod hosts;
 mod rollout;
 
 use std::sync::Arc;
@@ -21,7 +24,13 @@ use super::page::{Page, problem, refused};
 use super::sight::not_understood;
 
 pub(super) fn router() -> Router<Web> {
-    Router::new().route("/", get(fleet_page)).route("/rollouts/{id}", get(rollout_page))
+    Router::new()
+        .route("/", get(fleet_page))
+        .route("/rollouts/{id}", get(rollout_page))
+        .route("/hosts", get(hosts::list))
+        .route("/hosts/{id}", get(hosts::one))
+        .route("/events", get(events::list))
+        .merge(act::router())
 }
 
 /// The board of the page that `/live/PAGE` follows; none: there is no such page.
@@ -37,7 +46,7 @@ pub(super) async fn board(
     let fleet = web.sight.fleet().await?;
     let acts_in = guest.visitor.envs.clone();
     let make = || match page.split_once('/') {
-        None if page == "fleet" => Some(fleet::board(&fleet)),
+        None if page == "fleet" => Some(fleet::board(&fleet, &acts_in)),
         Some(("rollouts", id)) => {
             let report = fleet.rollouts.iter().find(|report| format!("{:#}", report.id) == id)?;
             Some(rollout::board(&fleet, report, &acts_in))
@@ -49,7 +58,10 @@ pub(super) async fn board(
 
 async fn fleet_page(State(web): State<Web>, guest: Guest) -> Response {
     match web.sight.fleet().await {
-        Ok(fleet) => show(&guest, &fleet, "Fleet", fleet::board(&fleet), Some("fleet".to_owned())),
+        Ok(fleet) => {
+            let board = fleet::board(&fleet, &guest.visitor.envs);
+            show(&guest, &fleet, "Fleet", board, Some("fleet".to_owned()))
+        }
         Err(error) => refused(&error),
     }
 }

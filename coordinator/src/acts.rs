@@ -1,0 +1,357 @@
+//! What the coordinator signs by itself, for people who are signed in (R3): a pause, an abort, a freeze of
+//! a day at most, a rollback to what the last rollout came from. Everything else needs a person's key.
+//!
+//! Each says in its reason who asked, since its author is the coordinator's key; the audit record names
+//! the person as the actor. Members decide by the statement alone: what this module would let through by
+//! mistake, they refuse.
+
+use member::clock;
+use proto::dsse::Envelope;
+use proto::id::{Digest, Env, HostId, KeyId, Name, Scope};
+use proto::key::PublicKey;
+use proto::report::{Fitness, RolloutPhase, RolloutReport};
+use proto::statement::{
+    Action, COORDINATOR_FREEZE_S_MAX, Direction, Directive, Freeze, OnFailure, Payload as _,
+    REASON_BYTES_MAX, RULES, Rollout, Share, Statement, Target,
+};
+use proto::trust::verify;
+use proto::wire::{ControlReply, ControlRequest, Refused, RefusedKind, RolloutQuery, ScopeFacts};
+use rollout::fleet::refused;
+use rollout::plan::{self, Candidate, EXPIRES_S, Times};
+use swarm::ledger::AdmitError;
+use tracing::info;
+
+use crate::access::Visitor;
+use crate::audit::Act;
+use crate::desk::{Desk, blocking, out_of_order};
+
+/// What makes the fleet more careful.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Careful {
+    /// Of a rollout: no host starts anything new.
+    Pause(Digest),
+    /// Of a rollout: it ends, and hosts go back as its `on_failure` says.
+    Abort(Digest),
+    /// Of a scope: every host goes back to what the newest rollout came from.
+    RollBack(Scope),
+    /// Of an environment: nothing new starts for so many seconds.
+    Freeze { env: Env, lasts_s: u64 },
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acted {
+    /// The statement that was signed.
+    pub statement: Digest,
+    /// The rollout that it is, or is about; none: a freeze.
+    pub rollout: Option<Digest>,
+    /// What else there is to know; may be empty.
+    pub note: String,
+}
+
+/// A rollback that nobody has signed yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WayBack {
+    pub rollout: Rollout,
+    pub times: Times,
+    /// Names of the hosts that go back, in their order.
+    pub hosts: Vec<Name>,
+    /// Those that are left out, and why.
+    pub left_out: Vec<(Name, Fitness)>,
+}
+
+impl Careful {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Pause(_) => "pause",
+            Self::Abort(_) => "abort",
+            Self::RollBack(_) => "roll back",
+            Self::Freeze { .. } => "freeze",
+        }
+    }
+}
+
+fn no(kind: RefusedKind, reason: String, next: impl Into<String>) -> Refused {
+    Refused { kind, reason, next: next.into() }
+}
+
+impl Desk {
+    /// Signs what a visitor asks for, and takes it in.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: this visitor may not, the reason is none, there is nothing to do it to, or the
+    /// fleet's rules refuse it. Nothing was changed.
+    pub async fn act(
+        &self,
+        visitor: &Visitor,
+        careful: &Careful,
+        reason: &str,
+    ) -> Result<Acted, Refused> {
+        let env = self.env_of(careful)?;
+        if !visitor.acts_in(&env) {
+            return Err(no(
+                RefusedKind::Forbidden,
+                format!("{visitor} may not {} in {env}", careful.name()),
+                format!("swell login --role operator, with a key that has the role deploy:{env}"),
+            ));
+        }
+        let reason = full_reason(visitor, reason)?;
+        let (envelope, rollout) = match careful {
+            Careful::Pause(id) => (self.directive(id, Action::Pause, reason).await?, Some(*id)),
+            Careful::Abort(id) => (self.directive(id, Action::Abort, reason).await?, Some(*id)),
+            Careful::RollBack(scope) => {
+                let way = self.way_back(scope, reason).await?;
+                (way.rollout.signed(&self.admit_key), None)
+            }
+            Careful::Freeze { env, lasts_s } => (self.freeze(env, *lasts_s, reason)?, None),
+        };
+        let act = Act {
+            actor: visitor.to_string(),
+            action: "act",
+            subject: careful.name().to_owned(),
+            detail: serde_json::json!({
+                "by": format!("access {}", visitor.access.id),
+                "kind": envelope.payload_type(),
+                "statement": envelope.id(),
+            }),
+        };
+        let acted = self.take_in(envelope, act).await?;
+        info!(by = %visitor, act = careful.name(), statement = %acted.0, "the coordinator signed");
+        let rolls_back = matches!(careful, Careful::RollBack(_));
+        let rollout = rollout.or_else(|| rolls_back.then_some(acted.0));
+        Ok(Acted { statement: acted.0, rollout, note: acted.1 })
+    }
+
+    /// The rollback of a scope that the coordinator may sign, as it would be now.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: there is nothing to go back to, or only a person may say so.
+    pub async fn way_back(&self, scope: &Scope, reason: String) -> Result<WayBack, Refused> {
+        let (view, request) = (self.view.clone(), ControlRequest::Scope(scope.clone()));
+        let reply = blocking("look at the scope", move || view.answer(&request)).await?;
+        let Some(ControlReply::Scope(facts)) = reply else {
+            return Err(no(RefusedKind::NotFound, format!("there is no {scope} here"), ""));
+        };
+        self.plan_back(scope, &facts, reason)
+    }
+
+    fn env_of(&self, careful: &Careful) -> Result<Env, Refused> {
+        match careful {
+            Careful::Pause(id) | Careful::Abort(id) => {
+                let chain = self.member.ledger.chain();
+                let rollout = chain.rollout(id);
+                rollout.map(|rollout| rollout.env.clone()).ok_or_else(|| {
+                    let reason = format!("there is no rollout {id} that is in force");
+                    no(RefusedKind::NotFound, reason, "swell status")
+                })
+            }
+            Careful::RollBack(scope) => Ok(scope.env.clone()),
+            Careful::Freeze { env, .. } => Ok(env.clone()),
+        }
+    }
+
+    fn author(&self) -> KeyId {
+        KeyId::of(&PublicKey::of(&self.admit_key))
+    }
+
+    async fn directive(
+        &self,
+        id: &Digest,
+        action: Action,
+        reason: String,
+    ) -> Result<Envelope, Refused> {
+        let report = self.report(id).await?;
+        refuse_needless(&report, action)?;
+        let chain = self.member.ledger.chain();
+        let sequence = chain.directive(id).map_or(0, |(_, held)| held.sequence) + 1;
+        let directive = Directive {
+            fleet: chain.fleet().clone(),
+            rollout: *id,
+            sequence,
+            action,
+            wave: None,
+            host: None,
+            author: self.author(),
+            created: clock::unix(),
+            reason,
+            critical: Vec::new(),
+        };
+        Ok(directive.signed(&self.admit_key))
+    }
+
+    async fn report(&self, id: &Digest) -> Result<RolloutReport, Refused> {
+        let query = ControlRequest::Rollout(RolloutQuery::Id(format!("{id:#}")));
+        let view = self.view.clone();
+        match blocking("look at the rollout", move || view.answer(&query)).await? {
+            Some(ControlReply::Rollout(report)) => Ok(*report),
+            Some(ControlReply::Refused(refused)) => Err(refused),
+            _ => Err(no(RefusedKind::NotFound, format!("there is no rollout {id}"), "")),
+        }
+    }
+
+    fn freeze(&self, env: &Env, lasts_s: u64, reason: String) -> Result<Envelope, Refused> {
+        if !(60..=COORDINATOR_FREEZE_S_MAX).contains(&lasts_s) {
+            let reason =
+                format!("a freeze of {lasts_s} s: must be 60 to {COORDINATOR_FREEZE_S_MAX}");
+            let next = format!("for longer: swell freeze --env {env} --for TIME --reason TEXT");
+            return Err(no(RefusedKind::Invalid, reason, next));
+        }
+        let (chain, now) = (self.member.ledger.chain(), clock::unix());
+        let freeze = Freeze {
+            fleet: chain.fleet().clone(),
+            env: env.clone(),
+            host: None,
+            sequence: chain.freeze_sequence(env, None) + 1,
+            until: now.plus_s(lasts_s),
+            author: self.author(),
+            created: now,
+            reason,
+            critical: Vec::new(),
+        };
+        Ok(freeze.signed(&self.admit_key))
+    }
+
+    fn plan_back(
+        &self,
+        scope: &Scope,
+        facts: &ScopeFacts,
+        reason: String,
+    ) -> Result<WayBack, Refused> {
+        let chain = self.member.ledger.chain();
+        let Scope { service, env } = scope;
+        let head = chain.head(scope).map(|head| head.rollout);
+        let newest = head.and_then(|id| Some((id, chain.rollout(&id)?)));
+        let (id, newest) = newest.ok_or_else(|| {
+            no(RefusedKind::NotFound, format!("nothing was ever rolled out of {scope}"), "")
+        })?;
+        let to = back_to(scope, &id, newest)?;
+        let hosts = facts.hosts.iter().filter_map(candidate).collect::<Vec<_>>();
+        let strategy = plan::rollback_strategy(&hosts);
+        let whole = Share::Percent(100.0);
+        let plan = plan::plan(&hosts, &strategy, Direction::Rollback, whole, &to.release).map_err(
+            |error| no(RefusedKind::Conflict, format!("no rollback of {scope}: {error}"), ""),
+        )?;
+        let now = clock::unix();
+        let mut rollout = Rollout {
+            fleet: chain.fleet().clone(),
+            service: service.clone(),
+            env: env.clone(),
+            epoch: newest.epoch + 1,
+            previous: Some(id),
+            from: Some(newest.to.clone()),
+            to,
+            direction: Direction::Rollback,
+            rules: RULES,
+            cohort: plan.cohort.clone(),
+            waves: plan.waves.clone(),
+            max_unavailable: plan.max_unavailable,
+            in_flight_max: plan.in_flight_max,
+            windows: Vec::new(),
+            limits: None,
+            retry: false,
+            adopt: false,
+            on_failure: OnFailure::Pause,
+            approvals: 0,
+            created: now,
+            expires: now,
+            author: self.author(),
+            reason,
+            critical: Vec::new(),
+        };
+        rollout.critical = rollout.careful_fields();
+        let times = plan::times(&rollout);
+        rollout.expires = now.plus_s(times.promote_s + EXPIRES_S);
+        let name = |id: &HostId| {
+            let host = hosts.iter().find(|candidate| candidate.host.id == *id);
+            host.map(|candidate| candidate.host.name.clone())
+        };
+        Ok(WayBack {
+            hosts: plan.cohort.iter().filter_map(|host| name(&host.id)).collect(),
+            left_out: { plan.left_out.iter() }
+                .filter_map(|out| Some((name(&out.host)?, out.why)))
+                .collect(),
+            rollout,
+            times,
+        })
+    }
+
+    /// Judges the statement, records the act, then takes it in: nothing that has an effect lacks its
+    /// entry, and nothing that is refused has one.
+    async fn take_in(&self, envelope: Envelope, act: Act) -> Result<(Digest, String), Refused> {
+        let chain = self.member.ledger.chain();
+        verify(&chain, &envelope.to_bytes(), clock::unix()).map_err(|refusal| refused(&refusal))?;
+        drop(chain);
+        let recorded = self.store.record(act, clock::unix()).await;
+        recorded.map_err(|error| out_of_order("record the act", &error))?;
+        let (ledger, bytes) = (self.member.ledger.clone(), envelope.to_bytes());
+        let admitted = blocking("take the statement in", move || ledger.admit(&bytes)).await?;
+        match admitted.map(member::reply_to_admitted) {
+            Ok(ControlReply::Submitted { id, note, .. }) => Ok((id, note)),
+            Ok(_) => Err(no(RefusedKind::Invalid, "the statement was not taken".to_owned(), "")),
+            Err(AdmitError::Refused(refusal)) => Err(refused(&refusal)),
+            Err(AdmitError::Store(error)) => Err(out_of_order("keep the statement", &error)),
+        }
+    }
+}
+
+/// Where the coordinator may take a scope back to by itself.
+fn back_to(scope: &Scope, id: &Digest, newest: &Rollout) -> Result<Target, Refused> {
+    let Scope { service, env } = scope;
+    let by_hand = format!("swell rollback {service} --env {env} --to VERSION --reason TEXT");
+    match (&newest.from, newest.direction) {
+        (Some(from), Direction::Forward) => Ok(from.clone()),
+        (_, Direction::Rollback) => Err(no(
+            RefusedKind::Conflict,
+            format!("the newest rollout of {scope}, {id}, is a rollback itself"),
+            by_hand,
+        )),
+        (None, Direction::Forward) => Err(no(
+            RefusedKind::Conflict,
+            format!("the newest rollout of {scope}, {id}, was the first: nothing was there before"),
+            "abort it, if it goes on",
+        )),
+    }
+}
+
+fn refuse_needless(report: &RolloutReport, action: Action) -> Result<(), Refused> {
+    use RolloutPhase as P;
+    let (id, scope) = (report.id, format!("{}/{}", report.service, report.env));
+    let ended = |how: &str, next: &str| {
+        Err(no(RefusedKind::Conflict, format!("rollout {id} of {scope} is {how}"), next))
+    };
+    match (report.phase, action) {
+        (P::Aborted, _) => ended("aborted already", ""),
+        (P::Halted, Action::Pause) => ended("halted: nothing starts any more", ""),
+        (P::Paused, Action::Pause) => ended("paused already", ""),
+        (P::Complete, _) => ended("complete", "roll back instead"),
+        (P::Superseded, _) => ended("superseded: a newer one took over", ""),
+        (P::Expired, Action::Pause) => ended("expired: nothing starts any more", ""),
+        _ => Ok(()),
+    }
+}
+
+/// The reason as it is signed: with who asked, for the author is the coordinator.
+fn full_reason(visitor: &Visitor, reason: &str) -> Result<String, Refused> {
+    let full = format!("{visitor}: {}", reason.trim());
+    let bad = |why: String| Err(no(RefusedKind::Invalid, why, "say why, in one line"));
+    match () {
+        () if reason.trim().is_empty() => bad("no reason is given".to_owned()),
+        () if full.len() > REASON_BYTES_MAX => bad(format!(
+            "the reason has {} bytes: at most {REASON_BYTES_MAX} with your name",
+            full.len()
+        )),
+        () if full.chars().any(char::is_control) => bad("the reason has several lines".to_owned()),
+        () => Ok(full),
+    }
+}
+
+fn candidate(host: &proto::wire::ScopeHost) -> Option<Candidate> {
+    // It stands in our own ledger, verified.
+    let envelope = Envelope::parse(&host.envelope, usize::MAX).ok()?;
+    match Statement::parse(&envelope).ok()? {
+        Statement::Host(statement) => Some(Candidate { host: statement, fitness: host.fitness }),
+        _ => None,
+    }
+}
