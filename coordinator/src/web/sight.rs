@@ -47,6 +47,11 @@ impl Sight {
         Ok(report)
     }
 
+    /// Has the next one look anew, since something was done.
+    pub(super) async fn forget(&self) {
+        *self.last.lock().await = None;
+    }
+
     /// Any other answer to a request that only reads.
     ///
     /// # Errors

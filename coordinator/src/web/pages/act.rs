@@ -153,7 +153,9 @@ async fn act(
         let acted = web.desk.act(&guest.visitor, &careful, &written.reason).await?;
         Ok::<_, Refused>(acted.rollout.unwrap_or(report.id))
     };
-    match done.await {
+    let done = done.await;
+    web.sight.forget().await;
+    match done {
         Ok(id) => Redirect::to(&format!("/rollouts/{id:#}")).into_response(),
         Err(error) => refused(&error),
     }
@@ -250,7 +252,9 @@ async fn freeze(
     }
     let lasts_s = written.hours.saturating_mul(3_600);
     let careful = Careful::Freeze { env, lasts_s };
-    match web.desk.act(&guest.visitor, &careful, &written.reason).await {
+    let acted = web.desk.act(&guest.visitor, &careful, &written.reason).await;
+    web.sight.forget().await;
+    match acted {
         Ok(_) => Redirect::to("/").into_response(),
         Err(error) => refused(&error),
     }

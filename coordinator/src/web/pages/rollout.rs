@@ -16,10 +16,13 @@ const LISTED_MAX: usize = 50;
 
 /// `acts_in`: environments in which whoever looks may have the coordinator act.
 pub(super) fn board(fleet: &FleetReport, report: &RolloutReport, acts_in: &[Env]) -> Board {
-    let newest = fleet.rollouts.iter().any(|one| one.id == report.id);
+    let same_scope = |one: &&RolloutReport| {
+        one.service == report.service && one.env == report.env && one.id != report.id
+    };
+    let newer = fleet.rollouts.iter().find(same_scope);
     let mut board = Board::default();
     board.piece("head", head(report));
-    board.piece("acts", acts(report, newest && acts_in.contains(&report.env), newest));
+    board.piece("acts", acts(report, acts_in.contains(&report.env), newer));
     for (index, wave) in report.waves.iter().enumerate() {
         let hosts = report.hosts.iter().filter(|host| host.wave as usize == index);
         board.raw("<section class=\"wave\">");
@@ -80,7 +83,7 @@ fn mib(bytes: u64) -> String {
 }
 
 /// What may be done: by a button where the coordinator may sign it, else by a line to type.
-fn acts(report: &RolloutReport, may: bool, newest: bool) -> Markup {
+fn acts(report: &RolloutReport, may: bool, newer: Option<&RolloutReport>) -> Markup {
     let id = format!("{:#}", report.id);
     let open = matches!(report.phase, RolloutPhase::Running | RolloutPhase::Paused);
     let short = report.id.to_string();
@@ -100,7 +103,13 @@ fn acts(report: &RolloutReport, may: bool, newest: bool) -> Markup {
     };
     html! {
         section id="acts" aria-label="What can be done" {
-            @if may {
+            @if let Some(newer) = newer {
+                p {
+                    "The newest of " (report.service) " in " (report.env) " is "
+                    a href={ "/rollouts/" (format!("{:#}", newer.id)) } { (newer.to) }
+                    ", " (phase(newer.phase, newer.held))
+                }
+            } @else if may {
                 p class="buttons" {
                     @if report.phase == RolloutPhase::Running { (button("pause", "Pause")) }
                     @if open || report.phase == RolloutPhase::Expired { (button("abort", "Abort")) }
@@ -109,7 +118,7 @@ fn acts(report: &RolloutReport, may: bool, newest: bool) -> Markup {
                     }
                 }
             }
-            @if newest {
+            @if newer.is_none() {
                 @for (what, line) in lines {
                     p class="line" { (what) ", with your key: " code { (line) } }
                 }
