@@ -71,7 +71,7 @@ impl Careful {
     }
 }
 
-fn no(kind: RefusedKind, reason: String, next: impl Into<String>) -> Refused {
+pub(crate) fn no(kind: RefusedKind, reason: String, next: impl Into<String>) -> Refused {
     Refused { kind, reason, next: next.into() }
 }
 
@@ -181,7 +181,7 @@ impl Desk {
         Ok(directive.signed(&self.admit_key))
     }
 
-    async fn report(&self, id: &Digest) -> Result<RolloutReport, Refused> {
+    pub(crate) async fn report(&self, id: &Digest) -> Result<RolloutReport, Refused> {
         let query = ControlRequest::Rollout(RolloutQuery::Id(format!("{id:#}")));
         let view = self.view.clone();
         match blocking("look at the rollout", move || view.answer(&query)).await? {
@@ -334,16 +334,24 @@ fn refuse_needless(report: &RolloutReport, action: Action) -> Result<(), Refused
 
 /// The reason as it is signed: with who asked, for the author is the coordinator.
 fn full_reason(visitor: &Visitor, reason: &str) -> Result<String, Refused> {
-    let full = format!("{visitor}: {}", reason.trim());
+    match reason.trim() {
+        "" => {
+            Err(no(RefusedKind::Invalid, "no reason is given".to_owned(), "say why, in one line"))
+        }
+        reason => checked_reason(&format!("{visitor}: {reason}")),
+    }
+}
+
+/// A reason that a statement may carry.
+pub(crate) fn checked_reason(reason: &str) -> Result<String, Refused> {
+    let reason = reason.trim();
     let bad = |why: String| Err(no(RefusedKind::Invalid, why, "say why, in one line"));
-    match () {
-        () if reason.trim().is_empty() => bad("no reason is given".to_owned()),
-        () if full.len() > REASON_BYTES_MAX => bad(format!(
-            "the reason has {} bytes: at most {REASON_BYTES_MAX} with your name",
-            full.len()
-        )),
-        () if full.chars().any(char::is_control) => bad("the reason has several lines".to_owned()),
-        () => Ok(full),
+    match reason.len() {
+        bytes if bytes > REASON_BYTES_MAX => {
+            bad(format!("the reason has {bytes} bytes: at most {REASON_BYTES_MAX}"))
+        }
+        _ if reason.chars().any(char::is_control) => bad("the reason has several lines".to_owned()),
+        _ => Ok(reason.to_owned()),
     }
 }
 

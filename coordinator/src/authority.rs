@@ -55,7 +55,8 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::Releases { .. }
         | ControlRequest::Checkup
         | ControlRequest::Evidence { .. }
-        | ControlRequest::AccessCreate { .. } => Needs::ReadByPeople,
+        | ControlRequest::AccessCreate { .. }
+        | ControlRequest::Draft { .. } => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,
         ControlRequest::Publish { .. } => Needs::Publish,
         ControlRequest::Renew => Needs::Renew,
@@ -224,6 +225,7 @@ mod tests {
                 },
                 people,
             ),
+            (ControlRequest::Draft { id: Digest::of(b"") }, people),
             (ControlRequest::AccessList, "root dora emma"),
             (ControlRequest::AccessRevoke { id: String::new() }, "root dora emma"),
         ];

@@ -166,6 +166,7 @@ impl Control {
             (ControlRequest::AccessCreate { kind, role, ttl_s }, Asker::Person { key, owner }) => {
                 self.desk.access_create((key, owner), kind, role, ttl_s).await
             }
+            (ControlRequest::Draft { id }, _) => self.desk.draft(&id),
             (ControlRequest::AccessList, _) => self.desk.access_list().await,
             (ControlRequest::AccessRevoke { id }, Asker::Person { owner, .. }) => {
                 self.desk.access_revoke(&owner, &id).await

@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 use crate::config::Config;
 use crate::control;
 use crate::desk::{Desk, blocking};
+use crate::drafts::Drafts;
 use crate::files::{self, FilesError, Keys, Roots};
 use crate::join::Registrar;
 use crate::patches;
@@ -279,6 +280,7 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         scratch,
         https_url: config.https_url.clone(),
         https_fingerprint: watch::Sender::default(),
+        drafts: Drafts::default(),
     })
 }
 

@@ -13,6 +13,7 @@ use tokio::task;
 use tracing::error;
 
 use crate::config::Config;
+use crate::drafts::Drafts;
 use crate::store::Store;
 
 /// The coordinator's keys, its records, what it sees of the fleet.
@@ -40,6 +41,8 @@ pub struct Desk {
     pub https_url: String,
     /// SHA-256 of the certificate there; empty while there is none.
     pub https_fingerprint: watch::Sender<String>,
+    /// What pages have prepared for people to sign.
+    pub drafts: Drafts,
 }
 
 /// A refusal because something here does not work: the log says what, the asker may try again.

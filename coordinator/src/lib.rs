@@ -12,6 +12,7 @@
 //! | [`access`] | who may use pages and the HTTP interface |
 //! | [`web`] | serves them |
 //! | [`acts`] | what the coordinator signs for people who are signed in |
+//! | [`drafts`] | what pages prepare for people to sign |
 //! | [`checkup`] | what it finds when it looks itself over |
 //! | [`recover`] | builds a lost state anew from what hosts hold |
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
@@ -32,6 +33,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod desk;
+pub mod drafts;
 pub mod events;
 pub mod files;
 pub mod join;

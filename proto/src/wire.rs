@@ -240,6 +240,11 @@ pub enum ControlRequest {
     AccessRevoke {
         id: String,
     },
+    /// What a page has prepared for somebody to sign: an envelope without signatures. Answer:
+    /// [`ControlReply::Statement`].
+    Draft {
+        id: Digest,
+    },
 }
 
 /// What lets somebody in by HTTP.

@@ -147,7 +147,7 @@ fn other(
 }
 
 /// Who says it, why, and what; none: it is none of those that people of an environment sign.
-fn said(statement: &Statement) -> Option<(&KeyId, &str, String)> {
+pub(crate) fn said(statement: &Statement) -> Option<(&KeyId, &str, String)> {
     let on = |host: &Option<HostId>| {
         host.as_ref().map_or_else(String::new, |host| format!(", host {host}"))
     };

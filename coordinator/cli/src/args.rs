@@ -102,6 +102,17 @@ pub(crate) enum AskCommand {
     /// See and end links, sessions and tokens; make a token for scripts
     #[command(subcommand)]
     Access(AccessCommand),
+    /// Sign what a page has prepared for your key, once it was shown in words
+    Sign(DraftArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DraftArgs {
+    /// The digest, as the page shows it
+    pub(crate) digest: Digest,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// What one may do by HTTPS.

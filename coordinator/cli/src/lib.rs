@@ -25,6 +25,7 @@ mod reading;
 mod render;
 mod retry;
 mod sign;
+mod signing;
 mod skip;
 mod span;
 mod swell_toml;
@@ -106,7 +107,10 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             let member = client::member(&home, via.as_deref())?;
             let for_coordinator = matches!(
                 command,
-                AskCommand::Token(_) | AskCommand::Login(_) | AskCommand::Access(_)
+                AskCommand::Token(_)
+                    | AskCommand::Login(_)
+                    | AskCommand::Access(_)
+                    | AskCommand::Sign(_)
             );
             let advised = |failure: Failure| match for_coordinator {
                 true => failure.of_the_coordinator_alone(via.as_deref()),
@@ -134,6 +138,7 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
         | AskCommand::Resume(_)
         | AskCommand::Promote(_)
         | AskCommand::Abort(_)
+        | AskCommand::Sign(_)
         | AskCommand::Skip(_) => home.key(KeyName::Operator, "direct a rollout"),
         AskCommand::Freeze(_)
         | AskCommand::Unfreeze(_)
@@ -190,5 +195,6 @@ async fn ask_somebody(
         AskCommand::Releases(args) => reading::releases(client, args).await,
         AskCommand::Login(args) => access::login(client, args).await,
         AskCommand::Access(command) => access::run(client, command).await,
+        AskCommand::Sign(args) => signing::run(client, key, args).await,
     }
 }

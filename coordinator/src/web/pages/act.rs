@@ -11,7 +11,7 @@ use maud::{Markup, html};
 use proto::Env;
 use proto::id::Scope;
 use proto::report::{FleetReport, RolloutReport};
-use proto::statement::REASON_BYTES_MAX;
+use proto::statement::{Action, REASON_BYTES_MAX};
 use proto::wire::Refused;
 use serde::Deserialize;
 
@@ -64,6 +64,15 @@ fn scope_of(report: &RolloutReport) -> Scope {
     Scope { service: report.service.clone(), env: report.env.clone() }
 }
 
+/// What lets a rollout go on, which only a person's key may sign (R3).
+fn forward_of(text: &str) -> Option<(Action, &'static str)> {
+    match text {
+        "resume" => Some((Action::Resume, "Resume")),
+        "promote" => Some((Action::Promote, "Open the next wave of")),
+        _ => None,
+    }
+}
+
 /// What a form carries.
 #[derive(Deserialize)]
 struct Written {
@@ -80,6 +89,9 @@ async fn ask(
     Path((id, kind)): Path<(String, String)>,
     guest: Guest,
 ) -> Response {
+    if let Some(forward) = forward_of(&kind) {
+        return ask_forward(&web, &id, forward, &guest).await;
+    }
     let Some(kind) = kind_of(&kind) else { return not_found(guest).await };
     let (fleet, report) = match find(&web, &id).await {
         Ok(found) => found,
@@ -143,6 +155,9 @@ async fn act(
     guest: Guest,
     Form(written): Form<Written>,
 ) -> Response {
+    if let Some(forward) = forward_of(&kind) {
+        return prepare(&web, &id, forward, &guest, &written).await;
+    }
     let Some(kind) = kind_of(&kind) else { return not_found(guest).await };
     if !guest.wrote(&written.word) {
         return only_pages();
@@ -211,6 +226,63 @@ fn back_means(report: &RolloutReport, way: &WayBack) -> Markup {
             }
         }
     }
+}
+
+// --- what a person's key signs ---
+
+async fn ask_forward(web: &Web, id: &str, (_, name): (Action, &str), guest: &Guest) -> Response {
+    let (fleet, report) = match find(web, id).await {
+        Ok(found) => found,
+        Err(error) => return refused(&error),
+    };
+    let Some(word) = &guest.word else { return only_pages() };
+    let title = format!("{name} {} {}", report.service, report.to);
+    let body = html! {
+        h1 { (title) " " span class="quiet" { "in " (report.env) } }
+        p { "The coordinator may not sign this: it is prepared here, and signed with your key." }
+        form method="post" {
+            input type="hidden" name="word" value=(word);
+            (reason_field())
+            p class="buttons" {
+                button class="primary" { "Prepare" }
+                a class="button" href={ "/rollouts/" (format!("{:#}", report.id)) } { "Leave it as it is" }
+            }
+        }
+    };
+    page(guest, &fleet, &title, body)
+}
+
+async fn prepare(
+    web: &Web,
+    id: &str,
+    (action, name): (Action, &str),
+    guest: &Guest,
+    written: &Written,
+) -> Response {
+    if !guest.wrote(&written.word) {
+        return only_pages();
+    }
+    let prepared = async {
+        let (fleet, report) = find(web, id).await?;
+        let digest = web.desk.prepare(&guest.visitor, &report.id, action, &written.reason).await?;
+        Ok::<_, Refused>((fleet, report, digest))
+    };
+    let (fleet, report, digest) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(error) => return refused(&error),
+    };
+    let title = format!("{name} {} {}", report.service, report.to);
+    let body = html! {
+        h1 { (title) " " span class="quiet" { "in " (report.env) } }
+        p { "Where your key is, this shows it once more and signs it:" }
+        pre { "swell sign " (format!("{digest:#}")) }
+        dl class="facts" {
+            dt { "Digest" } dd { code { (format!("{digest:#}")) } }
+            dt { "Good" } dd { "for a day, or until the coordinator is started anew" }
+        }
+        p { a class="button" href={ "/rollouts/" (format!("{:#}", report.id)) } { "Back to the rollout" } }
+    };
+    page(guest, &fleet, &title, body)
 }
 
 // --- freezes ---

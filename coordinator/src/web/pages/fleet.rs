@@ -20,11 +20,10 @@ pub(super) fn board(fleet: &FleetReport, acts_in: &[Env]) -> Board {
     let mut board = Board::default();
     board.piece("health", health(fleet));
     board.raw("<h2>Services</h2><div class=\"cards\">");
-    let spread = spread(fleet);
-    for ((service, env), versions) in &spread {
-        let newest = fleet.rollouts.iter().find(|one| one.service == **service && one.env == **env);
-        let id = format!("scope-{service}-{env}");
-        board.piece(id.clone(), scope(&id, service, env, versions, newest));
+    let cards = cards(fleet, None);
+    let empty = cards.is_empty();
+    for (id, card) in cards {
+        board.piece(id, card);
     }
     board.raw("</div>");
     if !acts_in.is_empty() {
@@ -36,13 +35,25 @@ pub(super) fn board(fleet: &FleetReport, acts_in: &[Env]) -> Board {
             }
         });
     }
-    if spread.is_empty() {
+    if empty {
         board.raw(
             "<p class=\"quiet\">Nothing was deployed yet: <code>swell publish</code>, then \
              <code>swell deploy</code>.</p>",
         );
     }
     board
+}
+
+/// A card for each environment of each service, or of one, with the id of its element.
+pub(super) fn cards(fleet: &FleetReport, of: Option<&Service>) -> Vec<(String, Markup)> {
+    let spread = spread(fleet);
+    let wanted = spread.iter().filter(|((service, _), _)| of.is_none_or(|of| of == *service));
+    let card = |((service, env), versions): (&(&Service, &Env), &BTreeMap<_, _>)| {
+        let is = |one: &&RolloutReport| one.service == **service && one.env == **env;
+        let id = format!("scope-{service}-{env}");
+        (id.clone(), scope(&id, service, env, versions, fleet.rollouts.iter().find(is)))
+    };
+    wanted.map(card).collect()
 }
 
 fn spread(fleet: &FleetReport) -> Spread<'_> {
@@ -121,7 +132,7 @@ fn scope(
         .collect();
     html! {
         section id=(id) class="card" {
-            h3 { (service) " " span class="quiet" { (env) } }
+            h3 { a href={ "/services/" (service) } { (service) } " " span class="quiet" { (env) } }
             (charts::spread(&parts))
             ul class="legend" {
                 @for (index, (version, hosts)) in parts.iter().enumerate() {

@@ -5,6 +5,7 @@ mod events;
 mod fleet;
 mod hosts;
 mod rollout;
+mod services;
 
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ pub(super) fn router() -> Router<Web> {
         .route("/rollouts/{id}", get(rollout_page))
         .route("/hosts", get(hosts::list))
         .route("/hosts/{id}", get(hosts::one))
+        .route("/services/{service}", get(services::one))
         .route("/events", get(events::list))
         .merge(act::router())
 }

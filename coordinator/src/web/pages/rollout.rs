@@ -89,10 +89,6 @@ fn acts(report: &RolloutReport, may: bool, newer: Option<&RolloutReport>) -> Mar
     let short = report.id.to_string();
     let lines: Vec<(&str, String)> = match report.phase {
         RolloutPhase::Pending => vec![("Approve", format!("swell approve {short}"))],
-        RolloutPhase::Paused => vec![("Go on", format!("swell resume {short}"))],
-        RolloutPhase::Running => {
-            vec![("Open the next wave now", format!("swell promote {short}"))]
-        }
         RolloutPhase::Halted | RolloutPhase::Aborted => {
             vec![("Try it again", format!("swell retry {short}"))]
         }
@@ -112,6 +108,10 @@ fn acts(report: &RolloutReport, may: bool, newer: Option<&RolloutReport>) -> Mar
             } @else if may {
                 p class="buttons" {
                     @if report.phase == RolloutPhase::Running { (button("pause", "Pause")) }
+                    @if report.phase == RolloutPhase::Paused { (button("resume", "Resume ...")) }
+                    @if report.phase == RolloutPhase::Running && report.waves.iter().any(|wave| !wave.open) {
+                        (button("promote", "Open the next wave ..."))
+                    }
                     @if open || report.phase == RolloutPhase::Expired { (button("abort", "Abort")) }
                     @if report.direction == Direction::Forward && report.from.is_some() {
                         (button("roll-back", "Roll back"))

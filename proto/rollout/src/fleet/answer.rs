@@ -51,6 +51,7 @@ impl Outlook<'_> {
             | ControlRequest::AccessCreate { .. }
             | ControlRequest::AccessList
             | ControlRequest::AccessRevoke { .. }
+            | ControlRequest::Draft { .. }
             | ControlRequest::Disk { .. }
             | ControlRequest::Evidence { .. } => return None,
         };

@@ -1,0 +1,151 @@
+//! A service: what runs of it where, what was rolled out, which releases there are and who signed them.
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use maud::{Markup, html};
+use proto::dsse::Envelope;
+use proto::id::{Digest, Env, Scope, Service};
+use proto::report::{FleetReport, RolloutReport};
+use proto::statement::Release;
+use proto::wire::{ControlReply, ControlRequest, Refused, RolloutQuery};
+
+use super::super::Web;
+use super::super::gate::Guest;
+use super::super::live::Board;
+use super::super::page::{phase, refused, time};
+use super::super::sight::not_understood;
+use super::{fleet, not_found, show};
+use crate::desk::{Desk, blocking};
+
+/// Rollouts of each environment, and releases, on the page.
+const ROLLOUTS: usize = 20;
+const RELEASES: usize = 50;
+
+/// A release, with those who signed it.
+struct Signed {
+    id: Digest,
+    release: Release,
+    signers: String,
+}
+
+pub(super) async fn one(
+    State(web): State<Web>,
+    Path(service): Path<String>,
+    guest: Guest,
+) -> Response {
+    let Ok(service) = service.parse::<Service>() else { return not_found(guest).await };
+    let looked = async {
+        let fleet = web.sight.fleet().await?;
+        let (desk, named) = (web.desk.clone(), service.clone());
+        let releases = blocking("read the releases", move || releases(&desk, &named)).await?;
+        let mut history = Vec::new();
+        for env in envs_of(&fleet, &service) {
+            history.push((env.clone(), rollouts(&web, &service, &env).await?));
+        }
+        Ok::<_, Refused>((fleet, releases, history))
+    };
+    let (fleet, releases, history) = match looked.await {
+        Ok(looked) => looked,
+        Err(error) => return refused(&error),
+    };
+    if releases.is_empty() && history.is_empty() {
+        return not_found(guest).await;
+    }
+    let mut board = Board::default();
+    board.frame(html! {
+        h1 { (service) }
+        div class="cards" { @for card in fleet::cards(&fleet, Some(&service)) { (card.1) } }
+        @for (env, rollouts) in &history { (history_of(env, rollouts)) }
+        (release_table(&service, &releases))
+    });
+    show(&guest, &fleet, service.as_str(), board, None)
+}
+
+fn envs_of(fleet: &FleetReport, service: &Service) -> Vec<Env> {
+    let own = fleet.rollouts.iter().filter(|rollout| rollout.service == *service);
+    own.map(|rollout| rollout.env.clone()).collect()
+}
+
+async fn rollouts(web: &Web, service: &Service, env: &Env) -> Result<Vec<RolloutReport>, Refused> {
+    let scope = Scope { service: service.clone(), env: env.clone() };
+    let ControlReply::Scope(facts) = web.sight.answer(ControlRequest::Scope(scope)).await? else {
+        return Err(not_understood());
+    };
+    let mut reports = Vec::new();
+    for (id, _) in facts.history.iter().take(ROLLOUTS) {
+        let query = RolloutQuery::Id(format!("{id:#}"));
+        if let ControlReply::Rollout(report) =
+            web.sight.answer(ControlRequest::Rollout(query)).await?
+        {
+            reports.push(*report);
+        }
+    }
+    Ok(reports)
+}
+
+/// The newest releases of a service. Blocks on the disk.
+fn releases(desk: &Desk, service: &Service) -> Vec<Signed> {
+    let ledger = &desk.member.ledger;
+    let chain = ledger.chain();
+    let newest = chain.releases_of(service).into_iter().take(RELEASES);
+    let signed = |(id, release): (Digest, &Release)| {
+        let bytes = ledger.statement(&id).ok().flatten();
+        let envelope = bytes.and_then(|bytes| Envelope::parse(&bytes, usize::MAX).ok());
+        let signers = envelope.map_or(String::new(), |envelope| desk.signers(&envelope));
+        Signed { id, release: release.clone(), signers }
+    };
+    newest.map(signed).collect()
+}
+
+fn history_of(env: &Env, rollouts: &[RolloutReport]) -> Markup {
+    html! {
+        h2 { "Rollouts to " (env) }
+        div class="scroll" tabindex="0" role="region" aria-label={ "Rollouts to " (env) } {
+            table {
+                thead { tr { th scope="col" { "Epoch" } th scope="col" { "Version" } th scope="col" { "Signed" } th scope="col" { "By" } th scope="col" { "How it stands" } th scope="col" { "Why" } } }
+                tbody {
+                    @for report in rollouts {
+                        tr {
+                            td { (report.epoch) }
+                            td {
+                                a href={ "/rollouts/" (format!("{:#}", report.id)) } {
+                                    @if let Some(from) = &report.from { (from) " to " } (report.to)
+                                }
+                            }
+                            td { (time(report.created)) }
+                            td { (report.author) }
+                            td { (phase(report.phase, report.held)) }
+                            td { (report.reason) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn release_table(service: &Service, releases: &[Signed]) -> Markup {
+    html! {
+        h2 { "Releases" }
+        p class="line" { "To bring one: " code { "swell deploy " (service) " VERSION --env ENV" } ", with the swell.toml beside it" }
+        div class="scroll" tabindex="0" role="region" aria-label="Releases" {
+            table {
+                thead { tr { th scope="col" { "Version" } th scope="col" { "Published" } th scope="col" { "Commit" } th scope="col" { "Signed by" } th scope="col" { "Digest" } } }
+                tbody {
+                    @for Signed { id, release, signers } in releases {
+                        tr {
+                            td { (release.version) }
+                            td { (time(release.created)) }
+                            td {
+                                @if let Some(commit) = &release.source.commit { code { (commit.chars().take(12).collect::<String>()) } }
+                                @if let Some(branch) = &release.source.branch { " " (branch) }
+                            }
+                            td { (signers) }
+                            td { code title=(format!("{id:#}")) { (id) } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
