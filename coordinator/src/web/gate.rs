@@ -98,9 +98,8 @@ async fn admit(web: &Web, request: &mut Request) -> Result<(), Response> {
             "this address asks too much: wait a few seconds",
         ));
     }
-    let (credential, kind) = match credential(request.headers()) {
-        Some(found) => found,
-        None => return Ok(same_site(request)?),
+    let Some((credential, kind)) = credential(request.headers()) else {
+        return Ok(same_site(request)?);
     };
     // A token comes in a header that no other site can set.
     if kind == AccessKind::Session {
@@ -166,7 +165,7 @@ fn same_site(request: &Request) -> Result<(), OtherSite> {
 /// What the visitor calls this place.
 fn host<'r>(headers: &'r HeaderMap, uri: &'r Uri) -> Option<&'r str> {
     let named = headers.get(HOST).and_then(|value| value.to_str().ok());
-    uri.authority().map(|authority| authority.as_str()).or(named)
+    uri.authority().map(axum::http::uri::Authority::as_str).or(named)
 }
 
 fn seal(mut answer: Response) -> Response {
