@@ -21,6 +21,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::chronicle;
 use crate::config::Config;
 use crate::control;
 use crate::desk::{Desk, blocking};
@@ -113,6 +114,8 @@ impl Daemon {
         parts.run("patches", |stop| patches::make_all(patches, stop));
         let pages = desk.clone();
         parts.run("pages", |stop| web::serve(pages, stop));
+        let chronicle = desk.clone();
+        parts.run("chronicle", |stop| chronicle::keep(chronicle, stop));
         let view = desk.view.clone();
         parts.run("manager", |stop| async move {
             manager::tell(view, pulse, stop).await;
@@ -268,6 +271,7 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
     keys.check(member.ledger.chain().root())?;
     let name = "coordinator".parse().expect("a name");
     Ok(Desk {
+        events: store.events_newest(),
         store,
         view: View::new(member.ledger.clone(), member.gossip.members(), name),
         member,

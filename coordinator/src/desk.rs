@@ -43,6 +43,8 @@ pub struct Desk {
     pub https_fingerprint: watch::Sender<String>,
     /// What pages have prepared for people to sign.
     pub drafts: Drafts,
+    /// The number of the newest event, told anew with each.
+    pub events: watch::Receiver<u64>,
 }
 
 /// A refusal because something here does not work: the log says what, the asker may try again.

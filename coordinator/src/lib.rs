@@ -18,6 +18,7 @@
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
 //! | [`audit`] | the hash chain of the audit record |
 //! | [`events`] | what happened in the fleet, for people |
+//! | [`chronicle`] | notices it, and keeps the table of rollouts |
 //! | [`token`] | the two halves of a join token |
 //!
 //! **Absent:** systemd's units, symlinks, any say over a rollout that is under way: the fleet goes on
@@ -29,6 +30,7 @@ pub mod arguments;
 pub mod audit;
 pub mod authority;
 pub mod checkup;
+pub mod chronicle;
 pub mod config;
 pub mod control;
 pub mod daemon;

@@ -21,7 +21,7 @@ use proto::artifact::Manifest;
 use proto::dsse::Envelope;
 use proto::id::{Digest, Service, Version};
 use proto::patch::PatchName;
-use proto::statement::{Release, Statement};
+use proto::statement::{Release, Statement, UnixTime};
 use proto::trust::{Refusal, Standing, verify};
 use proto::wire::{Refused, RefusedKind};
 use rollout::fleet::refused;
@@ -31,7 +31,8 @@ use tracing::{info, warn};
 use crate::audit::Act;
 use crate::authority::Asker;
 use crate::desk::{Desk, blocking, out_of_order};
-use crate::store::AdmitError;
+use crate::events::{Event, Kind};
+use crate::store::{AdmitError, NewRelease};
 
 /// Bytes of pieces after which they are made durable: what a crash may cost at most.
 const FLUSH_BYTES: u64 = 32 << 20;
@@ -155,7 +156,15 @@ impl Upload {
         };
         let envelope = desk.countersigned(&self.envelope);
         let now = clock::unix();
-        let new = desk.store.release_admit(service, version, id, &envelope, act, now).await;
+        let release = NewRelease {
+            service: service.clone(),
+            version: version.clone(),
+            id,
+            envelope: envelope.clone(),
+            event: published(&self.release, id, &act.actor, now),
+            act,
+        };
+        let new = desk.store.release_admit(release, now).await;
         let new = new.map_err(|error| match error {
             AdmitError::Taken { held } => taken(service, version, id, held),
             AdmitError::Store(error) => out_of_order("record the release", &error),
@@ -270,6 +279,32 @@ impl Desk {
     pub(crate) fn scratch_dir(&self) -> PathBuf {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         self.scratch.join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+}
+
+/// What is told of a release. Its service is in `detail`: it is not in any environment yet.
+fn published(release: &Release, id: Digest, by: &str, now: UnixTime) -> Event {
+    let Release { service, version, artifact, source, .. } = release;
+    let from = source.commit.as_ref().map(|commit| format!(", commit {commit}"));
+    // What a publisher wrote, on one line.
+    let from = from.unwrap_or_default().replace(char::is_control, " ");
+    Event {
+        at: now,
+        kind: Kind::ReleasePublished,
+        scope: None,
+        rollout: None,
+        host: None,
+        text: format!("{service} {version} is published by {by}{from}"),
+        detail: serde_json::json!({
+            "service": service,
+            "version": version,
+            "release": id,
+            "by": by,
+            "bytes": artifact.bytes,
+            "commit": source.commit,
+            "branch": source.branch,
+            "commit_time": source.commit_time,
+        }),
     }
 }
 

@@ -10,6 +10,8 @@ mod columns;
 mod events;
 mod record;
 mod recover;
+mod rollouts;
+mod samples;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,15 +26,21 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{Row as _, Sqlite, SqliteConnection, Transaction};
+use tokio::sync::watch;
 
 use crate::audit::{Act, AuditFault};
+use crate::events::Event;
 use crate::token::{Secret, TokenId};
 use columns::{column, digest, failed, number, stored_time, text};
 use record::append;
 
-pub use events::{EVENTS_PAGE_MAX, Which};
+pub use events::{EVENTS_MAX, EVENTS_PAGE_MAX, TRIM_MAX, Which};
 pub use record::AUDIT_PAGE_MAX;
 pub use recover::Recovered;
+pub use rollouts::{
+    Counts, Kept, Outcome, ROLLOUTS_PAGE_MAX, Remembered, RolloutRow, RowTarget, ScopeRow,
+};
+pub use samples::{NewSample, SAMPLES_MAX, Sample, Sampled};
 
 /// Longest wait for the database, in seconds, before a request gives up.
 const BUSY_TIMEOUT_S: u64 = 10;
@@ -40,7 +48,7 @@ const BUSY_TIMEOUT_S: u64 = 10;
 const CONNECTIONS_MAX: u32 = 4;
 
 /// Statements that lead from each version of the tables to the next; never changed, only added to.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: &[&str] = &[
     "
     CREATE TABLE tokens (
         id          TEXT PRIMARY KEY,
@@ -132,12 +140,71 @@ const MIGRATIONS: [&str; 4] = [
     );
     CREATE INDEX access_by_age ON access (created);
 ",
+    // The number of the newest event stays when the event itself has gone.
+    "
+    CREATE TABLE events_head (
+        one INTEGER PRIMARY KEY CHECK (one = 1),
+        seq BIGINT NOT NULL
+    );
+    INSERT INTO events_head (one, seq) SELECT 1, COALESCE(MAX(seq), 0) FROM events;
+    CREATE INDEX events_of_service ON events (service, seq);
+    CREATE INDEX events_of_env ON events (env, seq);
+    CREATE TABLE rollouts (
+        seq          INTEGER PRIMARY KEY,
+        id           TEXT NOT NULL UNIQUE,
+        service      TEXT NOT NULL,
+        env          TEXT NOT NULL,
+        epoch        BIGINT NOT NULL,
+        direction    TEXT NOT NULL,
+        adopt        BOOLEAN NOT NULL,
+        from_version TEXT,
+        from_release TEXT,
+        to_version   TEXT NOT NULL,
+        to_release   TEXT NOT NULL,
+        author       TEXT NOT NULL,
+        reason       TEXT NOT NULL,
+        created      BIGINT NOT NULL,
+        hosts        BIGINT NOT NULL,
+        commit_id    TEXT,
+        branch       TEXT,
+        commit_time  BIGINT,
+        first_seen   BIGINT NOT NULL,
+        started      BIGINT,
+        ended        BIGINT,
+        outcome      TEXT,
+        began        BOOLEAN NOT NULL,
+        back         BIGINT,
+        counts       TEXT NOT NULL,
+        sampled      BOOLEAN NOT NULL,
+        open         BOOLEAN NOT NULL,
+        memory       TEXT NOT NULL
+    );
+    CREATE INDEX rollouts_of_scope ON rollouts (service, env, seq);
+    CREATE INDEX rollouts_of_service ON rollouts (service, seq);
+    CREATE INDEX rollouts_of_env ON rollouts (env, seq);
+    CREATE INDEX rollouts_ended ON rollouts (service, env, ended);
+    CREATE INDEX rollouts_open ON rollouts (seq) WHERE open;
+    CREATE INDEX rollouts_sampled ON rollouts (ended) WHERE sampled;
+    CREATE TABLE samples (
+        rollout BIGINT NOT NULL REFERENCES rollouts (seq),
+        n       BIGINT NOT NULL,
+        at      BIGINT NOT NULL,
+        counts  TEXT NOT NULL,
+        PRIMARY KEY (rollout, n)
+    ) WITHOUT ROWID;
+    CREATE TABLE chronicle (
+        one    INTEGER PRIMARY KEY CHECK (one = 1),
+        memory TEXT NOT NULL
+    );
+",
 ];
 
 /// The coordinator's database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    /// The number of the newest event.
+    newest: watch::Sender<u64>,
 }
 
 /// Why the database did not do something; nothing of it was done.
@@ -206,6 +273,19 @@ pub enum JoinError {
     Store(#[from] StoreError),
 }
 
+/// A release to be admitted, with what is told of it.
+#[derive(Debug, Clone)]
+pub struct NewRelease {
+    pub service: Service,
+    pub version: Version,
+    pub id: Digest,
+    /// Its statement with all signatures. Kept here too, so that a crash before the statement is in the
+    /// ledger leaves no version that is taken and that nobody has.
+    pub envelope: Vec<u8>,
+    pub act: Act,
+    pub event: Event,
+}
+
 /// Why a version is not admitted.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmitError {
@@ -247,8 +327,9 @@ impl Store {
             .connect_with(options)
             .await
             .map_err(failed("open the database"))?;
-        let store = Self { pool };
+        let store = Self { pool, newest: watch::Sender::new(0) };
         store.migrate().await?;
+        store.newest.send_replace(store.events_last().await?);
         Ok(store)
     }
 
@@ -525,24 +606,18 @@ fn token_report(row: &SqliteRow) -> Result<TokenReport, StoreError> {
 impl Store {
     /// Ties a version of a service to a release, for ever; says whether that is new.
     ///
-    /// `envelope`: its statement with all signatures. Kept here too, so that a crash before the
-    /// statement is in the ledger leaves no version that is taken and that nobody has.
-    ///
     /// # Errors
     ///
     /// [`AdmitError`]: the version is another release already, or the database failed.
     pub async fn release_admit(
         &self,
-        service: &Service,
-        version: &Version,
-        id: Digest,
-        envelope: &[u8],
-        act: Act,
+        release: NewRelease,
         now: UnixTime,
     ) -> Result<bool, AdmitError> {
         const STEP: &str = "keep the release";
+        let NewRelease { service, version, id, envelope, act, event } = release;
         let mut change = self.change(STEP).await?;
-        match release_of(&mut *change, service, version).await? {
+        match release_of(&mut *change, &service, &version).await? {
             Some(held) if held == id => return Ok(false),
             Some(held) => return Err(AdmitError::Taken { held }),
             None => {}
@@ -559,7 +634,9 @@ impl Store {
         .await
         .map_err(failed(STEP))?;
         append(&mut change, now, act).await?;
+        let newest = events::append(&mut change, &[event]).await?;
         change.commit().await.map_err(failed(STEP))?;
+        self.tell_newest(newest);
         Ok(true)
     }
 

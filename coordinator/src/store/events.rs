@@ -1,9 +1,10 @@
 //! The table of events: written at the end, read in order or from the newest back.
 
-use proto::id::{Digest, HostId, Scope};
+use proto::id::{Digest, Env, HostId, Scope, Service};
 use proto::statement::UnixTime;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use tokio::sync::watch;
 
 use super::columns::{column, failed, number, stored_time, text};
 use super::{Store, StoreError};
@@ -12,10 +13,22 @@ use crate::events::{Event, Kind, Numbered};
 /// Events that one read gives at most.
 pub const EVENTS_PAGE_MAX: u32 = 1_000;
 
+/// Events kept at most.
+pub const EVENTS_MAX: u64 = 1_000_000;
+/// Events that one step of trimming removes at most: nobody waits for the database for long.
+pub const TRIM_MAX: u32 = 500;
+
+const TRIM: &str = "
+    DELETE FROM events WHERE seq IN (
+        SELECT seq FROM (SELECT seq, at FROM events ORDER BY seq LIMIT ?1)
+        WHERE at < ?2 OR seq <= ?3
+    )";
+
 /// Which events to read; what is none fits any.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Which {
-    pub scope: Option<Scope>,
+    pub service: Option<Service>,
+    pub env: Option<Env>,
     pub rollout: Option<Digest>,
     pub host: Option<HostId>,
 }
@@ -31,7 +44,22 @@ impl Store {
         let mut change = self.change(STEP).await?;
         let last = append(&mut change, events).await?;
         change.commit().await.map_err(failed(STEP))?;
+        self.tell_newest(last);
         Ok(last)
+    }
+
+    /// The number of the newest event, told anew whenever one was kept.
+    pub fn events_newest(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
+    }
+
+    pub(super) fn tell_newest(&self, seq: u64) {
+        // Those who keep events commit in order, and may come here in another one.
+        self.newest.send_if_modified(|newest| {
+            let newer = seq > *newest;
+            *newest = seq.max(*newest);
+            newer
+        });
     }
 
     /// Up to `limit` events that come after number `seq`, in order.
@@ -60,24 +88,37 @@ impl Store {
         which: &Which,
         limit: u32,
     ) -> Result<Vec<Numbered>, StoreError> {
-        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM events WHERE seq < ");
-        query.push_bind(i64::try_from(seq).unwrap_or(i64::MAX));
-        if let Some(scope) = &which.scope {
-            query.push(" AND service = ").push_bind(scope.service.to_string());
-            query.push(" AND env = ").push_bind(scope.env.to_string());
-        }
-        if let Some(rollout) = &which.rollout {
-            query.push(" AND rollout = ").push_bind(format!("{rollout:#}"));
-        }
-        if let Some(host) = &which.host {
-            query.push(" AND host = ").push_bind(host.to_string());
-        }
-        query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(limit.min(EVENTS_PAGE_MAX)));
+        let mut query = before_query(seq, which, limit);
         let rows = query.build().fetch_all(&self.pool).await.map_err(failed("read events"))?;
         rows.iter().map(numbered).collect()
     }
 
-    /// The number of the newest event; 0: there is none.
+    /// Removes up to [`TRIM_MAX`] of the oldest events: those of before `oldest`, and those that are more
+    /// than [`EVENTS_MAX`]. Says how many went. Numbers are not used again.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: none was removed.
+    pub async fn events_trim(&self, oldest: UnixTime) -> Result<u64, StoreError> {
+        self.events_trim_to(oldest, EVENTS_MAX).await
+    }
+
+    async fn events_trim_to(&self, oldest: UnixTime, most: u64) -> Result<u64, StoreError> {
+        const STEP: &str = "remove old events";
+        let mut change = self.change(STEP).await?;
+        let surplus = last(&mut *change).await?.saturating_sub(most);
+        let done = sqlx::query(TRIM)
+            .bind(i64::from(TRIM_MAX))
+            .bind(stored_time(oldest))
+            .bind(i64::try_from(surplus).unwrap_or(i64::MAX))
+            .execute(&mut *change)
+            .await
+            .map_err(failed(STEP))?;
+        change.commit().await.map_err(failed(STEP))?;
+        Ok(done.rows_affected())
+    }
+
+    /// The number of the newest event that ever was; 0: there was none.
     ///
     /// # Errors
     ///
@@ -87,8 +128,27 @@ impl Store {
     }
 }
 
+fn before_query(seq: u64, which: &Which, limit: u32) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM events WHERE seq < ");
+    query.push_bind(i64::try_from(seq).unwrap_or(i64::MAX));
+    if let Some(service) = &which.service {
+        query.push(" AND service = ").push_bind(service.to_string());
+    }
+    if let Some(env) = &which.env {
+        query.push(" AND env = ").push_bind(env.to_string());
+    }
+    if let Some(rollout) = &which.rollout {
+        query.push(" AND rollout = ").push_bind(format!("{rollout:#}"));
+    }
+    if let Some(host) = &which.host {
+        query.push(" AND host = ").push_bind(host.to_string());
+    }
+    query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(limit.min(EVENTS_PAGE_MAX)));
+    query
+}
+
 async fn last(database: impl sqlx::Executor<'_, Database = Sqlite>) -> Result<u64, StoreError> {
-    let row = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS seq FROM events")
+    let row = sqlx::query("SELECT seq FROM events_head")
         .fetch_one(database)
         .await
         .map_err(failed("read events"))?;
@@ -121,6 +181,11 @@ pub(super) async fn append(
         .await
         .map_err(failed("keep events"))?;
     }
+    sqlx::query("UPDATE events_head SET seq = ?1")
+        .bind(i64::try_from(seq).expect("fewer than 2^63 events"))
+        .execute(&mut *change)
+        .await
+        .map_err(failed("keep events"))?;
     Ok(seq)
 }
 
@@ -145,6 +210,26 @@ fn numbered(row: &SqliteRow) -> Result<Numbered, StoreError> {
             .map_err(|error| corrupt("detail", error.to_string()))?,
     };
     Ok(Numbered { seq: number(row, "seq")?, event })
+}
+
+/// Each reading query there is, with a name.
+#[cfg(test)]
+pub(super) fn every_query() -> Vec<(&'static str, String)> {
+    let which = |service: bool, env: bool, rollout: bool, host: bool| Which {
+        service: service.then(|| "web".parse().unwrap()),
+        env: env.then(|| "staging".parse().unwrap()),
+        rollout: rollout.then(|| Digest::of(b"")),
+        host: host.then(|| "abcdefghij23".parse().unwrap()),
+    };
+    let page = |which| before_query(9, &which, 9).sql().as_str().to_owned();
+    vec![
+        ("events", page(which(false, false, false, false))),
+        ("events of a service", page(which(true, false, false, false))),
+        ("events of an environment", page(which(false, true, false, false))),
+        ("events of a scope", page(which(true, true, false, false))),
+        ("events of a rollout", page(which(false, false, true, false))),
+        ("events of a host", page(which(false, false, false, true))),
+    ]
 }
 
 #[cfg(test)]
@@ -185,11 +270,47 @@ mod tests {
             read.iter().map(|one| one.seq).collect::<Vec<_>>()
         };
         assert_eq!(numbers(u64::MAX, &Which::default()).await, [5, 4, 3, 2, 1]);
-        let shop = Which { scope: event(0, "shop").scope, ..Which::default() };
+        let shop = Which { service: Some("shop".parse().unwrap()), ..Which::default() };
         assert_eq!(numbers(u64::MAX, &shop).await, [5]);
         let web = Which { rollout: event(0, "web").rollout, ..Which::default() };
         assert_eq!(numbers(3, &web).await, [2, 1]);
         let host = Which { host: lost.host, ..Which::default() };
         assert_eq!(numbers(u64::MAX, &host).await, [4]);
+        let env = Which { env: Some("production".parse().unwrap()), ..Which::default() };
+        assert_eq!(numbers(u64::MAX, &env).await, [5, 3, 2, 1]);
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_hears_of_what_is_kept_and_numbers_outlive_their_events() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let store = Store::open(&path).await.unwrap();
+        let mut newest = store.events_newest();
+        assert_eq!(*newest.borrow_and_update(), 0);
+        let events: Vec<_> = (1..=3).map(|number| event(number, "web")).collect();
+        store.events_keep(&events).await.unwrap();
+        assert!(newest.has_changed().unwrap());
+        assert_eq!(*newest.borrow_and_update(), 3);
+        // By age, then by number, then all of them.
+        assert_eq!(store.events_trim_to(UnixTime(2), 3).await.unwrap(), 1);
+        assert_eq!(store.events_trim_to(UnixTime(0), 1).await.unwrap(), 1);
+        assert_eq!(store.events_after(0, 9).await.unwrap()[0].seq, 3);
+        assert_eq!(store.events_trim(UnixTime(u64::MAX)).await.unwrap(), 1);
+        assert_eq!(store.events_trim(UnixTime(u64::MAX)).await.unwrap(), 0);
+        assert_eq!(store.events_last().await.unwrap(), 3);
+        store.close().await;
+        let store = Store::open(&path).await.unwrap();
+        assert_eq!(*store.events_newest().borrow(), 3);
+        assert_eq!(store.events_keep(&events[..1]).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn trimming_goes_in_small_steps() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("db")).await.unwrap();
+        let events: Vec<_> = (1..=700).map(|number| event(number, "web")).collect();
+        store.events_keep(&events).await.unwrap();
+        let gone = async || store.events_trim(UnixTime(601)).await.unwrap();
+        assert_eq!((gone().await, gone().await, gone().await), (500, 100, 0));
     }
 }

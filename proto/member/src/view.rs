@@ -47,6 +47,12 @@ impl View {
 
     /// Answers a request that only reads; none for any other. Blocks on the disk.
     pub fn answer(&self, request: &ControlRequest) -> Option<ControlReply> {
+        self.see(|outlook| outlook.answer(request))
+    }
+
+    /// What `ask` makes of all that the member sees now: for several questions about one moment. Blocks on
+    /// the disk, and all others that ask meanwhile.
+    pub fn see<T>(&self, ask: impl FnOnce(&Outlook<'_>) -> T) -> T {
         let mut sight = self.sight();
         let members = self.look(&mut sight);
         let chain = self.ledger.chain();
@@ -70,7 +76,7 @@ impl View {
             statement: &statement,
             host_statement: &host_statement,
         };
-        outlook.answer(request)
+        ask(&outlook)
     }
 
     /// By how many seconds the clock of `me`, who has this view, is ahead of the median of the others

@@ -20,7 +20,7 @@ use proto::wire::ControlRequest;
 use proto::{Digest, HostId, UnixTime};
 
 pub use answer::refused;
-pub use outlook::{Outlook, Pending};
+pub use outlook::{Outlook, Pending, Presence};
 
 use crate::gate::Heard;
 use crate::receipts::Receipts;

@@ -39,6 +39,20 @@ pub struct Pending {
     pub missing: String,
 }
 
+/// What can be said of a host without reading its receipts: cheap enough to be asked all the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Presence {
+    pub id: HostId,
+    pub name: Name,
+    pub env: Option<Env>,
+    /// Heard of lately.
+    pub alive: bool,
+    /// It is no longer one of the fleet.
+    pub removed: bool,
+    /// Services that are not what was released any more, as the host says itself.
+    pub drift: Vec<(Service, DriftReport)>,
+}
+
 /// All that a member's answers depend on.
 #[derive(Clone, Copy)]
 pub struct Outlook<'a> {
@@ -77,6 +91,27 @@ impl Outlook<'_> {
             freezes: self.freezes().collect(),
             skips: self.skips(),
         }
+    }
+
+    /// Every host of which there is a statement.
+    pub fn presence(&self) -> Vec<Presence> {
+        let presence = |host: &Host| {
+            let env = host.env();
+            let removal = env.as_ref().and_then(|env| self.chain.revocation(&host.id, env));
+            let drift = self.drifts_of(&host.id).map(|said| {
+                let DriftRecord { service, release, found, first, .. } = said;
+                (service, DriftReport { release, found, first })
+            });
+            Presence {
+                id: host.id.clone(),
+                name: host.name.clone(),
+                alive: self.is_alive(&host.id),
+                removed: removal.is_some(),
+                drift: drift.collect(),
+                env,
+            }
+        };
+        self.hosts.iter().map(presence).collect()
     }
 
     /// Where a rollout stands; none if it is not known here.
@@ -439,13 +474,19 @@ impl Outlook<'_> {
         services.into_iter().filter_map(report).collect()
     }
 
-    /// How what a host serves of a service differs from what was released, as it says itself.
+    /// How what a host serves differs from what was released, as it says itself.
+    fn drifts_of(&self, host: &HostId) -> impl Iterator<Item = DriftRecord> {
+        let values = self.members.get(host).map(|seen| &seen.values);
+        let texts =
+            (0..record::SLOTS).filter_map(move |slot| values?.get(&record::drift_key(slot)));
+        let said = texts.filter_map(|text| record::from_text::<DriftRecord>(text));
+        said.filter(|drift| drift.found > 0)
+    }
+
+    /// The same of one service.
     fn drift_of(&self, host: &HostId, service: &Service) -> Option<DriftReport> {
-        let seen = self.members.get(host)?;
-        let texts = (0..record::SLOTS).filter_map(|slot| seen.values.get(&record::drift_key(slot)));
-        let mut said = { texts }.filter_map(|text| record::from_text::<DriftRecord>(text));
         let DriftRecord { release, found, first, .. } =
-            said.find(|drift| drift.service == *service && drift.found > 0)?;
+            self.drifts_of(host).find(|drift| drift.service == *service)?;
         Some(DriftReport { release, found, first })
     }
 

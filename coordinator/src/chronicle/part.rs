@@ -1,0 +1,165 @@
+//! The part of the daemon that looks at the fleet and keeps what is new in it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use member::{chain, clock};
+use net::NetError;
+use proto::statement::Rollout;
+use proto::trust::Chain;
+use proto::{Digest, UnixTime};
+use rollout::fleet::Outlook;
+use tokio::time::{self, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::{Changes, Memory, Seen, Sight, observe};
+use crate::desk::{Desk, blocking};
+use crate::store::{Store, StoreError};
+
+/// Between two looks, at least where something changes and at most where nothing does.
+const LOOK_AFTER: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Rollouts without a row that one look takes up: others wait for the view meanwhile.
+const NEW_MAX: usize = 20;
+/// Between two clearings of what is old.
+const TRIM_EVERY: Duration = Duration::from_secs(600);
+/// How long events are kept, and samples of a rollout after its end, in seconds.
+const EVENTS_KEPT_S: u64 = 400 * 86_400;
+const SAMPLES_KEPT_S: u64 = 90 * 86_400;
+
+/// Keeps the chronicle until `stop`. What does not work is told once and tried again.
+pub(crate) async fn keep(desk: Arc<Desk>, stop: CancellationToken) -> Result<(), NetError> {
+    let (mut statements, mut members) = (desk.member.ledger.events(), desk.member.gossip.members());
+    let mut memory = None;
+    let mut trim_at = Instant::now() + LOOK_EVERY;
+    let mut works = true;
+    while !stop.is_cancelled() {
+        let next_look = Instant::now() + LOOK_AFTER;
+        statements.mark_unchanged();
+        members.mark_unchanged();
+        let looked = look(&desk, memory.take()).await;
+        let more = match looked {
+            Ok((kept, more)) => {
+                memory = Some(kept);
+                works = true;
+                more
+            }
+            // The memory may say more than what was kept: it is read again.
+            Err(error) => {
+                if std::mem::take(&mut works) {
+                    warn!(error = chain(&error), "events are not kept; tried again");
+                }
+                false
+            }
+        };
+        if Instant::now() >= trim_at {
+            let again = trim(&desk.store, clock::unix()).await;
+            trim_at = Instant::now() + if again { LOOK_AFTER } else { TRIM_EVERY };
+        }
+        if more {
+            continue;
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = time::sleep(LOOK_EVERY) => {}
+            Ok(()) = statements.changed(), if works => {}
+            Ok(()) = members.changed(), if works => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = time::sleep_until(next_look) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Why a look came to nothing.
+#[derive(Debug, thiserror::Error)]
+enum LookError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("looking at the fleet failed: {0}")]
+    Panic(String),
+}
+
+/// One look; whether there is more to see at once.
+async fn look(desk: &Arc<Desk>, memory: Option<Memory>) -> Result<(Memory, bool), LookError> {
+    let mut memory = match memory {
+        Some(memory) => memory,
+        None => Memory::restore(desk.store.chronicle_remembered().await?)?,
+    };
+    let view = desk.view.clone();
+    let looked = blocking("look at the fleet", move || {
+        let (sight, more) = view.see(|outlook| Sight::of(outlook, &memory));
+        let changes = observe(&mut memory, &sight, clock::now());
+        (memory, changes, more)
+    });
+    let (memory, changes, more) =
+        looked.await.map_err(|refused| LookError::Panic(refused.reason))?;
+    if !changes.is_empty() {
+        let Changes { events, rollouts, fleet } = changes;
+        desk.store.chronicle_keep(&events, &rollouts, fleet.as_deref()).await?;
+    }
+    Ok((memory, more))
+}
+
+impl Sight {
+    /// What is to be seen, for a follower that remembers `memory`; whether there is more that it does not
+    /// know yet.
+    fn of(outlook: &Outlook<'_>, memory: &Memory) -> (Self, bool) {
+        let chain = outlook.chain;
+        let heads: BTreeSet<_> = chain.heads().map(|(_, head)| head.rollout).collect();
+        let (mut unknown, pending) = (unknown(outlook, memory), outlook.pending);
+        let more = unknown.len() > NEW_MAX;
+        unknown.truncate(NEW_MAX);
+        let ids = memory.followed().copied().chain(unknown);
+        let seen = |id: Digest| {
+            let waits = || pending.iter().find(|one| one.id == id).map(|one| &one.rollout);
+            let rollout = chain.rollout(&id).or_else(waits)?;
+            let report = outlook.rollout_report(&id)?;
+            let newest = heads.contains(&id) || chain.rollout(&id).is_none();
+            let release = chain.release(&rollout.to.release);
+            let source = release.map(|release| release.source.clone()).unwrap_or_default();
+            let from = rollout.from.as_ref().map(|from| from.release);
+            Some(Seen { report, newest, from, to: rollout.to.release, source })
+        };
+        let sight = Self {
+            hosts: outlook.presence(),
+            rollouts: ids.filter_map(seen).collect(),
+            heads: chain.heads().map(|(scope, head)| (scope.clone(), head.epoch)).collect(),
+            root_version: chain.root().version,
+            root_expires: chain.root().expires,
+        };
+        (sight, more)
+    }
+}
+
+/// The rollouts that have no row yet, in the order in which they were signed.
+fn unknown(outlook: &Outlook<'_>, memory: &Memory) -> Vec<Digest> {
+    let history = history(outlook.chain);
+    let pending = outlook.pending.iter().map(|pending| (pending.id, &pending.rollout));
+    let mut found: Vec<_> = history.chain(pending).filter(|(id, _)| !memory.knows(id)).collect();
+    found.sort_by_key(|(id, rollout)| (rollout.created, rollout.epoch, *id));
+    found.dedup_by_key(|(id, _)| *id);
+    found.into_iter().map(|(id, _)| id).collect()
+}
+
+fn history(chain: &Chain) -> impl Iterator<Item = (Digest, &Rollout)> {
+    chain.heads().flat_map(|(scope, _)| chain.history(scope))
+}
+
+/// Removes some of what is too old: one small step. Whether there may be more.
+async fn trim(store: &Store, now: UnixTime) -> bool {
+    let events_from = UnixTime(now.0.saturating_sub(EVENTS_KEPT_S));
+    let samples_from = UnixTime(now.0.saturating_sub(SAMPLES_KEPT_S));
+    let trimmed = async {
+        let events = store.events_trim(events_from).await?;
+        Ok::<_, StoreError>(store.samples_trim(samples_from).await? || events > 0)
+    };
+    trimmed.await.unwrap_or_else(|error| {
+        warn!(error = chain(&error), "old events and samples are not removed; tried again");
+        false
+    })
+}

@@ -1,0 +1,266 @@
+//! One rollout followed: what is told of it, its row, its samples.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::receipt::{Cause, State};
+use proto::report::{RolloutPhase, RolloutReport, StandingReport};
+use proto::statement::UnixTime;
+use proto::{HostId, Scope};
+use rollout::host::NEVER_STARTED;
+use serde::{Deserialize, Serialize};
+
+use super::sampling::{self, Mark};
+use super::stance::Stance;
+use super::waits::Wait;
+use super::{HOSTS_EACH_MAX, Look, QUIET_S, STANCE_LASTS_MS, Seen, words};
+use crate::events::{Event, Kind};
+use crate::store::{Counts, Kept, Outcome, RolloutRow, RowTarget};
+
+/// A rollout that is followed.
+#[derive(Debug, Clone)]
+pub(super) struct Tracked {
+    pub(super) row: RolloutRow,
+    pub(super) told: Told,
+}
+
+/// What was told of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Told {
+    stance: Stance,
+    /// Whether anything of it is told: not of one that is older than the chronicle, at first.
+    loud: bool,
+    /// That it is in force.
+    started: bool,
+    /// Waves that are open, from the first one on.
+    waves: u32,
+    /// That every host is back.
+    back: bool,
+    /// Hosts that it failed on, and that could not go back.
+    failed: BTreeSet<HostId>,
+    stuck: BTreeSet<HostId>,
+    sample: Option<Mark>,
+}
+
+impl Tracked {
+    /// One that is seen for the first time, by a chronicle that began at `since`.
+    pub(super) fn new(seen: &Seen, since: UnixTime, now: UnixTime) -> Self {
+        let Seen { report, newest: _, from, to, source } = seen;
+        let target = |(version, release)| RowTarget { version, release };
+        let row = RolloutRow {
+            seq: 0,
+            id: report.id,
+            scope: scope(report),
+            epoch: report.epoch,
+            direction: report.direction,
+            adopt: report.adopt,
+            from: report.from.clone().zip(*from).map(target),
+            to: target((report.to.clone(), *to)),
+            author: report.author.clone(),
+            reason: report.reason.clone(),
+            created: report.created,
+            hosts: u32::try_from(report.hosts.len()).unwrap_or(u32::MAX),
+            commit: source.commit.clone(),
+            branch: source.branch.clone(),
+            commit_time: source.commit_time,
+            first_seen: now,
+            started: None,
+            ended: None,
+            outcome: None,
+            began: false,
+            back: None,
+            counts: Counts::default(),
+        };
+        // One that waits for signatures is no history: somebody has to do something.
+        let loud = report.created >= since || report.phase == RolloutPhase::Pending;
+        Self { row, told: Told { loud, ..Told::default() } }
+    }
+
+    /// Whether it can still change.
+    pub(super) const fn is_open(&self, seen: &Seen) -> bool {
+        seen.newest || self.told.stance.outcome().is_none()
+    }
+
+    /// Takes in how it stands now; what is to be kept, if anything is.
+    pub(super) fn follow(
+        &mut self,
+        seen: &Seen,
+        is_new: bool,
+        look: &mut Look<'_>,
+    ) -> Option<Kept> {
+        let report = &seen.report;
+        let (row, told) = (self.row.clone(), self.told.clone());
+        self.told.loud |= seen.newest && look.now.unix >= self.row.first_seen.plus_s(QUIET_S);
+        let mut events = Vec::new();
+        self.start(report, look.now.unix, &mut events);
+        self.open_waves(report, look.now.unix, &mut events);
+        self.fail_hosts(report, look.now.unix, &mut events);
+        let before = self.told.stance;
+        self.step(report, look, &mut events);
+        self.come_back(seen, look.now.unix, &mut events);
+        self.learn(seen);
+        if self.told.loud {
+            look.events.append(&mut events);
+        }
+        let ended = before != self.told.stance || told.back != self.told.back;
+        let sample = self.sample(seen, ended, look.now.unix);
+        let open = self.is_open(seen);
+        let changed = is_new || sample.is_some() || row != self.row || told != self.told;
+        (changed || !open).then(|| {
+            self.row.counts = Counts::of(&report.waves);
+            self.kept(open, sample)
+        })
+    }
+
+    fn kept(&self, open: bool, sample: Option<crate::store::NewSample>) -> Kept {
+        let memory = serde_json::to_string(&self.told).expect("memories serialize");
+        Kept { row: self.row.clone(), open, memory, sample }
+    }
+
+    fn start(&mut self, report: &RolloutReport, now: UnixTime, events: &mut Vec<Event>) {
+        if self.told.started || report.phase == RolloutPhase::Pending {
+            return;
+        }
+        self.told.started = true;
+        self.row.started = Some(if self.told.loud { now } else { report.created });
+        events.push(words::rollout(Kind::RolloutStarted, report, now));
+    }
+
+    fn open_waves(&mut self, report: &RolloutReport, now: UnixTime, events: &mut Vec<Event>) {
+        let open = report.waves.iter().rposition(|wave| wave.open).map_or(0, |last| last + 1);
+        let open = u32::try_from(open).unwrap_or(u32::MAX);
+        if !self.told.started || open <= self.told.waves {
+            return;
+        }
+        events.extend((self.told.waves..open).map(|wave| words::wave(report, wave, now)));
+        self.told.waves = open;
+    }
+
+    fn fail_hosts(&mut self, report: &RolloutReport, now: UnixTime, events: &mut Vec<Event>) {
+        self.row.began |= report.hosts.iter().any(has_begun);
+        let failed = |host: &&StandingReport| {
+            host.state.is_some_and(State::is_failed) && host.cause != Some(Cause::Fleet)
+        };
+        let stuck = |host: &&StandingReport| host.state == Some(State::RevertFailed);
+        let news = |known: &mut BTreeSet<HostId>, is: &dyn Fn(&&StandingReport) -> bool| {
+            let found = report.hosts.iter().filter(is);
+            found.filter(|host| known.insert(host.host.clone())).collect::<Vec<_>>()
+        };
+        let failed = news(&mut self.told.failed, &failed);
+        let stuck = news(&mut self.told.stuck, &stuck);
+        for (kind, hosts) in [(Kind::HostFailed, failed), (Kind::HostStuck, stuck)] {
+            if hosts.len() > HOSTS_EACH_MAX {
+                events.push(words::many_of_rollout(kind, report, &hosts, now));
+            } else {
+                events.extend(hosts.iter().map(|host| words::host(kind, report, host, now)));
+            }
+        }
+    }
+
+    fn step(&mut self, report: &RolloutReport, look: &mut Look<'_>, events: &mut Vec<Event>) {
+        let (id, now) = (report.id, look.now.unix);
+        let before = self.told.stance;
+        let mut lasts = |stance| look.waits.lasts(Wait::Stance(id, stance), STANCE_LASTS_MS);
+        let stance = before.next(report, now, &mut lasts);
+        if stance == before {
+            return;
+        }
+        self.told.stance = stance;
+        events.extend(stance.told_after(before).map(|kind| words::rollout(kind, report, now)));
+        self.row.outcome = stance.outcome();
+        // Of one that is older than the chronicle nobody here knows it, unless the report does.
+        self.row.ended = self.row.outcome.and_then(|_| self.told.loud.then_some(now));
+        // Nothing is halted or complete without having begun.
+        self.row.began |= matches!(stance, Stance::Halted | Stance::Complete);
+    }
+
+    fn come_back(&mut self, seen: &Seen, now: UnixTime, events: &mut Vec<Event>) {
+        let stopped = self.told.stance.is_stopped() && self.row.began && seen.newest;
+        if !stopped || self.told.back || !is_back(&seen.report) {
+            return;
+        }
+        self.told.back = true;
+        self.row.back = self.told.loud.then_some(now);
+        events.push(words::rollout(Kind::RolloutRolledBack, &seen.report, now));
+    }
+
+    /// What comes to be known later.
+    fn learn(&mut self, seen: &Seen) {
+        let is_this_end = match seen.report.phase {
+            RolloutPhase::Complete => Some(Outcome::Complete),
+            RolloutPhase::Halted => Some(Outcome::Halted),
+            RolloutPhase::Aborted => Some(Outcome::Aborted),
+            RolloutPhase::Superseded => Some(Outcome::Superseded),
+            RolloutPhase::Expired => Some(Outcome::Expired),
+            RolloutPhase::Pending | RolloutPhase::Running | RolloutPhase::Paused => None,
+        };
+        if is_this_end.is_some() && is_this_end == self.row.outcome {
+            self.row.ended = seen.report.ended.or(self.row.ended);
+        }
+        let source = &seen.source;
+        if self.row.commit_time.is_none() && self.row.commit.is_none() {
+            self.row.commit.clone_from(&source.commit);
+            self.row.branch.clone_from(&source.branch);
+            self.row.commit_time = source.commit_time;
+        }
+    }
+
+    fn sample(
+        &mut self,
+        seen: &Seen,
+        changed: bool,
+        now: UnixTime,
+    ) -> Option<crate::store::NewSample> {
+        let goes_on = self.told.started && self.told.stance.outcome().is_none();
+        let goes_back = self.told.stance.is_stopped() && seen.newest && !self.told.back;
+        let ended_now = changed && self.told.sample.is_some();
+        if !goes_on && !goes_back && !ended_now {
+            return None;
+        }
+        // Requests change all the time, and mean nothing once it was stopped.
+        let sampled = sampling::sampled(&seen.report, goes_on);
+        sampling::next(&mut self.told.sample, sampled, now, (goes_on, ended_now))
+    }
+
+    /// It is not known any more. One that lacked signatures comes to its end by that, once it lasts.
+    pub(super) fn vanished(
+        &mut self,
+        heads: &BTreeMap<Scope, u64>,
+        look: &mut Look<'_>,
+    ) -> Option<Kept> {
+        let waited = !self.told.started;
+        if !waited || !look.waits.lasts(Wait::Vanished(self.row.id), STANCE_LASTS_MS) {
+            return None;
+        }
+        let newer = heads.get(&self.row.scope).is_some_and(|epoch| *epoch >= self.row.epoch);
+        let (stance, kind) = match newer {
+            true => (Stance::Superseded, Kind::RolloutSuperseded),
+            false => (Stance::Expired, Kind::RolloutExpired),
+        };
+        if self.told.stance != Stance::Expired {
+            self.told.stance = stance;
+            self.row.outcome = stance.outcome();
+            self.row.ended = Some(look.now.unix);
+            look.events.push(words::lapsed(kind, &self.row, look.now.unix));
+        }
+        Some(self.kept(false, None))
+    }
+}
+
+fn scope(report: &RolloutReport) -> Scope {
+    Scope { service: report.service.clone(), env: report.env.clone() }
+}
+
+/// Whether it has begun to activate. One that had not says that it is back, too, once it was stopped.
+fn has_begun(host: &StandingReport) -> bool {
+    let never = host.cause == Some(Cause::Fleet) && host.note == NEVER_STARTED;
+    host.state.is_some_and(|state| state >= State::Activating) && !never
+}
+
+/// Whether no host that is heard has anything of it.
+fn is_back(report: &RolloutReport) -> bool {
+    let mut heard = report.hosts.iter().filter(|host| host.alive && !host.skipped).peekable();
+    let returned = |host: &StandingReport| {
+        host.state.is_none_or(|state| state < State::Activating || state == State::Reverted)
+    };
+    heard.peek().is_some() && heard.all(returned)
+}

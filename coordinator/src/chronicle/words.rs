@@ -1,0 +1,311 @@
+//! What an event says, for people and for scripts.
+
+use proto::receipt::{Cause, State};
+use proto::report::{DriftReport, RolloutReport, StandingReport};
+use proto::statement::{Direction, UnixTime};
+use proto::{Name, Scope, Service, Version};
+use rollout::fleet::Presence;
+use serde_json::{Value, json};
+
+use super::{HOSTS_EACH_MAX, Sight};
+use crate::events::{Event, Kind};
+use crate::store::{Counts, RolloutRow};
+
+/// `web 1.4.0 to production`, and what it is besides a deployment.
+fn title(
+    service: &Service,
+    to: &Version,
+    scope: &Scope,
+    direction: Direction,
+    adopt: bool,
+) -> String {
+    let besides = match direction {
+        Direction::Rollback => " (rollback)",
+        Direction::Forward if adopt => " (adoption)",
+        Direction::Forward => "",
+    };
+    format!("{service} {to} to {}{besides}", scope.env)
+}
+
+fn title_of(report: &RolloutReport) -> String {
+    title(&report.service, &report.to, &scope_of(report), report.direction, report.adopt)
+}
+
+fn scope_of(report: &RolloutReport) -> Scope {
+    Scope { service: report.service.clone(), env: report.env.clone() }
+}
+
+/// What others wrote, fit for one line.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// About a rollout as a whole.
+pub(super) fn rollout(kind: Kind, report: &RolloutReport, now: UnixTime) -> Event {
+    let why = plain(&report.why);
+    let says = match kind {
+        Kind::ApprovalWanted => format!("waits for signatures: {why}"),
+        Kind::RolloutStarted => started(report),
+        Kind::RolloutHeld => after("held", &why),
+        Kind::RolloutMoves => format!("moves again: {why}"),
+        Kind::RolloutResumed => format!("resumed: {why}"),
+        Kind::RolloutRolledBack => match &report.from {
+            Some(from) => format!("every host that is heard is back on {from}"),
+            None => "it is off every host that is heard".to_owned(),
+        },
+        Kind::RolloutExpired => after("expired", why.strip_prefix("held: ").unwrap_or(&why)),
+        Kind::RolloutPaused => after("paused", &why),
+        Kind::RolloutHalted => after("halted", &why),
+        Kind::RolloutAborted => after("aborted", &why),
+        Kind::RolloutComplete => after("complete", &why),
+        Kind::RolloutSuperseded => after("superseded", &why),
+        other => after(other.name(), &why),
+    };
+    event(kind, report, now, &says, json!({}))
+}
+
+/// `halted: ` and why; a reason that starts with the very word is not told twice.
+fn after(word: &str, why: &str) -> String {
+    match why.starts_with(word) {
+        true => why.to_owned(),
+        false => format!("{word}: {why}"),
+    }
+}
+
+fn started(report: &RolloutReport) -> String {
+    let from = match &report.from {
+        Some(from) => format!(" from {from}"),
+        None => String::new(),
+    };
+    let reason = match report.reason.is_empty() {
+        true => String::new(),
+        false => format!(": {}", plain(&report.reason)),
+    };
+    format!(
+        "started{from}, {} in {}, signed by {}{reason}",
+        count(report.hosts.len(), "host"),
+        count(report.waves.len(), "wave"),
+        report.author,
+    )
+}
+
+/// `1 host`, `2 hosts`.
+fn count(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A wave is open; 0 is the first.
+pub(super) fn wave(report: &RolloutReport, wave: u32, now: UnixTime) -> Event {
+    let hosts = report.waves.get(wave as usize).map_or(0, |wave| wave.hosts);
+    let (number, of) = (wave + 1, report.waves.len());
+    let says = format!("wave {number} of {of} is open: {}", count(hosts as usize, "host"));
+    event(Kind::WaveOpened, report, now, &says, json!({ "wave": number, "wave_hosts": hosts }))
+}
+
+/// It failed on a host, or that host could not go back.
+pub(super) fn host(
+    kind: Kind,
+    report: &RolloutReport,
+    host: &StandingReport,
+    now: UnixTime,
+) -> Event {
+    let note = match host.note.is_empty() {
+        true => String::new(),
+        false => format!(": {}", plain(&host.note)),
+    };
+    let says = match kind {
+        Kind::HostStuck => {
+            format!("{} could not go back, a person is needed there{note}", host.name)
+        }
+        _ => format!("failed on {}{note}", host.name),
+    };
+    let detail = json!({
+        "host_name": host.name,
+        "host_wave": host.wave + 1,
+        "cause": host.cause,
+        "note": host.note,
+        "went_back": host.state == Some(State::Reverted),
+    });
+    Event { host: Some(host.host.clone()), ..event(kind, report, now, &says, detail) }
+}
+
+/// The same of so many that each would be one of a flood.
+pub(super) fn many_of_rollout(
+    kind: Kind,
+    report: &RolloutReport,
+    hosts: &[&StandingReport],
+    now: UnixTime,
+) -> Event {
+    let names = listed(hosts.iter().map(|host| &host.name));
+    let number = hosts.len();
+    let says = match kind {
+        Kind::HostStuck => {
+            format!("{number} hosts could not go back, a person is needed there: {names}")
+        }
+        _ => format!("failed on {number} hosts: {names}"),
+    };
+    let of_release = hosts.iter().filter(|host| host.cause == Some(Cause::Release)).count();
+    let detail = json!({
+        "number": number,
+        "cause_release": of_release,
+        "host_names": hosts.iter().take(HOSTS_EACH_MAX).map(|host| &host.name).collect::<Vec<_>>(),
+    });
+    event(kind, report, now, &says, detail)
+}
+
+/// The first names of many.
+fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Name>) -> String {
+    let more = names.len().saturating_sub(HOSTS_EACH_MAX);
+    let first: Vec<_> = names.take(HOSTS_EACH_MAX).map(Name::as_str).collect();
+    match more {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// A rollout is not known any more: it never had its signatures.
+pub(super) fn lapsed(kind: Kind, row: &RolloutRow, now: UnixTime) -> Event {
+    let RolloutRow { scope, to, direction, adopt, .. } = row;
+    let title = title(&scope.service, &to.version, scope, *direction, *adopt);
+    let says = match kind {
+        Kind::RolloutSuperseded => "a newer rollout took over while it waited for signatures",
+        _ => "it was dropped: it never had all signatures",
+    };
+    Event {
+        at: now,
+        kind,
+        scope: Some(scope.clone()),
+        rollout: Some(row.id),
+        host: None,
+        text: format!("{title}: {says}"),
+        detail: json!({
+            "from": row.from.as_ref().map(|from| &from.version),
+            "to": row.to.version,
+            "direction": row.direction,
+            "adopt": row.adopt,
+            "epoch": row.epoch,
+            "author": row.author,
+            "reason": row.reason,
+            "hosts": row.hosts,
+            "why": says,
+        }),
+    }
+}
+
+fn event(kind: Kind, report: &RolloutReport, now: UnixTime, says: &str, more: Value) -> Event {
+    let mut detail = json!({
+        "from": report.from,
+        "to": report.to,
+        "direction": report.direction,
+        "adopt": report.adopt,
+        "epoch": report.epoch,
+        "author": report.author,
+        "reason": report.reason,
+        "why": report.why,
+        "hosts": report.hosts.len(),
+        "waves": report.waves.len(),
+        "waves_open": report.waves.iter().filter(|wave| wave.open).count(),
+        "counts": Counts::of(&report.waves),
+    });
+    if let (Value::Object(all), Value::Object(more)) = (&mut detail, more) {
+        all.extend(more);
+    }
+    Event {
+        at: now,
+        kind,
+        scope: Some(scope_of(report)),
+        rollout: Some(report.id),
+        host: None,
+        text: format!("{}: {says}", title_of(report)),
+        detail,
+    }
+}
+
+// --- the fleet ---
+
+fn of_fleet(kind: Kind, now: UnixTime, text: String, detail: Value) -> Event {
+    Event { at: now, kind, scope: None, rollout: None, host: None, text, detail }
+}
+
+/// A host was lost, or is back.
+pub(super) fn present(kind: Kind, host: &Presence, now: UnixTime) -> Event {
+    let place = host.env.as_ref().map(|env| format!(" in {env}")).unwrap_or_default();
+    let says = match kind {
+        Kind::HostBack => "is heard again",
+        _ => "is not heard any more",
+    };
+    let text = format!("host {}{place} {says}", host.name);
+    let detail = json!({ "host_name": host.name, "env": host.env });
+    Event { host: Some(host.id.clone()), ..of_fleet(kind, now, text, detail) }
+}
+
+/// The same of very many.
+pub(super) fn many_present(kind: Kind, hosts: &[&Presence], now: UnixTime) -> Event {
+    let says = match kind {
+        Kind::HostBack => "are heard again",
+        _ => "are not heard any more",
+    };
+    let names = listed(hosts.iter().map(|host| &host.name));
+    let detail = json!({
+        "number": hosts.len(),
+        "host_names": hosts.iter().take(HOSTS_EACH_MAX).map(|host| &host.name).collect::<Vec<_>>(),
+    });
+    of_fleet(kind, now, format!("{} hosts {says}: {names}", hosts.len()), detail)
+}
+
+pub(super) fn drifted(
+    host: &Presence,
+    service: &Service,
+    drift: &DriftReport,
+    now: UnixTime,
+) -> Event {
+    let more = match drift.found {
+        1 => String::new(),
+        found => format!(", first of {found}"),
+    };
+    let first = plain(&drift.first);
+    let text = format!("{service} on {} is not what was released: {first}{more}", host.name);
+    let detail = json!({
+        "host_name": host.name,
+        "env": host.env,
+        "service": service,
+        "release": drift.release,
+        "found": drift.found,
+        "first": drift.first,
+    });
+    Event {
+        scope: host.env.clone().map(|env| Scope { service: service.clone(), env }),
+        host: Some(host.id.clone()),
+        ..of_fleet(Kind::HostDrifted, now, text, detail)
+    }
+}
+
+/// The same of very many.
+pub(super) fn many_drifted(found: &[(&Presence, &Service, &DriftReport)], now: UnixTime) -> Event {
+    let names = listed(found.iter().map(|(host, ..)| &host.name));
+    let text = format!("in {} places what serves is not what was released: {names}", found.len());
+    let first = found.iter().take(HOSTS_EACH_MAX);
+    let detail = json!({
+        "number": found.len(),
+        "host_names": first.map(|(host, ..)| &host.name).collect::<Vec<_>>(),
+    });
+    of_fleet(Kind::HostDrifted, now, text, detail)
+}
+
+/// The root ends, or has ended.
+pub(super) fn root(sight: &Sight, now: UnixTime) -> Event {
+    let (version, expires) = (sight.root_version, sight.root_expires);
+    let left_s = expires.0.saturating_sub(now.0);
+    let when = match (left_s, left_s.div_ceil(86_400)) {
+        (0, _) => format!("has expired, at {expires} UTC: nothing new starts"),
+        (_, 1) => {
+            format!("expires within a day, at {expires} UTC: nothing new starts from then on")
+        }
+        (_, days) => {
+            format!("expires in {days} days, at {expires} UTC: nothing new starts from then on")
+        }
+    };
+    let text = format!("root {version} {when}; the root's keys must sign the next one");
+    let detail = json!({ "root_version": version, "expires": expires, "left_s": left_s });
+    of_fleet(Kind::RootExpiring, now, text, detail)
+}
