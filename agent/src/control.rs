@@ -228,7 +228,7 @@ fn answer(desk: &Desk, request: ControlRequest) -> ControlReply {
         },
         _ => refusal(
             RefusedKind::NotHere,
-            "this is an agent: publishing, tokens and certificates are the coordinator's",
+            "this is an agent: publishing, tokens, certificates and events are the coordinator's",
             "ask the coordinator, without --via",
         ),
     }

@@ -57,6 +57,8 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::Evidence { .. }
         | ControlRequest::AccessCreate { .. }
         | ControlRequest::Draft { .. } => Needs::ReadByPeople,
+        | ControlRequest::Events { .. }
+        | ControlRequest::Dora { .. } => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,
         ControlRequest::Publish { .. } => Needs::Publish,
         ControlRequest::Renew => Needs::Renew,
@@ -200,7 +202,7 @@ mod tests {
         let (service, version) = (scope.service.clone(), "1".parse().unwrap());
         let cases = [
             (ControlRequest::Fleet, everyone),
-            (ControlRequest::Scope(scope), everyone),
+            (ControlRequest::Scope(scope.clone()), everyone),
             (ControlRequest::Statement { id: Digest::of(b"") }, everyone),
             (ControlRequest::Host { id: HostId::of(&key(20)) }, everyone),
             (ControlRequest::Release { service: service.clone(), version }, everyone),
@@ -208,6 +210,8 @@ mod tests {
             (ControlRequest::Releases { service: service.clone() }, people),
             (ControlRequest::Evidence { service, rollout: Digest::of(b"") }, people),
             (ControlRequest::Checkup, people),
+            (ControlRequest::Events { before: None, limit: 1, service: None, env: None }, people),
+            (ControlRequest::Dora { scope, days: 90 }, people),
             (ControlRequest::Submit { envelope: Vec::new() }, everyone),
             (ControlRequest::Publish { release: Vec::new(), manifest: Vec::new() }, "root ci"),
             (ControlRequest::Renew, "host"),

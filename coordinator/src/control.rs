@@ -27,6 +27,7 @@ use crate::audit::Act;
 use crate::authority::{self, Asker};
 use crate::desk::{Desk, blocking, out_of_order};
 use crate::publish::Upload;
+use crate::store::Which;
 
 /// Requests of people under way, and of one key of theirs; a frame may have [`CONTROL_BYTES_MAX`].
 const PEOPLE_MAX: usize = 8;
@@ -159,6 +160,12 @@ impl Control {
                 self.desk.token_create(owner, uses, ttl_s, &labels).await
             }
             (ControlRequest::Checkup, _) => self.desk.checkup().await,
+            (ControlRequest::Events { before, limit, service, env }, _) => {
+                self.desk
+                    .events_before(before, Which { service, env, ..Which::default() }, limit)
+                    .await
+            }
+            (ControlRequest::Dora { scope, days }, _) => self.desk.dora(scope, days).await,
             (ControlRequest::TokenList, _) => self.desk.token_list().await,
             (ControlRequest::TokenRevoke { token }, Asker::Person { owner, .. }) => {
                 self.desk.token_revoke(&owner, &token).await

@@ -7,7 +7,7 @@ use ed25519_dalek::SigningKey;
 use member::{Membership, View, chain};
 use proto::dsse::Envelope;
 use proto::id::{Digest, HostId, KeyId};
-use proto::wire::{Refused, RefusedKind};
+use proto::wire::{ControlReply, Refused, RefusedKind};
 use tokio::sync::{Semaphore, watch};
 use tokio::task;
 use tracing::error;
@@ -15,6 +15,8 @@ use tracing::error;
 use crate::config::Config;
 use crate::drafts::Drafts;
 use crate::store::Store;
+use crate::events::Numbered;
+use crate::store::{Store, Which};
 
 /// The coordinator's keys, its records, what it sees of the fleet.
 pub struct Desk {
@@ -74,6 +76,25 @@ impl Desk {
             entry.map_or_else(|| key.to_string(), |entry| entry.owner.to_string())
         };
         envelope.signatures().keys().map(owner).collect::<Vec<_>>().join("+")
+    }
+}
+
+impl Desk {
+    /// The newest of the events in question that come before number `before`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: the database does not work.
+    pub async fn events_before(
+        &self,
+        before: Option<u64>,
+        which: Which,
+        limit: u32,
+    ) -> Result<ControlReply, Refused> {
+        let limit = limit.min(proto::wire::EVENTS_MAX);
+        let events = self.store.events_before(before.unwrap_or(u64::MAX), &which, limit).await;
+        let events = events.map_err(|error| out_of_order("read events", &error))?;
+        Ok(ControlReply::Events(events.into_iter().map(Numbered::report).collect()))
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use proto::id::{Digest, HostId, Scope};
+use proto::report::EventReport;
 use proto::statement::UnixTime;
 
 /// One event, before it has its number.
@@ -42,6 +43,37 @@ pub enum Severity {
     Warning,
     /// Somebody has to do something.
     Critical,
+}
+
+impl Severity {
+    /// As it is written everywhere.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl Numbered {
+    /// As it is told to people.
+    pub fn report(self) -> EventReport {
+        let Event { at, kind, scope, rollout, host, text, detail } = self.event;
+        let (service, env) = scope.map(|scope| (scope.service, scope.env)).unzip();
+        EventReport {
+            seq: self.seq,
+            at,
+            kind: kind.name().to_owned(),
+            severity: kind.severity().name().to_owned(),
+            service,
+            env,
+            rollout,
+            host,
+            text,
+            detail,
+        }
+    }
 }
 
 macro_rules! kinds {

@@ -19,6 +19,7 @@
 //! | [`audit`] | the hash chain of the audit record |
 //! | [`events`] | what happened in the fleet, for people |
 //! | [`chronicle`] | notices it, and keeps the table of rollouts |
+//! | [`dora`] | the five measures of delivery, counted from that table |
 //! | [`token`] | the two halves of a join token |
 //!
 //! **Absent:** systemd's units, symlinks, any say over a rollout that is under way: the fleet goes on
@@ -36,6 +37,7 @@ pub mod control;
 pub mod daemon;
 pub mod desk;
 pub mod drafts;
+pub mod dora;
 pub mod events;
 pub mod files;
 pub mod join;

@@ -38,7 +38,8 @@ pub use events::{EVENTS_MAX, EVENTS_PAGE_MAX, TRIM_MAX, Which};
 pub use record::AUDIT_PAGE_MAX;
 pub use recover::Recovered;
 pub use rollouts::{
-    Counts, Kept, Outcome, ROLLOUTS_PAGE_MAX, Remembered, RolloutRow, RowTarget, ScopeRow,
+    Counts, Kept, Outcome, ROLLOUTS_ENDED_MAX, ROLLOUTS_PAGE_MAX, Remembered, RolloutRow,
+    RowTarget, ScopeRow,
 };
 pub use samples::{NewSample, SAMPLES_MAX, Sample, Sampled};
 

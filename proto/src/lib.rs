@@ -16,6 +16,7 @@
 //! | [`record`] | what is gossiped, each value with a byte ceiling |
 //! | [`selector`] | which samples of a page of metrics count |
 //! | [`report`] | what daemons tell people |
+//! | [`dora`] | the five measures of software delivery |
 //! | [`evidence`] | what a host keeps of an attempt that ended badly |
 //! | [`mod@unit`] | unit files of systemd, as far as they are looked at |
 //! | [`checkup`] | what members find about themselves |
@@ -26,6 +27,7 @@ pub mod artifact;
 pub mod certificate;
 pub mod checkup;
 pub mod codec;
+pub mod dora;
 pub mod dsse;
 pub mod evidence;
 pub mod id;

@@ -469,3 +469,29 @@ pub struct FreeReport {
     /// None: it knows no limit.
     pub files: Option<u64>,
 }
+
+// --- events ---
+
+/// What happened in the fleet, as the coordinator saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventReport {
+    /// Its number, 1 first, in the order in which they were seen.
+    pub seq: u64,
+    pub at: UnixTime,
+    /// `wave-opened`, for instance.
+    pub kind: String,
+    /// `info`, `warning` or `critical`.
+    pub severity: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<Service>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub env: Option<Env>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<HostId>,
+    /// One line for people.
+    pub text: String,
+    /// The same for scripts: an object, its keys by kind.
+    pub detail: serde_json::Value,
+}

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::certificate::Claim;
 use crate::checkup::Finding;
 use crate::codec::CodecError;
+use crate::dora::DoraReport;
 use crate::evidence::{EVIDENCE_BYTES_MAX, Evidence};
-use crate::id::{Digest, FleetId, HostId, Name, Scope, Service, Version};
+use crate::id::{Digest, Env, FleetId, HostId, Name, Scope, Service, Version};
 use crate::key::{PublicKey, Signature};
-use crate::report::{DiskReport, Fitness, FleetReport, FreezeReport, RolloutReport};
+use crate::report::{DiskReport, EventReport, Fitness, FleetReport, FreezeReport, RolloutReport};
 use crate::statement::UnixTime;
 
 /// Longest frame of the join protocol, in bytes: its sender may be anybody.
@@ -33,6 +34,8 @@ pub const INDEX_BYTES_MAX: usize = INDEX_PAGE_MAX * 66;
 pub const PATCHES_BYTES_MAX: usize = 2_048;
 /// Longest control frame, in bytes: the manifest of a release with very many files, in base64.
 pub const CONTROL_BYTES_MAX: usize = 24 << 20;
+/// Events in one answer: an event has a few KiB at most, so they fit a frame.
+pub const EVENTS_MAX: u32 = 1_000;
 /// Longest answer that carries evidence, in bytes: there is a path beside it.
 pub const EVIDENCE_REPLY_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + (8 << 10);
 
@@ -295,6 +298,20 @@ impl AccessRole {
     pub fn of(name: &str) -> Option<Self> {
         [Self::Viewer, Self::Operator].into_iter().find(|role| role.name() == name)
     }
+    /// The newest events, up to `limit`, that come before number `before` (none: before none). Of one
+    /// service, of one environment: none is any. For people. Coordinator, and the same for those below.
+    Events {
+        before: Option<u64>,
+        limit: u32,
+        service: Option<Service>,
+        env: Option<Env>,
+    },
+    /// The measures of the last `days` days, 1 to [`DORA_DAYS_MAX`](crate::dora::DORA_DAYS_MAX). For
+    /// people.
+    Dora {
+        scope: Scope,
+        days: u32,
+    },
 }
 
 /// Which rollout.
@@ -362,6 +379,9 @@ pub enum ControlReply {
         fingerprint: String,
     },
     AccessList(Vec<AccessReport>),
+    /// The newest first; [`EVENTS_MAX`] at most.
+    Events(Vec<EventReport>),
+    Dora(Box<DoraReport>),
 }
 
 /// Why a request was not done.

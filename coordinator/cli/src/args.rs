@@ -170,6 +170,10 @@ pub(crate) struct AccessTokenArgs {
     /// Print the token as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// What happened in the fleet, as the coordinator saw it, the newest last
+    Events(EventsArgs),
+    /// How a service is delivered: the five measures of DORA, each with how many it stands on
+    Dora(DoraArgs),
 }
 
 #[derive(Debug, Args)]
@@ -575,6 +579,39 @@ pub(crate) struct HistoryArgs {
 pub(crate) struct ReleasesArgs {
     pub(crate) service: Service,
     /// Print them as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Only of this service
+    #[arg(long, value_name = "SERVICE")]
+    pub(crate) service: Option<Service>,
+    /// Only in this environment
+    #[arg(long, value_name = "ENV")]
+    pub(crate) env: Option<Env>,
+    /// Only those before the one with this number
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) before: Option<u64>,
+    /// How many, the newest
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) limit: u32,
+    /// Print them as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoraArgs {
+    pub(crate) service: Service,
+    /// The environment
+    #[arg(long, value_name = "ENV")]
+    pub(crate) env: Env,
+    /// Of how many days, up to now
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=366))]
+    pub(crate) days: u32,
+    /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

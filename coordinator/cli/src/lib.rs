@@ -111,6 +111,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
                     | AskCommand::Login(_)
                     | AskCommand::Access(_)
                     | AskCommand::Sign(_)
+                AskCommand::Token(_) | AskCommand::Events(_) | AskCommand::Dora(_)
             );
             let advised = |failure: Failure| match for_coordinator {
                 true => failure.of_the_coordinator_alone(via.as_deref()),
@@ -159,7 +160,9 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
         | AskCommand::Hosts(_)
         | AskCommand::Explain(_)
         | AskCommand::History(_)
-        | AskCommand::Releases(_) => home.any_key("be let in"),
+        | AskCommand::Releases(_)
+        | AskCommand::Events(_)
+        | AskCommand::Dora(_) => home.any_key("be let in"),
     }
 }
 
@@ -196,5 +199,7 @@ async fn ask_somebody(
         AskCommand::Login(args) => access::login(client, args).await,
         AskCommand::Access(command) => access::run(client, command).await,
         AskCommand::Sign(args) => signing::run(client, key, args).await,
+        AskCommand::Events(args) => reading::events(client, args).await,
+        AskCommand::Dora(args) => reading::dora(client, args).await,
     }
 }

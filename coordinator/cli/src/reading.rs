@@ -1,4 +1,4 @@
-//! The commands that only look: `status`, `hosts`, `explain`, `history`, `releases`.
+//! The commands that only look: `status`, `hosts`, `explain`, `history`, `releases`, `events`, `dora`.
 
 use ed25519_dalek::SigningKey;
 use proto::id::{Digest, Scope};
@@ -6,7 +6,7 @@ use proto::report::{RolloutReport, StandingReport};
 use proto::wire::{ControlReply, ControlRequest, RefusedKind, RolloutQuery};
 use serde::Serialize;
 
-use crate::args::{ExplainArgs, HistoryArgs, JsonArgs, ReleasesArgs};
+use crate::args::{DoraArgs, EventsArgs, ExplainArgs, HistoryArgs, JsonArgs, ReleasesArgs};
 use crate::client::{ANSWER_TIMEOUT, Client, ClientError};
 use crate::evidence::{self, HostEvidence};
 use crate::failure::{Advise, Exit, Failure};
@@ -112,6 +112,30 @@ pub(crate) async fn releases(client: &Client, args: ReleasesArgs) -> Result<Exit
     let published = |(version, release)| fleet::Published { version, release };
     let releases: Vec<_> = releases.into_iter().map(published).collect();
     output::print(args.json, &releases, || fleet::releases(&args.service, &releases));
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn events(client: &Client, args: EventsArgs) -> Result<Exit, Failure> {
+    let EventsArgs { service, env, before, limit, json } = args;
+    let what = "ask for events";
+    let request = ControlRequest::Events { before, limit, service, env };
+    let ControlReply::Events(mut events) = client.ask(what, &request).await? else {
+        return Err(client.unexpected(what).into());
+    };
+    // As they happened, so that the newest stands where the reader is.
+    events.reverse();
+    output::print(json, &events, || render::events::events(&events));
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn dora(client: &Client, args: DoraArgs) -> Result<Exit, Failure> {
+    let DoraArgs { service, env, days, json } = args;
+    let what = "ask for the measures";
+    let request = ControlRequest::Dora { scope: Scope { service, env }, days };
+    let ControlReply::Dora(report) = client.ask(what, &request).await? else {
+        return Err(client.unexpected(what).into());
+    };
+    output::print(json, &*report, || render::dora::dora(&report));
     Ok(Exit::Done)
 }
 

@@ -15,6 +15,9 @@ use crate::events::Event;
 /// Rows that one read gives at most.
 pub const ROLLOUTS_PAGE_MAX: u32 = 1_000;
 
+/// Rows of one scope that are counted at once: fifty a day, for a year.
+pub const ROLLOUTS_ENDED_MAX: u32 = 20_000;
+
 /// How a rollout ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -202,7 +205,7 @@ impl Store {
     }
 
     /// The rollouts of a scope that ended at `since` or later, and up to `more` of those that ended before:
-    /// by their end, the last one first. Of very many, the last [`ROLLOUTS_PAGE_MAX`] of either.
+    /// by their end, the last one first. Of very many, the last [`ROLLOUTS_ENDED_MAX`].
     ///
     /// # Errors
     ///
@@ -214,12 +217,12 @@ impl Store {
         more: u32,
     ) -> Result<Vec<RolloutRow>, StoreError> {
         let mut found = Vec::new();
-        for (query, limit) in [(ENDED_SINCE, ROLLOUTS_PAGE_MAX), (ENDED_BEFORE, more)] {
+        for (query, limit) in [(ENDED_SINCE, ROLLOUTS_ENDED_MAX), (ENDED_BEFORE, more)] {
             let rows = sqlx::query(query)
                 .bind(scope.service.as_str())
                 .bind(scope.env.as_str())
                 .bind(stored_time(since))
-                .bind(i64::from(limit.min(ROLLOUTS_PAGE_MAX)))
+                .bind(i64::from(limit.min(ROLLOUTS_ENDED_MAX)))
                 .fetch_all(&self.pool)
                 .await
                 .map_err(failed("read rollouts"))?;

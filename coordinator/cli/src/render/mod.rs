@@ -2,6 +2,8 @@
 
 pub(crate) mod disk;
 pub(crate) mod doctor;
+pub(crate) mod dora;
+pub(crate) mod events;
 pub(crate) mod evidence;
 mod fetching;
 pub(crate) mod fleet;

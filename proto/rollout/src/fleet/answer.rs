@@ -53,7 +53,9 @@ impl Outlook<'_> {
             | ControlRequest::AccessRevoke { .. }
             | ControlRequest::Draft { .. }
             | ControlRequest::Disk { .. }
-            | ControlRequest::Evidence { .. } => return None,
+            | ControlRequest::Evidence { .. }
+            | ControlRequest::Events { .. }
+            | ControlRequest::Dora { .. } => return None,
         };
         Some(answered.unwrap_or_else(ControlReply::Refused))
     }
