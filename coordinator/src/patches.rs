@@ -45,35 +45,34 @@ const FILES: u64 = 8;
 pub(crate) async fn make_all(desk: Arc<Desk>, stop: CancellationToken) -> Result<(), NetError> {
     let ledger = &desk.member.ledger;
     let mut events = ledger.events();
-    // What is not worth it, or does not work: until the next start.
-    let mut given_up = BTreeSet::new();
+    let (store, scratch) = (ledger.store().clone(), desk.scratch_dir());
+    let mut maker = Maker { store, scratch, make, given_up: BTreeSet::new() };
     while !stop.is_cancelled() {
         events.mark_unchanged();
-        let (store, chain) = (ledger.store().clone(), ledger.chain());
-        let wanted = wanted(&chain);
-        let known = given_up.clone();
-        let next = blocking("look for patches to make", move || next(&store, &wanted, &known));
-        let next = match next.await {
-            Ok((next, still_given_up)) => {
-                given_up = still_given_up;
-                next
-            }
-            // It panicked, which was told: that is no reason for the coordinator to stop.
-            Err(_) => None,
-        };
-        let Some(name) = next else {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                changed = events.changed() => if changed.is_err() { return Ok(()) },
-                () = time::sleep(LOOK_EVERY) => {}
-            }
+        let wanted = wanted(&ledger.chain());
+        if maker.make_next(wanted, &stop).await {
             continue;
-        };
-        if !make_one(&desk, name, &stop).await {
-            given_up.insert(name);
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            changed = events.changed() => if changed.is_err() { return Ok(()) },
+            () = time::sleep(LOOK_EVERY) => {}
         }
     }
     Ok(())
+}
+
+/// See [`make`].
+type Make = fn(&Store, PatchName, &Path, Free, &CancellationToken) -> Result<Made>;
+
+/// Makes one patch after the other.
+struct Maker {
+    store: Store,
+    /// Where nothing stands between two patches.
+    scratch: PathBuf,
+    make: Make,
+    /// What is not worth it, or does not work: until the next start.
+    given_up: BTreeSet<PatchName>,
 }
 
 /// From which artifact to which there should be patches.
@@ -119,18 +118,58 @@ fn next(
     (missing.find(can_be).copied(), given_up)
 }
 
-/// Whether it is here now, or the making was stopped.
-async fn make_one(desk: &Arc<Desk>, name: PatchName, stop: &CancellationToken) -> bool {
-    let (store, scratch) = (desk.member.ledger.store().clone(), desk.scratch_dir());
-    let (done, made) = oneshot::channel();
-    let stopped = stop.clone();
-    let thread = std::thread::Builder::new().name("patch".to_owned());
-    let started = thread.spawn(move || {
-        // Of this thread alone. Where it cannot be, it takes its share as any other.
-        let _ = rustix::process::setpriority_process(None, NICE);
-        let room = free(&scratch).context("cannot ask how much space is free");
-        let made = room.and_then(|room| make(&store, name, &scratch, room, &stopped));
-        for left in [scratch.clone(), data_of(&scratch)] {
+impl Maker {
+    /// Makes the next patch of those that are wanted; whether there was one to make.
+    async fn make_next(&mut self, wanted: BTreeSet<PatchName>, stop: &CancellationToken) -> bool {
+        let (store, known) = (self.store.clone(), self.given_up.clone());
+        let next = move || next(&store, &wanted, &known);
+        // It may panic, which is told: that is no reason for the coordinator to stop.
+        let Ok((next, still_given_up)) = blocking("look for patches to make", next).await else {
+            return false;
+        };
+        self.given_up = still_given_up;
+        let Some(name) = next else { return false };
+        if !self.make_one(name, stop).await {
+            self.given_up.insert(name);
+        }
+        true
+    }
+
+    /// Whether it is here now, or the making was stopped.
+    async fn make_one(&self, name: PatchName, stop: &CancellationToken) -> bool {
+        let Self { store, scratch, make, .. } = self;
+        let (store, scratch, make, stopped) = (store.clone(), scratch.clone(), *make, stop.clone());
+        let (done, made) = oneshot::channel();
+        let thread = std::thread::Builder::new().name("patch".to_owned());
+        let started = thread.spawn(move || {
+            // Of this thread alone. Where it cannot be, it takes its share as any other.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            let made = {
+                let scratch = Scratch(scratch);
+                let room = free(&scratch.0).context("cannot ask how much space is free");
+                room.and_then(|room| make(&store, name, &scratch.0, room, &stopped))
+            };
+            // Nobody waits: the coordinator stops.
+            let _ = done.send(made);
+        });
+        let made = match started {
+            Ok(_) => tokio::select! {
+                made = made => made.unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked"))),
+                // It ends behind the part it is at, or with the process; what it leaves goes at the next start.
+                () = stop.cancelled() => return true,
+            },
+            Err(error) => Err(error.into()),
+        };
+        tell(name, made)
+    }
+}
+
+/// Where a patch is made; nothing of it stays, not after a panic either.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for left in [self.0.clone(), data_of(&self.0)] {
             let removed =
                 if left.is_dir() { fs::remove_dir_all(&left) } else { fs::remove_file(&left) };
             if let Err(error) = removed
@@ -139,18 +178,11 @@ async fn make_one(desk: &Arc<Desk>, name: PatchName, stop: &CancellationToken) -
                 warn!(path = %left.display(), %error, "cannot be removed");
             }
         }
-        // Nobody waits: the coordinator stops.
-        let _ = done.send(made);
-    });
-    let made = match started {
-        Ok(_) => tokio::select! {
-            made = made => made.unwrap_or_else(|_| Err(anyhow::anyhow!("its thread panicked"))),
-            // It ends behind the part it is at, or with the process; what it leaves goes at the next start.
-            () = stop.cancelled() => return true,
-        },
-        Err(error) => Err(error.into()),
-    };
-    let PatchName { from, to } = name;
+    }
+}
+
+/// Says what came of it; whether that is a patch.
+fn tell(PatchName { from, to }: PatchName, made: Result<Made>) -> bool {
     match made {
         Ok(Made::Patch { bytes, whole_bytes, took }) => {
             let took_s = took.as_secs_f32();
@@ -277,9 +309,13 @@ mod tests {
 
     /// A version of something whose content differs from that of any other in a few bytes.
     fn version(store: &Store, top: &Path, number: u32) -> Digest {
+        version_of(store, top, number, 300_000)
+    }
+
+    fn version_of(store: &Store, top: &Path, number: u32, bytes: usize) -> Digest {
         let dir = top.join(number.to_string());
         fs::create_dir(&dir).unwrap();
-        let mut content = vec![0; 300_000];
+        let mut content = vec![0; bytes];
         blake3::Hasher::new().finalize_xof().fill(&mut content);
         content[..4].copy_from_slice(&number.to_be_bytes());
         fs::write(dir.join("file"), content).unwrap();
@@ -308,6 +344,52 @@ mod tests {
         assert_eq!(store.patches_to(&two).len(), 1, "from elsewhere to where somebody goes");
         next(&store, &[name(two, three)].into(), &none);
         assert_eq!((store.patches(), store.artifacts().len()), (vec![], 3));
+    }
+
+    /// The first is not made: it panics where its parts lie about.
+    fn panics_once(
+        store: &Store,
+        name: PatchName,
+        scratch: &Path,
+        _: Free,
+        stop: &CancellationToken,
+    ) -> Result<Made> {
+        let panicked = scratch.with_extension("panicked");
+        if !panicked.exists() {
+            fs::create_dir(scratch).unwrap();
+            fs::write(scratch.join("part"), "of it").unwrap();
+            fs::write(data_of(scratch), "of it").unwrap();
+            fs::write(panicked, "").unwrap();
+            // Without the words on the way, which take long at the lowest priority.
+            std::panic::resume_unwind(Box::new("on purpose"));
+        }
+        make(store, name, scratch, PLENTY, stop)
+    }
+
+    /// It is not tried again, nothing of it stays, and the next one is made.
+    #[tokio::test]
+    async fn r28_a_patch_whose_making_panics_is_in_no_other_ones_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(Arc::new(durable::RealDisk), &dir.path().join("store")).unwrap();
+        // Little to do: who makes it has the lowest priority.
+        let version = |number| version_of(&store, dir.path(), number, 10_000);
+        let [one, two, three] = [1, 2, 3].map(version);
+        let scratch = dir.path().join("scratch");
+        let mut maker = Maker {
+            store: store.clone(),
+            scratch: scratch.clone(),
+            make: panics_once,
+            given_up: BTreeSet::new(),
+        };
+        let name = |from, to| PatchName { from, to };
+        let (wanted, stop) = ([name(one, two), name(two, three)], CancellationToken::new());
+        assert!(maker.make_next(wanted.into(), &stop).await);
+        assert!(store.patches().is_empty() && !scratch.exists() && !data_of(&scratch).exists());
+        assert!(maker.make_next(wanted.into(), &stop).await);
+        let made: Vec<PatchName> = store.patches().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(made.len(), 1, "the other one");
+        assert!(!maker.make_next(wanted.into(), &stop).await, "neither is made again");
+        assert_eq!(maker.given_up, wanted.into_iter().filter(|name| *name != made[0]).collect());
     }
 
     #[test]
