@@ -18,7 +18,7 @@ use proto::artifact::Manifest;
 use proto::statement::{ArtifactRef, Release, Role, Rollout};
 use proto::trust::Chain;
 use proto::{Digest, HostId};
-use swarm::{Bits, Company, Progress, Spared, Store, Swarm};
+use swarm::{Bits, Company, FetchHandle, Progress, Spared, Store, Swarm};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
@@ -162,21 +162,30 @@ pub(super) async fn get(context: &Context, activator: &Activator, id: Digest) ->
             Ok(Bits::none(here.len()))
         });
         let fetch = context.swarm.fetch_without(artifact, company(&chain, &id), spared);
-        let mut progress = fetch.progress();
-        let awaited = async {
-            // One that waits for its own turn is in nobody's way.
-            let begun = progress.wait_for(Progress::has_begun).await.is_ok();
-            match begun {
-                true => context.swarm.awaited(&artifact.id).await,
-                false => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            done = fetch.done() => done?,
-            () = awaited => bail!("it is fetched for somebody else, too"),
-        }
+        unless_awaited(&context.swarm, &artifact.id, fetch).await?;
     }
     Ok(())
+}
+
+/// Waits for the end of a fetch, unless another one waits for it, whether or not anything comes of it.
+pub(super) async fn unless_awaited(
+    swarm: &Swarm,
+    artifact: &Digest,
+    fetch: FetchHandle,
+) -> Result<()> {
+    let mut progress = fetch.progress();
+    let awaited = async {
+        // One that waits for its own turn is in nobody's way.
+        let begun = progress.wait_for(Progress::has_begun).await.is_ok();
+        match begun {
+            true => swarm.awaited(artifact).await,
+            false => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        done = fetch.done() => Ok(done?),
+        () = awaited => bail!("it is fetched for somebody else, too"),
+    }
 }
 
 /// Stages a release whose pieces are here.

@@ -27,6 +27,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::activate::{Paths, stage};
+use crate::rollouts::bring::unless_awaited;
 
 /// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -346,6 +347,59 @@ async fn r4_of_a_patch_that_never_comes_nothing_stays() {
     task.abort();
     let gone = changes.wait_for(|_| store.patches().is_empty());
     timeout(DEADLINE, gone).await.unwrap().unwrap();
+}
+
+/// As a rollout does that wants another release: what it asked for before neither goes on nor stands in the way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r29_a_release_that_is_not_wanted_any_more_is_not_fetched_on() {
+    let versions = Versions::new();
+    let ground = versions.ground(versions.offer(&versions.old)).await;
+    let (id, peer, store) =
+        (versions.new.about().id, ground.peer.swarm.store().clone(), ground.store());
+    // Until it is given all of it again it has nothing to give.
+    peer.remove_artifact(&id).unwrap();
+    versions.new.begin(&peer);
+    let running = async |count: usize| {
+        let is = async {
+            while ground.host.swarm.fetched().running != count || store.pieces(&id).is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(DEADLINE, is).await.expect("as many fetches")
+    };
+    let bringing = ground.bringing.clone();
+    let task = tokio::spawn(async move { bringing.by_less().await });
+    running(1).await;
+    task.abort();
+    running(0).await;
+    versions.new.give(&peer);
+    let other = version(versions.dir.path(), "other", *b"4444");
+    other.give(&peer);
+    let fetch = ground.host.swarm.fetch(other.about(), ground.bringing.company.clone());
+    timeout(DEADLINE, fetch.done()).await.unwrap().unwrap();
+    assert!(!store.pieces(&id).unwrap().contains(2), "of another one all has come meanwhile");
+    assert!(!ground.bringing.paths.release(&ground.bringing.id).exists());
+    ground.bring(&versions).await;
+}
+
+/// Nor is what is brought kept waiting by what is only kept, of which nothing comes: it may be the way back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r29_what_is_fetched_to_be_kept_gives_way_to_what_is_brought() {
+    let versions = Versions::new();
+    let ground = versions.ground(versions.offer(&versions.old)).await;
+    let (about, swarm) = (versions.new.about(), ground.host.swarm.clone());
+    ground.peer.swarm.store().remove_artifact(&about.id).unwrap();
+    let fetch = swarm.fetch(about, ground.bringing.company.clone());
+    let mut progress = fetch.progress();
+    let keeping = tokio::spawn(async move { unless_awaited(&swarm, &about.id, fetch).await });
+    let begun = progress.wait_for(Progress::has_begun);
+    drop(timeout(DEADLINE, begun).await.unwrap().unwrap());
+    let bringing = ground.bringing.clone();
+    let task = tokio::spawn(async move { bringing.by_less().await });
+    let gave_way = timeout(DEADLINE, keeping).await.expect("it waits for ever").unwrap();
+    assert_eq!(gave_way.unwrap_err().to_string(), "it is fetched for somebody else, too");
+    versions.new.give(ground.peer.swarm.store());
+    timeout(DEADLINE, task).await.unwrap().unwrap().unwrap();
 }
 
 #[test]
