@@ -365,7 +365,7 @@ async fn r29_a_release_that_is_not_wanted_any_more_is_not_fetched_on() {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(DEADLINE, is).await.expect("as many fetches")
+        timeout(DEADLINE, is).await.expect("as many fetches");
     };
     let bringing = ground.bringing.clone();
     let task = tokio::spawn(async move { bringing.by_less().await });
