@@ -11,9 +11,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use member::clock;
+use proto::access::{AccessKind, AccessReport, AccessRole};
 use proto::id::{Env, KeyId, Name};
 use proto::statement::{Role, Root, UnixTime};
-use proto::wire::{AccessKind, AccessReport, AccessRole, ControlReply, Refused, RefusedKind};
+use proto::wire::{ControlReply, Refused, RefusedKind};
 use tracing::info;
 
 use crate::desk::{Desk, out_of_order};

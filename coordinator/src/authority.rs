@@ -57,8 +57,7 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::Evidence { .. }
         | ControlRequest::AccessCreate { .. }
         | ControlRequest::Draft { .. } => Needs::ReadByPeople,
-        | ControlRequest::Events { .. }
-        | ControlRequest::Dora { .. } => Needs::ReadByPeople,
+        ControlRequest::Events { .. } | ControlRequest::Dora { .. } => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,
         ControlRequest::Publish { .. } => Needs::Publish,
         ControlRequest::Renew => Needs::Renew,
@@ -223,8 +222,8 @@ mod tests {
             (ControlRequest::TokenRevoke { token: String::new() }, "root dora emma"),
             (
                 ControlRequest::AccessCreate {
-                    kind: proto::wire::AccessKind::Link,
-                    role: proto::wire::AccessRole::Viewer,
+                    kind: proto::access::AccessKind::Link,
+                    role: proto::access::AccessRole::Viewer,
                     ttl_s: 300,
                 },
                 people,

@@ -14,7 +14,6 @@ use tracing::error;
 
 use crate::config::Config;
 use crate::drafts::Drafts;
-use crate::store::Store;
 use crate::events::Numbered;
 use crate::store::{Store, Which};
 

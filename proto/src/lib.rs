@@ -19,10 +19,12 @@
 //! | [`dora`] | the five measures of software delivery |
 //! | [`evidence`] | what a host keeps of an attempt that ended badly |
 //! | [`mod@unit`] | unit files of systemd, as far as they are looked at |
+//! | [`mod@access`] | what lets people in by HTTPS |
 //! | [`checkup`] | what members find about themselves |
 //! | [`wire`] | messages of the `join`, `swarm` and `control` protocols |
 //! | [`codec`] | frames between daemons: the only file that names bincode |
 
+pub mod access;
 pub mod artifact;
 pub mod certificate;
 pub mod checkup;

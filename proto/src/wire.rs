@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::{AccessKind, AccessReport, AccessRole};
 use crate::certificate::Claim;
 use crate::checkup::Finding;
 use crate::codec::CodecError;
@@ -248,56 +249,6 @@ pub enum ControlRequest {
     Draft {
         id: Digest,
     },
-}
-
-/// What lets somebody in by HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AccessKind {
-    /// Opened once, in a browser: a session comes of it.
-    Link,
-    Session,
-    /// For scripts.
-    Token,
-}
-
-/// What one may do by HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AccessRole {
-    /// Look.
-    Viewer,
-    /// Have the coordinator make the fleet more careful (R3), where the key behind it may deploy.
-    Operator,
-}
-
-impl AccessKind {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Link => "link",
-            Self::Session => "session",
-            Self::Token => "token",
-        }
-    }
-
-    /// The kind with this name.
-    pub fn of(name: &str) -> Option<Self> {
-        [Self::Link, Self::Session, Self::Token].into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-impl AccessRole {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Operator => "operator",
-        }
-    }
-
-    /// The role with this name.
-    pub fn of(name: &str) -> Option<Self> {
-        [Self::Viewer, Self::Operator].into_iter().find(|role| role.name() == name)
-    }
     /// The newest events, up to `limit`, that come before number `before` (none: before none). Of one
     /// service, of one environment: none is any. For people. Coordinator, and the same for those below.
     Events {
@@ -468,18 +419,6 @@ pub struct TokenReport {
     pub revoked: bool,
     pub labels: Vec<(Name, Name)>,
     pub created_by: Name,
-}
-
-/// A link, a session or a token, without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccessReport {
-    pub id: String,
-    pub kind: AccessKind,
-    pub role: AccessRole,
-    /// Whose key vouched for it.
-    pub owner: Name,
-    pub created: UnixTime,
-    pub expires: UnixTime,
 }
 
 /// [`Fitness::NotAllowed`] is younger than this answer, and a `swell` that does not know the word could

@@ -2,7 +2,8 @@
 
 use std::io::{self, IsTerminal as _};
 
-use proto::wire::{AccessKind, AccessReport, AccessRole, ControlReply, ControlRequest};
+use proto::access::{AccessKind, AccessReport, AccessRole};
+use proto::wire::{ControlReply, ControlRequest};
 use serde::Serialize;
 
 use crate::args::{AccessCommand, AccessTokenArgs, LoginArgs};

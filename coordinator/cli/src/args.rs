@@ -5,9 +5,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use proto::access::AccessRole;
 use proto::id::{Digest, Env, Name, Scope, Service, Version};
 use proto::statement::UnixTime;
-use proto::wire::{AccessRole, RolloutQuery};
+use proto::wire::RolloutQuery;
 
 use crate::init::InitArgs;
 use crate::span;
@@ -104,6 +105,10 @@ pub(crate) enum AskCommand {
     Access(AccessCommand),
     /// Sign what a page has prepared for your key, once it was shown in words
     Sign(DraftArgs),
+    /// What happened in the fleet, as the coordinator saw it, the newest last
+    Events(EventsArgs),
+    /// How a service is delivered: the five measures of DORA, each with how many it stands on
+    Dora(DoraArgs),
 }
 
 #[derive(Debug, Args)]
@@ -170,10 +175,6 @@ pub(crate) struct AccessTokenArgs {
     /// Print the token as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// What happened in the fleet, as the coordinator saw it, the newest last
-    Events(EventsArgs),
-    /// How a service is delivered: the five measures of DORA, each with how many it stands on
-    Dora(DoraArgs),
 }
 
 #[derive(Debug, Args)]

@@ -111,7 +111,8 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
                     | AskCommand::Login(_)
                     | AskCommand::Access(_)
                     | AskCommand::Sign(_)
-                AskCommand::Token(_) | AskCommand::Events(_) | AskCommand::Dora(_)
+                    | AskCommand::Events(_)
+                    | AskCommand::Dora(_)
             );
             let advised = |failure: Failure| match for_coordinator {
                 true => failure.of_the_coordinator_alone(via.as_deref()),

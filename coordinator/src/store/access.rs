@@ -1,8 +1,8 @@
 //! The table of links, sessions and tokens: each is kept as the hash of its secret.
 
+use proto::access::{AccessKind, AccessRole};
 use proto::id::Name;
 use proto::statement::UnixTime;
-use proto::wire::{AccessKind, AccessRole};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 

@@ -1,7 +1,10 @@
-//! Pictures, as SVG: how versions are spread, how far each wave is. Each says in words what it shows.
+//! Pictures, as SVG: how versions are spread, how far each wave is, how a rollout went on, how a measure
+//! changed. Each says in words what it shows.
 
 use maud::{Markup, html};
-use proto::report::{RolloutReport, WaveReport};
+use proto::report::{CountedReport, RolloutReport, WaveReport};
+
+use crate::store::{Counts, Sample};
 
 /// Colours there are for one of several; the style sheet has them, `s0` and on.
 pub(super) const SERIES: usize = 6;
@@ -76,6 +79,158 @@ fn parts(wave: &WaveReport) -> [(&'static str, u32); 7] {
     ]
 }
 
+/// How wide and how high a picture over time is, in its own units.
+const WIDE: f64 = 1_000.0;
+const HIGH: f64 = 200.0;
+
+/// How a rollout went on: its hosts by what they were, over time. Nothing where there is too little.
+pub(super) fn progress(samples: &[Sample]) -> Option<Markup> {
+    let (first, last) = (samples.first()?, samples.last()?);
+    let lasts_s = last.at.0.saturating_sub(first.at.0);
+    let hosts = stack(&first.sampled.counts).iter().map(|(_, count)| count).sum::<u32>();
+    if lasts_s == 0 || hosts == 0 {
+        return None;
+    }
+    let x = |sample: &Sample| ratio(sample.at.0 - first.at.0, lasts_s) * WIDE;
+    let y = |count: u32| HIGH - ratio(u64::from(count), u64::from(hosts)) * HIGH;
+    let mut layers = Vec::new();
+    for (index, (class, _)) in stack(&first.sampled.counts).iter().enumerate() {
+        let below = |sample: &Sample, layers: usize| {
+            stack(&sample.sampled.counts).iter().take(layers).map(|(_, count)| count).sum::<u32>()
+        };
+        let top = samples.iter().map(|sample| (x(sample), y(below(sample, index + 1))));
+        let bottom = samples.iter().rev().map(|sample| (x(sample), y(below(sample, index))));
+        if samples.iter().any(|sample| stack(&sample.sampled.counts)[index].1 > 0) {
+            layers.push((*class, points(top.chain(bottom))));
+        }
+    }
+    let counts = last.sampled.counts;
+    let said = format!(
+        "Hosts over {}: at the end {} committed, {} baking, {} failed, {} returned",
+        span(lasts_s),
+        counts.committed,
+        counts.baking,
+        counts.failed,
+        counts.returned
+    );
+    Some(html! {
+        figure {
+            figcaption { "Hosts over time, " (span(lasts_s)) " in all" }
+            svg class="area" viewBox=(format!("0 0 {WIDE} {HIGH}")) preserveAspectRatio="none" role="img" aria-label=(said) {
+                rect class="none" width=(WIDE) height=(HIGH) {}
+                @for (class, points) in layers { polygon class=(class) points=(points) {} }
+            }
+        }
+    })
+}
+
+/// What hosts are, from below: what has come to a good end first.
+fn stack(counts: &Counts) -> [(&'static str, u32); 7] {
+    let Counts { waiting, activating, baking, committed, failed, returned, .. } = *counts;
+    let lost = counts.unreachable.saturating_add(counts.skipped);
+    [
+        ("ok", committed),
+        ("ba", baking),
+        ("ac", activating),
+        ("xx", failed),
+        ("re", returned),
+        ("un", lost),
+        ("pe", waiting),
+    ]
+}
+
+/// The share of errors on the new release beside the old one's, over time; nothing where requests are
+/// not counted.
+pub(super) fn errors(samples: &[Sample]) -> Option<Markup> {
+    let (first, last) = (samples.first()?, samples.last()?);
+    let lasts_s = last.at.0.saturating_sub(first.at.0);
+    let line = |of: fn(&Sample) -> Option<CountedReport>| -> Vec<(u64, f64)> {
+        let shares = samples.iter().filter_map(|sample| {
+            let counted = of(sample).filter(|counted| counted.requests > 0)?;
+            Some((sample.at.0 - first.at.0, ratio(counted.bad, counted.requests)))
+        });
+        shares.collect()
+    };
+    let lines = [
+        ("s0", "new", line(|sample| sample.sampled.new)),
+        ("s2", "old", line(|sample| sample.sampled.control)),
+    ];
+    let most = lines.iter().flat_map(|(.., line)| line).map(|(_, share)| *share);
+    // A line at the bottom of a picture that ends at 1 % says that all is well.
+    let most = most.fold(0.01, f64::max);
+    if lasts_s == 0 || lines.iter().all(|(.., line)| line.len() < 2) {
+        return None;
+    }
+    let place = |line: &[(u64, f64)]| {
+        points(
+            line.iter().map(|(at, share)| (ratio(*at, lasts_s) * WIDE, HIGH - share / most * HIGH)),
+        )
+    };
+    let ends = lines.iter().filter_map(|(_, name, line)| {
+        line.last().map(|(_, share)| format!("{name} release {}", percent(*share)))
+    });
+    let said = format!("Share of errors, at the end: {}", ends.collect::<Vec<_>>().join(", "));
+    Some(html! {
+        figure {
+            figcaption { "Share of errors, up to " (percent(most)) }
+            svg class="area" viewBox=(format!("0 0 {WIDE} {HIGH}")) preserveAspectRatio="none" role="img" aria-label=(said) {
+                rect class="none" width=(WIDE) height=(HIGH) {}
+                @for (class, _, line) in &lines {
+                    polyline class={ "line " (class) } points=(place(line)) {}
+                }
+            }
+            ul class="legend" {
+                @for (class, name, line) in &lines {
+                    @if let Some((_, share)) = line.last() {
+                        li { span class={ "dot " (class) } {} (name) " release: " (percent(*share)) }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// A bar for each of some numbers, the oldest first. `name`: what they are.
+pub(super) fn bars(name: &str, numbers: &[u64]) -> Markup {
+    let most = numbers.iter().copied().max().unwrap_or(0).max(1);
+    let each = WIDE / f64::from(u32::try_from(numbers.len().max(1)).unwrap_or(u32::MAX));
+    let said: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+    html! {
+        svg class="trend" viewBox=(format!("0 0 {WIDE} {HIGH}")) preserveAspectRatio="none" role="img" aria-label={ (name) ": " (said.join(", ")) } {
+            @for (index, number) in numbers.iter().enumerate() {
+                @let high = tenths(ratio(*number, most) * HIGH);
+                @let x = tenths(each * f64::from(u32::try_from(index).unwrap_or(u32::MAX)));
+                rect class="s0" x=(x) y=(tenths(HIGH - high)) width=(tenths(each * 0.8)) height=(high) {}
+            }
+        }
+    }
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    let number = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+    number(part) / number(whole.max(1))
+}
+
+fn points(points: impl Iterator<Item = (f64, f64)>) -> String {
+    let point = |(x, y): (f64, f64)| format!("{},{}", tenths(x), tenths(y));
+    points.map(point).collect::<Vec<_>>().join(" ")
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+/// `45 s`, `12 min`, `3.5 h`, `2.1 days`.
+pub(super) fn span(seconds: u64) -> String {
+    let tenths = |unit: u64| format!("{}.{}", seconds / unit, seconds % unit * 10 / unit);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7_200 => format!("{} min", seconds / 60),
+        7_200..172_800 => format!("{} h", tenths(3_600)),
+        _ => format!("{} days", tenths(86_400)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +240,37 @@ mod tests {
         assert_eq!(placed([1, 0, 2].into_iter(), 3), [(0.0, 333.3), (333.3, 0.0), (333.3, 666.7)]);
         assert_eq!(placed([5].into_iter(), 5), [(0.0, 1000.0)]);
         assert!(placed([].into_iter(), 0).is_empty());
+    }
+
+    fn sample(at: u64, committed: u32, waiting: u32, bad: u64) -> Sample {
+        let counts = Counts { committed, waiting, ..Counts::default() };
+        let new = Some(CountedReport { bad, requests: 100 });
+        let control = Some(CountedReport { bad: 1, requests: 100 });
+        let sampled = crate::store::Sampled { counts, new, control };
+        Sample { at: proto::UnixTime(at), sampled }
+    }
+
+    #[test]
+    fn a_rollout_over_time_is_drawn_where_there_is_something_to_draw() {
+        assert!(progress(&[]).is_none() && progress(&[sample(5, 0, 4, 0)]).is_none());
+        let samples = [sample(100, 0, 4, 0), sample(160, 2, 2, 5), sample(220, 4, 0, 2)];
+        let drawn = progress(&samples).unwrap().0;
+        assert!(
+            drawn.contains("points=\"0,200 500,100 1000,0 1000,200 500,200 0,200\""),
+            "{drawn}"
+        );
+        assert!(drawn.contains("at the end 4 committed, 0 baking"), "{drawn}");
+        assert!(drawn.contains("2 min in all"), "{drawn}");
+        let errors = errors(&samples).unwrap().0;
+        assert!(errors.contains("up to 5.00 %"), "{errors}");
+        assert!(errors.contains("new release 2.00 %, old release 1.00 %"), "{errors}");
+    }
+
+    #[test]
+    fn spans_are_said_in_the_unit_that_fits() {
+        let cases = [(45, "45 s"), (600, "10 min"), (9_000, "2.5 h"), (260_000, "3.0 days")];
+        for (seconds, text) in cases {
+            assert_eq!(span(seconds), text);
+        }
     }
 }

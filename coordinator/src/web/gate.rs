@@ -21,7 +21,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use lru::LruCache;
-use proto::wire::AccessKind;
+use proto::access::AccessKind;
 
 use super::Web;
 use super::page::problem;

@@ -3,10 +3,11 @@
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use maud::{DOCTYPE, Markup, html};
+use proto::access::AccessRole;
 use proto::receipt::State;
 use proto::report::RolloutPhase;
 use proto::statement::UnixTime;
-use proto::wire::{AccessRole, Refused, RefusedKind};
+use proto::wire::{Refused, RefusedKind};
 
 use super::assets;
 use super::gate::Guest;

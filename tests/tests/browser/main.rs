@@ -67,9 +67,8 @@ fn is_the_same(browser: &Browser) -> bool {
 #[test]
 fn a_person_signs_in_watches_a_rollout_and_takes_it_back() {
     let profile = tempfile::tempdir().unwrap();
-    let browser = match Browser::start(profile.path()) {
-        Ok(browser) => browser,
-        Err(why) => return eprintln!("skipped, there is no browser: {why}"),
+    let Some(browser) = Browser::start(profile.path()) else {
+        return eprintln!("skipped, there is no browser: chromedriver is missing");
     };
     let (_directory, mut cluster) = fleet(5);
     deploy_and_complete(&cluster, "1.0.0", 1);

@@ -36,6 +36,7 @@ pub(crate) fn deploy_and_complete(cluster: &Cluster, version: &str, epoch: u64) 
 }
 
 /// Gives an agent that does not run a certificate of 90 days that was issued so many days ago.
+#[allow(dead_code, reason = "not every set of tests ages certificates")]
 pub(crate) fn issued_days_ago(cluster: &Cluster, directory: &Path, index: usize, days: u64) {
     let state = cluster.state_dir(index);
     let joined = std::fs::read(state.join("joined.json")).unwrap();

@@ -60,7 +60,7 @@ pub(super) async fn list(
 /// [`Refused`]: the database failed.
 pub(super) async fn newest(web: &Web, which: &Which) -> Result<Markup, Refused> {
     let events = read(web, u64::MAX, which, BELOW).await?;
-    Ok(html! { h2 { "What happened" } (lines(&events)) })
+    Ok(html! { section id="events" { h2 { "What happened" } (lines(&events)) } })
 }
 
 async fn read(web: &Web, before: u64, which: &Which, limit: u32) -> Result<Vec<Numbered>, Refused> {

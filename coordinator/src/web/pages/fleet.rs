@@ -16,7 +16,7 @@ const NAMED_MAX: usize = 8;
 /// A service in an environment, and how many hosts serve which version; none: nothing, or not known.
 type Spread<'a> = BTreeMap<(&'a Service, &'a Env), BTreeMap<Option<&'a Version>, usize>>;
 
-pub(super) fn board(fleet: &FleetReport, acts_in: &[Env]) -> Board {
+pub(super) fn board(fleet: &FleetReport, acts_in: &[Env], events: Markup) -> Board {
     let mut board = Board::default();
     board.piece("health", health(fleet));
     board.raw("<h2>Services</h2><div class=\"cards\">");
@@ -41,6 +41,7 @@ pub(super) fn board(fleet: &FleetReport, acts_in: &[Env]) -> Board {
              <code>swell deploy</code>.</p>",
         );
     }
+    board.piece("events", events);
     board
 }
 

@@ -7,7 +7,8 @@ mod hosts;
 mod rollout;
 mod services;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::extract::{Path, State};
@@ -23,6 +24,8 @@ use super::gate::Guest;
 use super::live::Board;
 use super::page::{Page, problem, refused};
 use super::sight::not_understood;
+use crate::desk::out_of_order;
+use crate::store::Which;
 
 pub(super) fn router() -> Router<Web> {
     Router::new()
@@ -46,22 +49,48 @@ pub(super) async fn board(
     page: &str,
 ) -> Result<Option<Arc<Board>>, Refused> {
     let fleet = web.sight.fleet().await?;
-    let acts_in = guest.visitor.envs.clone();
-    let make = || match page.split_once('/') {
-        None if page == "fleet" => Some(fleet::board(&fleet, &acts_in)),
+    let key = (page.to_owned(), guest.visitor.envs.clone());
+    if let Some(made) = web.boards.get(&key, &fleet) {
+        return Ok(made);
+    }
+    let board = match page.split_once('/') {
+        None if page == "fleet" => {
+            let events = events::newest(web, &Which::default()).await?;
+            Some(fleet::board(&fleet, &guest.visitor.envs, events))
+        }
         Some(("rollouts", id)) => {
-            let report = fleet.rollouts.iter().find(|report| format!("{:#}", report.id) == id)?;
-            Some(rollout::board(&fleet, report, &acts_in))
+            let report = fleet.rollouts.iter().find(|report| format!("{:#}", report.id) == id);
+            match report {
+                Some(report) => Some(rollout_board(web, guest, &fleet, report).await?),
+                None => None,
+            }
         }
         _ => None,
     };
-    Ok(web.boards.get((page, &acts_in), &fleet, make))
+    Ok(web.boards.keep(key, &fleet, board))
+}
+
+async fn rollout_board(
+    web: &Web,
+    guest: &Guest,
+    fleet: &FleetReport,
+    report: &RolloutReport,
+) -> Result<Board, Refused> {
+    let which = Which { rollout: Some(report.id), ..Which::default() };
+    let events = events::newest(web, &which).await?;
+    let samples = web.desk.store.samples(&report.id).await;
+    let samples = samples.map_err(|error| out_of_order("read how it went on", &error))?;
+    Ok(rollout::board(fleet, report, &guest.visitor.envs, &samples, events))
 }
 
 async fn fleet_page(State(web): State<Web>, guest: Guest) -> Response {
-    match web.sight.fleet().await {
-        Ok(fleet) => {
-            let board = fleet::board(&fleet, &guest.visitor.envs);
+    let looked = async {
+        let fleet = web.sight.fleet().await?;
+        Ok::<_, Refused>((fleet, events::newest(&web, &Which::default()).await?))
+    };
+    match looked.await {
+        Ok((fleet, events)) => {
+            let board = fleet::board(&fleet, &guest.visitor.envs, events);
             show(&guest, &fleet, "Fleet", board, Some("fleet".to_owned()))
         }
         Err(error) => refused(&error),
@@ -69,14 +98,18 @@ async fn fleet_page(State(web): State<Web>, guest: Guest) -> Response {
 }
 
 async fn rollout_page(State(web): State<Web>, Path(id): Path<String>, guest: Guest) -> Response {
-    let (fleet, report) = match find(&web, &id).await {
-        Ok(found) => found,
+    let looked = async {
+        let (fleet, report) = find(&web, &id).await?;
+        let board = rollout_board(&web, &guest, &fleet, &report).await?;
+        Ok::<_, Refused>((fleet, report, board))
+    };
+    let (fleet, report, board) = match looked.await {
+        Ok(looked) => looked,
         Err(error) => return refused(&error),
     };
     let newest = fleet.rollouts.iter().any(|newest| newest.id == report.id);
     let title = format!("{} {} to {}", report.service, report.to, report.env);
     let live = newest.then(|| format!("rollouts/{:#}", report.id));
-    let board = rollout::board(&fleet, &report, &guest.visitor.envs);
     show(&guest, &fleet, &title, board, live)
 }
 
@@ -107,7 +140,7 @@ pub(super) async fn not_found(_: Guest) -> Response {
 /// Boards of the newest report, made once for all who look at the same page and may do the same.
 #[derive(Clone, Default)]
 pub(super) struct Boards {
-    made: Arc<std::sync::Mutex<Made>>,
+    made: Arc<Mutex<Made>>,
 }
 
 /// Which page, for whom.
@@ -116,21 +149,29 @@ type Key = (String, Vec<Env>);
 #[derive(Default)]
 struct Made {
     of: Option<Arc<FleetReport>>,
-    boards: std::collections::HashMap<Key, Option<Arc<Board>>>,
+    boards: HashMap<Key, Option<Arc<Board>>>,
 }
 
 impl Boards {
-    fn get(
-        &self,
-        (page, envs): (&str, &[Env]),
-        fleet: &Arc<FleetReport>,
-        make: impl FnOnce() -> Option<Board>,
-    ) -> Option<Arc<Board>> {
-        let mut made = self.made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    /// What was made of this very report; none: nothing yet.
+    #[expect(clippy::option_option, reason = "nothing was made, or there is no such page")]
+    fn get(&self, key: &Key, fleet: &Arc<FleetReport>) -> Option<Option<Arc<Board>>> {
+        let made = self.made();
+        let of = made.of.as_ref().filter(|of| Arc::ptr_eq(of, fleet));
+        of.and_then(|_| made.boards.get(key).cloned())
+    }
+
+    fn keep(&self, key: Key, fleet: &Arc<FleetReport>, board: Option<Board>) -> Option<Arc<Board>> {
+        let mut made = self.made();
         if !made.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, fleet)) {
             *made = Made { of: Some(fleet.clone()), ..Made::default() };
         }
-        let key = (page.to_owned(), envs.to_vec());
-        made.boards.entry(key).or_insert_with(|| make().map(Arc::new)).clone()
+        let board = board.map(Arc::new);
+        made.boards.insert(key, board.clone());
+        board
+    }
+
+    fn made(&self) -> MutexGuard<'_, Made> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

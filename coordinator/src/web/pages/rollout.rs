@@ -10,12 +10,20 @@ use proto::statement::Direction;
 use super::super::charts;
 use super::super::live::Board;
 use super::super::page::{counted, phase, standing, time};
+use crate::store::Sample;
 
 /// Hosts in the table of those that need a look.
 const LISTED_MAX: usize = 50;
 
-/// `acts_in`: environments in which whoever looks may have the coordinator act.
-pub(super) fn board(fleet: &FleetReport, report: &RolloutReport, acts_in: &[Env]) -> Board {
+/// `acts_in`: environments in which whoever looks may have the coordinator act. `samples`: how it went on.
+/// `events`: what happened, an element of its own.
+pub(super) fn board(
+    fleet: &FleetReport,
+    report: &RolloutReport,
+    acts_in: &[Env],
+    samples: &[Sample],
+    events: Markup,
+) -> Board {
     let same_scope = |one: &&RolloutReport| {
         one.service == report.service && one.env == report.env && one.id != report.id
     };
@@ -23,6 +31,7 @@ pub(super) fn board(fleet: &FleetReport, report: &RolloutReport, acts_in: &[Env]
     let mut board = Board::default();
     board.piece("head", head(report));
     board.piece("acts", acts(report, acts_in.contains(&report.env), newer));
+    board.piece("pictures", pictures(samples));
     for (index, wave) in report.waves.iter().enumerate() {
         let hosts = report.hosts.iter().filter(|host| host.wave as usize == index);
         board.raw("<section class=\"wave\">");
@@ -37,7 +46,13 @@ pub(super) fn board(fleet: &FleetReport, report: &RolloutReport, acts_in: &[Env]
         board.raw("</div></section>");
     }
     board.piece("listed", listed(report));
+    board.piece("events", events);
     board
+}
+
+fn pictures(samples: &[Sample]) -> Markup {
+    let drawn = [charts::progress(samples), charts::errors(samples)];
+    html! { div id="pictures" class="cards" { @for picture in drawn.iter().flatten() { (picture) } } }
 }
 
 fn head(report: &RolloutReport) -> Markup {

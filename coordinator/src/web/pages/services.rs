@@ -3,6 +3,7 @@
 use axum::extract::{Path, State};
 use axum::response::Response;
 use maud::{Markup, html};
+use proto::dora::{DoraReport, DoraShare, DoraTimes};
 use proto::dsse::Envelope;
 use proto::id::{Digest, Env, Scope, Service};
 use proto::report::{FleetReport, RolloutReport};
@@ -10,9 +11,10 @@ use proto::statement::Release;
 use proto::wire::{ControlReply, ControlRequest, Refused, RolloutQuery};
 
 use super::super::Web;
+use super::super::charts;
 use super::super::gate::Guest;
 use super::super::live::Board;
-use super::super::page::{phase, refused, time};
+use super::super::page::{counted, phase, refused, time};
 use super::super::sight::not_understood;
 use super::{fleet, not_found, show};
 use crate::desk::{Desk, blocking};
@@ -20,6 +22,8 @@ use crate::desk::{Desk, blocking};
 /// Rollouts of each environment, and releases, on the page.
 const ROLLOUTS: usize = 20;
 const RELEASES: usize = 50;
+/// Of how many days the measures of delivery are.
+const DORA_DAYS: u32 = 90;
 
 /// A release, with those who signed it.
 struct Signed {
@@ -40,7 +44,11 @@ pub(super) async fn one(
         let releases = blocking("read the releases", move || releases(&desk, &named)).await?;
         let mut history = Vec::new();
         for env in envs_of(&fleet, &service) {
-            history.push((env.clone(), rollouts(&web, &service, &env).await?));
+            let scope = Scope { service: service.clone(), env: env.clone() };
+            let ControlReply::Dora(dora) = web.desk.dora(scope, DORA_DAYS).await? else {
+                return Err(not_understood());
+            };
+            history.push((env.clone(), rollouts(&web, &service, &env).await?, dora));
         }
         Ok::<_, Refused>((fleet, releases, history))
     };
@@ -55,7 +63,7 @@ pub(super) async fn one(
     board.frame(html! {
         h1 { (service) }
         div class="cards" { @for card in fleet::cards(&fleet, Some(&service)) { (card.1) } }
-        @for (env, rollouts) in &history { (history_of(env, rollouts)) }
+        @for (env, rollouts, dora) in &history { (measures(env, dora)) (history_of(env, rollouts)) }
         (release_table(&service, &releases))
     });
     show(&guest, &fleet, service.as_str(), board, None)
@@ -95,6 +103,57 @@ fn releases(desk: &Desk, service: &Service) -> Vec<Signed> {
         Signed { id, release: release.clone(), signers }
     };
     newest.map(signed).collect()
+}
+
+fn measures(env: &Env, dora: &DoraReport) -> Markup {
+    let measures = &dora.window;
+    let weekly: Vec<_> =
+        dora.weeks.iter().map(|week| u64::from(week.deployment_frequency.deployments)).collect();
+    let frequency = measures.deployment_frequency;
+    html! {
+        h2 { "Delivery to " (env) " " span class="quiet" { (measures.days) " days" } }
+        div class="cards" {
+            section class="card" {
+                h3 { "Deployment frequency" }
+                p class="big" { (frequency.deployments) " " span class="quiet" { "on " (counted(frequency.days_with_one as usize, "day")) } }
+                (charts::bars("Deployments in each week", &weekly))
+            }
+            (times("Change lead time", measures.change_lead_time, "from the commit to the end of its rollout"))
+            (share("Change fail rate", measures.change_fail_rate, "halted, aborted or taken back"))
+            (times("Failed deployment recovery time", measures.failed_deployment_recovery_time, "from the end of a failed one to the next good one"))
+            (share("Rework rate", measures.rework_rate, "rollbacks, and the first after a failed one"))
+        }
+    }
+}
+
+fn times(name: &str, times: DoraTimes, what: &str) -> Markup {
+    html! {
+        section class="card" {
+            h3 { (name) }
+            @match (times.p50_s, times.p90_s) {
+                (Some(half), Some(most)) => {
+                    p class="big" { (charts::span(half)) " " span class="quiet" { "half, " (charts::span(most)) " nine of ten" } }
+                },
+                _ => { p class="big" { "unknown" } },
+            }
+            p class="quiet" { (what) "; of " (times.n) @if times.unknown > 0 { ", and " (times.unknown) " that lack data" } }
+        }
+    }
+}
+
+fn share(name: &str, share: DoraShare, what: &str) -> Markup {
+    html! {
+        section class="card" {
+            h3 { (name) }
+            p class="big" {
+                @match (u64::from(share.n) * 1_000).checked_div(share.of.into()) {
+                    Some(tenths) => { (tenths / 10) "." (tenths % 10) " %" },
+                    None => { "unknown" },
+                }
+            }
+            p class="quiet" { (what) ": " (share.n) " of " (share.of) }
+        }
+    }
 }
 
 fn history_of(env: &Env, rollouts: &[RolloutReport]) -> Markup {
