@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pack::{
-    Archive, Made, MakeError, Patch, PatchError, Repacker, Tree, artifact_ref, make_patch, pack,
-    pieces_beside, unpack_beside,
+    Archive, Made, MakeError, Patch, PatchError, Repacker, Tree, UnpackError, artifact_ref,
+    make_patch, pack, pieces_beside, unpack_beside,
 };
 use proptest::prelude::*;
+use proto::Digest;
 use proto::artifact::Manifest;
 use proto::statement::ArtifactRef;
 
@@ -172,6 +173,26 @@ fn r28_what_has_not_changed_is_copied() {
     unpack_beside(&new.manifest, &trees, &mut |_| panic!(), &again).unwrap();
     assert_eq!(listing(&again), listing(&new.tree));
     assert_eq!(pieces_beside(&new.manifest, &[]).len(), new.pieces.len());
+}
+
+/// Of a file that somebody appended to, no more is read and written than shows that it is another one.
+#[test]
+fn r28_a_file_that_grew_is_refused_at_its_first_byte_too_many() {
+    let sandbox = Sandbox::new();
+    let (old, new) = two_versions(&sandbox);
+    let same = old.tree.join("same");
+    let content = fs::read(&same).unwrap();
+    fs::remove_file(&same).unwrap();
+    fs::write(&same, [content.as_slice(), &[7; 1 << 20]].concat()).unwrap();
+    let tree = Tree { manifest: Arc::new(old.manifest.clone()), dir: old.tree.clone() };
+    let mut get = |index: u32| Ok(new.pieces[index as usize].clone());
+    let error = unpack_beside(&new.manifest, &[tree], &mut get, &sandbox.dest()).unwrap_err();
+    let UnpackError::FileDigest { path, got, .. } = error else { panic!("{}", told(&error)) };
+    assert_eq!(
+        (path.as_str(), got),
+        ("moved/same", Digest::of(&[content.as_slice(), &[7]].concat()))
+    );
+    assert!(fs::read_dir(sandbox.path().join("releases")).unwrap().next().is_none());
 }
 
 #[test]

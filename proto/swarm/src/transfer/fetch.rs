@@ -17,10 +17,10 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
-use super::ask::{self, AskError, Coming, Holdings, PieceAnswer, Source};
+use super::ask::{self, AskError, Coming, PieceAnswer, Source};
+use super::follow::{Left, follow};
 use super::manifest::manifest;
 use super::peers::{Known, Peers, alive, announcers, reach};
-use super::provide::HAVE_INTERVAL;
 use super::toll::{Pass, Passer, Toll};
 use crate::bits::Bits;
 use crate::plan::{Ask, AskId, Picker, Rate, Stall};
@@ -217,21 +217,10 @@ async fn take_turn(
 }
 
 /// What tasks that follow a peer or wait for an answer report.
-enum News {
+pub(super) enum News {
     Holds { peer: HostId, pieces: Bits },
     Left { peer: HostId, why: Left },
     Coming { ask: AskId, what: Coming },
-}
-
-/// Why nothing more is heard from a peer.
-#[derive(Debug, thiserror::Error)]
-enum Left {
-    #[error(transparent)]
-    Ask(#[from] AskError),
-    #[error("its bitmap is not one of this artifact")]
-    Malformed,
-    #[error("the subscription ended")]
-    Ended,
 }
 
 /// What became of an ask.
@@ -715,50 +704,6 @@ async fn piece(
         Ok(Err(StoreError::WrongBytes { .. })) => Outcome::Wrong,
         Ok(Err(error)) => Outcome::NotKept(error),
         Err(error) => Outcome::Stopped(error),
-    }
-}
-
-/// Reports what a peer holds until it is gone.
-async fn follow(
-    pool: Pool,
-    of: Source,
-    artifact: ArtifactRef,
-    pieces: u32,
-    news: mpsc::Sender<News>,
-) {
-    let why = match follow_on(&pool, &of, artifact, pieces, &news).await {
-        Ok(never) => match never {},
-        Err(why) => why,
-    };
-    // Nobody to tell: the fetch is over.
-    let _ = news.send(News::Left { peer: of.host, why }).await;
-}
-
-async fn follow_on(
-    pool: &Pool,
-    of: &Source,
-    artifact: ArtifactRef,
-    pieces: u32,
-    news: &mpsc::Sender<News>,
-) -> Result<std::convert::Infallible, Left> {
-    let mut holdings = Holdings::ask(pool, of, artifact.id).await?;
-    loop {
-        let bitmap = holdings.next().await?.ok_or(Left::Ended)?;
-        if bitmap.is_empty() && pieces > 0 {
-            // Not yet; it says so when that changes, or ends the stream.
-            time::sleep(HAVE_INTERVAL / 2).await;
-            continue;
-        }
-        let held = Bits::from_bytes(pieces, &bitmap).ok_or(Left::Malformed)?;
-        let whole = held.is_all();
-        if news.send(News::Holds { peer: of.host.clone(), pieces: held }).await.is_err() {
-            return Err(Left::Ended);
-        }
-        if whole {
-            return Err(AskError::from(holdings.lost().await).into());
-        }
-        // An honest peer speaks half as often; one that floods is read no faster.
-        time::sleep(HAVE_INTERVAL / 2).await;
     }
 }
 
