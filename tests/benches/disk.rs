@@ -1,5 +1,8 @@
 //! What a host's disk and memory have to do with a release, beside `tar` in the same run:
-//! `cargo bench -p fleet-tests --bench disk`. Without a network: pieces come from a file.
+//! `cargo bench -p fleet-tests --bench disk`. What is timed is without a network: pieces come from a file.
+//!
+//! Memory is that of a host in a process of its own, this program with `host`: it takes part in a fleet of two,
+//! and receives from this one over loopback what it then stages.
 #![allow(clippy::unwrap_used, reason = "a bench ends where something fails")]
 
 use std::fs::{self, File};
@@ -7,17 +10,27 @@ use std::io::BufWriter;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fleet_tests::memory::{Figure, mib};
-use fleet_tests::swarming::noise;
-use pack::pack;
+use fleet_tests::swarming::{Artifact, Node, ORIGIN, company, noise};
+use pack::{artifact_ref, pack};
 use proto::artifact::Manifest;
+use proto::statement::ArtifactRef;
 
 /// Each is measured so often, in turn; the median counts.
 const RUNS: usize = 5;
+/// What makes this program one that receives: `host ORIGIN ARTIFACT DIR`.
+const HOST: &str = "host";
+const LOOPBACK: &str = "127.0.0.1:0";
+const GOSSIP_INTERVAL: Duration = Duration::from_millis(100);
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [HOST, origin, about, dir] = arguments.iter().map(String::as_str).collect::<Vec<_>>()[..]
+    {
+        return host(origin, serde_json::from_str(about).unwrap(), Path::new(dir));
+    }
     let work = tempfile::tempdir().unwrap();
     let small = work.path().join("small");
     for directory in 0..200 {
@@ -46,8 +59,6 @@ fn compare(name: &str, source: &Path, work: &Path) {
     let parent = source.parent().unwrap();
     tar(&["--zstd", "-cf"], &archive, parent, &[source.file_name().unwrap().to_str().unwrap()]);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before_mib = mib(std::process::id(), Figure::Now).unwrap();
     for _ in 0..RUNS {
         ours.push(timed(work, |dest| stage(&manifest, &pieces, dest)));
         theirs.push(timed(work, |dest| {
@@ -56,13 +67,54 @@ fn compare(name: &str, source: &Path, work: &Path) {
             sync(dest);
         }));
     }
-    let memory_mib = mib(std::process::id(), Figure::Peak).unwrap() - before_mib;
+    let memory_mib = memory(&manifest, &pieces, work);
     let (ours, theirs) = (median(ours), median(theirs));
     println!(
         "{name}: staged in {ours:.2} s, verified and synced; {:.2} x `tar -x --zstd` and a sync \
-         ({theirs:.2} s); {memory_mib:.0} MiB of memory",
+         ({theirs:.2} s); received, kept and staged in {memory_mib} MiB above an idle host",
         ours / theirs
     );
+}
+
+/// Lets a host of its own receive and stage an artifact: what its memory comes to above what it is when idle, at
+/// most, in MiB, as it tells.
+fn memory(manifest: &Manifest, pieces: &Path, work: &Path) -> String {
+    let (about, manifest) = (artifact_ref(manifest), manifest.to_bytes());
+    let dir = tempfile::tempdir_in(work).unwrap();
+    let data = pieces.to_owned();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let _runs = runtime.enter();
+    let own = dir.path().join("origin");
+    let bind = LOOPBACK.parse().unwrap();
+    let origin = Node::start(ORIGIN, bind, Vec::new(), GOSSIP_INTERVAL, &own).unwrap();
+    runtime.block_on(origin.offer(&Artifact { about, manifest, data })).unwrap();
+    let mut host = Command::new(std::env::current_exe().unwrap());
+    host.args([HOST, &origin.address.to_string(), &serde_json::to_string(&about).unwrap()]);
+    let told = host.arg(dir.path().join("host")).output().unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    String::from_utf8(told.stdout).unwrap().trim().to_owned()
+}
+
+/// Receives an artifact from the origin at this address and stages it; tells what [`memory`] is to tell.
+#[tokio::main]
+async fn host(origin: &str, about: ArtifactRef, dir: &Path) {
+    let (bind, seeds) = (LOOPBACK.parse().unwrap(), vec![origin.parse().unwrap()]);
+    let node = Node::start(1, bind, seeds, GOSSIP_INTERVAL, dir).unwrap();
+    while !node.hears(2) {
+        tokio::time::sleep(GOSSIP_INTERVAL).await;
+    }
+    // Forgets the peak so far (proc(5)).
+    fs::write("/proc/self/clear_refs", "5").unwrap();
+    let idle_mib = mib(std::process::id(), Figure::Now).unwrap();
+    node.swarm.fetch(about, company(1)).done().await.unwrap();
+    let (store, dest) = (node.swarm.store().clone(), dir.join("staged"));
+    let staged = move || {
+        let manifest = store.manifest(&about.id).unwrap();
+        let mut next = |index| Ok(store.read_piece(&about.id, index).unwrap().unwrap());
+        pack::unpack(&manifest, &mut next, &dest).unwrap();
+    };
+    tokio::task::spawn_blocking(staged).await.unwrap();
+    println!("{:.0}", mib(std::process::id(), Figure::Peak).unwrap() - idle_mib);
 }
 
 fn stage(manifest: &Manifest, pieces: &Path, dest: &Path) {
