@@ -72,11 +72,8 @@ impl Browser {
              Content-Type: application/json\r\nConnection: close\r\n\r\n{body}"
         );
         stream.write_all(head.as_bytes()).map_err(|error| error.to_string())?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).map_err(|error| error.to_string())?;
-        let text = String::from_utf8_lossy(&answer).into_owned();
-        let (_, body) = text.split_once("\r\n\r\n").ok_or("no answer")?;
-        let value: Value = serde_json::from_str(body).map_err(|error| error.to_string())?;
+        let body = answer(BufReader::new(stream)).map_err(|error| error.to_string())?;
+        let value: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
         match value["value"]["error"].as_str() {
             Some(error) => Err(format!("{error}: {}", value["value"]["message"])),
             None => Ok(value["value"].clone()),
@@ -160,6 +157,27 @@ impl Browser {
         let picture = self.tell("goog/cdp/execute", &body).unwrap();
         picture["data"].as_str().unwrap().to_owned()
     }
+}
+
+/// The body of an answer: the driver does not hang up at its end.
+fn answer(mut stream: BufReader<TcpStream>) -> std::io::Result<Vec<u8>> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        match line.trim_end().split_once(':') {
+            Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
+                length = value.trim().parse().unwrap();
+            }
+            Some(_) => {}
+            None if line.trim_end().is_empty() => break,
+            // The first one.
+            None => {}
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok(body)
 }
 
 impl Drop for Browser {
