@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use crate::activate::{Journal, Paths, Step, activated, current, journals};
 use crate::config::{Config, ConfigError};
 use crate::home::{Home, HomeError, Joined};
+use crate::witness::Witness;
 
 /// A certificate that ends in fewer days is in doubt. From day 30 to 45 of 90 on the agent asks for a
 /// new one, again and again: by now it has asked in vain for weeks.
@@ -27,18 +28,20 @@ pub(crate) struct Checkup {
     config: Config,
     member: Membership,
     view: View,
+    witness: Witness,
     turns: Semaphore,
 }
 
 impl Checkup {
-    pub(crate) fn new(config: Config, member: Membership, view: View) -> Self {
-        Self { config, member, view, turns: Semaphore::new(CHECKUPS_MAX) }
+    pub(crate) fn new(config: Config, member: Membership, view: View, witness: Witness) -> Self {
+        Self { config, member, view, witness, turns: Semaphore::new(CHECKUPS_MAX) }
     }
 
     /// What is found now; none: as many as may are looking already. Blocks on the disk.
     pub(crate) fn findings(&self) -> Option<Vec<Finding>> {
         let _turn = self.turns.try_acquire().ok()?;
         let mut findings = running(&self.member, &self.view);
+        findings.push(self.witness.finding());
         findings.extend(on_disk(&self.config, clock::unix()));
         Some(bounded(findings))
     }

@@ -29,6 +29,7 @@ use crate::config::Config;
 use crate::evidence::Drawer;
 use crate::home::Home;
 use crate::rollouts::Storage;
+use crate::witness::Witness;
 
 /// Requests of people under way, over all connections, and of one key of theirs: whoever asks and
 /// reads no answer keeps no operator out.
@@ -66,6 +67,7 @@ struct Desk {
     view: View,
     cellar: Cellar,
     checkup: Checkup,
+    witness: Witness,
 }
 
 impl Control {
@@ -74,8 +76,10 @@ impl Control {
         view: View,
         cellar: Cellar,
         checkup: Checkup,
+        witness: Witness,
     ) -> Arc<Self> {
-        let desk = Arc::new(Desk { ledger: member.ledger.clone(), view, cellar, checkup });
+        let ledger = member.ledger.clone();
+        let desk = Arc::new(Desk { ledger, view, cellar, checkup, witness });
         Arc::new(Self { desk, turns: Turns::new() })
     }
 }
@@ -226,9 +230,11 @@ fn answer(desk: &Desk, request: ControlRequest) -> ControlReply {
                 "try again in a moment; if it stays so, a disk hangs there",
             ),
         },
+        ControlRequest::AuditMemory => ControlReply::AuditMemory(Box::new(desk.witness.memory())),
         _ => refusal(
             RefusedKind::NotHere,
-            "this is an agent: publishing, tokens, certificates and events are the coordinator's",
+            "this is an agent: publishing, tokens, certificates and the audit record are the \
+             coordinator's",
             "ask the coordinator, without --via",
         ),
     }

@@ -9,6 +9,7 @@
 //!   seeds          addresses of members, one a line; refreshed while the agent runs
 //!   store/         statements and artifacts
 //!   services/      journals and logs
+//!   audit.json     heads of the coordinator's audit record that it was told of
 //!   evidence/      what there was to see of attempts that ended badly
 //! ```
 
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use durable::{RealDisk, ReplaceError, SecretError, make_secret_dir};
 use ed25519_dalek::SigningKey;
 use proto::Digest;
+use proto::audit::Memory;
 use proto::key::{SECRET_BYTES_MAX, secret_from_text, secret_to_text};
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,8 @@ use serde::{Deserialize, Serialize};
 const JOINED_BYTES_MAX: u64 = 4 << 20;
 const CERTIFICATE_BYTES_MAX: u64 = 16 << 10;
 const SEEDS_BYTES_MAX: u64 = 64 << 10;
+/// Longest `audit.json`, in bytes: [`Memory`] is bounded far below.
+const AUDIT_BYTES_MAX: u64 = 1 << 20;
 /// Addresses kept: enough that a cold fleet finds itself (R10).
 const SEEDS_MAX: usize = 64;
 
@@ -224,6 +228,44 @@ impl Home {
     pub fn save_seeds(&self, seeds: &[SocketAddr]) -> Result<(), HomeError> {
         let text: String = seeds.iter().take(SEEDS_MAX).map(|seed| format!("{seed}\n")).collect();
         Ok(durable::replace(&RealDisk, &self.path("seeds"), text.as_bytes())?)
+    }
+
+    // --- audit record ---
+
+    /// What this host remembers of the audit record; nothing, where there is no file.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError`]: unreadable, damaged.
+    pub fn audit(&self) -> Result<Memory, HomeError> {
+        let path = self.path("audit.json");
+        if !is_there(&path)? {
+            return Ok(Memory::default());
+        }
+        serde_json::from_slice(&self.read("audit.json", AUDIT_BYTES_MAX)?)
+            .map(Memory::bounded)
+            .map_err(|error| HomeError::Damaged { path, why: error.to_string() })
+    }
+
+    /// Replaces that.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Write`].
+    pub fn save_audit(&self, memory: &Memory) -> Result<(), HomeError> {
+        let json = serde_json::to_vec(memory).expect("what is remembered serializes");
+        Ok(durable::replace(&RealDisk, &self.path("audit.json"), &json)?)
+    }
+
+    /// Keeps a file that does not read, for people, out of the way.
+    ///
+    /// # Errors
+    ///
+    /// [`HomeError::Read`]: it stays.
+    pub fn put_audit_aside(&self) -> Result<(), HomeError> {
+        let path = self.path("audit.json");
+        std::fs::rename(&path, self.path("audit.json.damaged"))
+            .map_err(|source| HomeError::Read { path, source })
     }
 
     fn read(&self, name: &str, bytes_max: u64) -> Result<Vec<u8>, HomeError> {

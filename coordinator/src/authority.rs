@@ -58,6 +58,8 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::AccessCreate { .. }
         | ControlRequest::Draft { .. } => Needs::ReadByPeople,
         ControlRequest::Events { .. } | ControlRequest::Dora { .. } => Needs::ReadByPeople,
+        | ControlRequest::Audit(_)
+        | ControlRequest::AuditMemory => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,
         ControlRequest::Publish { .. } => Needs::Publish,
         ControlRequest::Renew => Needs::Renew,
@@ -211,6 +213,8 @@ mod tests {
             (ControlRequest::Checkup, people),
             (ControlRequest::Events { before: None, limit: 1, service: None, env: None }, people),
             (ControlRequest::Dora { scope, days: 90 }, people),
+            (ControlRequest::Audit(Box::default()), people),
+            (ControlRequest::AuditMemory, people),
             (ControlRequest::Submit { envelope: Vec::new() }, everyone),
             (ControlRequest::Publish { release: Vec::new(), manifest: Vec::new() }, "root ci"),
             (ControlRequest::Renew, "host"),

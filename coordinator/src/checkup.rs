@@ -15,6 +15,7 @@ use proto::UnixTime;
 use proto::checkup::{self, Finding, Topic, bounded};
 use proto::wire::{ControlReply, Refused, RefusedKind};
 
+use crate::audit::Verified;
 use crate::config::{Config, ConfigError};
 use crate::desk::{Desk, blocking};
 use crate::files::{self, FilesError, Keys, Roots};
@@ -34,7 +35,8 @@ impl Desk {
                 next: "try again in a moment; if it stays so, its disk hangs".to_owned(),
             });
         };
-        let mut findings = vec![database(self.store.probe().await)];
+        let mut findings =
+            vec![database(self.store.probe().await), record(&self.record.borrow().verified)];
         let desk = self.clone();
         findings.extend(
             blocking("look around", move || {
@@ -92,6 +94,23 @@ fn database(probed: Result<(), StoreError>) -> Finding {
             Topic::Database,
             chain(&error),
             "look at the disk, and at the owner of coordinator.db in its state directory",
+        ),
+    }
+}
+
+/// Whether the audit record was what was written when all of it was read, after the start.
+fn record(verified: &Verified) -> Finding {
+    match verified {
+        Verified::Pending => Finding::good(Topic::Database, "the audit record is being verified"),
+        Verified::Sound(head) => Finding::good(
+            Topic::Database,
+            format!("the audit record was verified, {} entries", head.length),
+        ),
+        Verified::Broken(why) => Finding::wrong(
+            Topic::Database,
+            why,
+            "`swell audit --verify` says where; keep coordinator.db as it is, and find out who could \
+             write to it",
         ),
     }
 }

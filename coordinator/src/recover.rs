@@ -23,6 +23,7 @@ use durable::{RealDisk, SecretError};
 use member::clock;
 use net::certificate::CertificateError;
 use net::{CloseCode, ConnectError, Directory, Endpoint, Identity, NetError};
+use proto::audit::RECOVER;
 use proto::certificate::Claim;
 use proto::dsse::Envelope;
 use proto::id::{FleetId, Scope, Version};
@@ -396,7 +397,7 @@ impl Summary {
         let from: Vec<_> = self.from.iter().map(ToString::to_string).collect();
         Act {
             actor: "coordinator".to_owned(),
-            action: "recover",
+            action: RECOVER,
             subject: format!("fleet {}", self.fleet),
             detail: serde_json::json!({
                 "from": from,

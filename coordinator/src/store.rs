@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use proto::dsse::Envelope;
 use proto::id::{Digest, HostId, Name, Service, Version};
 use proto::key::PublicKey;
 use proto::statement::UnixTime;
@@ -36,6 +37,7 @@ use record::append;
 
 pub use events::{EVENTS_MAX, EVENTS_PAGE_MAX, TRIM_MAX, Which};
 pub use record::AUDIT_PAGE_MAX;
+pub use events::{EVENTS_PAGE_MAX, Which};
 pub use recover::Recovered;
 pub use rollouts::{
     Counts, Kept, Outcome, ROLLOUTS_ENDED_MAX, ROLLOUTS_PAGE_MAX, Remembered, RolloutRow,
@@ -50,6 +52,7 @@ const CONNECTIONS_MAX: u32 = 4;
 
 /// Statements that lead from each version of the tables to the next; never changed, only added to.
 const MIGRATIONS: &[&str] = &[
+const MIGRATIONS: [&str; 4] = [
     "
     CREATE TABLE tokens (
         id          TEXT PRIMARY KEY,
@@ -197,6 +200,9 @@ const MIGRATIONS: &[&str] = &[
         one    INTEGER PRIMARY KEY CHECK (one = 1),
         memory TEXT NOT NULL
     );
+    CREATE INDEX audit_of_actor ON audit (actor, seq);
+    CREATE INDEX audit_of_action ON audit (action, seq);
+    CREATE INDEX audit_of_subject ON audit (subject, seq);
 ",
 ];
 
@@ -526,6 +532,22 @@ impl Store {
             .fetch_all(&self.pool)
             .await
             .map_err(failed("read the hosts"))
+    }
+
+    /// Whether this is the statement of a host that was minted here.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn is_minted(&self, host: &HostId, statement: &Digest) -> Result<bool, StoreError> {
+        let envelope: Option<Vec<u8>> =
+            sqlx::query_scalar("SELECT envelope FROM hosts WHERE id = ?1")
+                .bind(host.as_str())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(failed("look for the host"))?;
+        let envelope = envelope.and_then(|stored| Envelope::parse(&stored, usize::MAX).ok());
+        Ok(envelope.is_some_and(|envelope| envelope.id() == *statement))
     }
 }
 

@@ -303,13 +303,18 @@ async fn hosts_of_an_older_database_keep_their_tokens() {
     let options =
         sqlx::sqlite::SqliteConnectOptions::new().filename(dir.path().join("coordinator.db"));
     let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    // Whatever came since.
-    let since = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN
-        ('tokens', 'hosts', 'releases', 'audit', 'audit_head', 'schema_version') ORDER BY name DESC";
-    let since: Vec<String> = sqlx::query_scalar(since).fetch_all(&pool).await.unwrap();
-    for table in since {
-        let drop = sqlx::AssertSqlSafe(format!("DROP TABLE {table}"));
-        sqlx::raw_sql(drop).execute(&pool).await.unwrap();
+    // What came later is not there yet.
+    let later: Vec<String> = sqlx::query_scalar(
+        "SELECT 'DROP ' || type || ' ' || name FROM sqlite_master
+         WHERE (type = 'table' AND name NOT IN ('tokens', 'hosts', 'releases', 'audit', 'audit_head',
+            'schema_version')) OR (type = 'index' AND sql IS NOT NULL)
+         ORDER BY type",
+    )
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    for drop in later {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&pool).await.unwrap();
     }
     let back = "DELETE FROM schema_version WHERE version > 1;
         CREATE TABLE older (id TEXT PRIMARY KEY, key BLOB NOT NULL, name TEXT NOT NULL,

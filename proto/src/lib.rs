@@ -21,11 +21,13 @@
 //! | [`mod@unit`] | unit files of systemd, as far as they are looked at |
 //! | [`mod@access`] | what lets people in by HTTPS |
 //! | [`checkup`] | what members find about themselves |
+//! | [`audit`] | the coordinator's record of who did what, and what hosts remember of it |
 //! | [`wire`] | messages of the `join`, `swarm` and `control` protocols |
 //! | [`codec`] | frames between daemons: the only file that names bincode |
 
 pub mod access;
 pub mod artifact;
+pub mod audit;
 pub mod certificate;
 pub mod checkup;
 pub mod codec;

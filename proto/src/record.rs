@@ -1,7 +1,7 @@
 //! What is gossiped: small JSON values, one per key, of which each host writes only its own (R11).
 //!
 //! Gossip says what exists; content is fetched by digest. Keys are reused and never deleted:
-//! `h`, `root`, `x`, `only`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `t/0..8` (the requests of a
+//! `h`, `root`, `x`, `only`, `audit`, `s/0..8` (a scope each), `r/0..8` (a receipt each), `t/0..8` (the requests of a
 //! service each), `a/0..8` (an artifact each), `d/0..8` (the drift of a service each).
 //! The network layer signs each value and refuses values over [`VALUE_BYTES_MAX`].
 
@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Rift, Told};
 use crate::certificate::Claim;
 use crate::id::{Digest, HostId, Name, Scope, Service};
 use crate::statement::UnixTime;
@@ -26,6 +27,8 @@ pub const ROOT: &str = "root";
 pub const SHELF: &str = "x";
 /// Key of the [`AllowedRecord`].
 pub const ALLOWED: &str = "only";
+/// Key of the [`AuditRecord`].
+pub const AUDIT: &str = "audit";
 /// How often a member says its [`HostRecord`] anew, in milliseconds: its clock is read off it.
 pub const HOST_EVERY_MS: u64 = 30_000;
 
@@ -73,6 +76,17 @@ pub struct HostRecord {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowedRecord {
     pub services: BTreeSet<Service>,
+}
+
+/// What a member says of the coordinator's audit record (R30).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// The coordinator: where it ends. None: it has no entry yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
+    /// A host: the newest promise that was broken; a host that has noticed none says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rift: Option<Rift>,
 }
 
 /// The newest root a member holds.
@@ -312,4 +326,29 @@ pub fn from_text<T: for<'de> Deserialize<'de>>(text: &str) -> Option<T> {
         return None;
     }
     serde_json::from_str(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Head, Origin, RiftKind};
+
+    /// With the highest numbers there can be.
+    #[test]
+    fn r30_what_is_said_of_the_audit_record_fits() {
+        let hash = Digest::of(b"entry");
+        let head = Head { length: u64::MAX, hash };
+        let at = UnixTime(u64::MAX);
+        let origin = Origin { record: hash, since: at, recovered: false };
+        let rift = Rift { kind: RiftKind::Replaced, record: hash, promised: head, told: head, at };
+        for said in [
+            AuditRecord { told: Some(Told { origin, head }), rift: None },
+            AuditRecord { told: None, rift: Some(rift) },
+            AuditRecord::default(),
+        ] {
+            let text = to_text(&said);
+            assert!(text.len() <= VALUE_BYTES_MAX, "{} bytes: {text}", text.len());
+            assert_eq!(from_text(&text), Some(said));
+        }
+    }
 }

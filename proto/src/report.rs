@@ -7,6 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{Rift, Told};
 use crate::id::{Digest, Env, FleetId, HostId, Name, Service, Version, Zone};
 use crate::receipt::{Cause, State};
 use crate::record::{FetchSources, Lie, StallRecord};
@@ -29,6 +30,29 @@ pub struct FleetReport {
     pub freezes: Vec<FreezeReport>,
     /// Hosts that those rollouts do not wait for.
     pub skips: Vec<SkipReport>,
+    /// What is said of the coordinator's audit record; older members do not tell.
+    #[serde(default)]
+    pub audit: AuditReport,
+}
+
+/// What members say of the audit record (R30).
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditReport {
+    /// Where the coordinator says that it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub told: Option<Told>,
+    /// What hosts have noticed that must not be, each the newest.
+    #[serde(default)]
+    pub rifts: Vec<RiftReport>,
+}
+
+/// A host that was promised otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RiftReport {
+    pub host: HostId,
+    pub name: Name,
+    #[serde(flatten)]
+    pub rift: Rift,
 }
 
 /// A freeze of an environment, or of one host of it: a hold.

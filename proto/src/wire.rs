@@ -9,6 +9,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{AccessKind, AccessReport, AccessRole};
+use crate::audit::{Entry, Head, Memory};
 use crate::certificate::Claim;
 use crate::checkup::Finding;
 use crate::codec::CodecError;
@@ -263,6 +264,46 @@ pub enum ControlRequest {
         scope: Scope,
         days: u32,
     },
+    /// Entries of the audit record. For people. Coordinator.
+    Audit(Box<AuditQuery>),
+    /// What the host that is asked remembers of the audit record. Hosts.
+    AuditMemory,
+}
+
+/// Which entries of the audit record; what is none fits any.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditQuery {
+    /// From the end back, and not from the first entry on.
+    pub newest_first: bool,
+    /// Only those beyond this number, in that order; none: from the end, or from the first one on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beyond: Option<u64>,
+    /// At most so many, and at most [`PAGE_MAX`](crate::audit::PAGE_MAX).
+    pub limit: u32,
+    /// All of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// All of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub action: Option<String>,
+    /// Some of the subject, or of what is told of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Not before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<UnixTime>,
+}
+
+/// Some entries of the audit record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditPage {
+    pub entries: Vec<Entry>,
+    /// [`AuditQuery::beyond`] of the next page, which may be empty and still not the last: a page is what
+    /// is found in a bounded time. None: this was the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// Where the record ended when this was read.
+    pub head: Head,
 }
 
 /// Which rollout.
@@ -333,6 +374,9 @@ pub enum ControlReply {
     /// The newest first; [`EVENTS_MAX`] at most.
     Events(Vec<EventReport>),
     Dora(Box<DoraReport>),
+    Audit(Box<AuditPage>),
+    /// [In bounds](Memory::bounded).
+    AuditMemory(Box<Memory>),
 }
 
 /// Why a request was not done.

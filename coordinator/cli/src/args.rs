@@ -10,6 +10,7 @@ use proto::id::{Digest, Env, Name, Scope, Service, Version};
 use proto::statement::UnixTime;
 use proto::wire::RolloutQuery;
 
+use crate::home;
 use crate::init::InitArgs;
 use crate::span;
 
@@ -43,6 +44,11 @@ pub(crate) enum Command {
     /// Each member looks itself over: port, clock, segmentation offload, limits, certificate, disk,
     /// services. Exit code 1 if anything is wrong, anywhere.
     Doctor(DoctorArgs),
+    /// Who did what, when and why, the newest first; whether that is what was written
+    ///
+    /// Entries are hashed each together with the one before it. --verify reads all of them here and holds
+    /// them against what every host remembers: exit code 1 if any was changed, cut or replaced.
+    Audit(AuditArgs),
     #[command(flatten)]
     Ask(AskCommand),
 }
@@ -195,6 +201,47 @@ pub(crate) struct DoctorArgs {
     /// Print all of it as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// How many, the newest [default: 20; of --json and --csv all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: Option<u32>,
+    /// Only those before this entry
+    #[arg(long, value_name = "SEQ", conflicts_with = "export")]
+    pub(crate) before: Option<u64>,
+    /// Only what this one did: NAME, of several who signed NAME+NAME, `host ID`, `token ID`
+    #[arg(long, value_name = "ACTOR")]
+    pub(crate) actor: Option<String>,
+    /// Only this: submit, publish, token-create, host-join, learned, ...
+    #[arg(long, value_name = "ACTION")]
+    pub(crate) action: Option<String>,
+    /// Only where this is part of the subject or of what is told of it: web/production, a digest, ...
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) subject: Option<String>,
+    /// Only from then on: 7d ago, or a moment in UTC: 2027-03-01T09:30
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<UnixTime>,
+    /// Print each entry as a line of JSON, the oldest first
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print them as CSV, the oldest first
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) csv: bool,
+    /// Read all of it and say where it is not what was written
+    #[arg(long, conflicts_with_all = ["limit", "before", "actor", "action", "subject", "since", "csv", "export"])]
+    pub(crate) verify: bool,
+    /// Write them to this file, as lines of JSON or as CSV; verified, where it is all of them
+    #[arg(long, value_name = "FILE", conflicts_with = "limit")]
+    pub(crate) export: Option<PathBuf>,
+}
+
+fn since(text: &str) -> Result<UnixTime, String> {
+    let ago = |span: Duration| UnixTime(home::now().0.saturating_sub(span.as_secs()));
+    span::parse(text).map(ago).or_else(|_| span::parse_utc(text)).map_err(|_| {
+        format!("{text:?}: must be a time ago, such as 7d, or a moment in UTC: 2027-03-01T09:30")
+    })
 }
 
 #[derive(Debug, Subcommand)]

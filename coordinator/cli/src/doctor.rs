@@ -19,19 +19,17 @@ use proto::key::{SECRET_BYTES_MAX, secret_from_text};
 use proto::report::{FleetReport, HostReport};
 use proto::wire::RefusedKind;
 use serde::Serialize;
-use tokio::task::JoinSet;
 use tokio::time;
 
 use crate::args::DoctorArgs;
 use crate::client::{self, Client, ClientError, Member};
+use crate::each::each;
 use crate::failure::{Exit, Failure};
 use crate::home::{self, Home};
 use crate::host;
 use crate::output;
 use crate::render::doctor;
 
-/// Hosts that are asked at a time.
-const ASKED_AT_ONCE_MAX: usize = 16;
 /// Longest wait for a member to let this side in.
 const LET_IN_WITHIN: Duration = Duration::from_secs(5);
 /// Longest wait for what it finds: it tries its disks.
@@ -282,23 +280,13 @@ fn has_address(host: &HostReport, word: &str) -> bool {
     address.is_some_and(|at| at.to_string() == word || at.ip().to_string() == word)
 }
 
-/// Asks them, [`ASKED_AT_ONCE_MAX`] at a time; in their order.
+/// Asks them, many at a time; in their order.
 async fn ask_hosts(home: &Arc<Home>, key: &SigningKey, hosts: Vec<Patient>) -> Vec<Checkup> {
-    let (mut waiting, mut under_way) = (hosts.into_iter().enumerate(), JoinSet::new());
-    let mut answers = BTreeMap::new();
-    loop {
-        while under_way.len() < ASKED_AT_ONCE_MAX
-            && let Some((place, patient)) = waiting.next()
-        {
-            let (home, key) = (home.clone(), key.clone());
-            under_way.spawn(async move { (place, ask_host(&home, &key, patient).await) });
-        }
-        match under_way.join_next().await {
-            Some(Ok((place, answer))) => drop(answers.insert(place, answer)),
-            Some(Err(error)) => tracing::error!(%error, "asking a host failed"),
-            None => return answers.into_values().collect(),
-        }
-    }
+    each(hosts, |patient| {
+        let (home, key) = (home.clone(), key.clone());
+        async move { ask_host(&home, &key, patient).await }
+    })
+    .await
 }
 
 async fn ask_host(home: &Home, key: &SigningKey, patient: Patient) -> Checkup {

@@ -5,10 +5,12 @@ mod access;
 mod approve;
 mod args;
 mod ask;
+mod audit;
 mod client;
 mod directive;
 mod disk;
 mod doctor;
+mod each;
 mod evidence;
 mod failure;
 mod freeze;
@@ -34,6 +36,7 @@ mod watch;
 mod windows;
 
 use std::process::{ExitCode, Termination as _};
+use std::sync::Arc;
 
 use clap::{CommandFactory as _, Parser as _};
 use ed25519_dalek::SigningKey;
@@ -88,6 +91,17 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Command::Doctor(args) => doctor::run(dir, via.as_deref(), args).await,
+        Command::Audit(args) => {
+            let home = Arc::new(Home::open(dir)?);
+            let key = home.any_key("be let in")?;
+            let member = client::member(&home, via.as_deref())?;
+            let alone = |failure: Failure| failure.of_the_coordinator_alone(via.as_deref());
+            let client = Client::connect(&home, &key, member).await.map_err(Failure::from);
+            let client = client.map_err(alone)?;
+            let exit = audit::run(home, &key, &client, args).await;
+            client.close().await;
+            exit.map_err(alone)
+        }
         Command::Publish(args) => {
             let home = Home::open(dir)?;
             let key = home.key(KeyName::Publisher, "sign a release")?;

@@ -517,6 +517,7 @@ fn fleet_report(fleet: &Fleet, host: &Member) -> FleetReport {
         rollouts: Vec::new(),
         freezes: Vec::new(),
         skips: Vec::new(),
+        audit: Default::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
+mod audit;
 mod control;
 mod fleet;
 mod publish;

@@ -11,7 +11,7 @@ use rollout::host::NEVER_STARTED;
 use serde::Serialize;
 
 use super::rollout::kind;
-use super::{change, drift, fetching, freeze, plain, table, yes};
+use super::{audit, change, drift, fetching, freeze, plain, table, yes};
 use crate::span;
 
 /// Hosts of a rollout of which it is told how they fetch; the sum counts all.
@@ -43,6 +43,7 @@ pub(crate) fn status(report: &FleetReport) -> String {
         if report.coordinator_alive { "alive" } else { "NOT HEARD" },
         span::count(hosts.len(), "host"),
     );
+    text.push_str(&audit::status(&report.audit));
     text.push_str(&kept_back(report));
     if report.rollouts.is_empty() {
         text.push_str("\nnothing was rolled out yet\n");

@@ -1,5 +1,6 @@
 //! What people read: pure functions from reports to text. Nothing here asks or prints.
 
+pub(crate) mod audit;
 pub(crate) mod disk;
 pub(crate) mod doctor;
 pub(crate) mod dora;

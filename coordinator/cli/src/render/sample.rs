@@ -165,6 +165,7 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
         rollouts: vec![rollout],
         freezes: Vec::new(),
         skips: Vec::new(),
+        audit: Default::default(),
     }
 }
 

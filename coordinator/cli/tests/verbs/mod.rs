@@ -37,6 +37,7 @@ pub(crate) fn about_fleet(
         rollouts: Vec::new(),
         freezes: Vec::new(),
         skips: Vec::new(),
+        audit: Default::default(),
     };
     change(&mut seen);
     move |request: &ControlRequest| match request {

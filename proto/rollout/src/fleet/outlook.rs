@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::certificate::Claim;
 use proto::receipt::{Receipt, SignedReceipt, State};
 use proto::record::{
-    self, AllowedRecord, DriftRecord, FETCH_BANNED_MAX, FetchRecord, HostRecord, ProgressRecord,
-    TallyRecord,
+    self, AllowedRecord, AuditRecord, DriftRecord, FETCH_BANNED_MAX, FetchRecord, HostRecord,
+    ProgressRecord, TallyRecord,
 };
 use proto::report::{
-    DriftReport, DroppedReport, FetchReport, Fitness, FleetReport, FreezeReport, HostReport,
-    RemovalReport, RolloutPhase, RolloutReport, ServiceReport, SkipReport,
+    AuditReport, DriftReport, DroppedReport, FetchReport, Fitness, FleetReport, FreezeReport,
+    HostReport, RemovalReport, RiftReport, RolloutPhase, RolloutReport, ServiceReport, SkipReport,
 };
 use proto::statement::{Action, ArtifactRef, Direction, Freeze, Host, Role, Rollout, Target};
 use proto::trust::Chain;
@@ -90,6 +90,7 @@ impl Outlook<'_> {
             rollouts: heads.filter_map(|(_, head)| self.rollout_report(&head.rollout)).collect(),
             freezes: self.freezes().collect(),
             skips: self.skips(),
+            audit: self.audit(),
         }
     }
 
@@ -112,6 +113,23 @@ impl Outlook<'_> {
             }
         };
         self.hosts.iter().map(presence).collect()
+    }
+
+    /// What members say of the audit record.
+    fn audit(&self) -> AuditReport {
+        let said = |id: &HostId| {
+            record::from_text::<AuditRecord>(self.members.get(id)?.values.get(record::AUDIT)?)
+        };
+        let rift = |host: &Host| {
+            let (host, name, rift) = (host.id.clone(), host.name.clone(), said(&host.id)?.rift?);
+            Some(RiftReport { host, name, rift })
+        };
+        let present = self.hosts.iter().filter(|host| self.chain.removal(host).is_none());
+        let mut rifts: Vec<_> = present.filter_map(rift).collect();
+        rifts.sort_by(|one, other| (&one.name, &one.host).cmp(&(&other.name, &other.host)));
+        let coordinators = self.chain.root().keys_of(&Role::Admit).map(|(_, key)| HostId::of(key));
+        let mut told = coordinators.filter_map(|id| said(&id)?.told);
+        AuditReport { told: told.next(), rifts }
     }
 
     /// Where a rollout stands; none if it is not known here.
