@@ -233,7 +233,7 @@ fn answer(desk: &Desk, request: ControlRequest) -> ControlReply {
         ControlRequest::AuditMemory => ControlReply::AuditMemory(Box::new(desk.witness.memory())),
         _ => refusal(
             RefusedKind::NotHere,
-            "this is an agent: publishing, tokens, certificates and the audit record are the \
+            "this is an agent: publishing, tokens, certificates, events and the audit record are the \
              coordinator's",
             "ask the coordinator, without --via",
         ),

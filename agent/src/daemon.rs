@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use durable::RealDisk;
-use member::{Membership, Pulse, Seat, View, manager};
+use member::{Membership, Pulse, Seat, View, manager, metrics};
 use net::{Alpn, Handlers, Identity, Port};
 use proto::statement::Host;
 use proto::{HostId, PublicKey};
@@ -24,11 +24,12 @@ use crate::checkup::Checkup;
 use crate::config::Config;
 use crate::control::{Cellar, Control};
 use crate::home::Home;
-use crate::page::{self, Page};
+use crate::page::Page;
 use crate::reload::{self, keep_ceilings};
 use crate::renewal;
 use crate::rollouts::{self, Storage};
 use crate::services::{Machine, Services, boot_id};
+use crate::witness::Witness;
 
 /// How long the parts have to end once the agent stops.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -127,8 +128,9 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
     };
     let cellar =
         Cellar { storage, config: context.config.clone(), home: home.clone(), env: own.env() };
-    let checkup = Checkup::new(config.clone(), member.clone(), view.clone());
-    let control = Control::new(&member, view.clone(), cellar, checkup);
+    let witness = Witness::open(home.clone());
+    let checkup = Checkup::new(config.clone(), member.clone(), view.clone(), witness.clone());
+    let control = Control::new(&member, view.clone(), cellar, checkup, witness.clone());
     let handlers = Handlers::new().on(Alpn::Control, control);
 
     let mut parts = JoinSet::new();
@@ -138,13 +140,17 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
     };
     part("view", parts.spawn(ended(view.clone().follow(pulse.part("view"), stop.clone()))));
     part("seeds", parts.spawn(ended(keep_seeds(home.clone(), member.clone(), stop.clone()))));
-    part("renewal", parts.spawn(ended(renewal::run(home, key, member.clone(), stop.clone()))));
+    part(
+        "renewal",
+        parts.spawn(ended(renewal::run(home.clone(), key, member.clone(), stop.clone()))),
+    );
     let limited = member.swarm.clone();
     part("ceilings", parts.spawn(ended(keep_ceilings(limited, ceilings, stop.clone()))));
+    part("witness", parts.spawn(ended(witness.run(member.clone(), stop.clone()))));
     part("rollouts", parts.spawn(ended(roll(context, own.clone(), stop.clone()))));
     if let Some(address) = config.metrics {
-        let page = Page { member: member.clone(), key: own.key };
-        let serving = page::serve(address, Arc::new(move || page.text()), stop.clone());
+        let page = Page { member: member.clone(), home: home.clone(), key: own.key };
+        let serving = metrics::serve(address, Arc::new(move || page.text()), stop.clone());
         part("metrics", parts.spawn(ended(serving)));
     }
     let serving = (member.clone(), stop.clone());

@@ -16,6 +16,7 @@
 //! | `page` | its own page of metrics |
 //! | `reload` | `agent.toml` read anew: ceilings |
 //! | `renewal` | certificates |
+//! | `witness` | what it remembers of the coordinator's audit record |
 //! | [`guard`] | what stands in for an agent that is not there |
 //! | [`remove`] | the end of a service on this host, by hand |
 //! | [`activate`] | one path forward and back, journalled |
@@ -46,3 +47,4 @@ mod renewal;
 mod rollouts;
 pub mod services;
 pub mod trail;
+mod witness;

@@ -17,7 +17,7 @@ use toml::{Table, Value};
 /// Longest `coordinator.toml` read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 /// Every key there is, as the error for an unknown one lists them.
-const KEYS: [&str; 12] = [
+const KEYS: &[&str] = &[
     "admit_key",
     "advertise",
     "bind",
@@ -27,6 +27,7 @@ const KEYS: [&str; 12] = [
     "https_cert",
     "https_key",
     "https_url",
+    "metrics",
     "root_dir",
     "state_dir",
     "upload_mbit_max",
@@ -48,6 +49,8 @@ pub struct Config {
     pub host_ca_key: PathBuf,
     /// Directory of the roots: `root.json`, the first, and `root.2.json` and so on. Default `root`.
     pub root_dir: PathBuf,
+    /// Where the coordinator's own page of metrics is, on loopback. Default: nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Between two rounds of gossip; 100 ms to 60 s, default 1 s.
     pub gossip_interval: Duration,
     /// What pieces of artifacts may take of the line, out alone, since it fetches none: the key
@@ -166,6 +169,7 @@ impl Reader {
             admit_key: self.path("admit_key", "admit.key"),
             host_ca_key: self.path("host_ca_key", "host-ca.key"),
             root_dir: self.path("root_dir", "root"),
+            metrics: self.metrics(),
             gossip_interval: Duration::from_millis(self.number(
                 "gossip_interval_ms",
                 1_000,
@@ -264,6 +268,16 @@ impl Reader {
         }
     }
 
+    fn metrics(&mut self) -> Option<SocketAddr> {
+        let address = self.address("metrics").ok().flatten()?;
+        if !address.ip().is_loopback() {
+            let must =
+                "an address of loopback, like \"127.0.0.1:7073\": the page is for this machine";
+            self.bad("metrics", &Value::String(address.to_string()), must);
+        }
+        Some(address)
+    }
+
     /// In bytes per second, where there is one.
     fn ceiling(&mut self, key: &str) -> Option<u64> {
         let given = self.table.contains_key(key);
@@ -309,6 +323,7 @@ mod tests {
                 admit_key: "/etc/groundswell/admit.key".into(),
                 host_ca_key: "/etc/groundswell/host-ca.key".into(),
                 root_dir: "/etc/groundswell/root".into(),
+                metrics: None,
                 gossip_interval: Duration::from_secs(1),
                 ceilings: Ceilings::default(),
                 https: "0.0.0.0:7071".parse().unwrap(),
@@ -326,9 +341,9 @@ mod tests {
         let all = text.lines().filter(|line| !line.starts_with("# "));
         let all: Vec<_> = all.map(|line| line.trim_start_matches('#')).collect();
         let mut table: Table = toml::from_str(&all.join("\n")).unwrap();
-        assert!(table.keys().map(String::as_str).eq(KEYS), "{table}");
+        assert!(table.keys().map(String::as_str).eq(KEYS.iter().copied()), "{table}");
         // By default there are none.
-        for key in ["upload_mbit_max", "https_cert", "https_key", "https_url"] {
+        for key in ["metrics", "upload_mbit_max", "https_cert", "https_key", "https_url"] {
             table.remove(key);
         }
         assert_eq!(parse(&table.to_string()).unwrap(), parse(text).unwrap(), "and its default");
@@ -342,6 +357,7 @@ mod tests {
             admit_key = "../keys/a.key"
             host_ca_key = "/keys/h.key"
             root_dir = "roots"
+            metrics = "[::1]:7073"
             gossip_interval_ms = 250
             upload_mbit_max = 80
             https = "127.0.0.1:443"
@@ -356,6 +372,7 @@ mod tests {
         assert_eq!(config.admit_key, Path::new("/etc/groundswell/../keys/a.key"));
         assert_eq!(config.host_ca_key, Path::new("/keys/h.key"));
         assert_eq!(config.root_dir, Path::new("/etc/groundswell/roots"));
+        assert_eq!(config.metrics, "[::1]:7073".parse().ok());
         assert_eq!(config.gossip_interval.as_millis(), 250);
         assert_eq!(config.ceilings.up_bytes_per_s, Some(10_000_000));
         assert_eq!(config.ceilings.down_bytes_per_s, None);
@@ -386,7 +403,7 @@ mod tests {
             told,
             "/etc/groundswell/coordinator.toml has 9 bad value(s):\
              \n  fleet: unknown key, the keys are admit_key, advertise, bind, gossip_interval_ms, \
-             host_ca_key, https, https_cert, https_key, https_url, root_dir, state_dir, \
+             host_ca_key, https, https_cert, https_key, https_url, metrics, root_dir, state_dir, \
              upload_mbit_max\
              \n  state_dir = 7: must be a path\
              \n  bind = \"10.0.0.5\": must be IP:PORT with a port of 1 to 65535, like \
@@ -408,6 +425,11 @@ mod tests {
             ("nothing said", "", "advertise: bind = \"0.0.0.0:7070\" names no address"),
             ("bound to all", "bind = \"[::]:9\"", "set advertise = \"IP:9\""),
             ("advertised", "advertise = \"0.0.0.0:7070\"", "advertise = \"0.0.0.0:7070\": must be"),
+            (
+                "metrics for all",
+                "bind = \"10.0.0.5:7070\"\nmetrics = \"0.0.0.0:7073\"",
+                "must be an address of loopback",
+            ),
             ("port 0", "bind = \"127.0.0.1:0\"", "bind = \"127.0.0.1:0\": must be IP:PORT"),
         ];
         for (case, text, part) in cases {

@@ -14,20 +14,20 @@ use net::frame::{self, FrameError};
 use net::{CloseCode, Connection, Handler, Peer, Places, RecvStream, SendStream};
 use proto::dsse::Envelope;
 use proto::id::HostId;
-use proto::statement::{ENVELOPE_BYTES_MAX, Statement};
+use proto::statement::ENVELOPE_BYTES_MAX;
 use proto::trust::verify;
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
 use rollout::fleet::{only_reads, refused};
 use swarm::ledger::AdmitError;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
-use crate::audit::Act;
+use crate::audit::{Act, act_of};
 use crate::authority::{self, Asker};
 use crate::desk::{Desk, blocking, out_of_order};
 use crate::publish::Upload;
 use crate::store::Which;
+use crate::publish::{UPLOADS_MAX, Upload};
 
 /// Requests of people under way, and of one key of theirs; a frame may have [`CONTROL_BYTES_MAX`].
 const PEOPLE_MAX: usize = 8;
@@ -35,8 +35,6 @@ const PER_PERSON_MAX: usize = 4;
 /// Requests of hosts under way, and of one host.
 const HOSTS_MAX: usize = 8;
 const PER_HOST_MAX: usize = 2;
-/// Uploads under way.
-const UPLOADS_MAX: usize = 4;
 /// Requests under way on one connection.
 const PER_CONNECTION_MAX: usize = 8;
 /// Longest frame of a host, in bytes: a statement to hand in.
@@ -51,7 +49,6 @@ pub struct Control {
     desk: Arc<Desk>,
     people: Places,
     hosts: Places,
-    uploads: Semaphore,
 }
 
 #[async_trait]
@@ -92,7 +89,6 @@ impl Shared {
             desk,
             people: Places::new(PEOPLE_MAX, PER_PERSON_MAX),
             hosts: Places::new(HOSTS_MAX, PER_HOST_MAX),
-            uploads: Semaphore::new(UPLOADS_MAX),
         }))
     }
 }
@@ -178,6 +174,16 @@ impl Control {
             (ControlRequest::AccessRevoke { id }, Asker::Person { owner, .. }) => {
                 self.desk.access_revoke(&owner, &id).await
             }
+            (ControlRequest::Audit(query), _) => {
+                let page = self.desk.store.audit_page(&query).await;
+                let page = page.map_err(|error| out_of_order("read the audit record", &error))?;
+                Ok(ControlReply::Audit(Box::new(page)))
+            }
+            (ControlRequest::AuditMemory, _) => Err(Refused {
+                kind: RefusedKind::NotHere,
+                reason: "this is the coordinator: hosts remember its record".to_owned(),
+                next: "ask a host".to_owned(),
+            }),
             (ControlRequest::Disk { .. } | ControlRequest::Evidence { .. }, _) => Err(Refused {
                 kind: RefusedKind::NotHere,
                 reason: "this is the coordinator: it installs no release".to_owned(),
@@ -245,7 +251,7 @@ impl Control {
         manifest: Vec<u8>,
         (send, recv): (&mut SendStream, &mut RecvStream),
     ) -> Result<Result<ControlReply, Refused>, FrameError> {
-        let Ok(_permit) = self.uploads.try_acquire() else {
+        let Ok(_permit) = self.desk.uploads.try_acquire() else {
             return Ok(Err(Refused {
                 kind: RefusedKind::Busy,
                 reason: format!("{UPLOADS_MAX} uploads are under way"),
@@ -282,36 +288,6 @@ impl Desk {
     fn judge_submitted(&self, asker: &Asker, bytes: &[u8]) -> Result<Option<Act>, Refused> {
         let chain = self.member.ledger.chain();
         let verified = verify(&chain, bytes, clock::unix()).map_err(|refusal| refused(&refusal))?;
-        let kind = verified.statement.kind();
-        let about = match &verified.statement {
-            Statement::Rollout(rollout) => serde_json::json!({
-                "scope": rollout.scope().to_string(),
-                "epoch": rollout.epoch,
-                "to": rollout.to.version,
-                "reason": rollout.reason,
-            }),
-            Statement::Directive(directive) => serde_json::json!({
-                "rollout": directive.rollout,
-                "action": directive.action,
-                "wave": directive.wave,
-                "host": directive.host,
-                "reason": directive.reason,
-            }),
-            Statement::Freeze(freeze) => serde_json::json!({
-                "env": freeze.env,
-                "host": freeze.host,
-                "until": freeze.until,
-                "reason": freeze.reason,
-            }),
-            Statement::Revocation(removal) => serde_json::json!({
-                "env": removal.env,
-                "host": removal.host,
-                "reason": removal.reason,
-            }),
-            Statement::Root(root) => serde_json::json!({ "version": root.version }),
-            // Not handed in: [`member::refuse_submitted`].
-            Statement::Release(_) | Statement::Host(_) => serde_json::Value::Null,
-        };
         let stored = self.member.ledger.statement(&verified.id);
         let stored = stored.map_err(|error| out_of_order("read a statement", &error))?;
         let known = stored.and_then(|stored| Envelope::parse(&stored, usize::MAX).ok());
@@ -322,11 +298,7 @@ impl Desk {
         if known.as_ref().is_some_and(signed) {
             return Ok(None);
         }
-        Ok(Some(Act {
-            actor: self.signers(&verified.envelope),
-            action: "submit",
-            subject: format!("{} {:#}", kind.name(), verified.id),
-            detail: serde_json::json!({ "about": about, "by": asker.to_string() }),
-        }))
+        let by = asker.to_string();
+        Ok(Some(act_of(chain.root(), &verified.envelope, &verified.statement, "submit", &by)))
     }
 }

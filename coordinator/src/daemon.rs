@@ -19,16 +19,19 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::chronicle;
+use crate::audit;
 use crate::config::Config;
 use crate::control;
 use crate::desk::{Desk, blocking};
 use crate::drafts::Drafts;
 use crate::files::{self, FilesError, Keys, Roots};
 use crate::join::Registrar;
+use crate::metrics;
 use crate::patches;
+use crate::publish::UPLOADS_MAX;
 use crate::store::{Store, StoreError};
 use crate::web;
 
@@ -116,6 +119,14 @@ impl Daemon {
         parts.run("pages", |stop| web::serve(pages, stop));
         let chronicle = desk.clone();
         parts.run("chronicle", |stop| chronicle::keep(chronicle, stop));
+        parts.run("audit record", |stop| audit::tell::keep(desk.clone(), stop));
+        if let Some(address) = config.metrics {
+            let desk = desk.clone();
+            parts.run("metrics", |stop| async move {
+                member::metrics::serve(address, Arc::new(move || metrics::page(&desk)), stop).await;
+                Ok(())
+            });
+        }
         let view = desk.view.clone();
         parts.run("manager", |stop| async move {
             manager::tell(view, pulse, stop).await;
@@ -233,22 +244,12 @@ fn settle(
 
 // --- starting ---
 
-/// A record that was tampered with is no reason to leave the fleet without a coordinator, and one to
-/// say so at every start.
-async fn verify_audit(store: &Store) {
-    match store.audit_verify().await {
-        Ok(head) => info!(entries = head.length, head = %head.hash, "audit record verified"),
-        Err(error) => error!(error = chain(&error), "THE AUDIT RECORD DOES NOT VERIFY"),
-    }
-}
-
 /// Reads the files, opens the records and joins the fleet as the member with the admit key.
 async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, StartError> {
     let keys = Keys::read(config)?;
     let roots = Roots::read(&config.root_dir)?;
     let scratch = files::prepare(&config.state_dir)?;
     let store = Store::open(&config.state_dir.join("coordinator.db")).await?;
-    verify_audit(&store).await;
     // What the swarm's store has lost, or had not got yet when the coordinator was killed.
     let kept = store.hosts().await?.into_iter().chain(store.releases().await?);
     let envelopes = roots.envelopes.into_iter().chain(kept).collect();
@@ -281,10 +282,12 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         advertise: config.advertise,
         config: config.clone(),
         checkups: Semaphore::new(member::checkup::CHECKUPS_MAX),
+        uploads: Semaphore::new(UPLOADS_MAX),
         scratch,
         https_url: config.https_url.clone(),
         https_fingerprint: watch::Sender::default(),
         drafts: Drafts::default(),
+        record: watch::Sender::default(),
     })
 }
 

@@ -8,10 +8,13 @@ use member::{Membership, View, chain};
 use proto::dsse::Envelope;
 use proto::id::{Digest, HostId, KeyId};
 use proto::wire::{ControlReply, Refused, RefusedKind};
+use proto::id::{Digest, HostId};
+use proto::wire::{Refused, RefusedKind};
 use tokio::sync::{Semaphore, watch};
 use tokio::task;
 use tracing::error;
 
+use crate::audit;
 use crate::config::Config;
 use crate::drafts::Drafts;
 use crate::events::Numbered;
@@ -36,6 +39,8 @@ pub struct Desk {
     pub config: Config,
     /// Checkups that may still begin.
     pub checkups: Semaphore,
+    /// Uploads that may still begin.
+    pub uploads: Semaphore,
     /// Directory for archives while they are checked; empty at every start.
     pub scratch: PathBuf,
     /// Where its pages are, for people: `https://10.0.0.5:7071`.
@@ -46,6 +51,8 @@ pub struct Desk {
     pub drafts: Drafts,
     /// The number of the newest event, told anew with each.
     pub events: watch::Receiver<u64>,
+    /// What is known of the audit record.
+    pub record: watch::Sender<audit::Known>,
 }
 
 /// A refusal because something here does not work: the log says what, the asker may try again.
@@ -69,12 +76,7 @@ impl Desk {
 
     /// The owners of the keys that signed an envelope whose signatures were verified.
     pub fn signers(&self, envelope: &Envelope) -> String {
-        let chain = self.member.ledger.chain();
-        let owner = |key: &KeyId| {
-            let entry = chain.root().keys.get(key);
-            entry.map_or_else(|| key.to_string(), |entry| entry.owner.to_string())
-        };
-        envelope.signatures().keys().map(owner).collect::<Vec<_>>().join("+")
+        audit::signers(self.member.ledger.chain().root(), envelope)
     }
 }
 

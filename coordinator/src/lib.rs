@@ -16,7 +16,8 @@
 //! | [`checkup`] | what it finds when it looks itself over |
 //! | [`recover`] | builds a lost state anew from what hosts hold |
 //! | [`store`] | tokens, hosts, versions, audit record: SQLite |
-//! | [`audit`] | the hash chain of the audit record |
+//! | [`audit`] | who did what: what is recorded, what the fleet is told of it |
+//! | `metrics` | its own page of metrics |
 //! | [`events`] | what happened in the fleet, for people |
 //! | [`chronicle`] | notices it, and keeps the table of rollouts |
 //! | [`dora`] | the five measures of delivery, counted from that table |
@@ -41,6 +42,7 @@ pub mod drafts;
 pub mod events;
 pub mod files;
 pub mod join;
+mod metrics;
 mod patches;
 pub mod publish;
 pub mod recover;

@@ -34,6 +34,8 @@ use crate::desk::{Desk, blocking, out_of_order};
 use crate::events::{Event, Kind};
 use crate::store::{AdmitError, NewRelease};
 
+/// Uploads under way.
+pub const UPLOADS_MAX: usize = 4;
 /// Bytes of pieces after which they are made durable: what a crash may cost at most.
 const FLUSH_BYTES: u64 = 32 << 20;
 
@@ -151,6 +153,7 @@ impl Upload {
                 "release": self.id,
                 "artifact": self.release.artifact.id,
                 "commit": self.release.source.commit,
+                "keys": self.envelope.signatures().keys().collect::<Vec<_>>(),
                 "by": self.asker.to_string(),
             }),
         };

@@ -4,11 +4,13 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not recognised as such")]
 
+mod audit;
 mod common;
 mod delta;
 mod doctor;
 mod fetching;
 mod manager;
+mod monitoring;
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;

@@ -12,6 +12,7 @@
 //! | `ways_back` | what goes before all else on the wire |
 //! | [`view`] | what a member sees of the fleet, for people |
 //! | [`manager`] | what the service manager is told |
+//! | [`metrics`] | its own page of metrics, and what every member tells there |
 //! | [`clock`] | the machine's two clocks |
 //! | [`checkup`] | what a member finds when it looks itself over |
 //! | [`disk`] | what a file system has left |
@@ -22,6 +23,7 @@ pub mod disk;
 pub mod late;
 pub mod manager;
 pub mod membership;
+pub mod metrics;
 pub mod reload;
 pub mod submitted;
 pub mod view;

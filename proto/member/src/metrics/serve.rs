@@ -31,12 +31,12 @@ const WITHIN: Duration = Duration::from_secs(10);
 const AGAIN_EVERY: Duration = Duration::from_secs(10);
 const FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// Makes the page.
+/// Makes the page; it may block.
 type Make = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// Serves what `make` makes at `address` until `stop`. A port that is not to be had is said, and tried
-/// again: a host is not to miss its rollouts for want of a page.
-pub(crate) async fn serve(address: SocketAddr, make: Make, stop: CancellationToken) {
+/// again: no daemon stops for want of a page.
+pub async fn serve(address: SocketAddr, make: Make, stop: CancellationToken) {
     let served = async {
         let listener = listen(address).await;
         info!(%address, "metrics at /metrics");
@@ -56,7 +56,7 @@ async fn listen(address: SocketAddr) -> TcpListener {
             Err(error) if !said => {
                 error!(
                     %address, %error,
-                    "no metrics: cannot listen where agent.toml says; tried again every {} s",
+                    "no metrics: cannot listen where the configuration says; tried again every {} s",
                     AGAIN_EVERY.as_secs()
                 );
                 said = true;
