@@ -58,8 +58,7 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::AccessCreate { .. }
         | ControlRequest::Draft { .. } => Needs::ReadByPeople,
         ControlRequest::Events { .. } | ControlRequest::Dora { .. } => Needs::ReadByPeople,
-        | ControlRequest::Audit(_)
-        | ControlRequest::AuditMemory => Needs::ReadByPeople,
+        ControlRequest::Audit(_) | ControlRequest::AuditMemory => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,
         ControlRequest::Publish { .. } => Needs::Publish,
         ControlRequest::Renew => Needs::Renew,

@@ -25,9 +25,8 @@ use tracing::{debug, error, info};
 use crate::audit::{Act, act_of};
 use crate::authority::{self, Asker};
 use crate::desk::{Desk, blocking, out_of_order};
-use crate::publish::Upload;
-use crate::store::Which;
 use crate::publish::{UPLOADS_MAX, Upload};
+use crate::store::Which;
 
 /// Requests of people under way, and of one key of theirs; a frame may have [`CONTROL_BYTES_MAX`].
 const PEOPLE_MAX: usize = 8;

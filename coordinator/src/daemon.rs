@@ -21,8 +21,8 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::chronicle;
 use crate::audit;
+use crate::chronicle;
 use crate::config::Config;
 use crate::control;
 use crate::desk::{Desk, blocking};

@@ -56,8 +56,7 @@ impl Outlook<'_> {
             | ControlRequest::Evidence { .. }
             | ControlRequest::Events { .. }
             | ControlRequest::Dora { .. } => return None,
-            | ControlRequest::Audit(_)
-            | ControlRequest::AuditMemory => return None,
+            ControlRequest::Audit(_) | ControlRequest::AuditMemory => return None,
         };
         Some(answered.unwrap_or_else(ControlReply::Refused))
     }
