@@ -41,6 +41,8 @@ enum Needs {
     Tokens,
     /// A host, for itself.
     Renew,
+    /// What goes out to receivers.
+    Notify,
 }
 
 const fn needs(request: &ControlRequest) -> Needs {
@@ -67,6 +69,8 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::TokenRevoke { .. }
         | ControlRequest::AccessList
         | ControlRequest::AccessRevoke { .. } => Needs::Tokens,
+        | ControlRequest::TokenRevoke { .. } => Needs::Tokens,
+        ControlRequest::NotifyList | ControlRequest::NotifyTest { .. } => Needs::Notify,
     }
 }
 
@@ -81,7 +85,7 @@ pub fn allow(root: &Root, peer: &Peer, request: &ControlRequest) -> Result<Asker
         Peer::Person(key) => person(root, key, needs),
         Peer::Host(host) => match needs {
             Needs::Read | Needs::Submit | Needs::Renew => Ok(Asker::Host(host.clone())),
-            Needs::ReadByPeople | Needs::Publish | Needs::Tokens => {
+            Needs::ReadByPeople | Needs::Publish | Needs::Tokens | Needs::Notify => {
                 Err(forbidden(&format!("host {host}"), needs))
             }
         },
@@ -103,7 +107,7 @@ fn person(root: &Root, key: &KeyId, needs: Needs) -> Result<Asker, Refused> {
     let may = match needs {
         Needs::Read | Needs::ReadByPeople | Needs::Submit => !roles.is_empty(),
         Needs::Publish => roles.iter().any(|role| matches!(role, Role::Publish | Role::Root)),
-        Needs::Tokens => {
+        Needs::Tokens | Needs::Notify => {
             roles.iter().any(|role| matches!(role, Role::Deploy(_) | Role::Emergency | Role::Root))
         }
         Needs::Renew => false,
@@ -123,6 +127,9 @@ fn forbidden(who: &str, needs: Needs) -> Refused {
             ("make, see or revoke tokens", "a key with the role deploy:ENV, emergency or root")
         }
         Needs::Renew => ("renew a certificate", "a host, for itself"),
+        Needs::Notify => {
+            ("see or test who is notified", "a key with the role deploy:ENV, emergency or root")
+        }
     };
     Refused {
         kind: RefusedKind::Forbidden,
@@ -234,6 +241,8 @@ mod tests {
             (ControlRequest::Draft { id: Digest::of(b"") }, people),
             (ControlRequest::AccessList, "root dora emma"),
             (ControlRequest::AccessRevoke { id: String::new() }, "root dora emma"),
+            (ControlRequest::NotifyList, "root dora emma"),
+            (ControlRequest::NotifyTest { receiver: "ops".parse().unwrap() }, "root dora emma"),
         ];
         for (request, may) in cases {
             let allowed: Vec<_> = peers

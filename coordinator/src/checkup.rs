@@ -19,6 +19,7 @@ use crate::audit::Verified;
 use crate::config::{Config, ConfigError};
 use crate::desk::{Desk, blocking};
 use crate::files::{self, FilesError, Keys, Roots};
+use crate::notify::secret_findings;
 use crate::store::StoreError;
 
 impl Desk {
@@ -37,6 +38,8 @@ impl Desk {
         };
         let mut findings =
             vec![database(self.store.probe().await), record(&self.record.borrow().verified)];
+        // Where the database does not work, that has been told.
+        findings.extend(self.notify.findings().await.unwrap_or_default());
         let desk = self.clone();
         findings.extend(
             blocking("look around", move || {
@@ -123,6 +126,7 @@ fn on_disk(config: &Config) -> Vec<Finding> {
         directory(&config.state_dir),
     ];
     findings.extend(state(&config.state_dir));
+    findings.extend(secret_findings(&config.notify));
     findings
 }
 

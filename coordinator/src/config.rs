@@ -14,6 +14,9 @@ use member::reload::Reread;
 use swarm::{BYTES_PER_S_OF_MBIT, Ceilings, MBIT_MAX};
 use toml::{Table, Value};
 
+use crate::notify;
+use crate::notify::config::Receiver;
+
 /// Longest `coordinator.toml` read, in bytes.
 const CONFIG_BYTES_MAX: u64 = 64 << 10;
 /// Every key there is, as the error for an unknown one lists them.
@@ -28,6 +31,7 @@ const KEYS: &[&str] = &[
     "https_key",
     "https_url",
     "metrics",
+    "notify",
     "root_dir",
     "state_dir",
     "upload_mbit_max",
@@ -56,6 +60,8 @@ pub struct Config {
     /// What pieces of artifacts may take of the line, out alone, since it fetches none: the key
     /// `upload_mbit_max`, 1 to 100000. Default: all of it.
     pub ceilings: Ceilings,
+    /// Who is told of what happens: `[[notify]]`, 0 to 16 of them. Default: nobody.
+    pub notify: Vec<Receiver>,
     /// Where pages and the HTTP interface are. Default: the address of `bind`, at the port after its.
     pub https: SocketAddr,
     /// What people call that: `https://NAME[:PORT]`. Default: by the address of `advertise`.
@@ -178,6 +184,10 @@ impl Reader {
             ceilings: Ceilings {
                 up_bytes_per_s: self.ceiling("upload_mbit_max"),
                 down_bytes_per_s: None,
+            },
+            notify: match self.table.remove("notify") {
+                Some(value) => notify::config::read(value, &self.base, &mut self.problems),
+                None => Vec::new(),
             },
             https,
             https_url,
@@ -329,6 +339,7 @@ mod tests {
                 https: "0.0.0.0:7071".parse().unwrap(),
                 https_url: "https://10.0.0.5:7071".to_owned(),
                 https_files: None,
+                notify: Vec::new(),
             }
         );
     }
@@ -343,7 +354,7 @@ mod tests {
         let mut table: Table = toml::from_str(&all.join("\n")).unwrap();
         assert!(table.keys().map(String::as_str).eq(KEYS.iter().copied()), "{table}");
         // By default there are none.
-        for key in ["metrics", "upload_mbit_max", "https_cert", "https_key", "https_url"] {
+        for key in ["metrics", "notify", "upload_mbit_max", "https_cert", "https_key", "https_url"] {
             table.remove(key);
         }
         assert_eq!(parse(&table.to_string()).unwrap(), parse(text).unwrap(), "and its default");
@@ -403,7 +414,7 @@ mod tests {
             told,
             "/etc/groundswell/coordinator.toml has 9 bad value(s):\
              \n  fleet: unknown key, the keys are admit_key, advertise, bind, gossip_interval_ms, \
-             host_ca_key, https, https_cert, https_key, https_url, metrics, root_dir, state_dir, \
+             host_ca_key, https, https_cert, https_key, https_url, metrics, notify, root_dir, state_dir, \
              upload_mbit_max\
              \n  state_dir = 7: must be a path\
              \n  bind = \"10.0.0.5\": must be IP:PORT with a port of 1 to 65535, like \

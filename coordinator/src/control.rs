@@ -183,6 +183,10 @@ impl Control {
                 reason: "this is the coordinator: hosts remember its record".to_owned(),
                 next: "ask a host".to_owned(),
             }),
+            (ControlRequest::NotifyList, _) => self.desk.notify.list().await,
+            (ControlRequest::NotifyTest { receiver }, Asker::Person { owner, .. }) => {
+                self.desk.notify.test(&receiver, &owner).await
+            }
             (ControlRequest::Disk { .. } | ControlRequest::Evidence { .. }, _) => Err(Refused {
                 kind: RefusedKind::NotHere,
                 reason: "this is the coordinator: it installs no release".to_owned(),

@@ -30,6 +30,8 @@ use crate::drafts::Drafts;
 use crate::files::{self, FilesError, Keys, Roots};
 use crate::join::Registrar;
 use crate::metrics;
+use crate::notify::post::Post;
+use crate::notify::{Context, Office};
 use crate::patches;
 use crate::publish::UPLOADS_MAX;
 use crate::store::{Store, StoreError};
@@ -127,6 +129,9 @@ impl Daemon {
                 Ok(())
             });
         }
+        // Nobody says yet when there are new events: they are looked for.
+        let (office, newest) = (desk.notify.clone(), watch::channel(0).1);
+        parts.run("notify", |stop| office.run(newest, stop));
         let view = desk.view.clone();
         parts.run("manager", |stop| async move {
             manager::tell(view, pulse, stop).await;
@@ -270,6 +275,8 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
     let member = Membership::open(seat, stop.clone()).await?;
     member.swarm.set_ceilings(config.ceilings);
     keys.check(member.ledger.chain().root())?;
+    let context = Context { fleet: member.ledger.chain().fleet().clone(), dashboard: None };
+    let notify = Office::new(store.clone(), context, config.notify.clone(), Post::new());
     let name = "coordinator".parse().expect("a name");
     Ok(Desk {
         events: store.events_newest(),
@@ -288,6 +295,7 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         https_fingerprint: watch::Sender::default(),
         drafts: Drafts::default(),
         record: watch::Sender::default(),
+        notify: Arc::new(notify),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use member::{Membership, View, chain};
@@ -17,6 +18,8 @@ use crate::config::Config;
 use crate::drafts::Drafts;
 use crate::events::Numbered;
 use crate::store::{Store, Which};
+use crate::notify::Office;
+use crate::store::Store;
 
 /// The coordinator's keys, its records, what it sees of the fleet.
 pub struct Desk {
@@ -51,6 +54,8 @@ pub struct Desk {
     pub events: watch::Receiver<u64>,
     /// What is known of the audit record.
     pub record: watch::Sender<audit::Known>,
+    /// Who is told of what happens.
+    pub notify: Arc<Office>,
 }
 
 /// A refusal because something here does not work: the log says what, the asker may try again.

@@ -21,6 +21,7 @@
 //! | [`events`] | what happened in the fleet, for people |
 //! | [`chronicle`] | notices it, and keeps the table of rollouts |
 //! | [`dora`] | the five measures of delivery, counted from that table |
+//! | [`notify`] | tells people and programs of it: Slack, PagerDuty, signed webhooks |
 //! | [`token`] | the two halves of a join token |
 //!
 //! **Absent:** systemd's units, symlinks, any say over a rollout that is under way: the fleet goes on
@@ -43,6 +44,7 @@ pub mod events;
 pub mod files;
 pub mod join;
 mod metrics;
+pub mod notify;
 mod patches;
 pub mod publish;
 pub mod recover;

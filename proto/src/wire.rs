@@ -304,6 +304,12 @@ pub struct AuditPage {
     pub next: Option<u64>,
     /// Where the record ended when this was read.
     pub head: Head,
+    /// Who is told of what happens, and how that goes. Coordinator, and the same for the next.
+    NotifyList,
+    /// A message to one receiver that says that it is a test.
+    NotifyTest {
+        receiver: Name,
+    },
 }
 
 /// Which rollout.
@@ -377,6 +383,13 @@ pub enum ControlReply {
     Audit(Box<AuditPage>),
     /// [In bounds](Memory::bounded).
     AuditMemory(Box<Memory>),
+    /// In the order of the configuration.
+    Receivers(Vec<ReceiverReport>),
+    /// Whether a test message was taken, and the answer in words.
+    Notified {
+        taken: bool,
+        answer: String,
+    },
 }
 
 /// Why a request was not done.
@@ -463,6 +476,31 @@ pub struct TokenReport {
     pub revoked: bool,
     pub labels: Vec<(Name, Name)>,
     pub created_by: Name,
+}
+
+/// A receiver of notifications, without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiverReport {
+    pub name: Name,
+    /// `slack`, `pagerduty`, `webhook`.
+    pub kind: String,
+    /// Scheme and host of where it goes; empty where the URL is a secret.
+    pub to: String,
+    /// The kinds of events it is told of.
+    pub events: Vec<String>,
+    /// Of these alone; empty: of any.
+    pub services: Vec<Service>,
+    pub envs: Vec<Env>,
+    /// Messages: which wait, were taken, were given up.
+    pub waiting: u64,
+    pub delivered: u64,
+    pub dropped: u64,
+    /// When the last one was taken.
+    pub last: Option<UnixTime>,
+    /// Why the newest attempt failed; none: it did not.
+    pub fault: Option<String>,
+    /// When one that failed is tried again.
+    pub next_try: Option<UnixTime>,
 }
 
 /// [`Fitness::NotAllowed`] is younger than this answer, and a `swell` that does not know the word could

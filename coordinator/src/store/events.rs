@@ -189,7 +189,7 @@ pub(super) async fn append(
     Ok(seq)
 }
 
-fn numbered(row: &SqliteRow) -> Result<Numbered, StoreError> {
+pub(super) fn numbered(row: &SqliteRow) -> Result<Numbered, StoreError> {
     let service: Option<String> = column(row, "service")?;
     let scope = match service {
         Some(_) => Some(Scope { service: text(row, "service")?, env: text(row, "env")? }),

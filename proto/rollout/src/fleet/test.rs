@@ -744,6 +744,8 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         ControlRequest::Host { id: host_id(1) },
         ControlRequest::Disk { dry_run: true },
         ControlRequest::Evidence { service, rollout: first },
+        ControlRequest::NotifyList,
+        ControlRequest::NotifyTest { receiver: "ops".parse().unwrap() },
     ];
     let told: Vec<_> = requests
         .iter()

@@ -1,0 +1,240 @@
+//! The task of one receiver: takes events for it, sends what waits, notes what became of it.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use getrandom::fill;
+use member::{chain, clock};
+use proto::UnixTime;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::config::{Channel, Receiver};
+use super::queue::{Answer, Delivery, Next, Queue, Settled};
+use super::{Context, Office, letters, pagerduty};
+use crate::desk::blocking;
+use crate::events::{Event, Numbered};
+use crate::store::{Progress, StoreError};
+
+/// Between two looks for events that nobody has told of.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// After the database failed, until it is tried again.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
+/// Events read at a time.
+const PAGE: u32 = 100;
+
+/// What tells one receiver.
+pub(super) struct Courier {
+    pub(super) office: Arc<Office>,
+    pub(super) receiver: Receiver,
+}
+
+/// What it has in hand.
+struct Work {
+    queue: Queue,
+    /// Number of the last event that was looked at.
+    cursor: u64,
+    /// Requests of a delivery, by its id, that were taken already, where another one of it failed.
+    sent: (String, usize),
+}
+
+impl Courier {
+    /// Runs until `stop`. What is being sent then is sent again after the next start.
+    pub(super) async fn run(self, mut newest: watch::Receiver<u64>, stop: CancellationToken) {
+        loop {
+            let name = &self.receiver.name;
+            let error = tokio::select! {
+                () = stop.cancelled() => return,
+                ended = self.work(&mut newest) => {
+                    let Err(error) = ended;
+                    error
+                }
+            };
+            warn!(receiver = %name, error = chain(&error), "notifications wait for the database");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(STORE_AGAIN) => {}
+            }
+        }
+    }
+
+    async fn work(&self, newest: &mut watch::Receiver<u64>) -> Result<Infallible, StoreError> {
+        let mut work = self.begin().await?;
+        loop {
+            self.take(&mut work).await?;
+            for delivery in work.queue.expire(clock::unix()) {
+                self.give_up(&delivery, "it was not delivered within a day").await?;
+            }
+            let now_ms = clock::boot_ms();
+            match work.queue.next(now_ms) {
+                Next::Send(place) => self.deliver(&mut work, place).await?,
+                Next::At(due_ms) => {
+                    let wait = Duration::from_millis(due_ms.saturating_sub(now_ms));
+                    rest(newest, wait.min(LOOK_EVERY)).await;
+                }
+                Next::Nothing => rest(newest, LOOK_EVERY).await,
+            }
+        }
+    }
+
+    async fn begin(&self) -> Result<Work, StoreError> {
+        let Progress { cursor, waiting } = {
+            let _turn = self.office.turn().await;
+            self.office.store.receiver_progress(&self.receiver.name).await?
+        };
+        let (now, now_ms) = (clock::unix(), clock::boot_ms());
+        let due = |(delivery, next_try): (Delivery, UnixTime)| {
+            // By a clock that may have been set since: no longer than the longest wait.
+            let wait_s = next_try.0.saturating_sub(now.0).min(3_600);
+            Delivery { due_ms: now_ms + wait_s * 1_000, ..delivery }
+        };
+        let waiting = waiting.into_iter().map(due).collect();
+        let together = matches!(self.receiver.channel, Channel::Slack { .. });
+        let queue = Queue::new(waiting, together, pace_ms(&self.receiver.channel));
+        Ok(Work { queue, cursor, sent: (String::new(), 0) })
+    }
+
+    /// Takes what is new as long as there is room.
+    async fn take(&self, work: &mut Work) -> Result<(), StoreError> {
+        while !work.queue.is_full() {
+            let _turn = self.office.turn().await;
+            let events = self.office.store.events_after(work.cursor, PAGE).await?;
+            let mut changed = BTreeSet::new();
+            for event in &events {
+                if work.queue.is_full() {
+                    break;
+                }
+                work.cursor = event.seq;
+                if wants(&self.office.context, &self.receiver, &event.event) {
+                    changed.insert(work.queue.take(event, fresh_id));
+                }
+            }
+            if events.is_empty() {
+                return Ok(());
+            }
+            let waiting = work.queue.waiting().iter();
+            let changed: Vec<_> =
+                waiting.filter(|delivery| changed.contains(&delivery.id)).collect();
+            let name = &self.receiver.name;
+            self.office.store.receiver_take(name, work.cursor, &changed).await?;
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, work: &mut Work, place: usize) -> Result<(), StoreError> {
+        let delivery = work.queue.begin(place);
+        let events = {
+            let _turn = self.office.turn().await;
+            self.office.store.delivery_begun(&delivery.id, delivery.attempts).await?;
+            self.office.store.events_of(&delivery.events).await?
+        };
+        let answer = self.send(work, &delivery, &events).await;
+        let (now, now_ms, chance) = (clock::unix(), clock::boot_ms(), random());
+        let settled = work.queue.settle(place, answer, now_ms, chance);
+        let (store, name) = (&self.office.store, &self.receiver.name);
+        let id = &delivery.id;
+        match settled {
+            Settled::Delivered => {
+                let _turn = self.office.turn().await;
+                store.delivery_done(name, id, now).await?;
+                info!(receiver = %name, delivery = id, events = events.len(), "delivered");
+            }
+            Settled::Dropped { why } => self.give_up(&delivery, &why).await?,
+            Settled::Again { wait_ms, why } => {
+                let (wait_s, attempts) = (wait_ms.div_ceil(1_000), delivery.attempts);
+                let _turn = self.office.turn().await;
+                store.delivery_failed(name, id, now.plus_s(wait_s), &why).await?;
+                info!(receiver = %name, delivery = id, attempts, wait_s, why, "not delivered yet");
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what a delivery consists of, one after the other, beginning with what was not taken yet.
+    async fn send(&self, work: &mut Work, delivery: &Delivery, events: &[Numbered]) -> Answer {
+        if events.is_empty() {
+            return Answer::Refused { why: "its events are not kept any more".to_owned() };
+        }
+        let channel = self.receiver.channel.clone();
+        let secret = match blocking("read a secret", move || channel.secret()).await {
+            Ok(Ok(secret)) => secret,
+            Ok(Err(fault)) => return Answer::Failed { why: chain(&fault), after_s: None },
+            Err(refused) => return Answer::Failed { why: refused.reason, after_s: None },
+        };
+        if work.sent.0 != delivery.id {
+            work.sent = (delivery.id.clone(), 0);
+        }
+        let letters =
+            letters::of(&self.office.context, &self.receiver, &secret, &delivery.id, events);
+        let first = work.sent.1;
+        for (place, letter) in letters.into_iter().enumerate().skip(first) {
+            if place > first {
+                sleep(Duration::from_millis(pace_ms(&self.receiver.channel))).await;
+            }
+            match letter.post(&self.office.post, &secret).await {
+                Answer::Taken => work.sent.1 = place + 1,
+                other => return other,
+            }
+        }
+        Answer::Taken
+    }
+
+    async fn give_up(&self, delivery: &Delivery, why: &str) -> Result<(), StoreError> {
+        let name = &self.receiver.name;
+        let _turn = self.office.turn().await;
+        self.office.store.delivery_dropped(name, &delivery.id, why).await?;
+        let (id, attempts) = (&delivery.id, delivery.attempts);
+        let events = delivery.events.len();
+        warn!(receiver = %name, delivery = id, events, attempts, why, "a notification is dropped");
+        Ok(())
+    }
+}
+
+/// Whether a receiver is told of an event.
+fn wants(context: &Context, receiver: &Receiver, event: &Event) -> bool {
+    let filter = &receiver.filter;
+    filter.is_of(event)
+        && match receiver.channel {
+            Channel::Pagerduty { .. } => pagerduty::wants(context, &filter.kinds, event),
+            Channel::Slack { .. } | Channel::Webhook { .. } => filter.kinds.contains(&event.kind),
+        }
+}
+
+/// Between two requests, in milliseconds. Slack takes one a second; PagerDuty says that there is a
+/// limit, and not which.
+pub(super) const fn pace_ms(channel: &Channel) -> u64 {
+    match channel {
+        Channel::Slack { .. } | Channel::Pagerduty { .. } => 1_000,
+        Channel::Webhook { .. } => 100,
+    }
+}
+
+/// Until there may be something to do, at most for `wait`.
+async fn rest(newest: &mut watch::Receiver<u64>, wait: Duration) {
+    let told = async {
+        // Who tells is gone: the coordinator ends, or nobody tells.
+        if newest.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = told => {}
+        () = sleep(wait) => {}
+    }
+}
+
+/// The id of a new delivery: 128 random bits, without a full stop, which would end it in what is
+/// signed.
+pub(super) fn fresh_id() -> String {
+    let mut bytes = [0; 16];
+    fill(&mut bytes).expect("the kernel's random source is there once the system has booted");
+    format!("msg_{:032x}", u128::from_be_bytes(bytes))
+}
+
+fn random() -> u64 {
+    getrandom::u64().expect("the kernel's random source is there once the system has booted")
+}

@@ -1,0 +1,302 @@
+//! Notifications: what happened goes to people and programs, by Slack, PagerDuty and signed webhooks.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`config`], [`target`] | who is told, of what, and where |
+//! | [`queue`] | what waits for one receiver, and what is sent next |
+//! | [`incident`] | which events open something, and which end it |
+//! | `slack`, `pagerduty`, `webhook` | what an event is in their words |
+//! | `letters`, [`post`] | the requests of a delivery, and how one is sent |
+//! | `courier` | the task of one receiver |
+//!
+//! Each event is sent at least once to each receiver that wants it: what is to be sent is in the
+//! database before it is sent and until the receiver has taken it. So a coordinator that dies in
+//! between sends it again, and a receiver can tell by `webhook-id` or PagerDuty's `dedup_key`; Slack
+//! cannot. After a day, or when a receiver refuses it, a notification is dropped, and the log says so.
+//!
+//! Nothing waits for a receiver but what is for it: one task each, one database connection for all of
+//! them, one request at a time, bounded in time and size.
+
+pub mod config;
+mod courier;
+pub mod incident;
+mod letters;
+mod pagerduty;
+pub mod post;
+pub mod queue;
+mod slack;
+pub mod target;
+mod text;
+mod webhook;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use member::checkup::key_file;
+use member::{chain, clock};
+use net::NetError;
+use proto::checkup::{Finding, Topic};
+use proto::id::{FleetId, Name};
+use proto::wire::{ControlReply, ReceiverReport, Refused, RefusedKind};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::desk::{blocking, out_of_order};
+use crate::events::Event;
+use crate::store::{Store, StoreError, Tally};
+use config::{Receiver, SecretFault};
+use courier::Courier;
+use post::Post;
+use queue::Answer;
+
+/// What every message says, or leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Context {
+    pub fleet: FleetId,
+    /// Where the dashboard is, without a slash at its end; none: there is none.
+    pub dashboard: Option<String>,
+}
+
+impl Context {
+    /// The page of an event's rollout.
+    fn page(&self, event: &Event) -> Option<String> {
+        let (dashboard, rollout) = (self.dashboard.as_ref()?, event.rollout?);
+        Some(format!("{dashboard}/rollouts/{rollout:#}"))
+    }
+}
+
+/// Who is told, and what that takes.
+pub struct Office {
+    store: Store,
+    context: Context,
+    receivers: Vec<Receiver>,
+    post: Post,
+    /// Who may use the database: notifications leave its other connections to those who wait.
+    turns: Semaphore,
+    /// Tests that may still begin.
+    tests: Semaphore,
+}
+
+impl Office {
+    pub fn new(store: Store, context: Context, receivers: Vec<Receiver>, post: Post) -> Self {
+        let (turns, tests) = (Semaphore::new(1), Semaphore::new(1));
+        Self { store, context, receivers, post, turns, tests }
+    }
+
+    async fn turn(&self) -> SemaphorePermit<'_> {
+        self.turns.acquire().await.expect("it is never closed")
+    }
+
+    /// Tells every receiver of every event that comes after the last one it was told of, until `stop`.
+    /// `newest`: the number of the newest event; where nobody says it, events are looked for.
+    ///
+    /// # Errors
+    ///
+    /// None: what fails is tried again.
+    pub async fn run(
+        self: Arc<Self>,
+        newest: watch::Receiver<u64>,
+        stop: CancellationToken,
+    ) -> Result<(), NetError> {
+        let mut couriers = JoinSet::new();
+        if self.open(&stop).await {
+            for receiver in self.receivers.clone() {
+                let courier = Courier { office: self.clone(), receiver };
+                couriers.spawn(courier.run(newest.clone(), stop.clone()));
+            }
+        }
+        // Without a receiver there is nothing to do, and no reason to end.
+        stop.cancelled().await;
+        while let Some(ended) = couriers.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "a courier failed: its receiver is told again after the next start");
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes who is told from now on; false: it is to stop.
+    async fn open(&self, stop: &CancellationToken) -> bool {
+        const AGAIN: Duration = Duration::from_secs(5);
+        let receivers: Vec<_> =
+            self.receivers.iter().map(|one| (one.name.clone(), one.channel.kind())).collect();
+        loop {
+            let Err(error) = self.store.receivers_set(&receivers).await else { return true };
+            error!(error = chain(&error), "nobody is told of anything until the database works");
+            tokio::select! {
+                () = stop.cancelled() => return false,
+                () = sleep(AGAIN) => {}
+            }
+        }
+    }
+
+    // --- what people ask ---
+
+    /// How it stands with each receiver.
+    ///
+    /// # Errors
+    ///
+    /// [`RefusedKind::Busy`]: the database does not work.
+    pub async fn list(&self) -> Result<ControlReply, Refused> {
+        let tallies = self.store.receivers().await;
+        let tallies = tallies.map_err(|error| out_of_order("read the receivers", &error))?;
+        let report = |receiver: &Receiver| {
+            let tally = tallies.iter().find(|tally| tally.name == receiver.name);
+            report(receiver, tally)
+        };
+        Ok(ControlReply::Receivers(self.receivers.iter().map(report).collect()))
+    }
+
+    /// Sends a receiver a message that says that `asker` has asked for it, and tells what it answers.
+    /// The events that wait for it are not touched.
+    ///
+    /// # Errors
+    ///
+    /// [`RefusedKind::NotFound`], and [`RefusedKind::Busy`] while another one is tested.
+    pub async fn test(&self, name: &Name, asker: &Name) -> Result<ControlReply, Refused> {
+        let Some(receiver) = self.receivers.iter().find(|one| one.name == *name) else {
+            let names: Vec<_> = self.receivers.iter().map(|one| one.name.as_str()).collect();
+            return Err(Refused {
+                kind: RefusedKind::NotFound,
+                reason: format!("there is no receiver {name} in this coordinator's configuration"),
+                next: match names.is_empty() {
+                    true => {
+                        "add one under [[notify]] in coordinator.toml, and restart it".to_owned()
+                    }
+                    false => format!("there are {}", names.join(", ")),
+                },
+            });
+        };
+        let Ok(_turn) = self.tests.try_acquire() else {
+            return Err(Refused {
+                kind: RefusedKind::Busy,
+                reason: "another receiver is being tested".to_owned(),
+                next: "try again in a moment".to_owned(),
+            });
+        };
+        info!(receiver = %name, %asker, "a receiver is tested");
+        let (taken, answer) = match self.send_test(receiver, asker).await {
+            Answer::Taken => (true, "it has taken the message".to_owned()),
+            Answer::Refused { why } | Answer::Failed { why, .. } => (false, why),
+        };
+        Ok(ControlReply::Notified { taken, answer })
+    }
+
+    async fn send_test(&self, receiver: &Receiver, asker: &Name) -> Answer {
+        let failed = |why| Answer::Failed { why, after_s: None };
+        let channel = receiver.channel.clone();
+        let secret = match blocking("read a secret", move || channel.secret()).await {
+            Ok(Ok(secret)) => secret,
+            Ok(Err(fault)) => return failed(chain(&fault)),
+            Err(refused) => return failed(refused.reason),
+        };
+        let text = format!(
+            "Test: fleet {} can tell {} what happens. {asker} asked for this; nothing has happened.",
+            self.context.fleet, receiver.name,
+        );
+        let told = (courier::fresh_id(), clock::unix());
+        let letters =
+            letters::test(&self.context, receiver, &secret, (&told.0, told.1, text.as_str()));
+        for (place, letter) in letters.into_iter().enumerate() {
+            if place > 0 {
+                sleep(Duration::from_millis(courier::pace_ms(&receiver.channel))).await;
+            }
+            match letter.post(&self.post, &secret).await {
+                Answer::Taken => {}
+                other => return other,
+            }
+        }
+        Answer::Taken
+    }
+
+    /// What a checkup finds of those whose newest notification did not arrive.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn findings(&self) -> Result<Vec<Finding>, StoreError> {
+        let tallies = self.store.receivers().await?;
+        Ok(tallies.iter().filter_map(failing).collect())
+    }
+}
+
+fn report(receiver: &Receiver, tally: Option<&Tally>) -> ReceiverReport {
+    let filter = &receiver.filter;
+    ReceiverReport {
+        name: receiver.name.clone(),
+        kind: receiver.channel.kind().to_owned(),
+        to: receiver.channel.shown(),
+        events: filter.kinds.iter().map(ToString::to_string).collect(),
+        services: filter.services.iter().cloned().collect(),
+        envs: filter.envs.iter().cloned().collect(),
+        waiting: tally.map_or(0, |tally| tally.waiting),
+        delivered: tally.map_or(0, |tally| tally.delivered),
+        dropped: tally.map_or(0, |tally| tally.dropped),
+        last: tally.and_then(|tally| tally.last),
+        fault: tally.and_then(|tally| tally.fault.clone()),
+        next_try: tally.and_then(|tally| tally.next_try),
+    }
+}
+
+fn failing(tally: &Tally) -> Option<Finding> {
+    let (fault, name) = (tally.fault.as_ref()?, &tally.name);
+    let (waiting, dropped) = (tally.waiting, tally.dropped);
+    Some(Finding::doubt(
+        Topic::Answer,
+        format!("receiver {name} is not told ({waiting} wait, {dropped} dropped so far): {fault}"),
+        format!("mend it, or its part of coordinator.toml; `swell notify test {name}` tries it"),
+    ))
+}
+
+/// The secrets of receivers that cannot be used. Blocks on the disk.
+pub fn secret_findings(receivers: &[Receiver]) -> Vec<Finding> {
+    let faults = receivers.iter().filter_map(|one| Some((&one.name, one.channel.secret().err()?)));
+    faults
+        .map(|(name, fault)| match fault {
+            SecretFault::File(error) => {
+                let found = key_file(&error);
+                Finding { what: format!("receiver {name}: {}", found.what), ..found }
+            }
+            SecretFault::Content { .. } => Finding::wrong(
+                Topic::Keys,
+                format!("receiver {name}: {fault}"),
+                "put it there, alone in the file: it is read whenever something is sent",
+            ),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::UnixTime;
+    use proto::id::{Digest, Scope};
+
+    use super::*;
+    use crate::events::{Kind, Numbered};
+
+    pub(super) fn context(dashboard: Option<&str>) -> Context {
+        let fleet = "shop-0123abcd".parse().unwrap();
+        Context { fleet, dashboard: dashboard.map(str::to_owned) }
+    }
+
+    /// Of a rollout of `web` in `production`.
+    pub(super) fn event(kind: Kind, text: &str) -> Event {
+        let scope = Scope { service: "web".parse().unwrap(), env: "production".parse().unwrap() };
+        Event {
+            at: UnixTime(1_700_000_000),
+            kind,
+            scope: Some(scope),
+            rollout: Some(Digest::of(b"rollout")),
+            host: None,
+            text: text.to_owned(),
+            detail: serde_json::json!({ "hosts": 3 }),
+        }
+    }
+
+    pub(super) fn numbered(seq: u64, event: Event) -> Numbered {
+        Numbered { seq, event }
+    }
+}
