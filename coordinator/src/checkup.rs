@@ -173,8 +173,9 @@ fn state(dir: &Path) -> Option<Finding> {
 fn owners(config: &Config) -> Vec<Finding> {
     let owner = |path: &Path| path.metadata().ok().map(|facts| facts.uid());
     let Some(daemon) = owner(&config.state_dir) else { return Vec::new() };
-    let keys = [&config.admit_key, &config.host_ca_key];
-    let strange = keys.into_iter().filter_map(|path| Some((path, owner(path)?)));
+    let keys = [config.admit_key.as_path(), &config.host_ca_key];
+    let secrets = config.notify.iter().map(|receiver| receiver.channel.secret_file());
+    let strange = keys.into_iter().chain(secrets).filter_map(|path| Some((path, owner(path)?)));
     strange.filter_map(|(path, uid)| owner_finding(path, uid, daemon)).collect()
 }
 

@@ -181,6 +181,11 @@ pub(crate) struct AccessTokenArgs {
     /// Print the token as JSON
     #[arg(long)]
     pub(crate) json: bool,
+    /// Who is told of what happens, by Slack, PagerDuty or webhook
+    ///
+    /// Receivers stand in coordinator.toml, under [[notify]].
+    #[command(subcommand)]
+    Notify(NotifyCommand),
 }
 
 #[derive(Debug, Args)]
@@ -662,6 +667,17 @@ pub(crate) struct DoraArgs {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+#[derive(Debug, Subcommand)]
+pub(crate) enum NotifyCommand {
+    /// List the receivers, how many messages wait for each, and why the last one failed
+    List(JsonArgs),
+    /// Send a receiver a message that says that it is a test, and show its answer
+    ///
+    /// PagerDuty gets an alert of severity info, and its end a second later.
+    Test {
+        /// The receiver's name, as `notify list` shows it
+        receiver: Name,
+    },
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ mod home;
 mod host;
 mod init;
 mod knowledge;
+mod notify;
 mod outcome;
 mod output;
 mod planning;
@@ -128,6 +129,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
                     | AskCommand::Events(_)
                     | AskCommand::Dora(_)
             );
+            let for_coordinator = matches!(command, AskCommand::Token(_) | AskCommand::Notify(_));
             let advised = |failure: Failure| match for_coordinator {
                 true => failure.of_the_coordinator_alone(via.as_deref()),
                 false => failure,
@@ -178,6 +180,7 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
         | AskCommand::Releases(_)
         | AskCommand::Events(_)
         | AskCommand::Dora(_) => home.any_key("be let in"),
+        | AskCommand::Notify(_) => home.any_key("be let in"),
     }
 }
 
@@ -216,5 +219,6 @@ async fn ask_somebody(
         AskCommand::Sign(args) => signing::run(client, key, args).await,
         AskCommand::Events(args) => reading::events(client, args).await,
         AskCommand::Dora(args) => reading::dora(client, args).await,
+        AskCommand::Notify(command) => notify::run(client, command).await,
     }
 }

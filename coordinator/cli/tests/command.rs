@@ -271,10 +271,11 @@ fn what_only_the_coordinator_does_does_not_point_to_hosts() {
     fs::write(toml, "service = 'web'\n[run]\nstart = 'a'\nstop = 'b'\n").unwrap();
     let start = "next: start the coordinator again; the fleet goes on without it";
     let here = "next: only the coordinator does this: leave out --via";
-    let cases: [(&[&str], &str); 4] = [
+    let cases: [(&[&str], &str); 5] = [
         (&["publish", "build", "--version", "1"], start),
         (&["publish", "build", "--version", "1", "--via", "127.0.0.1:9"], here),
         (&["token", "list"], start),
+        (&["notify", "list"], start),
         (&["token", "create", "--via", "127.0.0.1:9"], here),
     ];
     // Each waits 10 s for an answer.

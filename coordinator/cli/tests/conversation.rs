@@ -6,6 +6,7 @@ mod adopt;
 mod doctor;
 mod evidence;
 mod fake;
+mod notify;
 mod signatures;
 mod verbs;
 

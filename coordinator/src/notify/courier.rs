@@ -110,7 +110,7 @@ impl Courier {
                 }
                 work.cursor = event.seq;
                 if wants(&self.office.context, &self.receiver, &event.event) {
-                    changed.insert(work.queue.take(event, fresh_id));
+                    changed.insert(work.queue.take(event, clock::boot_ms(), fresh_id));
                 }
             }
             if events.is_empty() {

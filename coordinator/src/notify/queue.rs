@@ -1,9 +1,10 @@
 //! What waits for one receiver, and what is sent next: without a clock, a network or a disk.
 //!
-//! Events become deliveries. Those of one rollout are a lane, those of none another: within a lane one
-//! delivery is sent after the other, and one that must be tried again holds up its lane alone. Where
-//! the channel takes several events in a message, those that have come before it is first tried go
-//! together; from then on it stays as it is, so that it is the same message each time.
+//! Events become deliveries, and deliveries are in lanes: within a lane one is sent after the other, and
+//! one that must be tried again holds up its lane alone. Where the channel takes several events in a
+//! message, a rollout is a lane, and what has come of it before a message is first tried goes together;
+//! from then on that stays as it is, so that it is the same message each time. Elsewhere a service in
+//! an environment is a lane: what ends an alert may be another rollout's, and must not overtake it.
 //!
 //! Time is milliseconds of a clock that never steps, `now_ms`; chance comes in.
 
@@ -112,9 +113,15 @@ impl Queue {
     }
 
     /// Takes an event in; gives the id of the delivery that has it now, `fresh` if that is a new one.
-    pub fn take(&mut self, numbered: &Numbered, fresh: impl FnOnce() -> String) -> String {
+    /// It is due at once, behind what has been due for longer.
+    pub fn take(
+        &mut self,
+        numbered: &Numbered,
+        now_ms: u64,
+        fresh: impl FnOnce() -> String,
+    ) -> String {
         let Numbered { seq, event } = numbered;
-        let lane = lane(event);
+        let lane = if self.together { of_rollout(event) } else { of_scope(event) };
         let last = self.waiting.iter_mut().rev().find(|one| one.lane == lane);
         let open = |one: &&mut Delivery| one.attempts == 0 && one.events.len() < BATCH_MAX;
         if let Some(delivery) = last.filter(open).filter(|_| self.together) {
@@ -123,9 +130,8 @@ impl Queue {
             return delivery.id.clone();
         }
         let id = fresh();
-        let events = vec![*seq];
-        let new =
-            Delivery { id: id.clone(), lane, events, newest: event.at, attempts: 0, due_ms: 0 };
+        let (newest, events) = (event.at, vec![*seq]);
+        let new = Delivery { id: id.clone(), lane, events, newest, attempts: 0, due_ms: now_ms };
         self.waiting.push(new);
         id
     }
@@ -194,23 +200,32 @@ fn backoff_ms(failures: u32, chance: u64) -> u64 {
     most / 2 + chance % (most / 2 + 1)
 }
 
-fn lane(event: &Event) -> String {
+fn of_rollout(event: &Event) -> String {
     event.rollout.map(|rollout| format!("{rollout:#}")).unwrap_or_default()
+}
+
+fn of_scope(event: &Event) -> String {
+    event.scope.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::id::Digest;
+    use proto::id::{Digest, Scope};
 
     use super::super::tests::event;
     use super::*;
     use crate::events::Kind;
 
-    /// An event of a rollout, by the rollout's letter; `-`: of none.
+    /// An event of a service and its only rollout, by one letter; `-`: of none.
     fn of(rollout: char, seq: u64) -> Numbered {
         let mut event = event(Kind::WaveOpened, "a wave is open");
         event.at = UnixTime(seq);
-        event.rollout = (rollout != '-').then(|| Digest::of(rollout.to_string().as_bytes()));
+        let name = rollout.to_string();
+        event.rollout = (rollout != '-').then(|| Digest::of(name.as_bytes()));
+        event.scope = name.parse().ok().map(|service| {
+            let env = event.scope.map(|scope| scope.env).unwrap();
+            Scope { service, env }
+        });
         Numbered { seq, event }
     }
 
@@ -222,7 +237,7 @@ mod tests {
 
     fn take(queue: &mut Queue, first: u64, events: &str) {
         for (seq, rollout) in (first..).zip(events.chars()) {
-            queue.take(&of(rollout, seq), || format!("msg_{seq}"));
+            queue.take(&of(rollout, seq), 0, || format!("msg_{seq}"));
         }
     }
 
@@ -269,6 +284,22 @@ mod tests {
     }
 
     #[test]
+    fn what_another_rollout_ends_is_not_overtaken_by_the_end() {
+        let mut queue = Queue::new(Vec::new(), false, 100);
+        for (seq, rollout) in [(1, "one"), (2, "two")] {
+            let mut event = event(Kind::RolloutExpired, "");
+            event.rollout = Some(Digest::of(rollout.as_bytes()));
+            queue.take(&Numbered { seq, event }, 0, || format!("msg_{seq}"));
+        }
+        let mut down = true;
+        let sent = run(&mut queue, 60_000, |_, _| match std::mem::take(&mut down) {
+            true => failed(),
+            false => Answer::Taken,
+        });
+        assert_eq!(sent, ["0:1", "0.5:1", "0.6:2"]);
+    }
+
+    #[test]
     fn what_was_tried_once_stays_as_it_is() {
         let mut queue = queue(true, 1_000, "ab");
         let first = queue.begin(0);
@@ -295,10 +326,23 @@ mod tests {
         assert_eq!(a[a.len() - 3..], ["1", "2", "6"], "{sent:?}");
         assert_eq!(a.iter().filter(|one| **one == "1").count(), a.len() - 2, "{sent:?}");
         let others: Vec<&str> = events(&["3", "4", "5"]);
-        assert_eq!(others, ["3", "5", "4"], "one after another, each lane in turn");
+        assert_eq!(others, ["3", "4", "5"], "the oldest first");
         let last = sent.iter().position(|one| one.ends_with(":4")).unwrap();
         let again = sent.iter().rposition(|one| one.ends_with(":1")).unwrap();
         assert!(last < again, "they did not wait for it: {sent:?}");
+    }
+
+    #[test]
+    fn what_comes_without_a_pause_does_not_keep_what_failed_from_its_turn() {
+        let mut queue = queue(false, 0, "a");
+        queue.begin(0);
+        let _ = queue.settle(0, failed(), 0, 0);
+        for now_ms in [400, 600] {
+            queue.take(&of('b', now_ms), now_ms, || "msg_b".to_owned());
+        }
+        assert_eq!(queue.next(500), Next::Send(1), "it is not due yet");
+        let _ = queue.settle(1, Answer::Taken, 500, 0);
+        assert_eq!(queue.next(700), Next::Send(0), "it has waited for longer");
     }
 
     #[test]

@@ -5,5 +5,6 @@
 mod audit;
 mod control;
 mod fleet;
+mod notify;
 mod publish;
 mod recover;

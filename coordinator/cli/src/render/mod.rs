@@ -10,6 +10,7 @@ mod fetching;
 pub(crate) mod fleet;
 pub(crate) mod freeze;
 pub(crate) mod live;
+pub(crate) mod notify;
 pub(crate) mod plan;
 pub(crate) mod rollout;
 #[cfg(test)]

@@ -1,0 +1,90 @@
+//! Notifications of a whole coordinator: who may see and test receivers, and that events go out.
+
+use coordinator::config::Config;
+use coordinator::events::{Event, Kind};
+use coordinator::store::Store;
+use proto::checkup::{Grade, Topic};
+use proto::wire::{ControlReply, ControlRequest, RefusedKind};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use crate::fleet::*;
+
+/// A receiver that takes everything; what it is sent, a text each.
+async fn receiver() -> (String, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (said, heard) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            // What is sent ends with its type.
+            while !(request.ends_with(b"\"}") && request.windows(8).any(|at| at == b"\"type\":\""))
+            {
+                assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0);
+            }
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            if said.send(String::from_utf8(request).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (url, heard)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_is_told_and_operators_see_and_test_who_is() {
+    let (url, mut heard) = receiver().await;
+    let mut fleet = Fleet::new(root(0));
+    let path = fleet.dir.path().join("coordinator.toml");
+    let text = format!(
+        "advertise = \"127.0.0.1:7070\"\n[[notify]]\nname = \"bot\"\nkind = \"webhook\"\n\
+         url = \"{url}\"\nsecret_file = \"bot\"\n"
+    );
+    fleet.config.notify = Config::parse(&path, &text).unwrap().notify;
+    fleet.start_again().await;
+    let ada = fleet.person(ADA).await;
+    let test = ControlRequest::NotifyTest { receiver: name("bot") };
+    let ControlReply::Notified { taken, answer } = ada.ask(&test).await else { panic!() };
+    assert!(!taken && answer.contains("No such file"), "{answer}");
+    let found = |findings: &[proto::checkup::Finding]| {
+        let of = |one: &&proto::checkup::Finding| one.what.starts_with("receiver bot: ");
+        findings.iter().find(of).map(|one| (one.topic, one.grade))
+    };
+    let ControlReply::Checkup(told) = ada.ask(&ControlRequest::Checkup).await else { panic!() };
+    assert_eq!(found(&told), Some((Topic::Keys, Grade::Wrong)), "{told:?}");
+
+    let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    durable::create_secret(&fleet.dir.path().join("bot"), secret.as_bytes()).unwrap();
+    let ControlReply::Notified { taken, answer } = ada.ask(&test).await else { panic!() };
+    assert!(taken, "{answer}");
+    assert!(heard.recv().await.unwrap().contains("ada asked for this"));
+    for (who, request) in [(CI, &test), (CI, &ControlRequest::NotifyList), (BOB, &test)] {
+        let refused = fleet.person(who).await.refused(request).await;
+        assert_eq!(refused.kind, RefusedKind::Forbidden, "{refused:?}");
+    }
+
+    // Whoever writes events, they are found.
+    let store = Store::open(&fleet.state("coordinator.db")).await.unwrap();
+    let event = Event {
+        at: now(),
+        kind: Kind::HostLost,
+        scope: None,
+        rollout: None,
+        host: None,
+        text: "host n7 is lost".to_owned(),
+        detail: serde_json::json!({}),
+    };
+    store.events_keep(&[event]).await.unwrap();
+    store.close().await;
+    let told = tokio::time::timeout(WITHIN, heard.recv()).await.unwrap().unwrap();
+    assert!(told.contains("\"text\":\"host n7 is lost\""), "{told}");
+    assert!(told.contains("webhook-signature: v1,"), "{told}");
+    let ControlReply::Receivers(list) = ada.ask(&ControlRequest::NotifyList).await else {
+        panic!()
+    };
+    assert_eq!((list.len(), list[0].name.as_str(), list[0].kind.as_str()), (1, "bot", "webhook"));
+    fleet.stop().await;
+}

@@ -1,0 +1,357 @@
+//! What arrives over plain HTTP on loopback.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use coordinator::events::Kind::{
+    ReleasePublished, RolloutComplete, RolloutHalted, RolloutHeld, RolloutMoves, RolloutRolledBack,
+    RolloutStarted, WaveOpened,
+};
+use proto::wire::{ControlReply, RefusedKind};
+use ring::hmac;
+
+use crate::receiver::*;
+
+fn webhook(receiver: &Receiver, more: &str) -> String {
+    let url = receiver.url("/hook?of=us");
+    format!(
+        "[[notify]]\nname = \"bot\"\nkind = \"webhook\"\nurl = \"{url}\"\nsecret_file = \"bot\"\n{more}\n"
+    )
+}
+
+fn ids(sent: &[Sent]) -> Vec<&str> {
+    sent.iter().map(|one| one.header("webhook-id")).collect()
+}
+
+fn kinds(sent: &[Sent]) -> Vec<String> {
+    sent.iter().map(|one| one.json()["data"]["kind"].as_str().unwrap().to_owned()).collect()
+}
+
+/// As a receiver verifies it: by the specification, from the bytes that came.
+fn verify(sent: &Sent) {
+    let key = STANDARD.decode(SIGNING.strip_prefix("whsec_").unwrap()).unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+    let (id, time) = (sent.header("webhook-id"), sent.header("webhook-timestamp"));
+    assert!(!id.contains('.'));
+    let mut signed = format!("{id}.{time}.").into_bytes();
+    signed.extend_from_slice(&sent.bytes);
+    let signature = sent.header("webhook-signature").strip_prefix("v1,").unwrap();
+    hmac::verify(&key, &signed, &STANDARD.decode(signature).unwrap()).unwrap();
+    let age = member::clock::unix().0.abs_diff(time.parse().unwrap());
+    assert!(age < 300, "sent now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_gets_each_event_in_order_signed_and_nothing_from_before() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    let receiver = Receiver::start(takes).await;
+    let config = webhook(&receiver, "envs = [\"production\"]");
+    let before = Telling::start(dir.path(), "").await;
+    before.keep(&[event("old", RolloutComplete)]).await;
+    before.stop().await;
+    let telling = Telling::start(dir.path(), &config).await;
+    let mut elsewhere = event("other", RolloutComplete);
+    elsewhere.scope.as_mut().unwrap().env = "staging".parse().unwrap();
+    let nowhere = coordinator::events::Event { scope: None, ..elsewhere.clone() };
+    telling.keep(&[event("a", RolloutStarted), elsewhere, nowhere, event("a", WaveOpened)]).await;
+    telling.keep(&[event("a", RolloutComplete)]).await;
+    let sent = receiver.wait(3).await;
+    assert_eq!(kinds(&sent), ["rollout-started", "wave-opened", "rollout-complete"]);
+    sent.iter().for_each(verify);
+    let first = sent[0].json();
+    assert_eq!(first["type"], "rollout.started");
+    assert_eq!(
+        (sent[0].path.as_str(), sent[0].header("content-type")),
+        ("/hook?of=us", "application/json")
+    );
+    telling.until(|tally| tally.delivered == 3 && tally.waiting == 0 && tally.last.is_some()).await;
+    telling.stop().await;
+    assert_eq!(receiver.sent().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_under_way_when_the_coordinator_died_comes_again_under_the_same_id() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    // The first one is not answered: it came, and nobody knows.
+    let receiver = Receiver::start(|number| {
+        if number == 0 {
+            std::thread::sleep(std::time::Duration::from_secs(2));
+        }
+        takes(number)
+    })
+    .await;
+    let config = webhook(&receiver, "");
+    let telling = Telling::start(dir.path(), &config).await;
+    telling.keep(&[event("a", RolloutStarted), event("a", RolloutComplete)]).await;
+    receiver.wait(1).await;
+    telling.kill().await;
+    let telling = Telling::start(dir.path(), &config).await;
+    let sent = receiver.wait(3).await;
+    assert_eq!(kinds(&sent), ["rollout-started", "rollout-started", "rollout-complete"]);
+    let ids = ids(&sent);
+    assert!(ids[0] == ids[1] && ids[1] != ids[2], "{ids:?}");
+    sent.iter().for_each(verify);
+    telling.until(|tally| tally.delivered == 2 && tally.waiting == 0).await;
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_survives_the_coordinator_and_what_fails_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    let receiver = Receiver::start(|number| match number {
+        0 => status(503, "later"),
+        1 => status(500, "still"),
+        _ => takes(number),
+    })
+    .await;
+    let config = webhook(&receiver, "");
+    let telling = Telling::start(dir.path(), &config).await;
+    telling.keep(&[event("a", RolloutStarted)]).await;
+    telling.until(|tally| tally.fault.as_deref() == Some("it answers 503: later")).await;
+    telling.kill().await;
+    let telling = Telling::start(dir.path(), &config).await;
+    let sent = receiver.wait(3).await;
+    assert!(ids(&sent).windows(2).all(|pair| pair[0] == pair[1]), "{sent:?}");
+    telling.until(|tally| tally.delivered == 1 && tally.fault.is_none()).await;
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_is_dropped_at_once_and_redirects_lead_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    let receiver = Receiver::start(|number| match number {
+        0 => status(404, "no such hook"),
+        1 => {
+            let mut moved = status(307, "");
+            moved.headers_mut().insert("location", "/elsewhere".parse().unwrap());
+            moved
+        }
+        _ => takes(number),
+    })
+    .await;
+    let telling = Telling::start(dir.path(), &webhook(&receiver, "")).await;
+    let events = [RolloutStarted, WaveOpened, RolloutComplete].map(|kind| event("a", kind));
+    telling.keep(&events[..1]).await;
+    telling.until(|tally| tally.fault.as_deref() == Some("it answers 404: no such hook")).await;
+    telling.keep(&events[1..]).await;
+    telling.until(|tally| (tally.dropped, tally.delivered) == (2, 1)).await;
+    let sent = receiver.sent();
+    assert_eq!(kinds(&sent), ["rollout-started", "wave-opened", "rollout-complete"]);
+    assert!(sent.iter().all(|one| one.path == "/hook?of=us"));
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slack_gets_one_message_for_what_waited_together_and_its_url_is_shown_nowhere() {
+    const PATH: &str = "/services/T0/B0/s3cret0123456789";
+    let dir = tempfile::tempdir().unwrap();
+    // It quotes the URL, as a proxy may.
+    let receiver = Receiver::start(|number| match number {
+        0 => status(500, PATH),
+        _ => takes(number),
+    })
+    .await;
+    secret(dir.path(), "chat", &receiver.url(PATH));
+    let config = "[[notify]]\nname = \"chat\"\nkind = \"slack\"\nurl_file = \"chat\"\n";
+    let telling = Telling::start(dir.path(), config).await;
+    let kinds = [ReleasePublished, RolloutStarted, WaveOpened, RolloutHeld, RolloutMoves];
+    telling.keep(&kinds.map(|kind| event("a", kind))).await;
+    telling.until(|tally| tally.fault.is_some()).await;
+    // It was tried once: what comes now is another message.
+    telling.keep(&[event("b", RolloutComplete), event("a", RolloutComplete)]).await;
+    let fault = telling.store.receivers().await.unwrap().remove(0).fault.unwrap();
+    assert_eq!(fault, "it answers 500; what it says beside that quotes a secret");
+    let sent = receiver.wait(4).await;
+    let lines = |sent: &Sent| {
+        let message = sent.json();
+        let section = message["blocks"][1]["text"]["text"].as_str().unwrap().to_owned();
+        section.lines().map(|line| line.rsplit(": ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let first = ["rollout-started", "rollout-held", "rollout-moves"];
+    assert_eq!(lines(&sent[0]), first);
+    let mut others: Vec<_> = sent[1..].iter().map(lines).collect();
+    others.sort();
+    assert_eq!(others, [vec!["rollout-complete"], vec!["rollout-complete"], first.to_vec()]);
+    assert!(sent.iter().all(|one| one.path == PATH));
+    assert_eq!(sent[0].json()["blocks"][0]["text"]["text"], "web/production: rollout moves");
+    let told = format!("{:?}", telling.office.list().await.unwrap());
+    assert!(!told.contains("s3cret"), "{told}");
+    telling.stop().await;
+    let database = std::fs::read(dir.path().join("coordinator.db")).unwrap();
+    let has = database.windows(6).any(|part| part == b"s3cret");
+    assert!(!has, "the database has the secret");
+}
+
+fn pagerduty(receiver: &Receiver) -> String {
+    let url = receiver.url("");
+    format!(
+        "[[notify]]\nname = \"pager\"\nkind = \"pagerduty\"\nurl = \"{url}\"\nkey_file = \"key\"\n"
+    )
+}
+
+fn told(sent: &[Sent]) -> Vec<String> {
+    let told = |one: &Sent| {
+        let json = one.json();
+        assert_eq!(json["routing_key"], ROUTING);
+        let action = json["event_action"].as_str().unwrap_or("change");
+        let key = json["dedup_key"].as_str().unwrap_or_default();
+        format!("{} {action} {}", one.path, key.rsplit('/').next().unwrap())
+    };
+    sent.iter().map(told).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pagerduty_gets_an_alert_and_its_end_under_one_key() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "key", ROUTING);
+    // The second call of a delivery fails once: the first is not made again.
+    let receiver = Receiver::start(|number| match number {
+        1 => status(429, "slow down"),
+        _ => takes(number),
+    })
+    .await;
+    let telling = Telling::start(dir.path(), &pagerduty(&receiver)).await;
+    telling.keep(&[event("a", RolloutStarted), event("a", WaveOpened)]).await;
+    telling.keep(&[event("a", RolloutHalted)]).await;
+    let sent = receiver.wait(5).await;
+    assert_eq!(
+        told(&sent),
+        [
+            "/v2/enqueue resolve approval",
+            "/v2/enqueue resolve expired",
+            "/v2/enqueue resolve expired",
+            "/v2/enqueue trigger halted",
+            "/v2/enqueue resolve held",
+        ]
+    );
+    telling.until(|tally| tally.waiting == 0).await;
+    telling.keep(&[event("a", RolloutRolledBack)]).await;
+    let sent = receiver.wait(10).await;
+    assert_eq!(
+        told(&sent[5..]),
+        [
+            "/v2/change/enqueue change ",
+            "/v2/enqueue resolve held",
+            "/v2/enqueue resolve halted",
+            "/v2/enqueue resolve failed",
+            "/v2/enqueue resolve stuck",
+        ]
+    );
+    let key = |one: &Sent| one.json()["dedup_key"].as_str().unwrap().to_owned();
+    assert_eq!(key(&sent[3]), key(&sent[7]), "recovery ends what the halt began");
+    assert_eq!(sent[5].json()["payload"]["summary"], "a: rollout-rolled-back");
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_receiver_keeps_no_other_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    secret(dir.path(), "dead", SIGNING);
+    let receiver = Receiver::start(takes).await;
+    // It accepts and says nothing.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    let config = format!(
+        "[[notify]]\nname = \"dead\"\nkind = \"webhook\"\nurl = \"{url}\"\nsecret_file = \"dead\"\n{}",
+        webhook(&receiver, "")
+    );
+    let telling = Telling::start(dir.path(), &config).await;
+    for _ in 0..3 {
+        telling.keep(&[event("a", RolloutStarted), event("b", RolloutComplete)]).await;
+    }
+    assert_eq!(receiver.wait(6).await.len(), 6);
+    let dead = || async { telling.store.receivers().await.unwrap().remove(1) };
+    assert_eq!(
+        (dead().await.name.as_str(), dead().await.delivered, dead().await.waiting),
+        ("dead", 0, 6)
+    );
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_cannot_be_used_is_told_and_a_new_one_counts_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = Receiver::start(takes).await;
+    let telling = Telling::start(dir.path(), &webhook(&receiver, "")).await;
+    telling.keep(&[event("a", RolloutComplete)]).await;
+    telling.until(|tally| tally.fault.as_ref().is_some_and(|it| it.contains("No such file"))).await;
+    let findings = telling.office.findings().await.unwrap();
+    assert_eq!(findings.len(), 1);
+    let found = &findings[0].what;
+    assert!(found.starts_with("receiver bot is not told (1 wait, 0 dropped so far): "), "{found}");
+    secret(dir.path(), "bot", SIGNING);
+    receiver.wait(1).await.iter().for_each(verify);
+    telling.until(|tally| tally.fault.is_none()).await;
+    assert_eq!(telling.office.findings().await.unwrap(), []);
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_a_day_ago_is_not_told_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    let receiver = Receiver::start(takes).await;
+    let telling = Telling::start(dir.path(), &webhook(&receiver, "")).await;
+    let mut old = event("a", RolloutStarted);
+    old.at.0 -= 86_402;
+    telling.keep(&[old, event("a", RolloutComplete)]).await;
+    telling.until(|tally| (tally.dropped, tally.delivered) == (1, 1)).await;
+    assert_eq!(kinds(&receiver.sent()), ["rollout-complete"]);
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_is_tested_with_a_message_of_its_kind() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    secret(dir.path(), "key", ROUTING);
+    let (bot, pager) = (Receiver::start(takes).await, Receiver::start(takes).await);
+    let gone = Receiver::start(takes).await;
+    secret(dir.path(), "chat", &gone.url("/services/T0/B0/s3cret0123456789"));
+    drop(gone);
+    let chat = "[[notify]]\nname = \"chat\"\nkind = \"slack\"\nurl_file = \"chat\"\n";
+    let config = format!("{}{}{chat}", webhook(&bot, ""), pagerduty(&pager));
+    let telling = Telling::start(dir.path(), &config).await;
+    let test = async |name: &str| {
+        telling.office.test(&name.parse().unwrap(), &"ada".parse().unwrap()).await
+    };
+    let taken =
+        ControlReply::Notified { taken: true, answer: "it has taken the message".to_owned() };
+    assert_eq!(test("bot").await.unwrap(), taken);
+    assert_eq!(test("pager").await.unwrap(), taken);
+    let sent = bot.sent();
+    verify(&sent[0]);
+    assert_eq!(sent[0].json()["type"], "notification.test");
+    assert!(sent[0].json()["data"]["text"].as_str().unwrap().contains("ada asked for this"));
+    let told = told(&pager.sent());
+    assert_eq!(told, ["/v2/enqueue trigger test", "/v2/enqueue resolve test"]);
+    let ControlReply::Notified { taken, answer } = test("chat").await.unwrap() else { panic!() };
+    assert_eq!((taken, answer.as_str()), (false, "it refuses connections"));
+    let refused = test("nobody").await.unwrap_err();
+    assert_eq!(
+        (refused.kind, refused.next.as_str()),
+        (RefusedKind::NotFound, "there are bot, pager, chat")
+    );
+    let ControlReply::Receivers(list) = telling.office.list().await.unwrap() else { panic!() };
+    let names: Vec<_> = list.iter().map(|one| (one.name.as_str(), one.to.as_str())).collect();
+    let (bot, pager) = (bot.url(""), pager.url(""));
+    assert_eq!(names, [("bot", bot.as_str()), ("pager", pager.as_str()), ("chat", "")]);
+    assert!(list.iter().all(|one| one.delivered == 0), "a test is no delivery");
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_an_end_is_not_read_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    let receiver = Receiver::start(|_| status(500, &"x".repeat(1 << 20))).await;
+    let telling = Telling::start(dir.path(), &webhook(&receiver, "")).await;
+    telling.keep(&[event("a", RolloutComplete)]).await;
+    // Of what is too long to be read, nothing is told but its status.
+    telling.until(|tally| tally.fault.as_deref() == Some("it answers 500")).await;
+    telling.stop().await;
+}
