@@ -37,7 +37,7 @@ pub(super) fn of(
         (Channel::Pagerduty { url, .. }, Secret::RoutingKey(key)) => {
             let kinds = &receiver.filter.kinds;
             let calls = events.iter().flat_map(|one| pagerduty::calls(context, key, kinds, one));
-            calls.map(|call| called(url, id, call)).collect()
+            calls.map(|call| called(url, id, &call)).collect()
         }
         (Channel::Webhook { url, .. }, Secret::Signing(_)) => {
             events.iter().map(|one| letter(url.clone(), id, &webhook::body(context, one))).collect()
@@ -60,7 +60,7 @@ pub(super) fn test(
         }
         (Channel::Pagerduty { url, .. }, Secret::RoutingKey(key)) => {
             let calls = pagerduty::test_calls(context, key, at, text).into_iter();
-            calls.map(|call| called(url, id, call)).collect()
+            calls.map(|call| called(url, id, &call)).collect()
         }
         (Channel::Webhook { url, .. }, Secret::Signing(_)) => {
             vec![letter(url.clone(), id, &webhook::test_body(context, at, text))]
@@ -70,7 +70,7 @@ pub(super) fn test(
     }
 }
 
-fn called(url: &Target, id: &str, call: Call) -> Letter {
+fn called(url: &Target, id: &str, call: &Call) -> Letter {
     letter(url.at(call.path), id, &call.body)
 }
 

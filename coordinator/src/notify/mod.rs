@@ -108,13 +108,13 @@ impl Office {
                 couriers.spawn(courier.run(newest.clone(), stop.clone()));
             }
         }
-        // Without a receiver there is nothing to do, and no reason to end.
-        stop.cancelled().await;
         while let Some(ended) = couriers.join_next().await {
             if let Err(error) = ended {
                 error!(%error, "a courier failed: its receiver is told again after the next start");
             }
         }
+        // Without a receiver there is nothing to do, and no reason to end.
+        stop.cancelled().await;
         Ok(())
     }
 

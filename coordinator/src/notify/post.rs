@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Collected, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, RETRY_AFTER, USER_AGENT};
 use hyper::{Response, StatusCode};
@@ -183,7 +183,7 @@ async fn judge(response: Response<Incoming>, now: UnixTime) -> Answer {
     let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     let after_s = asked.and_then(|value| wait_s(value, now));
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-    let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body.map(Collected::to_bytes).unwrap_or_default();
     let body = String::from_utf8_lossy(&body);
     let said = match body.trim() {
         "" => String::new(),

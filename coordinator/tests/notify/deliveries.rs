@@ -6,6 +6,7 @@ use coordinator::events::Kind::{
     ReleasePublished, RolloutComplete, RolloutHalted, RolloutHeld, RolloutMoves, RolloutRolledBack,
     RolloutStarted, WaveOpened,
 };
+use coordinator::store::Store;
 use proto::wire::{ControlReply, RefusedKind};
 use ring::hmac;
 
@@ -46,9 +47,9 @@ async fn a_webhook_gets_each_event_in_order_signed_and_nothing_from_before() {
     secret(dir.path(), "bot", SIGNING);
     let receiver = Receiver::start(takes).await;
     let config = webhook(&receiver, "envs = [\"production\"]");
-    let before = Telling::start(dir.path(), "").await;
-    before.keep(&[event("old", RolloutComplete)]).await;
-    before.stop().await;
+    let before = Store::open(&dir.path().join("coordinator.db")).await.unwrap();
+    before.events_keep(&[event("old", RolloutComplete)]).await.unwrap();
+    before.close().await;
     let telling = Telling::start(dir.path(), &config).await;
     let mut elsewhere = event("other", RolloutComplete);
     elsewhere.scope.as_mut().unwrap().env = "staging".parse().unwrap();

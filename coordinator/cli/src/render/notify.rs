@@ -1,5 +1,6 @@
 //! The receivers of notifications, as text.
 
+use proto::id::{Env, Service};
 use proto::statement::UnixTime;
 use proto::wire::ReceiverReport;
 
@@ -50,8 +51,8 @@ fn of(receiver: &ReceiverReport) -> String {
         kinds => format!("{} kinds", kinds.len()),
     };
     let join = |names: Vec<&str>| names.join(",");
-    let services = join(receiver.services.iter().map(|one| one.as_str()).collect());
-    let envs = join(receiver.envs.iter().map(|one| one.as_str()).collect());
+    let services = join(receiver.services.iter().map(Service::as_str).collect());
+    let envs = join(receiver.envs.iter().map(Env::as_str).collect());
     match (services.is_empty(), envs.is_empty()) {
         (true, true) => kinds,
         (false, true) => format!("{kinds} of {services}"),
