@@ -765,6 +765,6 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         })
         .collect();
     let expected = "fleet rollout statement refused statement refused releases scope \
-                    none none none none none none statement none none";
+                    none none none none none none statement none none none none";
     assert_eq!(told.join(" "), expected);
 }
