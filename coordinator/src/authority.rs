@@ -58,9 +58,11 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::Checkup
         | ControlRequest::Evidence { .. }
         | ControlRequest::AccessCreate { .. }
-        | ControlRequest::Draft { .. } => Needs::ReadByPeople,
-        ControlRequest::Events { .. } | ControlRequest::Dora { .. } => Needs::ReadByPeople,
-        ControlRequest::Audit(_) | ControlRequest::AuditMemory => Needs::ReadByPeople,
+        | ControlRequest::Draft { .. }
+        | ControlRequest::Events { .. }
+        | ControlRequest::Dora { .. }
+        | ControlRequest::Audit(_)
+        | ControlRequest::AuditMemory => Needs::ReadByPeople,
         ControlRequest::Submit { .. } => Needs::Submit,
         ControlRequest::Publish { .. } => Needs::Publish,
         ControlRequest::Renew => Needs::Renew,
@@ -69,7 +71,6 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::TokenRevoke { .. }
         | ControlRequest::AccessList
         | ControlRequest::AccessRevoke { .. } => Needs::Tokens,
-        | ControlRequest::TokenRevoke { .. } => Needs::Tokens,
         ControlRequest::NotifyList | ControlRequest::NotifyTest { .. } => Needs::Notify,
     }
 }

@@ -354,7 +354,8 @@ mod tests {
         let mut table: Table = toml::from_str(&all.join("\n")).unwrap();
         assert!(table.keys().map(String::as_str).eq(KEYS.iter().copied()), "{table}");
         // By default there are none.
-        for key in ["metrics", "notify", "upload_mbit_max", "https_cert", "https_key", "https_url"] {
+        for key in ["metrics", "notify", "upload_mbit_max", "https_cert", "https_key", "https_url"]
+        {
             table.remove(key);
         }
         assert_eq!(parse(&table.to_string()).unwrap(), parse(text).unwrap(), "and its default");

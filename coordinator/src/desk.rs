@@ -17,9 +17,8 @@ use crate::audit;
 use crate::config::Config;
 use crate::drafts::Drafts;
 use crate::events::Numbered;
-use crate::store::{Store, Which};
 use crate::notify::Office;
-use crate::store::Store;
+use crate::store::{Store, Which};
 
 /// The coordinator's keys, its records, what it sees of the fleet.
 pub struct Desk {

@@ -38,11 +38,8 @@ use columns::{column, digest, failed, number, stored_time, text};
 use record::append;
 use tables::MIGRATIONS;
 
-pub use events::{EVENTS_MAX, EVENTS_PAGE_MAX, TRIM_MAX, Which};
-
 pub use deliveries::{Progress, Tally};
-pub use events::{EVENTS_PAGE_MAX, Which};
-pub use record::AUDIT_PAGE_MAX;
+pub use events::{EVENTS_MAX, EVENTS_PAGE_MAX, TRIM_MAX, Which};
 pub use recover::Recovered;
 pub use rollouts::{
     Counts, Kept, Outcome, ROLLOUTS_ENDED_MAX, ROLLOUTS_PAGE_MAX, Remembered, RolloutRow,
@@ -54,109 +51,6 @@ pub use samples::{NewSample, SAMPLES_MAX, Sample, Sampled};
 const BUSY_TIMEOUT_S: u64 = 10;
 /// Connections to the database; readers run beside the one writer.
 const CONNECTIONS_MAX: u32 = 4;
-
-/// Statements that lead from each version of the tables to the next; never changed, only added to.
-const MIGRATIONS: [&str; 4] = [
-    "
-    CREATE TABLE tokens (
-        id          TEXT PRIMARY KEY,
-        secret_hash BLOB NOT NULL,
-        uses_left   BIGINT NOT NULL CHECK (uses_left >= 0),
-        expires     BIGINT NOT NULL,
-        labels      TEXT NOT NULL,
-        revoked     BOOLEAN NOT NULL DEFAULT FALSE,
-        created     BIGINT NOT NULL,
-        created_by  TEXT NOT NULL
-    );
-    CREATE TABLE hosts (
-        id       TEXT PRIMARY KEY,
-        key      BLOB NOT NULL,
-        name     TEXT NOT NULL,
-        envelope BLOB NOT NULL,
-        issued   BIGINT NOT NULL,
-        token    TEXT NOT NULL REFERENCES tokens (id)
-    );
-    CREATE TABLE releases (
-        service  TEXT NOT NULL,
-        version  TEXT NOT NULL,
-        id       TEXT NOT NULL,
-        envelope BLOB NOT NULL,
-        at       BIGINT NOT NULL,
-        PRIMARY KEY (service, version)
-    );
-    CREATE TABLE audit (
-        seq     BIGINT PRIMARY KEY,
-        at      BIGINT NOT NULL,
-        actor   TEXT NOT NULL,
-        action  TEXT NOT NULL,
-        subject TEXT NOT NULL,
-        detail  TEXT NOT NULL,
-        prev    BLOB NOT NULL,
-        hash    BLOB NOT NULL
-    );
-    CREATE TABLE audit_head (
-        one    INTEGER PRIMARY KEY CHECK (one = 1),
-        length BIGINT NOT NULL,
-        hash   BLOB NOT NULL
-    );
-    CREATE TRIGGER audit_is_never_updated BEFORE UPDATE ON audit
-        BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
-    CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
-        BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
-",
-    // The token that a host joined with is lost where the hosts were recovered from the fleet.
-    "
-    CREATE TABLE hosts_2 (
-        id       TEXT PRIMARY KEY,
-        key      BLOB NOT NULL,
-        name     TEXT NOT NULL,
-        envelope BLOB NOT NULL,
-        issued   BIGINT NOT NULL,
-        token    TEXT REFERENCES tokens (id)
-    );
-    INSERT INTO hosts_2 SELECT id, key, name, envelope, issued, token FROM hosts;
-    DROP TABLE hosts;
-    ALTER TABLE hosts_2 RENAME TO hosts;
-",
-    "
-    CREATE TABLE events (
-        seq     BIGINT PRIMARY KEY,
-        at      BIGINT NOT NULL,
-        kind    TEXT NOT NULL,
-        service TEXT,
-        env     TEXT,
-        rollout TEXT,
-        host    TEXT,
-        text    TEXT NOT NULL,
-        detail  TEXT NOT NULL
-    );
-    CREATE INDEX events_of_scope ON events (service, env, seq);
-    CREATE INDEX events_of_rollout ON events (rollout, seq);
-    CREATE INDEX events_of_host ON events (host, seq);
-",
-    "
-    CREATE TABLE receivers (
-        name      TEXT PRIMARY KEY,
-        kind      TEXT NOT NULL,
-        cursor    BIGINT NOT NULL,
-        delivered BIGINT NOT NULL DEFAULT 0,
-        dropped   BIGINT NOT NULL DEFAULT 0,
-        last      BIGINT,
-        fault     TEXT
-    );
-    CREATE TABLE deliveries (
-        id       TEXT PRIMARY KEY,
-        receiver TEXT NOT NULL REFERENCES receivers (name) ON DELETE CASCADE,
-        lane     TEXT NOT NULL,
-        first    BIGINT NOT NULL,
-        events   TEXT NOT NULL,
-        newest   BIGINT NOT NULL,
-        attempts BIGINT NOT NULL,
-        next_try BIGINT NOT NULL
-    );
-    CREATE INDEX deliveries_of_receiver ON deliveries (receiver, first);
-",
-];
 
 /// The coordinator's database. Cheap to clone.
 #[derive(Debug, Clone)]

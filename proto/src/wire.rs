@@ -268,6 +268,12 @@ pub enum ControlRequest {
     Audit(Box<AuditQuery>),
     /// What the host that is asked remembers of the audit record. Hosts.
     AuditMemory,
+    /// Who is told of what happens, and how that goes. Coordinator, and the same for the next.
+    NotifyList,
+    /// A message to one receiver that says that it is a test.
+    NotifyTest {
+        receiver: Name,
+    },
 }
 
 /// Which entries of the audit record; what is none fits any.
@@ -304,12 +310,6 @@ pub struct AuditPage {
     pub next: Option<u64>,
     /// Where the record ended when this was read.
     pub head: Head,
-    /// Who is told of what happens, and how that goes. Coordinator, and the same for the next.
-    NotifyList,
-    /// A message to one receiver that says that it is a test.
-    NotifyTest {
-        receiver: Name,
-    },
 }
 
 /// Which rollout.

@@ -115,6 +115,11 @@ pub(crate) enum AskCommand {
     Events(EventsArgs),
     /// How a service is delivered: the five measures of DORA, each with how many it stands on
     Dora(DoraArgs),
+    /// Who is told of what happens, by Slack, PagerDuty or webhook
+    ///
+    /// Receivers stand in coordinator.toml, under [[notify]].
+    #[command(subcommand)]
+    Notify(NotifyCommand),
 }
 
 #[derive(Debug, Args)]
@@ -181,11 +186,6 @@ pub(crate) struct AccessTokenArgs {
     /// Print the token as JSON
     #[arg(long)]
     pub(crate) json: bool,
-    /// Who is told of what happens, by Slack, PagerDuty or webhook
-    ///
-    /// Receivers stand in coordinator.toml, under [[notify]].
-    #[command(subcommand)]
-    Notify(NotifyCommand),
 }
 
 #[derive(Debug, Args)]
@@ -667,6 +667,8 @@ pub(crate) struct DoraArgs {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum NotifyCommand {
     /// List the receivers, how many messages wait for each, and why the last one failed

@@ -128,8 +128,8 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
                     | AskCommand::Sign(_)
                     | AskCommand::Events(_)
                     | AskCommand::Dora(_)
+                    | AskCommand::Notify(_)
             );
-            let for_coordinator = matches!(command, AskCommand::Token(_) | AskCommand::Notify(_));
             let advised = |failure: Failure| match for_coordinator {
                 true => failure.of_the_coordinator_alone(via.as_deref()),
                 false => failure,
@@ -180,7 +180,7 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
         | AskCommand::Releases(_)
         | AskCommand::Events(_)
         | AskCommand::Dora(_) => home.any_key("be let in"),
-        | AskCommand::Notify(_) => home.any_key("be let in"),
+        AskCommand::Notify(_) => home.any_key("be let in"),
     }
 }
 

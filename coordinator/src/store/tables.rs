@@ -155,4 +155,26 @@ pub(super) const MIGRATIONS: &[&str] = &[
     CREATE INDEX audit_of_action ON audit (action, seq);
     CREATE INDEX audit_of_subject ON audit (subject, seq);
 ",
+    "
+    CREATE TABLE receivers (
+        name      TEXT PRIMARY KEY,
+        kind      TEXT NOT NULL,
+        cursor    BIGINT NOT NULL,
+        delivered BIGINT NOT NULL DEFAULT 0,
+        dropped   BIGINT NOT NULL DEFAULT 0,
+        last      BIGINT,
+        fault     TEXT
+    );
+    CREATE TABLE deliveries (
+        id       TEXT PRIMARY KEY,
+        receiver TEXT NOT NULL REFERENCES receivers (name) ON DELETE CASCADE,
+        lane     TEXT NOT NULL,
+        first    BIGINT NOT NULL,
+        events   TEXT NOT NULL,
+        newest   BIGINT NOT NULL,
+        attempts BIGINT NOT NULL,
+        next_try BIGINT NOT NULL
+    );
+    CREATE INDEX deliveries_of_receiver ON deliveries (receiver, first);
+",
 ];

@@ -57,8 +57,7 @@ impl Outlook<'_> {
             | ControlRequest::Events { .. }
             | ControlRequest::Dora { .. } => return None,
             ControlRequest::Audit(_) | ControlRequest::AuditMemory => return None,
-            | ControlRequest::NotifyList
-            | ControlRequest::NotifyTest { .. } => return None,
+            ControlRequest::NotifyList | ControlRequest::NotifyTest { .. } => return None,
         };
         Some(answered.unwrap_or_else(ControlReply::Refused))
     }
