@@ -22,7 +22,7 @@ use swarm::ledger::AdmitError;
 use tracing::info;
 
 use crate::access::Visitor;
-use crate::audit::Act;
+use crate::audit::{Act, act_of};
 use crate::desk::{Desk, blocking, out_of_order};
 
 /// What makes the fleet more careful.
@@ -106,17 +106,7 @@ impl Desk {
             }
             Careful::Freeze { env, lasts_s } => (self.freeze(env, *lasts_s, reason)?, None),
         };
-        let act = Act {
-            actor: visitor.to_string(),
-            action: "act",
-            subject: careful.name().to_owned(),
-            detail: serde_json::json!({
-                "by": format!("access {}", visitor.access.id),
-                "kind": envelope.payload_type(),
-                "statement": envelope.id(),
-            }),
-        };
-        let acted = self.take_in(envelope, act).await?;
+        let acted = self.take_in(envelope, visitor).await?;
         info!(by = %visitor, act = careful.name(), statement = %acted.0, "the coordinator signed");
         let rolls_back = matches!(careful, Careful::RollBack(_));
         let rollout = rollout.or_else(|| rolls_back.then_some(acted.0));
@@ -279,9 +269,18 @@ impl Desk {
 
     /// Judges the statement, records the act, then takes it in: nothing that has an effect lacks its
     /// entry, and nothing that is refused has one.
-    async fn take_in(&self, envelope: Envelope, act: Act) -> Result<(Digest, String), Refused> {
+    async fn take_in(
+        &self,
+        envelope: Envelope,
+        visitor: &Visitor,
+    ) -> Result<(Digest, String), Refused> {
         let chain = self.member.ledger.chain();
-        verify(&chain, &envelope.to_bytes(), clock::unix()).map_err(|refusal| refused(&refusal))?;
+        let verified = verify(&chain, &envelope.to_bytes(), clock::unix());
+        let verified = verified.map_err(|refusal| refused(&refusal))?;
+        let by = format!("access {}", visitor.access.id);
+        let act = act_of(chain.root(), &verified.envelope, &verified.statement, "act", &by);
+        // The coordinator's key signed; who asked is who did it.
+        let act = Act { actor: visitor.to_string(), ..act };
         drop(chain);
         let recorded = self.store.record(act, clock::unix()).await;
         recorded.map_err(|error| out_of_order("record the act", &error))?;

@@ -129,8 +129,7 @@ impl Daemon {
                 Ok(())
             });
         }
-        // Nobody says yet when there are new events: they are looked for.
-        let (office, newest) = (desk.notify.clone(), watch::channel(0).1);
+        let (office, newest) = (desk.notify.clone(), desk.events.clone());
         parts.run("notify", |stop| office.run(newest, stop));
         let view = desk.view.clone();
         parts.run("manager", |stop| async move {
@@ -275,7 +274,8 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
     let member = Membership::open(seat, stop.clone()).await?;
     member.swarm.set_ceilings(config.ceilings);
     keys.check(member.ledger.chain().root())?;
-    let context = Context { fleet: member.ledger.chain().fleet().clone(), dashboard: None };
+    let dashboard = Some(config.https_url.clone());
+    let context = Context { fleet: member.ledger.chain().fleet().clone(), dashboard };
     let notify = Office::new(store.clone(), context, config.notify.clone(), Post::new());
     let name = "coordinator".parse().expect("a name");
     Ok(Desk {

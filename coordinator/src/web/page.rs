@@ -14,7 +14,8 @@ use super::gate::Guest;
 use super::live::Board;
 
 /// What can be gone to from every page.
-const PLACES: [(&str, &str); 3] = [("/", "Fleet"), ("/hosts", "Hosts"), ("/events", "Events")];
+const PLACES: [(&str, &str); 4] =
+    [("/", "Fleet"), ("/hosts", "Hosts"), ("/events", "Events"), ("/audit", "Audit")];
 /// What keeps the script library from wanting more than the policy of contents allows.
 const SCRIPT_CONFIG: &str = r#"{"includeIndicatorStyles":false,"allowEval":false,"selfRequestsOnly":true,"historyCacheSize":0}"#;
 

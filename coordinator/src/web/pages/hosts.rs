@@ -101,7 +101,7 @@ fn fits(host: &HostReport, wanted: &str) -> bool {
 }
 
 /// For the query of an address: what is neither a letter nor a digit, in its bytes.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
             char::from(byte).to_string()

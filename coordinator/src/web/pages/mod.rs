@@ -1,6 +1,7 @@
 //! The pages.
 
 mod act;
+mod audit;
 mod events;
 mod fleet;
 mod hosts;
@@ -34,6 +35,7 @@ pub(super) fn router() -> Router<Web> {
         .route("/hosts", get(hosts::list))
         .route("/hosts/{id}", get(hosts::one))
         .route("/services/{service}", get(services::one))
+        .route("/audit", get(audit::list))
         .route("/events", get(events::list))
         .merge(act::router())
 }

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 use proto::Env;
+use proto::receipt::State;
 use proto::report::{
     Finding, FleetReport, RolloutPhase, RolloutReport, StandingReport, WaveReport,
 };
@@ -202,7 +203,7 @@ fn listed(report: &RolloutReport) -> Markup {
                                 td { (host.name) }
                                 td { (host.wave + 1) }
                                 td { span class={ "mark " (class) } {} (name) @if host.skipped { " (skipped)" } }
-                                td { @if host.of > 0 { (u64::from(host.pieces) * 100 / u64::from(host.of)) " %" } }
+                                td { @if let Some(percent) = fetched(host) { (percent) " %" } }
                                 td { (host.note) }
                             }
                         }
@@ -211,6 +212,13 @@ fn listed(report: &RolloutReport) -> Markup {
             }
         }
     }
+}
+
+/// How much of the artifact it has, in percent, while it fetches: later, what it has packed anew to give
+/// it to others.
+fn fetched(host: &StandingReport) -> Option<u64> {
+    let fetches = host.state.is_none_or(|state| state <= State::Fetching);
+    (fetches && host.of > 0).then(|| u64::from(host.pieces) * 100 / u64::from(host.of))
 }
 
 /// Smaller: sooner. Failed, silent, under way, waiting, done.
