@@ -6,11 +6,11 @@
 //!
 //! | word | meaning here |
 //! |---|---|
-//! | deployment | a forward rollout, no adoption, that is complete, or was halted or aborted after a host had begun |
-//! | failed | it was halted or aborted; or it was complete, and an operator's rollback came from it before the next one was complete |
+//! | deployment | a forward rollout, no adoption, that is complete, or was halted, aborted or taken back after a host had begun |
+//! | failed | it was halted or aborted; or an operator's rollback took it back: while it went on, or once it was complete and before the next one was |
 //! | rollback | an operator's, that is complete or was stopped after a host had begun; a way back by itself is the second half of its rollout |
 //!
-//! What expired or was replaced before it was complete is neither. A deployment belongs to the window in
+//! What expired, or was replaced by something else before it was complete, is neither. A deployment belongs to the window in
 //! which it ended, by the coordinator's clock: when the proof of it came, or it was stopped.
 
 #[cfg(test)]
@@ -74,8 +74,9 @@ impl<'a> Line<'a> {
         let mut rows: Vec<_> = rows.iter().filter_map(|row| Some((row, row.ended?))).collect();
         rows.sort_by_key(|(row, ended)| (row.epoch, *ended));
         let mut line: Vec<Entry<'a>> = Vec::new();
-        for (row, ended) in rows {
-            let Some(what) = what(row) else { continue };
+        for (index, &(row, ended)) in rows.iter().enumerate() {
+            let next = rows.get(index + 1).map(|(next, _)| *next);
+            let Some(what) = what(row, next) else { continue };
             if what == What::Rollback {
                 undo(&mut line, row);
             }
@@ -102,8 +103,14 @@ impl<'a> Line<'a> {
     }
 }
 
-fn what(row: &RolloutRow) -> Option<What> {
-    let stopped = matches!(row.outcome, Some(Outcome::Halted | Outcome::Aborted)) && row.began;
+/// `next`: the rollout that came after it.
+fn what(row: &RolloutRow, next: Option<&RolloutRow>) -> Option<What> {
+    let stopped = row.began
+        && match row.outcome {
+            Some(Outcome::Halted | Outcome::Aborted) => true,
+            Some(Outcome::Superseded) => next.is_some_and(|next| takes_back(next, row)),
+            _ => false,
+        };
     let complete = row.outcome == Some(Outcome::Complete);
     match row.direction {
         _ if !stopped && !complete => None,
@@ -113,13 +120,18 @@ fn what(row: &RolloutRow) -> Option<What> {
     }
 }
 
+/// Whether `next` is an operator's rollback from what `row` brought.
+fn takes_back(next: &RolloutRow, row: &RolloutRow) -> bool {
+    let from = next.from.as_ref().map(|from| from.release);
+    next.direction == Direction::Rollback && from == Some(row.to.release)
+}
+
 /// The last deployment that was complete before a rollback failed, if the rollback came from it.
 fn undo(line: &mut [Entry<'_>], rollback: &RolloutRow) {
     let complete = |entry: &&mut Entry<'_>| entry.row.outcome == Some(Outcome::Complete);
     let Some(last) = line.iter_mut().rev().find(complete) else { return };
-    let from = rollback.from.as_ref().map(|from| from.release);
     if let What::Deployment { failed } = &mut last.what {
-        *failed |= from == Some(last.row.to.release);
+        *failed |= takes_back(rollback, last.row);
     }
 }
 

@@ -159,6 +159,18 @@ fn a_rollback_undoes_the_last_deployment_that_was_complete_and_only_that() {
 }
 
 #[test]
+fn one_that_a_rollback_took_back_while_it_went_on_failed() {
+    let replaced =
+        |began| RolloutRow { outcome: Some(Outcome::Superseded), began, ..complete(2, 48) };
+    let failed = |rows: &[RolloutRow]| report(scope(), rows, UNTIL, 30).window.change_fail_rate;
+    let back = rollback(3, 47, 2, 1);
+    assert_eq!(failed(&[replaced(true), back.clone()]), DoraShare { n: 1, of: 1 });
+    assert_eq!(failed(&[replaced(false), back]), DoraShare { n: 0, of: 0 }, "no host had begun");
+    let other = complete(3, 47);
+    assert_eq!(failed(&[replaced(true), other]), DoraShare { n: 0, of: 1 }, "replaced by another");
+}
+
+#[test]
 fn what_came_before_the_window_counts_as_what_the_first_in_it_followed() {
     let rows = [halted(2, 24 * 31, None), complete(3, 24)];
     let told = report(scope(), &rows, UNTIL, 30).window;
