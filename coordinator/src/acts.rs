@@ -88,14 +88,7 @@ impl Desk {
         careful: &Careful,
         reason: &str,
     ) -> Result<Acted, Refused> {
-        let env = self.env_of(careful)?;
-        if !visitor.acts_in(&env) {
-            return Err(no(
-                RefusedKind::Forbidden,
-                format!("{visitor} may not {} in {env}", careful.name()),
-                format!("swell login --role operator, with a key that has the role deploy:{env}"),
-            ));
-        }
+        self.refuse_other(visitor, careful)?;
         let reason = full_reason(visitor, reason)?;
         let (envelope, rollout) = match careful {
             Careful::Pause(id) => (self.directive(id, Action::Pause, reason).await?, Some(*id)),
@@ -111,6 +104,23 @@ impl Desk {
         let rolls_back = matches!(careful, Careful::RollBack(_));
         let rollout = rollout.or_else(|| rolls_back.then_some(acted.0));
         Ok(Acted { statement: acted.0, rollout, note: acted.1 })
+    }
+
+    /// Whether this visitor may have it done.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: not there, or there is nothing to do it to.
+    pub fn refuse_other(&self, visitor: &Visitor, careful: &Careful) -> Result<(), Refused> {
+        let env = self.env_of(careful)?;
+        match visitor.acts_in(&env) {
+            true => Ok(()),
+            false => Err(no(
+                RefusedKind::Forbidden,
+                format!("{visitor} may not {} in {env}", careful.name()),
+                format!("swell login --role operator, with a key that has the role deploy:{env}"),
+            )),
+        }
     }
 
     /// The rollback of a scope that the coordinator may sign, as it would be now.

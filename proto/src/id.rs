@@ -103,9 +103,39 @@ pub(crate) use serde_as_text;
 
 serde_as_text!(Digest, |digest| format!("{digest:#}"));
 
+/// For descriptions of interfaces: a string of this form.
+#[cfg(feature = "openapi")]
+macro_rules! schema_as_text {
+    ($name:ident, $form:literal, $pattern:literal, $example:literal) => {
+        impl utoipa::ToSchema for $name {}
+
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .description(Some($form))
+                    .pattern(Some($pattern))
+                    .examples([$example])
+                    .into()
+            }
+        }
+    };
+}
+
+#[cfg(feature = "openapi")]
+schema_as_text!(
+    Digest,
+    "BLAKE3, 64 lower-case hex digits",
+    "^[0-9a-f]{64}$",
+    "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+);
+
 /// A checked piece of text: what it may hold is fixed when it is parsed.
 macro_rules! text_newtype {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $form:literal, $ok:expr) => {
+    (
+        $(#[$doc:meta])* $name:ident, $what:literal, $form:literal, $ok:expr,
+        ($pattern:literal, $example:literal)
+    ) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
@@ -142,6 +172,9 @@ macro_rules! text_newtype {
         }
 
         serde_as_text!($name, |name| name.0.clone());
+
+        #[cfg(feature = "openapi")]
+        schema_as_text!($name, $form, $pattern, $example);
     };
 }
 
@@ -163,28 +196,32 @@ text_newtype!(
     FleetId,
     "fleet id",
     "1 to 49 of a-z, 0-9 and inner hyphens",
-    |text| is_name(text, 49)
+    |text| is_name(text, 49),
+    ("^[a-z0-9]([a-z0-9-]{0,47}[a-z0-9])?$", "acme-1f2e3d4c")
 );
 text_newtype!(
     /// A service: `web`. Also the name of its directory under `/srv`.
     Service,
     "service name",
     "1 to 32 of a-z, 0-9 and inner hyphens",
-    |text| is_name(text, 32)
+    |text| is_name(text, 32),
+    ("^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$", "web")
 );
 text_newtype!(
     /// An environment: `staging`, `production`; the hosts whose label `env` says so.
     Env,
     "environment name",
     "1 to 32 of a-z, 0-9 and inner hyphens",
-    |text| is_name(text, 32)
+    |text| is_name(text, 32),
+    ("^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$", "production")
 );
 text_newtype!(
     /// What may fail together: a rack, a room, a data centre.
     Zone,
     "zone name",
     "1 to 16 of a-z, 0-9 and inner hyphens",
-    |text| is_name(text, 16)
+    |text| is_name(text, 16),
+    ("^[a-z0-9]([a-z0-9-]{0,14}[a-z0-9])?$", "rack-1")
 );
 text_newtype!(
     /// A label's key or value, a key's owner, a host's name for people.
@@ -195,7 +232,8 @@ text_newtype!(
         (1..=63).contains(&text.len())
             && text.as_bytes()[0].is_ascii_alphanumeric()
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-    }
+    },
+    ("^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", "web-1.example.com")
 );
 text_newtype!(
     /// A release's version, chosen by its publisher; also the name of a directory.
@@ -206,7 +244,8 @@ text_newtype!(
         (1..=64).contains(&text.len())
             && text.as_bytes()[0].is_ascii_alphanumeric()
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte))
-    }
+    },
+    ("^[A-Za-z0-9][A-Za-z0-9._+-]{0,63}$", "1.4.0")
 );
 text_newtype!(
     /// A host: 12 base32 digits of the BLAKE3 of its public key (60 bits).
@@ -219,14 +258,16 @@ text_newtype!(
     |text| {
         text.len() == 12
             && text.bytes().all(|byte| byte.is_ascii_lowercase() || (b'2'..=b'7').contains(&byte))
-    }
+    },
+    ("^[a-z2-7]{12}$", "k3vxq2m5n7ad")
 );
 text_newtype!(
     /// A person's or daemon's key in `root`: 16 hex digits of the BLAKE3 of the public key.
     KeyId,
     "key id",
     "16 lower-case hex digits",
-    |text| hex::<8>(text).is_some()
+    |text| hex::<8>(text).is_some(),
+    ("^[0-9a-f]{16}$", "5d1c0a77e2b94f63")
 );
 
 impl HostId {

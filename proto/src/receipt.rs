@@ -21,6 +21,7 @@ pub const NOTE_BYTES_MAX: usize = 96;
 
 /// Where a host stands in a rollout. The order is that of the way forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Holds the rollout, has not got the artifact.
@@ -68,6 +69,7 @@ impl State {
 
 /// Why a host went back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Cause {
     /// The release failed here: counts against the budget.

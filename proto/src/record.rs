@@ -209,6 +209,7 @@ pub struct FetchRecord {
 
 /// Where the content of an artifact came from in one fetch, in bytes of verified pieces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(default)]
 pub struct FetchSources {
     #[serde(skip_serializing_if = "is_zero")]
@@ -226,6 +227,7 @@ pub struct FetchSources {
 
 /// Why a fetch gets nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StallRecord {
     pub why: Stall,
     /// So many pieces are missing; of [`Stall::NoHolder`], so many are held by nobody.
@@ -235,6 +237,7 @@ pub struct StallRecord {
 
 /// See [`StallRecord`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Stall {
     /// Nobody gives the manifest.
@@ -252,6 +255,7 @@ pub enum Stall {
 
 /// What a member did that is not asked for an artifact any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Lie {
     /// Sent bytes that are not the piece.

@@ -57,6 +57,7 @@ pub struct RiftReport {
 
 /// A freeze of an environment, or of one host of it: a hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FreezeReport {
     /// Id of the statement.
     pub statement: Digest,
@@ -80,6 +81,7 @@ pub struct SkipReport {
 
 /// Who removed a host from its environment, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RemovalReport {
     pub by: Name,
     pub created: UnixTime,
@@ -88,6 +90,7 @@ pub struct RemovalReport {
 
 /// One host, as one member sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct HostReport {
     pub id: HostId,
     pub name: Name,
@@ -111,6 +114,7 @@ pub struct HostReport {
 
 /// Whether a host may take part in the next rollout of a scope, and if not, why not (R13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Fitness {
     /// Heard of lately, and nothing speaks against it.
@@ -157,6 +161,7 @@ impl fmt::Display for Fitness {
 
 /// Where a host stands with a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ServiceReport {
     pub service: Service,
     /// What it serves, as its receipts tell; none: nothing, or not known.
@@ -182,6 +187,7 @@ const fn unless_told() -> bool {
 
 /// What serves on a host is not what was released: shown, and left as it is (R25).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DriftReport {
     pub release: Digest,
     /// In how many places.
@@ -192,6 +198,7 @@ pub struct DriftReport {
 
 /// Where a rollout stands as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RolloutPhase {
     /// Signatures are missing; it has no effect.
@@ -210,6 +217,7 @@ pub enum RolloutPhase {
 
 /// A rollout, as one member sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RolloutReport {
     pub id: Digest,
     pub service: Service,
@@ -249,6 +257,7 @@ pub struct RolloutReport {
 
 /// The hosts of a rollout that fetch, added up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FetchesReport {
     /// Hosts that have all of the artifact.
     pub whole: u32,
@@ -264,6 +273,7 @@ pub struct FetchesReport {
 
 /// A wave, counted over its own hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WaveReport {
     pub hosts: u32,
     pub open: bool,
@@ -290,6 +300,7 @@ pub struct WaveReport {
 
 /// Whether the new release is worse by its requests (R24): the very value that was decided by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct VerdictReport {
     pub finding: Finding,
     /// In words, with all its numbers.
@@ -300,6 +311,7 @@ pub struct VerdictReport {
 
 /// What a verdict lets happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Finding {
     /// Not worse, or too quiet to tell: it goes on.
@@ -311,6 +323,7 @@ pub enum Finding {
 
 /// Two shares of bad answers, one held against the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ComparedReport {
     /// What is slower than this is bad; none: errors are.
     pub slower_than_ms: Option<u64>,
@@ -326,6 +339,7 @@ pub struct ComparedReport {
 
 /// Bad answers of so many requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct CountedReport {
     pub bad: u64,
     pub requests: u64,
@@ -333,6 +347,7 @@ pub struct CountedReport {
 
 /// A host of the cohort.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct StandingReport {
     pub host: HostId,
     pub name: Name,
@@ -370,6 +385,7 @@ impl StandingReport {
 
 /// The newest fetch of an artifact by a host, as it says itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct FetchReport {
     /// Whether it goes on, as far as the host is heard.
     pub running: bool,
@@ -392,6 +408,7 @@ pub struct FetchReport {
 
 /// A member that lied to another one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DroppedReport {
     pub host: HostId,
     pub name: Name,

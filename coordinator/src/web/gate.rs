@@ -22,9 +22,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use lru::LruCache;
 use proto::access::AccessKind;
+use proto::wire::Refused;
 
 use super::Web;
-use super::page::problem;
+use super::api::{self, Kind, Problem};
+use super::page::{problem, refused};
 use crate::access::{Credential, Visitor};
 
 /// The cookie of a session. The prefix has browsers insist that it is secure and of this host alone.
@@ -83,30 +85,29 @@ impl Gate {
 
 /// Before every request, and after every answer.
 pub(super) async fn guard(State(web): State<Web>, mut request: Request, next: Next) -> Response {
+    let for_script = api::is_below(request.uri());
     let answer = match admit(&web, &mut request).await {
         Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+        Err(refusal) if for_script => Problem::from(refusal).into_response(),
+        Err(refusal) => refusal.page(),
     };
     seal(answer)
 }
 
-async fn admit(web: &Web, request: &mut Request) -> Result<(), Response> {
+async fn admit(web: &Web, request: &mut Request) -> Result<(), Refusal> {
     let address = request.extensions().get::<SocketAddr>().copied();
     if address.is_some_and(|address| !web.gate.admits(address.ip(), Instant::now())) {
-        return Err(problem(
-            StatusCode::TOO_MANY_REQUESTS,
-            "this address asks too much: wait a few seconds",
-        ));
+        return Err(Refusal::TooMuch);
     }
     let Some((credential, kind)) = credential(request.headers()) else {
-        return Ok(same_site(request)?);
+        // There nobody does anything without a credential, and scripts come from no site.
+        return if api::is_below(request.uri()) { Ok(()) } else { same_site(request) };
     };
     // A token comes in a header that no other site can set.
     if kind == AccessKind::Session {
         same_site(request)?;
     }
-    let visitor = web.desk.visitor(&credential, kind).await;
-    let visitor = visitor.map_err(|refused| super::page::refused(&refused))?;
+    let visitor = web.desk.visitor(&credential, kind).await.map_err(Refusal::Failed)?;
     if let Some(visitor) = visitor {
         let word = (kind == AccessKind::Session).then(|| word(&credential));
         request.extensions_mut().insert(Guest { visitor, word });
@@ -140,17 +141,39 @@ impl Guest {
     }
 }
 
-/// A page of another site may not have us do anything.
+/// Why a request does not come in.
 #[derive(Debug)]
-struct OtherSite;
+enum Refusal {
+    TooMuch,
+    /// A page of another site may not have us do anything.
+    OtherSite,
+    Failed(Refused),
+}
 
-impl From<OtherSite> for Response {
-    fn from(_: OtherSite) -> Self {
-        problem(StatusCode::FORBIDDEN, "this came from a page of another site")
+const TOO_MUCH: &str = "this address asks too much: wait a few seconds";
+const OTHER_SITE: &str = "this came from a page of another site";
+
+impl Refusal {
+    fn page(&self) -> Response {
+        match self {
+            Self::TooMuch => problem(StatusCode::TOO_MANY_REQUESTS, TOO_MUCH),
+            Self::OtherSite => problem(StatusCode::FORBIDDEN, OTHER_SITE),
+            Self::Failed(error) => refused(error),
+        }
     }
 }
 
-fn same_site(request: &Request) -> Result<(), OtherSite> {
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::TooMuch => Self::new(Kind::TooMuch, TOO_MUCH, ""),
+            Refusal::OtherSite => Self::new(Kind::OtherSite, OTHER_SITE, ""),
+            Refusal::Failed(error) => error.into(),
+        }
+    }
+}
+
+fn same_site(request: &Request) -> Result<(), Refusal> {
     if matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(());
     }
@@ -159,7 +182,7 @@ fn same_site(request: &Request) -> Result<(), OtherSite> {
     let same = origin.zip(here).is_some_and(|(origin, here)| {
         origin.strip_prefix("https://").is_some_and(|origin| origin.eq_ignore_ascii_case(here))
     });
-    if same { Ok(()) } else { Err(OtherSite) }
+    if same { Ok(()) } else { Err(Refusal::OtherSite) }
 }
 
 /// What the visitor calls this place.

@@ -11,11 +11,13 @@
 //! | `pages` | the pages |
 //! | `charts` | pictures on them |
 //! | `assets` | style and scripts, carried in the program |
+//! | `api` | the same for scripts |
 //!
 //! Pages are made here and work without scripts; a small script library brings changes into a page that is
 //! open. Nothing is loaded from anywhere else. The port is not part of what a rollout needs: where it is
 //! not to be had, or a page fails, the coordinator goes on and says so.
 
+mod api;
 mod assets;
 mod charts;
 mod enter;
@@ -176,6 +178,7 @@ fn router(web: Web) -> Router {
     Router::new()
         .merge(pages::router())
         .merge(enter::router())
+        .merge(api::router())
         .route("/live/{*page}", get(live::follow))
         .route("/assets/{name}", get(assets::get))
         .fallback(pages::not_found)

@@ -10,6 +10,7 @@ use crate::unit::is_unit_name;
 
 /// What to transfer: an artifact's manifest and its sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ArtifactRef {
     /// BLAKE3 of the manifest's bytes ([`crate::artifact::Manifest`]): the artifact's id.
     pub id: Digest,
@@ -23,6 +24,7 @@ pub struct ArtifactRef {
 
 /// Where a release comes from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Source {
     pub commit: Option<String>,
     pub branch: Option<String>,
@@ -35,6 +37,7 @@ pub struct Source {
 /// means done, 75 not yet: it is run again until its time is over; any other that it failed. What is
 /// left out is not written, as before there was such a thing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Run {
     /// Starts the service from the directory `current` points at; empty: a unit is.
@@ -110,6 +113,7 @@ impl Run {
 /// `[health]`: when a release counts as serving, and when as failing. A release without metrics is
 /// written as it was before there were any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
     /// An `http://` URL that answers 200 to 299 while the service is well. `${NAME}` stands for a
@@ -173,6 +177,7 @@ impl Default for Health {
 
 /// A version of a service is this artifact, run like this (R3).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Release {
     pub fleet: FleetId,
     pub service: Service,

@@ -68,6 +68,7 @@ pub enum OnFailure {
 
 /// Whether a rollout brings something or takes it back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     Forward,
