@@ -14,7 +14,7 @@ use proto::statement::{
     Action, COORDINATOR_FREEZE_S_MAX, Direction, Directive, Freeze, OnFailure, Payload as _,
     REASON_BYTES_MAX, RULES, Rollout, Share, Statement, Target,
 };
-use proto::trust::verify;
+use proto::trust::{Refusal, verify};
 use proto::wire::{ControlReply, ControlRequest, Refused, RefusedKind, RolloutQuery, ScopeFacts};
 use rollout::fleet::refused;
 use rollout::plan::{self, Candidate, EXPIRES_S, Times};
@@ -227,6 +227,10 @@ impl Desk {
             no(RefusedKind::NotFound, format!("nothing was ever rolled out of {scope}"), "")
         })?;
         let to = back_to(scope, &id, newest)?;
+        let policy = chain.root().environments.get(env);
+        if !policy.is_some_and(|policy| policy.coordinator_may_roll_back) {
+            return Err(refused(&Refusal::CoordinatorMayNotRollBack(env.clone())));
+        }
         let hosts = facts.hosts.iter().filter_map(candidate).collect::<Vec<_>>();
         let strategy = plan::rollback_strategy(&hosts);
         let whole = Share::Percent(100.0);

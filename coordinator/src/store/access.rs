@@ -233,7 +233,7 @@ mod tests {
             id: credential(number).id,
             kind: AccessKind::Link,
             role: AccessRole::Operator,
-            key: "abcdefghij234567".parse().unwrap(),
+            key: "0123456789abcdef".parse().unwrap(),
             owner: "ada".parse().unwrap(),
             created: UnixTime(created),
             expires: UnixTime(created + 600),

@@ -251,6 +251,21 @@ mod tests {
     }
 
     #[test]
+    fn scripts_are_told_as_scripts() {
+        let told = |refusal: Refusal| Problem::from(refusal).into_response();
+        let answer = told(Refusal::TooMuch);
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(answer.headers()["content-type"], "application/problem+json");
+        assert_eq!(answer.headers()["retry-after"], "5");
+        assert_eq!(told(Refusal::OtherSite).status(), StatusCode::FORBIDDEN);
+        assert_eq!(Refusal::TooMuch.page().headers()["content-type"], "text/html; charset=utf-8");
+        for (path, script) in [("/api", true), ("/api/v1/x", true), ("/apis", false), ("/", false)]
+        {
+            assert_eq!(api::is_below(&path.parse().unwrap()), script, "{path}");
+        }
+    }
+
+    #[test]
     fn what_changes_something_comes_from_a_page_of_ours() {
         let here = ("host", "10.0.0.5:7071");
         let cases: [(&str, &[(&str, &str)], bool); 6] = [

@@ -36,6 +36,7 @@ fn document() -> Value {
         let told = json!({ method: told(operation, &shape.schema) });
         paths.insert(format!("{BASE}{}", operation.path), told);
     }
+    named.values_mut().for_each(unlink);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -55,6 +56,39 @@ fn document() -> Value {
             },
         },
     })
+}
+
+/// Takes out of all descriptions the links that lead into our source.
+fn unlink(part: &mut Value) {
+    match part {
+        Value::Object(object) => {
+            for (name, part) in object {
+                match part {
+                    Value::String(text) if name == "description" => *text = plain(text),
+                    part => unlink(part),
+                }
+            }
+        }
+        Value::Array(parts) => parts.iter_mut().for_each(unlink),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn plain(text: &str) -> String {
+    let (mut plain, mut rest) = (String::new(), text);
+    while let Some((before, (name, after))) =
+        rest.split_once('[').and_then(|(before, link)| Some((before, link.split_once(']')?)))
+    {
+        let target = after.strip_prefix("(crate::").and_then(|target| target.split_once(')'));
+        plain.push_str(before);
+        match target {
+            Some(_) => plain.push_str(name),
+            None if name.starts_with('`') => plain.push_str(name),
+            None => plain.extend(["[", name, "]"]),
+        }
+        rest = target.map_or(after, |(_, after)| after);
+    }
+    plain + rest
 }
 
 fn told(operation: &Operation, shape: &Value) -> Value {
@@ -216,4 +250,22 @@ fn example(operation: &Operation) -> String {
     }
     words.push(format!("\"$URL{BASE}{path}{query}\""));
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_into_our_source_are_told_as_text() {
+        let cases = [
+            ("a [selector](crate::selector) of it", "a selector of it"),
+            ("see [`Stall`]: [more](https://a.example)", "see `Stall`: [more](https://a.example)"),
+            ("`[run]`: how", "`[run]`: how"),
+            ("half [a", "half [a"),
+        ];
+        for (written, told) in cases {
+            assert_eq!(plain(written), told);
+        }
+    }
 }

@@ -8,7 +8,7 @@ use utoipa::openapi::{RefOr, Schema};
 
 use super::call::{Asked, Outcome};
 use super::input::Field;
-use super::paging::{CURSOR, LIMIT, Page};
+use super::paging::{self, CURSOR, LIMIT};
 use super::problem::Kind;
 use super::values::{
     ActReport, AuditEntry, EventReport, FleetSummary, Published, ReleaseReport, RollBackReport,
@@ -89,6 +89,12 @@ fn shape<T: ToSchema>() -> Shape {
     Shape { schema: json!({ "$ref": format!("#/components/schemas/{name}") }), named }
 }
 
+/// A page of them.
+fn page<T: ToSchema>() -> Shape {
+    let Shape { schema, named } = shape::<T>();
+    Shape { schema: paging::schema(&schema), named }
+}
+
 fn anything() -> Shape {
     Shape { schema: json!({ "type": "object" }), named: Vec::new() }
 }
@@ -139,7 +145,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         "/hosts",
         "The hosts, in the order of their ids",
         &[reading::OF_ENV.field(), LIMIT.field(), CURSOR.field()],
-        (shape::<Page<HostReport>>, look!(reading::hosts)),
+        (page::<HostReport>, look!(reading::hosts)),
     ),
     operation(
         "getHost",
@@ -153,14 +159,14 @@ pub(super) static OPERATIONS: &[Operation] = &[
         "/services",
         "The services that were published, and where each stands",
         &[LIMIT.field(), CURSOR.field()],
-        (shape::<Page<ServiceSummary>>, look!(reading::services)),
+        (page::<ServiceSummary>, look!(reading::services)),
     ),
     operation(
         "listReleases",
         "/services/{service}/releases",
         "The versions of a service, newest first",
         &[reading::SERVICE.field(), LIMIT.field(), CURSOR.field()],
-        (shape::<Page<Published>>, look!(reading::releases)),
+        (page::<Published>, look!(reading::releases)),
     ),
     operation(
         "getRelease",
@@ -174,7 +180,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         "/rollouts",
         "The newest rollout of each service in each environment; or all of one of these",
         &[reading::OF_SERVICE.field(), reading::OF_ENV.field(), LIMIT.field(), CURSOR.field()],
-        (shape::<Page<RolloutReport>>, look!(reading::rollouts)),
+        (page::<RolloutReport>, look!(reading::rollouts)),
     )
     .more(
         "With `service` and `env` all rollouts of that service there, newest first. `hosts` is \
@@ -203,7 +209,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             LIMIT.field(),
             CURSOR.field(),
         ],
-        (shape::<Page<EventReport>>, look!(reading::events)),
+        (page::<EventReport>, look!(reading::events)),
     )
     .more("`service` and `env` go together."),
     operation(
@@ -211,7 +217,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
         "/audit",
         "Who changed what, the first first",
         &[reading::AFTER.field(), LIMIT.field(), CURSOR.field()],
-        (shape::<Page<AuditEntry>>, look!(reading::audit)),
+        (page::<AuditEntry>, look!(reading::audit)),
     )
     .more("To follow the record, ask for what comes `after` the last entry you have."),
     operation(

@@ -7,9 +7,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::{Value, json};
-use utoipa::ToSchema;
 
-use super::input::{Given, Input, Limit, Param, text};
+use super::input::{Given, Input, LIMIT_MAX, Limit, Param, text};
 use super::problem::Problem;
 
 /// Longest cursor, in characters.
@@ -21,11 +20,26 @@ pub(super) const CURSOR: Param<Cursor> =
     Param::query("cursor", "`next` of the page before this one; none: the first page.");
 
 /// A part of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Page<T> {
     pub(super) items: Vec<T>,
     /// The `cursor` of the page after this one; none: this is the last.
     pub(super) next: Option<String>,
+}
+
+/// A page of things with this schema, as JSON Schema.
+pub(super) fn schema(of: &Value) -> Value {
+    json!({
+        "type": "object",
+        "required": ["items", "next"],
+        "properties": {
+            "items": { "type": "array", "items": of, "maxItems": LIMIT_MAX },
+            "next": {
+                "type": ["string", "null"],
+                "description": "The `cursor` of the page after this one; null: this is the last.",
+            },
+        },
+    })
 }
 
 /// Where a page ends: the list, and the key of its last thing there.
