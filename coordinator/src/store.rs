@@ -47,120 +47,12 @@ pub use rollouts::{
     RowTarget, ScopeRow,
 };
 pub use samples::{NewSample, SAMPLES_MAX, Sample, Sampled};
-pub use turns::{Kept, Turn, Turned};
+pub use turns::{Answered, Turn, Turned};
 
 /// Longest wait for the database, in seconds, before a request gives up.
 const BUSY_TIMEOUT_S: u64 = 10;
 /// Connections to the database; readers run beside the one writer.
 const CONNECTIONS_MAX: u32 = 4;
-
-/// Statements that lead from each version of the tables to the next; never changed, only added to.
-const MIGRATIONS: [&str; 5] = [
-    "
-    CREATE TABLE tokens (
-        id          TEXT PRIMARY KEY,
-        secret_hash BLOB NOT NULL,
-        uses_left   BIGINT NOT NULL CHECK (uses_left >= 0),
-        expires     BIGINT NOT NULL,
-        labels      TEXT NOT NULL,
-        revoked     BOOLEAN NOT NULL DEFAULT FALSE,
-        created     BIGINT NOT NULL,
-        created_by  TEXT NOT NULL
-    );
-    CREATE TABLE hosts (
-        id       TEXT PRIMARY KEY,
-        key      BLOB NOT NULL,
-        name     TEXT NOT NULL,
-        envelope BLOB NOT NULL,
-        issued   BIGINT NOT NULL,
-        token    TEXT NOT NULL REFERENCES tokens (id)
-    );
-    CREATE TABLE releases (
-        service  TEXT NOT NULL,
-        version  TEXT NOT NULL,
-        id       TEXT NOT NULL,
-        envelope BLOB NOT NULL,
-        at       BIGINT NOT NULL,
-        PRIMARY KEY (service, version)
-    );
-    CREATE TABLE audit (
-        seq     BIGINT PRIMARY KEY,
-        at      BIGINT NOT NULL,
-        actor   TEXT NOT NULL,
-        action  TEXT NOT NULL,
-        subject TEXT NOT NULL,
-        detail  TEXT NOT NULL,
-        prev    BLOB NOT NULL,
-        hash    BLOB NOT NULL
-    );
-    CREATE TABLE audit_head (
-        one    INTEGER PRIMARY KEY CHECK (one = 1),
-        length BIGINT NOT NULL,
-        hash   BLOB NOT NULL
-    );
-    CREATE TRIGGER audit_is_never_updated BEFORE UPDATE ON audit
-        BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
-    CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
-        BEGIN SELECT RAISE(ABORT, 'the audit record is append-only'); END;
-",
-    // The token that a host joined with is lost where the hosts were recovered from the fleet.
-    "
-    CREATE TABLE hosts_2 (
-        id       TEXT PRIMARY KEY,
-        key      BLOB NOT NULL,
-        name     TEXT NOT NULL,
-        envelope BLOB NOT NULL,
-        issued   BIGINT NOT NULL,
-        token    TEXT REFERENCES tokens (id)
-    );
-    INSERT INTO hosts_2 SELECT id, key, name, envelope, issued, token FROM hosts;
-    DROP TABLE hosts;
-    ALTER TABLE hosts_2 RENAME TO hosts;
-",
-    "
-    CREATE TABLE events (
-        seq     BIGINT PRIMARY KEY,
-        at      BIGINT NOT NULL,
-        kind    TEXT NOT NULL,
-        service TEXT,
-        env     TEXT,
-        rollout TEXT,
-        host    TEXT,
-        text    TEXT NOT NULL,
-        detail  TEXT NOT NULL
-    );
-    CREATE INDEX events_of_scope ON events (service, env, seq);
-    CREATE INDEX events_of_rollout ON events (rollout, seq);
-    CREATE INDEX events_of_host ON events (host, seq);
-",
-    "
-    CREATE TABLE access (
-        id          TEXT PRIMARY KEY,
-        kind        TEXT NOT NULL,
-        secret_hash BLOB NOT NULL,
-        role        TEXT NOT NULL,
-        key         TEXT NOT NULL,
-        owner       TEXT NOT NULL,
-        created     BIGINT NOT NULL,
-        expires     BIGINT NOT NULL,
-        session_s   BIGINT NOT NULL
-    );
-    CREATE INDEX access_by_age ON access (created);
-",
-    "
-    CREATE TABLE turns (
-        number      INTEGER PRIMARY KEY,
-        who         TEXT NOT NULL,
-        key         TEXT NOT NULL,
-        fingerprint BLOB NOT NULL,
-        at          BIGINT NOT NULL,
-        status      BIGINT,
-        body        BLOB,
-        UNIQUE (who, key)
-    );
-    CREATE INDEX turns_by_age ON turns (at);
-",
-];
 
 /// The coordinator's database. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -177,4 +177,17 @@ pub(super) const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX deliveries_of_receiver ON deliveries (receiver, first);
 ",
+    "
+    CREATE TABLE turns (
+        number      INTEGER PRIMARY KEY,
+        who         TEXT NOT NULL,
+        key         TEXT NOT NULL,
+        fingerprint BLOB NOT NULL,
+        at          BIGINT NOT NULL,
+        status      BIGINT,
+        body        BLOB,
+        UNIQUE (who, key)
+    );
+    CREATE INDEX turns_by_age ON turns (at);
+",
 ];

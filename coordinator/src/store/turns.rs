@@ -25,7 +25,7 @@ pub struct Turn {
 
 /// What was answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct Answered {
     /// Of HTTP.
     pub status: u16,
     pub body: Vec<u8>,
@@ -36,7 +36,7 @@ pub struct Kept {
 pub enum Turned {
     /// It is to be done, and to be ended or forgotten then.
     First,
-    Answered(Kept),
+    Answered(Answered),
     /// It was begun, and nothing more is known.
     UnderWay,
     /// Its key is another request's.
@@ -73,7 +73,7 @@ impl Store {
             }
             let body: Option<Vec<u8>> = column(&row, "body")?;
             return Ok(match body {
-                Some(body) => Turned::Answered(Kept { status: number(&row, "status")?, body }),
+                Some(body) => Turned::Answered(Answered { status: number(&row, "status")?, body }),
                 None => Turned::UnderWay,
             });
         }
@@ -94,7 +94,7 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError`]: it stays under way.
-    pub async fn turn_end(&self, turn: &Turn, kept: &Kept) -> Result<(), StoreError> {
+    pub async fn turn_end(&self, turn: &Turn, kept: &Answered) -> Result<(), StoreError> {
         sqlx::query("UPDATE turns SET status = ?3, body = ?4 WHERE who = ?1 AND key = ?2")
             .bind(turn.who.to_string())
             .bind(&turn.key)
@@ -140,7 +140,7 @@ mod tests {
         let path = directory.path().join("db");
         let store = Store::open(&path).await.unwrap();
         let one = turn(1, "k", "pause");
-        let kept = Kept { status: 409, body: b"no".to_vec() };
+        let kept = Answered { status: 409, body: b"no".to_vec() };
         assert_eq!(store.turn_begin(&one, UnixTime(100_000)).await.unwrap(), Turned::First);
         assert_eq!(store.turn_begin(&one, UnixTime(100_000)).await.unwrap(), Turned::UnderWay);
         store.turn_end(&one, &kept).await.unwrap();

@@ -268,7 +268,8 @@ mod tests {
     #[test]
     fn what_changes_something_comes_from_a_page_of_ours() {
         let here = ("host", "10.0.0.5:7071");
-        let cases: [(&str, &[(&str, &str)], bool); 6] = [
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
+        let cases: [Case<'_>; 6] = [
             ("GET", &[here], true),
             ("POST", &[here], false),
             ("POST", &[here, ("origin", "https://10.0.0.5:7071")], true),

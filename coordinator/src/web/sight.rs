@@ -18,8 +18,11 @@ const FRESH: Duration = Duration::from_millis(700);
 #[derive(Clone)]
 pub(super) struct Sight {
     view: View,
-    last: Arc<Mutex<Option<(Instant, Arc<FleetReport>)>>>,
+    last: Arc<Mutex<Option<Looked>>>,
 }
+
+/// What was seen when.
+type Looked = (Instant, Arc<FleetReport>);
 
 impl Sight {
     pub(super) fn new(view: View) -> Self {

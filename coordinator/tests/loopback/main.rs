@@ -2,13 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
+mod api;
 mod audit;
 mod control;
 mod fleet;
-mod notify;
-mod api;
-mod control;
-mod fleet;
 mod https;
+mod notify;
 mod publish;
 mod recover;

@@ -11,8 +11,8 @@ use axum::extract::{FromRequest as _, Query, RawPathParams, Request};
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LINK};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use proto::access::AccessRole;
 use proto::strict;
-use proto::wire::AccessRole;
 use serde::Serialize;
 use serde_json::Value;
 

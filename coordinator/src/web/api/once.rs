@@ -16,7 +16,7 @@ use super::operation::{Act, Operation};
 use super::problem::{Kind, MEDIA_TYPE, Problem};
 use crate::access::Visitor;
 use crate::desk::out_of_order;
-use crate::store::{Kept, Turn, Turned};
+use crate::store::{Answered, Turn, Turned};
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Says that this was answered before.
@@ -115,15 +115,15 @@ async fn in_turn(
 }
 
 /// None: it may go another way next time.
-fn to_keep(outcome: &Outcome) -> Option<Kept> {
+fn to_keep(outcome: &Outcome) -> Option<Answered> {
     match outcome {
-        Ok(answer) => Some(Kept { status: 200, body: answer.body.to_vec() }),
+        Ok(answer) => Some(Answered { status: 200, body: answer.body.to_vec() }),
         Err(problem) if problem.status().is_server_error() => None,
-        Err(problem) => Some(Kept { status: problem.status().as_u16(), body: problem.body() }),
+        Err(problem) => Some(Answered { status: problem.status().as_u16(), body: problem.body() }),
     }
 }
 
-fn again(Kept { status, body }: Kept) -> Response {
+fn again(Answered { status, body }: Answered) -> Response {
     let mut answer = call::json(body);
     if let Ok(status) = StatusCode::from_u16(status)
         && status != StatusCode::OK

@@ -218,13 +218,12 @@ pub(super) async fn find(web: &Web, id: String) -> Result<RolloutReport, Refused
 /// `GET /events`.
 pub(super) async fn events(asked: Asked) -> Outcome {
     let given = &asked.given;
-    let scope = match (given.get(&OF_SERVICE), given.get(&IN_ENV)) {
-        (Some(service), Some(env)) => Some(Scope { service, env }),
-        (None, None) => None,
-        (Some(_), None) => return Err(OF_SERVICE.wrong("goes together with env")),
-        (None, Some(_)) => return Err(IN_ENV.wrong("goes together with service")),
+    let which = Which {
+        service: given.get(&OF_SERVICE),
+        env: given.get(&IN_ENV),
+        rollout: given.get(&OF_ROLLOUT),
+        host: given.get(&OF_HOST),
     };
-    let which = Which { scope, rollout: given.get(&OF_ROLLOUT), host: given.get(&OF_HOST) };
     let before = start("events", &asked, &BEFORE)?.unwrap_or(u64::MAX);
     let read = asked.web.desk.store.events_before(before, &which, one_more(&asked)).await;
     let read = read.map_err(|error| out_of_order("read what happened", &error))?;

@@ -7,9 +7,10 @@ use coordinator::events::{Event, Kind};
 use coordinator::store::Store;
 use member::{Membership, Seat};
 use net::{Handlers, Identity, Port};
+use proto::access::AccessRole;
 use proto::id::{Digest, HostId};
 use proto::statement::{Payload as _, Target};
-use proto::wire::{AccessRole, ControlReply, ControlRequest};
+use proto::wire::{ControlReply, ControlRequest};
 use serde_json::{Value, json};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -23,7 +24,6 @@ pub(crate) struct Ground {
     pub(crate) operator: String,
     /// Of CI, which may only look.
     pub(crate) viewer: String,
-    pub(crate) viewer_id: String,
     pub(crate) host: HostId,
     /// The newest rollout.
     pub(crate) rollout: Digest,
@@ -70,10 +70,8 @@ impl Ground {
         until_heard(&ada).await;
         let visitor = Visitor::of(&fleet).await;
         let operator = token(&ada, AccessRole::Operator).await.1;
-        let (viewer_id, viewer) = token(&ci, AccessRole::Viewer).await;
         let (rollout, first) = (second.id(), first.id());
         let host = host.id();
-        Self { fleet, visitor, operator, viewer, viewer_id, host, rollout, first, _host: beside }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Got {

@@ -1,6 +1,7 @@
 //! Acting: what is refused and leaves no trace, what is done once, who may.
 
-use proto::wire::{AccessRole, ControlReply, ControlRequest};
+use proto::access::AccessRole;
+use proto::wire::{ControlReply, ControlRequest};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqlitePool;
 
