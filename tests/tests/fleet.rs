@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are not recognised as such")]
 
 mod audit;
+mod chronicle;
 mod common;
 mod delta;
 mod doctor;

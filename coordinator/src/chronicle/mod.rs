@@ -132,9 +132,15 @@ impl Memory {
         })
     }
 
-    /// The rollouts that are followed: every look must tell of them.
+    /// The rollouts that are followed.
     pub fn followed(&self) -> impl Iterator<Item = &Digest> {
         self.rollouts.keys()
+    }
+
+    /// Of these, the ones that every look must tell of. A report costs milliseconds where there are a
+    /// thousand hosts, and what came to a good end waits for the next look at all.
+    pub fn moving(&self) -> impl Iterator<Item = &Digest> {
+        self.rollouts.iter().filter(|(_, tracked)| !tracked.is_settled()).map(|(id, _)| id)
     }
 
     /// Whether a rollout has a row already.
@@ -151,8 +157,8 @@ struct Look<'a> {
 }
 
 /// What is new in a look, by what was told before it. Called again and again, every few seconds at least;
-/// `sight` has every rollout that is [followed](Memory::followed) and known, and new ones in the order in
-/// which they are to be numbered. If what comes of it is not kept, `memory` is not good any more.
+/// `sight` has every rollout that [moves](Memory::moving) and is known, and new ones in the order in which
+/// they are to be numbered. If what comes of it is not kept, `memory` is not good any more.
 pub fn observe(memory: &mut Memory, sight: &Sight, now: Now) -> Changes {
     let before = memory.fleet.clone();
     let since = *memory.fleet.since.get_or_insert(now.unix);

@@ -21,6 +21,8 @@ use crate::store::{Store, StoreError};
 /// Between two looks, at least where something changes and at most where nothing does.
 const LOOK_AFTER: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks at all that is followed, where no statement comes.
+const ALL_EVERY: Duration = Duration::from_secs(10);
 /// Rollouts without a row that one look takes up: others wait for the view meanwhile.
 const NEW_MAX: usize = 20;
 /// Between two clearings of what is old.
@@ -34,12 +36,17 @@ pub(crate) async fn keep(desk: Arc<Desk>, stop: CancellationToken) -> Result<(),
     let (mut statements, mut members) = (desk.member.ledger.events(), desk.member.gossip.members());
     let mut memory = None;
     let mut trim_at = Instant::now() + LOOK_EVERY;
+    let mut all_at = Instant::now();
     let mut works = true;
     while !stop.is_cancelled() {
         let next_look = Instant::now() + LOOK_AFTER;
+        let all = statements.has_changed().unwrap_or(false) || Instant::now() >= all_at;
+        if all {
+            all_at = Instant::now() + ALL_EVERY;
+        }
         statements.mark_unchanged();
         members.mark_unchanged();
-        let looked = look(&desk, memory.take()).await;
+        let looked = look(&desk, memory.take(), all).await;
         let more = match looked {
             Ok((kept, more)) => {
                 memory = Some(kept);
@@ -84,15 +91,19 @@ enum LookError {
     Panic(String),
 }
 
-/// One look; whether there is more to see at once.
-async fn look(desk: &Arc<Desk>, memory: Option<Memory>) -> Result<(Memory, bool), LookError> {
+/// One look, at what moves or at `all` that is followed; whether there is more to see at once.
+async fn look(
+    desk: &Arc<Desk>,
+    memory: Option<Memory>,
+    all: bool,
+) -> Result<(Memory, bool), LookError> {
     let mut memory = match memory {
         Some(memory) => memory,
         None => Memory::restore(desk.store.chronicle_remembered().await?)?,
     };
     let view = desk.view.clone();
     let looked = blocking("look at the fleet", move || {
-        let (sight, more) = view.see(|outlook| Sight::of(outlook, &memory));
+        let (sight, more) = view.see(|outlook| Sight::of(outlook, &memory, all));
         let changes = observe(&mut memory, &sight, clock::now());
         (memory, changes, more)
     });
@@ -106,15 +117,19 @@ async fn look(desk: &Arc<Desk>, memory: Option<Memory>) -> Result<(Memory, bool)
 }
 
 impl Sight {
-    /// What is to be seen, for a follower that remembers `memory`; whether there is more that it does not
-    /// know yet.
-    fn of(outlook: &Outlook<'_>, memory: &Memory) -> (Self, bool) {
+    /// What is to be seen, of what moves or of `all`, for a follower that remembers `memory`; whether there is
+    /// more that it does not know yet.
+    fn of(outlook: &Outlook<'_>, memory: &Memory, all: bool) -> (Self, bool) {
         let chain = outlook.chain;
         let heads: BTreeSet<_> = chain.heads().map(|(_, head)| head.rollout).collect();
         let (mut unknown, pending) = (unknown(outlook, memory), outlook.pending);
         let more = unknown.len() > NEW_MAX;
         unknown.truncate(NEW_MAX);
-        let ids = memory.followed().copied().chain(unknown);
+        let followed: Vec<_> = match all {
+            true => memory.followed().collect(),
+            false => memory.moving().collect(),
+        };
+        let ids = followed.into_iter().copied().chain(unknown);
         let seen = |id: Digest| {
             let waits = || pending.iter().find(|one| one.id == id).map(|one| &one.rollout);
             let rollout = chain.rollout(&id).or_else(waits)?;

@@ -80,6 +80,12 @@ impl Tracked {
         seen.newest || self.told.stance.outcome().is_none()
     }
 
+    /// Whether it came to an end that only a statement, or a failure long after it, can change.
+    pub(super) const fn is_settled(&self) -> bool {
+        let is_back = self.told.back || !self.row.began;
+        matches!(self.told.stance, Stance::Complete) || (self.told.stance.is_stopped() && is_back)
+    }
+
     /// Takes in how it stands now; what is to be kept, if anything is.
     pub(super) fn follow(
         &mut self,

@@ -245,6 +245,8 @@ fn a_chronicle_that_begins_does_not_tell_history() {
         (row.outcome, row.ended),
         (Some(Outcome::Complete), Some(UnixTime(BEGAN.0 - 89 * 86_400)))
     );
+    assert!(run.memory.moving().next().is_none() && run.memory.followed().next().is_some());
+    assert!(run.look_for(30, &sight(Vec::new())).is_empty(), "not every look tells of it");
     // One that is taken back later is news.
     let aborted = one(old(RolloutPhase::Aborted, 2, ALL));
     assert_eq!(run.look(&aborted), [Kind::RolloutAborted]);
