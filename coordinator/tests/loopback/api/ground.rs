@@ -70,8 +70,10 @@ impl Ground {
         until_heard(&ada).await;
         let visitor = Visitor::of(&fleet).await;
         let operator = token(&ada, AccessRole::Operator).await.1;
+        let viewer = token(&ci, AccessRole::Viewer).await.1;
         let (rollout, first) = (second.id(), first.id());
         let host = host.id();
+        Self { fleet, visitor, operator, viewer, host, rollout, first, _host: beside }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Got {
