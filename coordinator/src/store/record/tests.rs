@@ -30,25 +30,26 @@ fn act(number: u64) -> Act {
     }
 }
 
-/// Fills it without a look at the head for every entry: a million are there in half a minute.
+/// Fills it, many rows at a time and without a look at the head for each.
 async fn fill(store: &Store, length: u64) {
     let mut head = Head::EMPTY;
     let mut change = store.change(WRITE).await.unwrap();
-    for number in 1..=length {
-        let entry = Entry::after(head, UnixTime(number), act(number));
-        head = Head { length: number, hash: entry.hash };
-        sqlx::query("INSERT INTO audit VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)")
-            .bind(i64::try_from(number).unwrap())
-            .bind(stored_time(entry.at))
-            .bind(entry.actor)
-            .bind(entry.action)
-            .bind(entry.subject)
-            .bind(entry.detail)
-            .bind(entry.prev.as_bytes().to_vec())
-            .bind(entry.hash.as_bytes().to_vec())
-            .execute(&mut *change)
-            .await
-            .unwrap();
+    let numbers: Vec<_> = (1..=length).collect();
+    for some in numbers.chunks(1_000) {
+        let mut sql = QueryBuilder::<Sqlite>::new("INSERT INTO audit ");
+        sql.push_values(some, |mut row, number| {
+            let entry = Entry::after(head, UnixTime(*number), act(*number));
+            head = Head { length: *number, hash: entry.hash };
+            row.push_bind(i64::try_from(*number).unwrap())
+                .push_bind(stored_time(entry.at))
+                .push_bind(entry.actor)
+                .push_bind(entry.action)
+                .push_bind(entry.subject)
+                .push_bind(entry.detail)
+                .push_bind(entry.prev.as_bytes().to_vec())
+                .push_bind(entry.hash.as_bytes().to_vec());
+        });
+        sql.build().execute(&mut *change).await.unwrap();
     }
     sqlx::query("INSERT INTO audit_head VALUES (1, ?1, ?2)")
         .bind(i64::try_from(length).unwrap())
@@ -100,7 +101,10 @@ fn expected(query: &AuditQuery) -> Vec<u64> {
             && is(&query.action, action)
             && query.subject.as_ref().is_none_or(|part| text.contains(part))
             && query.since.is_none_or(|since| *number >= since.0)
-            && query.beyond.is_none_or(|beyond| (*number < beyond) == query.newest_first)
+            && query.beyond.is_none_or(|beyond| match query.newest_first {
+                true => *number < beyond,
+                false => *number > beyond,
+            })
     };
     let fitting = (1..=LONG).filter(fits);
     if query.newest_first { fitting.rev().collect() } else { fitting.collect() }
@@ -115,9 +119,12 @@ async fn r30_pages_hold_what_is_asked_for_and_nothing_is_left_out() {
     for (name, query) in queries() {
         // In large pages: there are hundreds of the small ones.
         let query = AuditQuery { limit: 1_000, ..query };
-        assert_eq!(all(&store, query.clone()).await, expected(&query), "{name}");
-        let back = AuditQuery { newest_first: !query.newest_first, ..query };
-        assert_eq!(all(&store, back.clone()).await, expected(&back), "{name}, the other way");
+        for newest_first in [query.newest_first, !query.newest_first] {
+            let query = AuditQuery { newest_first, ..query.clone() };
+            let (found, expected) = (all(&store, query.clone()).await, expected(&query));
+            let counts = (found.len(), expected.len());
+            assert!(found == expected, "{name}: {counts:?} of {query:?}");
+        }
     }
     let since = AuditQuery { since: Some(UnixTime(LONG - 9)), ..queries()[0].1.clone() };
     assert_eq!(all(&store, since.clone()).await, expected(&since));

@@ -33,7 +33,8 @@ fn r30_who_says_what_of_the_audit_record() {
     let told = Some(Told { origin, head });
     let rift = Rift { kind: RiftKind::Cut, record: hash, promised: head, told: head, at: NOW };
     let word = |told, rift| to_text(&AuditRecord { told, rift });
-    world.says(2, record::AUDIT.to_owned(), word(told, Some(rift)));
+    world.says(1, record::AUDIT.to_owned(), word(told, None));
+    world.says(2, record::AUDIT.to_owned(), word(None, Some(rift)));
     let audit = world.report().audit;
     assert_eq!(audit.told, None, "a host is not the coordinator");
     let noticed: Vec<_> = audit.rifts.iter().map(|one| (one.host.clone(), one.rift)).collect();
