@@ -19,8 +19,8 @@ use proto::id::{Digest, KeyId, Version};
 use proto::key::PublicKey;
 use proto::receipt::State;
 use proto::report::{
-    FetchesReport, Fitness, FleetReport, HostReport, RolloutPhase, RolloutReport, StandingReport,
-    WaveReport,
+    EventReport, FetchesReport, Fitness, FleetReport, HostReport, RolloutPhase, RolloutReport,
+    StandingReport, WaveReport,
 };
 use proto::statement::{
     Action, CohortHost, Direction, OnFailure, Payload as _, RULES, Rollout, Statement, Target, Wave,
@@ -574,6 +574,35 @@ fn the_releases_of_a_service_are_listed_also_by_a_host() {
         (&printed[0]["version"], &printed[0]["release"]),
         (&"1.0.0".into(), &serde_json::to_value(id).unwrap())
     );
+}
+
+#[test]
+fn events_are_asked_for_as_was_typed_and_told_with_the_newest_last() {
+    let fleet = Fleet::new();
+    let event = |seq: u64| EventReport {
+        seq,
+        at: now(),
+        kind: "wave-opened".to_owned(),
+        severity: "info".to_owned(),
+        service: Some("web".parse().unwrap()),
+        env: None,
+        rollout: None,
+        host: None,
+        text: format!("wave {seq} is open"),
+        detail: serde_json::json!({ "wave": seq }),
+    };
+    let member = fleet.coordinator(move |request: &ControlRequest| match request {
+        ControlRequest::Events { .. } => ControlReply::Events(vec![event(8), event(7)]),
+        other => submitted(other),
+    });
+    let asked = ["events", "--service", "web", "--before", "9", "--limit", "2", "--json"];
+    let output = fleet.swell(&asked);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let printed: Vec<EventReport> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed.iter().map(|event| event.seq).collect::<Vec<_>>(), [7, 8]);
+    let service = Some("web".parse().unwrap());
+    let expected = ControlRequest::Events { before: Some(9), limit: 2, service, env: None };
+    assert_eq!(member.asked.lock().unwrap()[0], expected);
 }
 
 // --- tokens, publish, strangers ---
