@@ -4,6 +4,7 @@
 //! error, and so is a request that a good rollout lost.
 
 use std::collections::BTreeMap;
+use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -132,6 +133,7 @@ fn demo(binaries: &Path, directory: &Path, ci: bool) -> Result<()> {
     for (what, value) in &story.facts {
         println!("  {what:<66} {value}");
     }
+    pages(&mut cluster, ci)?;
     drop(traffic);
     drop(cluster);
     println!("\nEverything is stopped and removed.");
@@ -296,6 +298,22 @@ fn canaries(traffic: &Traffic, since: Instant) -> Result<BTreeMap<Ipv4Addr, Dura
     }
     ensure!(!found.is_empty(), "no server ever tried 3.0.0");
     Ok(found)
+}
+
+/// Where to look at all of it in a browser; for as long as somebody watches.
+fn pages(cluster: &mut Cluster, ci: bool) -> Result<()> {
+    cluster.start_coordinator()?;
+    let link = String::from_utf8(cluster.swell(&["login", "--role", "operator"])?.stdout)?;
+    let address = cluster.coordinator_address();
+    ensure!(link.starts_with(&format!("https://{address}:7071/enter?link=")), "no link: {link}");
+    println!("\nThe pages of this fleet, by a link that is good once: {link}");
+    if !ci && std::io::stdout().is_terminal() {
+        println!("Ctrl-C ends it.");
+        while !INTERRUPTED.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    Ok(())
 }
 
 fn idle_memory(story: &mut Story, cluster: &Cluster) -> Result<()> {

@@ -234,3 +234,83 @@ fn urgency(host: &StandingReport) -> u8 {
         _ => 7,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    /// A rollout under way over so many hosts.
+    fn report(hosts: u32) -> RolloutReport {
+        let standing = |rank: u32| {
+            let states = [State::Staged, State::Baking, State::Committed, State::Reverted];
+            serde_json::json!({
+                "host": format!("{:a>12}", letters(rank)),
+                "name": format!("web-{rank:04}.rack-{}.example", rank % 40),
+                "wave": rank * 4 / hosts, "skipped": false,
+                "state": states[rank as usize % 4], "cause": null,
+                "note": if rank % 4 == 3 { "job failed: exited with status 3" } else { "" },
+                "pieces": 128, "of": 256, "counted": null, "alive": rank % 50 != 0, "drift": null,
+            })
+        };
+        let wave = serde_json::json!({
+            "hosts": hosts / 4, "open": true, "waiting": hosts / 16, "activating": 0,
+            "baking": hosts / 16, "committed": hosts / 16, "failed": hosts / 16, "returned": 0,
+            "skipped": 0, "unreachable": 0, "wait_s": 60, "failed_max": 1, "unreachable_max": 1,
+            "pooled": null,
+        });
+        let report = serde_json::json!({
+            "id": "ab".repeat(32), "service": "web", "env": "production", "epoch": 7,
+            "from": "1.0.0", "to": "2.0.0", "direction": "forward", "author": "ada",
+            "reason": "", "created": 1, "expires": 2, "phase": "running", "held": false,
+            "ended": null, "why": "waiting for wave 3", "self_supporting": true,
+            "waves": vec![wave; 4], "hosts": (0..hosts).map(standing).collect::<Vec<_>>(),
+        });
+        serde_json::from_value(report).unwrap()
+    }
+
+    /// A number as ids of hosts write it.
+    fn letters(mut number: u32) -> String {
+        let mut text = String::new();
+        while number > 0 {
+            text.insert(0, char::from(b'a' + u8::try_from(number % 26).unwrap()));
+            number /= 26;
+        }
+        text
+    }
+
+    fn fleet(rollout: RolloutReport) -> FleetReport {
+        FleetReport {
+            fleet: "acme-9f6584b4".parse().unwrap(),
+            seen_by: "coordinator".parse().unwrap(),
+            at: rollout.created,
+            root_version: 1,
+            coordinator_alive: true,
+            hosts: Vec::new(),
+            rollouts: vec![rollout],
+            freezes: Vec::new(),
+            skips: Vec::new(),
+            audit: proto::report::AuditReport::default(),
+        }
+    }
+
+    /// What must be true for it to be there in a second on a slow line. The times it prints are for
+    /// people.
+    #[test]
+    fn a_rollout_over_2000_hosts_is_one_light_page() {
+        let fleet = fleet(report(2_000));
+        let make = || board(&fleet, &fleet.rollouts[0], &[], &[], html! { p id="events" {} });
+        let begin = Instant::now();
+        let made = make();
+        let bytes = made.markup().0.len();
+        println!("2,000 hosts: {bytes} bytes, made in {:?}", begin.elapsed());
+        assert!(bytes < 250_000, "{bytes} bytes");
+        let mut shown = super::super::super::live::Shown::of(&made);
+        let begin = Instant::now();
+        assert_eq!(shown.changes(&make()), None);
+        println!("looked through for changes in {:?}, making it included", begin.elapsed());
+        let listed = made.markup().0.matches("<tr>").count();
+        assert!(listed <= LISTED_MAX + 1, "{listed} rows");
+    }
+}

@@ -44,7 +44,7 @@ pub(crate) fn faults(document: &Value, schema: &Value, value: &Value, at: &str) 
         for (name, value) in object.iter().filter(|_| !known.is_empty()) {
             match known.get(name.as_str()) {
                 Some(schema) => {
-                    found.extend(faults(document, schema, value, &format!("{at}.{name}")))
+                    found.extend(faults(document, schema, value, &format!("{at}.{name}")));
                 }
                 None => found.push(format!("{at}.{name}: is not described")),
             }
