@@ -1,7 +1,7 @@
 //! Who may use pages and the HTTP interface: links that are good once, sessions, tokens for scripts.
 //!
 //! A browser cannot hold a person's key, so `swell` vouches for it: asked with that key, the coordinator
-//! makes a [`AccessKind::Link`]. Whoever opens it gets a [`AccessKind::Session`], and the link is gone. A
+//! makes an [`AccessKind::Link`]. Whoever opens it gets an [`AccessKind::Session`], and the link is gone. A
 //! [`AccessKind::Token`] is for scripts. All three are a public id and a secret of 128 random bits, of which
 //! only a hash is kept; all end by themselves, and none outlives the roles of the key behind it: these
 //! are looked up in the root at each request. None of them can sign anything but what the coordinator
