@@ -251,7 +251,7 @@ mod tests {
                 "wave": rank * 4 / hosts, "skipped": false,
                 "state": states[rank as usize % 4], "cause": null,
                 "note": if rank % 4 == 3 { "job failed: exited with status 3" } else { "" },
-                "pieces": 128, "of": 256, "counted": null, "alive": rank % 50 != 0, "drift": null,
+                "pieces": 128, "of": 256, "counted": null, "alive": !rank.is_multiple_of(50), "drift": null,
             })
         };
         let wave = serde_json::json!({
