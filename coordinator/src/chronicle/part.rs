@@ -55,6 +55,7 @@ pub(crate) async fn keep(desk: Arc<Desk>, stop: CancellationToken) -> Result<(),
             }
             // The memory may say more than what was kept: it is read again.
             Err(error) => {
+                all_at = Instant::now();
                 if std::mem::take(&mut works) {
                     warn!(error = chain(&error), "events are not kept; tried again");
                 }

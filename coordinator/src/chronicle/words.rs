@@ -61,7 +61,11 @@ pub(super) fn rollout(kind: Kind, report: &RolloutReport, now: UnixTime) -> Even
         Kind::RolloutSuperseded => after("superseded", &why),
         other => after(other.name(), &why),
     };
-    event(kind, report, now, &says, json!({}))
+    let more = match kind {
+        Kind::ApprovalWanted => json!({ "missing": report.why }),
+        _ => json!({}),
+    };
+    event(kind, report, now, &says, more)
 }
 
 /// `halted: ` and why; a reason that starts with the very word is not told twice.
@@ -202,6 +206,7 @@ fn event(kind: Kind, report: &RolloutReport, now: UnixTime, says: &str, more: Va
         "author": report.author,
         "reason": report.reason,
         "why": report.why,
+        "ended": report.ended,
         "hosts": report.hosts.len(),
         "waves": report.waves.len(),
         "waves_open": report.waves.iter().filter(|wave| wave.open).count(),

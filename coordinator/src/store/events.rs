@@ -18,6 +18,7 @@ pub const EVENTS_MAX: u64 = 1_000_000;
 /// Events that one step of trimming removes at most: nobody waits for the database for long.
 pub const TRIM_MAX: u32 = 500;
 
+const AFTER: &str = "SELECT * FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const TRIM: &str = "
     DELETE FROM events WHERE seq IN (
         SELECT seq FROM (SELECT seq, at FROM events ORDER BY seq LIMIT ?1)
@@ -68,7 +69,7 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn events_after(&self, seq: u64, limit: u32) -> Result<Vec<Numbered>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2")
+        let rows = sqlx::query(AFTER)
             .bind(i64::try_from(seq).unwrap_or(i64::MAX))
             .bind(i64::from(limit.min(EVENTS_PAGE_MAX)))
             .fetch_all(&self.pool)
@@ -155,7 +156,8 @@ async fn last(database: impl sqlx::Executor<'_, Database = Sqlite>) -> Result<u6
     number(&row, "seq")
 }
 
-/// Writes events behind the others, in the transaction of what they tell of; gives the last number.
+/// Writes events behind the others, in the transaction of what they tell of; gives the last number,
+/// for [`Store::tell_newest`] once that is committed.
 pub(super) async fn append(
     change: &mut SqliteConnection,
     events: &[Event],
@@ -212,23 +214,28 @@ pub(super) fn numbered(row: &SqliteRow) -> Result<Numbered, StoreError> {
     Ok(Numbered { seq: number(row, "seq")?, event })
 }
 
-/// Each reading query there is, with a name.
+/// Each reading query there is, and what its plan must name.
 #[cfg(test)]
 pub(super) fn every_query() -> Vec<(&'static str, String)> {
-    let which = |service: bool, env: bool, rollout: bool, host: bool| Which {
-        service: service.then(|| "web".parse().unwrap()),
-        env: env.then(|| "staging".parse().unwrap()),
-        rollout: rollout.then(|| Digest::of(b"")),
-        host: host.then(|| "abcdefghij23".parse().unwrap()),
-    };
+    let any = Which::default;
+    let service = || Some("web".parse().unwrap());
+    let env = || Some("staging".parse().unwrap());
     let page = |which| before_query(9, &which, 9).sql().as_str().to_owned();
+    let host = Some("abcdefghij23".parse().unwrap());
     vec![
-        ("events", page(which(false, false, false, false))),
-        ("events of a service", page(which(true, false, false, false))),
-        ("events of an environment", page(which(false, true, false, false))),
-        ("events of a scope", page(which(true, true, false, false))),
-        ("events of a rollout", page(which(false, false, true, false))),
-        ("events of a host", page(which(false, false, false, true))),
+        ("sqlite_autoindex_events_1 (seq>?)", AFTER.to_owned()),
+        ("sqlite_autoindex_events_1 (seq<?)", page(any())),
+        ("events_of_service (service=? AND seq<?)", page(Which { service: service(), ..any() })),
+        ("events_of_env (env=? AND seq<?)", page(Which { env: env(), ..any() })),
+        (
+            "events_of_scope (service=? AND env=? AND seq<?)",
+            page(Which { service: service(), env: env(), ..any() }),
+        ),
+        (
+            "events_of_rollout (rollout=? AND seq<?)",
+            page(Which { rollout: Some(Digest::of(b"")), ..any() }),
+        ),
+        ("events_of_host (host=? AND seq<?)", page(Which { host, ..any() })),
     ]
 }
 

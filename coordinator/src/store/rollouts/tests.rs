@@ -5,7 +5,7 @@ use proto::report::CountedReport;
 use proto::statement::{Direction, UnixTime};
 use sqlx::Row as _;
 
-use super::super::{NewSample, Sampled, Store};
+use super::super::{NewSample, Sampled, Store, events, samples};
 use super::{
     Counts, ENDED_BEFORE, ENDED_SINCE, Kept, OF_ID, OPEN, Outcome, RolloutRow, RowTarget, SCOPES,
     before_query,
@@ -185,35 +185,30 @@ async fn samples_are_read_in_order_thinned_and_removed_with_age() {
     assert!(!store.samples_trim(UnixTime(91)).await.unwrap());
 }
 
-/// Pages are read often, and of years.
+/// Pages are read often, and of years: each question has an index that leads to its answer in order.
 #[tokio::test]
-async fn every_question_is_answered_by_an_index() {
+async fn every_question_is_answered_by_its_index() {
     let (_directory, store) = open().await;
     let (service, env) = ("web".parse().unwrap(), "staging".parse().unwrap());
     let page = |service, env| before_query(9, service, env, 9).sql().as_str().to_owned();
     let queries = [
-        ("events after", "SELECT * FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2".to_owned()),
-        ("a rollout", OF_ID.to_owned()),
-        ("open", OPEN.to_owned()),
-        ("ended since", ENDED_SINCE.to_owned()),
-        ("ended before", ENDED_BEFORE.to_owned()),
-        ("scopes", SCOPES.to_owned()),
-        ("page", page(None, None)),
-        ("page of a service", page(Some(&service), None)),
-        ("page of an environment", page(None, Some(&env))),
-        ("page of a scope", page(Some(&service), Some(&env))),
-        ("samples", super::super::samples::OF_ROLLOUT.to_owned()),
-        ("oldest samples", super::super::samples::OLDEST.to_owned()),
+        ("sqlite_autoindex_rollouts_1 (id=?)", OF_ID.to_owned()),
+        ("rollouts_open", OPEN.to_owned()),
+        ("rollouts_ended (service=? AND env=? AND ended>?)", ENDED_SINCE.to_owned()),
+        ("rollouts_ended (service=? AND env=? AND ended<?)", ENDED_BEFORE.to_owned()),
+        ("rollouts_of_scope", SCOPES.to_owned()),
+        ("INTEGER PRIMARY KEY (rowid<?)", page(None, None)),
+        ("rollouts_of_service (service=? AND seq<?)", page(Some(&service), None)),
+        ("rollouts_of_env (env=? AND seq<?)", page(None, Some(&env))),
+        ("rollouts_of_scope (service=? AND env=? AND seq<?)", page(Some(&service), Some(&env))),
+        ("PRIMARY KEY (rollout=?)", samples::OF_ROLLOUT.to_owned()),
+        ("rollouts_sampled (ended<?)", samples::OLDEST.to_owned()),
     ];
-    let of_events = super::super::events::every_query();
-    for (what, query) in queries.into_iter().chain(of_events) {
-        let explain = format!("EXPLAIN QUERY PLAN {query}");
-        let steps = sqlx::query(sqlx::AssertSqlSafe(explain)).fetch_all(&store.pool).await;
-        for step in steps.unwrap() {
-            let step: String = step.get("detail");
-            let sorts = step.contains("TEMP B-TREE");
-            let scans = step.contains("SCAN") && !step.contains("INDEX") && what != "page";
-            assert!(!sorts && !scans, "{what}: {step}");
-        }
+    for (index, query) in queries.into_iter().chain(events::every_query()) {
+        let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {query}"));
+        let steps = sqlx::query(explain).fetch_all(&store.pool).await.unwrap();
+        let steps: Vec<String> = steps.iter().map(|step| step.get("detail")).collect();
+        assert!(steps.iter().any(|step| step.contains(index)), "{index}: {steps:?}");
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{index}: {steps:?}");
     }
 }

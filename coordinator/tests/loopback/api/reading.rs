@@ -59,7 +59,8 @@ async fn lists_come_in_pages_that_lead_to_each_other() {
     ground.keep_events(5).await;
     let (first, rollout) = (format!("{:#}", ground.first), format!("{:#}", ground.rollout));
     let cases = [
-        ("/api/v1/events?limit=2", "seq", vec![json!(5), json!(4), json!(3), json!(2), json!(1)]),
+        // The coordinator tells of things itself: above these there may be others.
+        ("/api/v1/events?before=6&limit=2", "seq", (1..=5).rev().map(|seq| json!(seq)).collect()),
         ("/api/v1/events?before=4&limit=2", "seq", vec![json!(3), json!(2), json!(1)]),
         ("/api/v1/services/web/releases?limit=1", "version", vec![json!("2"), json!("1")]),
         (
@@ -142,8 +143,6 @@ async fn what_is_not_there_or_not_known_is_a_problem() {
         ("/api/v1/hosts?cursor=zzz", "cursor"),
         ("/api/v1/hosts?cursor=ZXZlbnRzIDE", "cursor"),
         ("/api/v1/events?before=x", "before"),
-        ("/api/v1/events?service=web", "service"),
-        ("/api/v1/events?env=staging", "env"),
         ("/api/v1/events?before=3&cursor=ZXZlbnRzIDE", "before"),
         ("/api/v1/audit?after=99999999999999999999", "after"),
     ];

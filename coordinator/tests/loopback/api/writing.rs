@@ -29,7 +29,9 @@ fn calls(ground: &Ground) -> [(String, Value); 4] {
 /// What the coordinator signed so far.
 async fn acts(ground: &Ground) -> Vec<String> {
     let audit = ground.fleet.audit().await;
-    audit.into_iter().filter(|entry| entry.contains(" act ")).collect()
+    let acts = audit.into_iter().filter(|entry| entry.contains(" act "));
+    // Who, that it was one, and what kind of statement; its digest comes behind.
+    acts.map(|act| act.rsplit_once(' ').unwrap().0.to_owned()).collect()
 }
 
 fn is_problem(got: &Got, status: u16, kind: &str, case: &str) {
@@ -220,7 +222,7 @@ async fn r3_each_act_is_done_and_recorded_once() {
     let again = ground.post(&operator, pause, "late", reason).await;
     is_problem(&again, 409, "conflict", pause);
     assert_eq!(again.header("idempotency-replayed"), "true");
-    let expected = ["ada act pause", "ada act abort", "ada act roll back", "ada act freeze"]
+    let expected = ["ada act directive", "ada act directive", "ada act rollout", "ada act freeze"]
         .map(str::to_owned);
     assert_eq!(acts(&ground).await, expected);
     ground.fleet.stop().await;
