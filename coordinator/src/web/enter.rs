@@ -75,8 +75,20 @@ fn cookie(value: &str, lasts_s: u64) -> String {
     format!("{COOKIE_NAME}={value}; Path=/; Max-Age={lasts_s}; Secure; HttpOnly; SameSite=Strict")
 }
 
+#[derive(Deserialize)]
+struct Leave {
+    word: String,
+}
+
 /// `POST /leave`: ends the session.
-async fn leave(State(web): State<Web>, guest: Guest) -> Response {
+async fn leave(
+    State(web): State<Web>,
+    guest: Guest,
+    Form(Leave { word }): Form<Leave>,
+) -> Response {
+    if !guest.wrote(&word) {
+        return problem(StatusCode::FORBIDDEN, "this is no form of this session");
+    }
     let access = &guest.visitor.access;
     let ended = web.desk.access_revoke(&access.owner, &access.id.to_string()).await;
     match ended {

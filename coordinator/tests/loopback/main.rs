@@ -8,5 +8,6 @@ mod control;
 mod fleet;
 mod https;
 mod notify;
+mod pages;
 mod publish;
 mod recover;

@@ -1,7 +1,7 @@
 //! `/api/v1` over HTTPS: what is told, who may act, what is refused, what the description promises.
 
 mod described;
-mod ground;
+pub(crate) mod ground;
 mod reading;
 mod schema;
 mod writing;
