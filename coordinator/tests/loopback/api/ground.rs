@@ -48,8 +48,13 @@ impl Ground {
         let (ci, ada) = (fleet.person(CI).await, fleet.person(ADA).await);
         let mut targets = Vec::new();
         for version in ["1", "2"] {
+            // Which of two is newer is told by the second in which each was made.
+            let made = now();
             let release = published(ci.publish(&Parcel::new(version, 10)).await);
             targets.push(Target { release, version: version.parse().unwrap() });
+            while now() <= made.plus_s(1) && version == "1" {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
         }
         let [one, two] = [&targets[0], &targets[1]].map(Clone::clone);
         let mut first = rollout(one.clone(), &[&host]).envelope();
