@@ -18,12 +18,11 @@ use proto::trust::{Refusal, verify};
 use proto::wire::{ControlReply, ControlRequest, Refused, RefusedKind, RolloutQuery, ScopeFacts};
 use rollout::fleet::refused;
 use rollout::plan::{self, Candidate, EXPIRES_S, Times};
-use swarm::ledger::AdmitError;
 use tracing::info;
 
 use crate::access::Visitor;
 use crate::audit::{Act, act_of};
-use crate::desk::{Desk, blocking, out_of_order};
+use crate::desk::{Desk, blocking};
 
 /// What makes the fleet more careful.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -296,15 +295,9 @@ impl Desk {
         // The coordinator's key signed; who asked is who did it.
         let act = Act { actor: visitor.to_string(), ..act };
         drop(chain);
-        let recorded = self.store.record(act, clock::unix()).await;
-        recorded.map_err(|error| out_of_order("record the act", &error))?;
-        let (ledger, bytes) = (self.member.ledger.clone(), envelope.to_bytes());
-        let admitted = blocking("take the statement in", move || ledger.admit(&bytes)).await?;
-        match admitted.map(member::reply_to_admitted) {
-            Ok(ControlReply::Submitted { id, note, .. }) => Ok((id, note)),
-            Ok(_) => Err(no(RefusedKind::Invalid, "the statement was not taken".to_owned(), "")),
-            Err(AdmitError::Refused(refusal)) => Err(refused(&refusal)),
-            Err(AdmitError::Store(error)) => Err(out_of_order("keep the statement", &error)),
+        match self.admit(Some(act), envelope.to_bytes()).await? {
+            ControlReply::Submitted { id, note, .. } => Ok((id, note)),
+            _ => Err(no(RefusedKind::Invalid, "the statement was not taken".to_owned(), "")),
         }
     }
 }

@@ -18,7 +18,6 @@ use proto::statement::ENVELOPE_BYTES_MAX;
 use proto::trust::verify;
 use proto::wire::{CONTROL_BYTES_MAX, ControlReply, ControlRequest, Refused, RefusedKind};
 use rollout::fleet::{only_reads, refused};
-use swarm::ledger::AdmitError;
 use tokio::task::JoinSet;
 use tracing::{debug, error, info};
 
@@ -231,17 +230,7 @@ impl Control {
             }
         })
         .await??;
-        // The record first: nothing that has an effect here lacks its entry.
-        if let Some(act) = act {
-            let recorded = self.desk.store.record(act, clock::unix()).await;
-            recorded.map_err(|error| out_of_order("record the statement", &error))?;
-        }
-        let ledger = self.desk.member.ledger.clone();
-        let admitted = blocking("take the statement in", move || ledger.admit(&bytes)).await?;
-        admitted.map(member::reply_to_admitted).map_err(|error| match error {
-            AdmitError::Refused(refusal) => refused(&refusal),
-            AdmitError::Store(error) => out_of_order("keep the statement", &error),
-        })
+        self.desk.admit(act, bytes).await
     }
 
     // --- publish ---

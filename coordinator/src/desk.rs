@@ -5,15 +5,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
-use member::{Membership, View, chain};
+use member::{Membership, View, chain, clock};
 use proto::dsse::Envelope;
 use proto::id::{Digest, HostId};
 use proto::wire::{ControlReply, Refused, RefusedKind};
+use rollout::fleet::refused;
+use swarm::ledger::AdmitError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task;
 use tracing::error;
 
-use crate::audit;
+use crate::audit::{self, Act};
 use crate::config::Config;
 use crate::drafts::Drafts;
 use crate::events::Numbered;
@@ -98,6 +100,27 @@ impl Desk {
         let events = self.store.events_before(before.unwrap_or(u64::MAX), &which, limit).await;
         let events = events.map_err(|error| out_of_order("read events", &error))?;
         Ok(ControlReply::Events(events.into_iter().map(Numbered::report).collect()))
+    }
+}
+
+impl Desk {
+    /// Records an act, then takes in the statement that it is about: nothing that has an effect here
+    /// lacks its entry. `act`: none: it has one.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: by the fleet's rules, or something here does not work.
+    pub async fn admit(&self, act: Option<Act>, bytes: Vec<u8>) -> Result<ControlReply, Refused> {
+        if let Some(act) = act {
+            let recorded = self.store.record(act, clock::unix()).await;
+            recorded.map_err(|error| out_of_order("record the statement", &error))?;
+        }
+        let ledger = self.member.ledger.clone();
+        let admitted = blocking("take the statement in", move || ledger.admit(&bytes)).await?;
+        admitted.map(member::reply_to_admitted).map_err(|error| match error {
+            AdmitError::Refused(refusal) => refused(&refusal),
+            AdmitError::Store(error) => out_of_order("keep the statement", &error),
+        })
     }
 }
 

@@ -10,9 +10,10 @@ use proto::statement::{check_label, within};
 use proto::wire::{ControlReply, Refused, RefusedKind};
 use tracing::info;
 
+use crate::access::Credential;
 use crate::desk::{Desk, out_of_order};
 use crate::store::NewToken;
-use crate::token::{Secret, TokenId};
+use crate::token::TokenId;
 
 /// Hosts that may join with one token.
 const USES_MAX: u32 = 10_000;
@@ -42,14 +43,11 @@ impl Desk {
                 next: String::new(),
             });
         }
-        let (mut id, mut secret) = ([0; 8], [0; 16]);
-        getrandom::fill(&mut id)
-            .and_then(|()| getrandom::fill(&mut secret))
-            .map_err(|error| out_of_order("make a secret", &error))?;
+        let Credential { id, secret } = Credential::make()?;
         let now = clock::unix();
         let token = NewToken {
-            id: TokenId::from_bytes(id),
-            secret: Secret::from_bytes(secret),
+            id,
+            secret,
             uses,
             expires: now.plus_s(ttl_s),
             labels: labels.iter().cloned().collect(),
@@ -62,7 +60,9 @@ impl Desk {
         info!(token = %token.id, by = %token.created_by, uses, ttl_s, "token made");
         let key = PublicKey::of(&self.admit_key);
         let (coordinator, root) = (self.advertise, self.genesis);
-        let text = Token { coordinator, key, root, token: id, secret }.to_string();
+        let text =
+            Token { coordinator, key, root, token: id.to_bytes(), secret: secret.to_bytes() }
+                .to_string();
         Ok(ControlReply::Token { text })
     }
 
