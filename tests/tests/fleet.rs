@@ -198,6 +198,15 @@ fn r19_an_agent_waits_until_a_guard_is_done() {
     wait_until("it goes on", || says("recovered")).unwrap();
 }
 
+/// It need not hear of itself from others first, of whom there may be none.
+#[test]
+fn r17_what_a_host_concludes_from_its_own_receipt_is_proven_at_once() {
+    let (_directory, cluster) = fleet(1);
+    deploy_and_complete(&cluster, "1.0.0", 1);
+    let log = cluster.log(&cluster.agents()[0].name);
+    assert!(log.contains("certificate made") && !log.contains("not enough receipts"), "{log}");
+}
+
 #[test]
 fn a_version_that_ends_at_once_never_replaces_the_one_before() {
     let (_directory, cluster) = fleet(2);
