@@ -248,11 +248,27 @@ pub struct RolloutReport {
     /// whole copies of the artifact exist on hosts.
     pub self_supporting: bool,
     pub waves: Vec<WaveReport>,
+    /// How long answers take on either release. None: latencies are not counted in this rollout, or
+    /// nobody has said anything yet; older members do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<LatencyReport>,
     /// What the hosts that fetch its artifact come to; older members do not tell.
     #[serde(default)]
     pub fetches: FetchesReport,
     /// In the order of the cohort.
     pub hosts: Vec<StandingReport>,
+}
+
+/// How long answers take, over the last window of all hosts of a rollout: 99 of 100 take no longer, in
+/// milliseconds, by the bounds of the service's own histogram. None: nobody counts on that release, or
+/// it is beyond the last bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct LatencyReport {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_p99_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_p99_ms: Option<u64>,
 }
 
 /// The hosts of a rollout that fetch, added up.

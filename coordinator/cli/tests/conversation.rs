@@ -298,6 +298,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         why: format!("{phase:?}").to_lowercase(),
         self_supporting: false,
         waves: (0..2).map(wave).collect(),
+        latency: None,
         fetches: FetchesReport::default(),
         hosts: states.into_iter().enumerate().map(standing).collect(),
     }

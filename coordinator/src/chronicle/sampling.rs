@@ -37,7 +37,8 @@ pub(super) fn sampled(report: &RolloutReport, requests: bool) -> Sampled {
             requests: sum.requests.saturating_add(one.requests),
         })
     };
-    Sampled { counts, new: sum(true), control: sum(false) }
+    let latency = report.latency.filter(|_| requests).unwrap_or_default();
+    Sampled { counts, new: sum(true), control: sum(false), latency }
 }
 
 /// The next sample, if one is due. `goes_on`: time that passes is worth one, too; `last`: what is new comes

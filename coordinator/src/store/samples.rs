@@ -5,7 +5,7 @@
 //! cover all of it evenly enough, and have an end.
 
 use proto::id::Digest;
-use proto::report::CountedReport;
+use proto::report::{CountedReport, LatencyReport};
 use proto::statement::UnixTime;
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
@@ -35,6 +35,9 @@ pub struct Sampled {
     /// The same of hosts on the old one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<CountedReport>,
+    /// How long answers took, on either.
+    #[serde(flatten)]
+    pub latency: LatencyReport,
 }
 
 /// A sample to be kept.

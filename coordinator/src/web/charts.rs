@@ -4,7 +4,7 @@
 use maud::{Markup, html};
 use proto::report::{CountedReport, RolloutReport, WaveReport};
 
-use crate::store::{Counts, Sample};
+use crate::store::{Counts, Sample, Sampled};
 
 /// Colours there are for one of several; the style sheet has them, `s0` and on.
 pub(super) const SERIES: usize = 6;
@@ -83,6 +83,16 @@ fn parts(wave: &WaveReport) -> [(&'static str, u32); 7] {
 const WIDE: f64 = 1_000.0;
 const HIGH: f64 = 200.0;
 
+/// Samples that are drawn at most: more than that nobody sees, and a picture is sent anew with each.
+const DRAWN_MAX: usize = 240;
+
+/// As many samples as are drawn: every so many, and the last one.
+pub(super) fn thinned(samples: &[Sample]) -> Vec<Sample> {
+    let step = samples.len().div_ceil(DRAWN_MAX).max(1);
+    let last = samples.last().filter(|_| !(samples.len().max(1) - 1).is_multiple_of(step));
+    samples.iter().step_by(step).chain(last).cloned().collect()
+}
+
 /// How a rollout went on: its hosts by what they were, over time. Nothing where there is too little.
 pub(super) fn progress(samples: &[Sample]) -> Option<Markup> {
     let (first, last) = (samples.first()?, samples.last()?);
@@ -91,7 +101,7 @@ pub(super) fn progress(samples: &[Sample]) -> Option<Markup> {
     if lasts_s == 0 || hosts == 0 {
         return None;
     }
-    let x = |sample: &Sample| ratio(sample.at.0 - first.at.0, lasts_s) * WIDE;
+    let x = |sample: &Sample| ratio(sample.at.0.saturating_sub(first.at.0), lasts_s) * WIDE;
     let y = |count: u32| HIGH - ratio(u64::from(count), u64::from(hosts)) * HIGH;
     let mut layers = Vec::new();
     for (index, (class, _)) in stack(&first.sampled.counts).iter().enumerate() {
@@ -142,37 +152,67 @@ fn stack(counts: &Counts) -> [(&'static str, u32); 7] {
 /// The share of errors on the new release beside the old one's, over time; nothing where requests are
 /// not counted.
 pub(super) fn errors(samples: &[Sample]) -> Option<Markup> {
+    let share = |counted: Option<CountedReport>| {
+        let counted = counted.filter(|counted| counted.requests > 0)?;
+        Some(ratio(counted.bad, counted.requests))
+    };
+    // A line at the bottom of a picture that ends at 1 % says that all is well.
+    let scale = Scale { what: "Share of errors", least: 0.01, show: percent };
+    let sides = |of: &Sampled| [share(of.new), share(of.control)];
+    beside(samples, &scale, sides)
+}
+
+/// What 99 of 100 answers take on the new release beside the old one, over time; nothing where latencies
+/// are not counted.
+pub(super) fn latency(samples: &[Sample]) -> Option<Markup> {
+    let ms = |ms: Option<u64>| ms.map(|ms| ratio(ms, 1));
+    let scale = Scale { what: "99 of 100 answers take at most", least: 1.0, show: millis };
+    let sides = |of: &Sampled| [ms(of.latency.new_p99_ms), ms(of.latency.control_p99_ms)];
+    beside(samples, &scale, sides)
+}
+
+/// What a picture of two lines shows, and how its numbers are written. `least`: how high it is at least.
+struct Scale {
+    what: &'static str,
+    least: f64,
+    show: fn(f64) -> String,
+}
+
+/// Two lines over time: the new release and the old one, where each has something to show.
+fn beside(
+    samples: &[Sample],
+    scale: &Scale,
+    sides: impl Fn(&Sampled) -> [Option<f64>; 2],
+) -> Option<Markup> {
     let (first, last) = (samples.first()?, samples.last()?);
     let lasts_s = last.at.0.saturating_sub(first.at.0);
-    let line = |of: fn(&Sample) -> Option<CountedReport>| -> Vec<(u64, f64)> {
-        let shares = samples.iter().filter_map(|sample| {
-            let counted = of(sample).filter(|counted| counted.requests > 0)?;
-            Some((sample.at.0 - first.at.0, ratio(counted.bad, counted.requests)))
-        });
-        shares.collect()
+    let line = |side: usize| -> Vec<(u64, f64)> {
+        let known = |sample: &Sample| {
+            Some((sample.at.0.saturating_sub(first.at.0), sides(&sample.sampled)[side]?))
+        };
+        samples.iter().filter_map(known).collect()
     };
-    let lines = [
-        ("s0", "new", line(|sample| sample.sampled.new)),
-        ("s2", "old", line(|sample| sample.sampled.control)),
-    ];
-    let most = lines.iter().flat_map(|(.., line)| line).map(|(_, share)| *share);
-    // A line at the bottom of a picture that ends at 1 % says that all is well.
-    let most = most.fold(0.01, f64::max);
+    let lines = [("s0", "new", line(0)), ("s2", "old", line(1))];
     if lasts_s == 0 || lines.iter().all(|(.., line)| line.len() < 2) {
         return None;
     }
+    let most = lines.iter().flat_map(|(.., line)| line).map(|(_, number)| *number);
+    let most = most.fold(scale.least, f64::max);
     let place = |line: &[(u64, f64)]| {
-        points(
-            line.iter().map(|(at, share)| (ratio(*at, lasts_s) * WIDE, HIGH - share / most * HIGH)),
-        )
+        let place =
+            |(at, number): &(u64, f64)| (ratio(*at, lasts_s) * WIDE, HIGH - number / most * HIGH);
+        points(line.iter().map(place))
     };
-    let ends = lines.iter().filter_map(|(_, name, line)| {
-        line.last().map(|(_, share)| format!("{name} release {}", percent(*share)))
+    let show = scale.show;
+    let ends = lines.iter().filter_map(|(class, name, line)| {
+        line.last().map(|(_, number)| (*class, format!("{name} release: {}", show(*number))))
     });
-    let said = format!("Share of errors, at the end: {}", ends.collect::<Vec<_>>().join(", "));
+    let ends: Vec<_> = ends.collect();
+    let said: Vec<_> = ends.iter().map(|(_, said)| said.as_str()).collect();
+    let said = format!("{}, at the end: {}", scale.what, said.join(", "));
     Some(html! {
         figure {
-            figcaption { "Share of errors, up to " (percent(most)) }
+            figcaption { (scale.what) ", up to " (show(most)) }
             svg class="area" viewBox=(format!("0 0 {WIDE} {HIGH}")) preserveAspectRatio="none" role="img" aria-label=(said) {
                 rect class="none" width=(WIDE) height=(HIGH) {}
                 @for (class, _, line) in &lines {
@@ -180,11 +220,7 @@ pub(super) fn errors(samples: &[Sample]) -> Option<Markup> {
                 }
             }
             ul class="legend" {
-                @for (class, name, line) in &lines {
-                    @if let Some((_, share)) = line.last() {
-                        li { span class={ "dot " (class) } {} (name) " release: " (percent(*share)) }
-                    }
-                }
+                @for (class, said) in &ends { li { span class={ "dot " (class) } {} (said) } }
             }
         }
     })
@@ -220,6 +256,10 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
 }
 
+fn millis(ms: f64) -> String {
+    format!("{ms:.0} ms")
+}
+
 /// `45 s`, `12 min`, `3.5 h`, `2.1 days`.
 pub(super) fn span(seconds: u64) -> String {
     let tenths = |unit: u64| format!("{}.{}", seconds / unit, seconds % unit * 10 / unit);
@@ -233,6 +273,8 @@ pub(super) fn span(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proto::report::LatencyReport;
+
     use super::*;
 
     #[test]
@@ -246,7 +288,8 @@ mod tests {
         let counts = Counts { committed, waiting, ..Counts::default() };
         let new = Some(CountedReport { bad, requests: 100 });
         let control = Some(CountedReport { bad: 1, requests: 100 });
-        let sampled = crate::store::Sampled { counts, new, control };
+        let latency = LatencyReport { new_p99_ms: Some(100 + bad * 10), control_p99_ms: Some(100) };
+        let sampled = Sampled { counts, new, control, latency };
         Sample { at: proto::UnixTime(at), sampled }
     }
 
@@ -263,7 +306,21 @@ mod tests {
         assert!(drawn.contains("2 min in all"), "{drawn}");
         let errors = errors(&samples).unwrap().0;
         assert!(errors.contains("up to 5.00 %"), "{errors}");
-        assert!(errors.contains("new release 2.00 %, old release 1.00 %"), "{errors}");
+        assert!(errors.contains("new release: 2.00 %, old release: 1.00 %"), "{errors}");
+        let latency = latency(&samples).unwrap().0;
+        assert!(latency.contains("up to 150 ms"), "{latency}");
+        assert!(latency.contains("new release: 120 ms, old release: 100 ms"), "{latency}");
+        assert!(latency.contains("points=\"0,66.7 500,0 1000,40\""), "{latency}");
+    }
+
+    #[test]
+    fn so_many_samples_are_drawn_the_first_and_the_last_with_them() {
+        for len in [0, 1, 2, 239, 240, 241, 480, 481, 1_999, 2_000] {
+            let samples: Vec<_> = (0..len).map(|at| sample(at, 0, 4, 0)).collect();
+            let drawn = thinned(&samples);
+            assert!(drawn.len() <= DRAWN_MAX + 1 && drawn.len() >= samples.len().min(120), "{len}");
+            assert_eq!((drawn.first(), drawn.last()), (samples.first(), samples.last()), "{len}");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use proto::certificate;
 use proto::receipt::{Cause, Receipt, State};
 use proto::report::{
-    ComparedReport, CountedReport, DriftReport, FetchReport, FetchesReport, Finding, RolloutPhase,
-    RolloutReport, StandingReport, VerdictReport, WaveReport,
+    ComparedReport, CountedReport, DriftReport, FetchReport, FetchesReport, Finding, LatencyReport,
+    RolloutPhase, RolloutReport, StandingReport, VerdictReport, WaveReport,
 };
 use proto::statement::{Action, Rollout};
 use proto::{HostId, Name, UnixTime};
@@ -48,6 +48,8 @@ pub struct View<'a> {
     /// Whose key made it.
     pub author: &'a Name,
     pub facts_of: &'a dyn Fn(&HostId) -> HostFacts,
+    /// How long answers take on either release, as hosts say.
+    pub latency: Option<LatencyReport>,
     /// What the requests of all hosts of the waves up to one come to (R24).
     pub pooled: &'a dyn Fn(usize) -> Conclusion,
 }
@@ -98,6 +100,7 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         why: why(view, &facts, phase, &hosts),
         self_supporting: is_self_supporting(&hosts),
         waves: (0..rollout.waves.len()).map(|wave| wave_report(view, &facts, wave)).collect(),
+        latency: view.latency,
         fetches: fetches(&hosts),
         hosts,
     }

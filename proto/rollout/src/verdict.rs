@@ -39,7 +39,7 @@ use proto::record::{BOUND_MS_MAX, BUCKETS_MAX, TALLY_COUNT_MAX, TallyRecord};
 use proto::statement::Limits;
 
 pub use looks::{Conclusion, DOUBT_MS_MAX, FAILS_MIN, Looks, Streak};
-pub use tallies::{Tallies, pooled};
+pub use tallies::{Tallies, p99s_ms, pooled};
 
 /// How sure a host must be before it takes a release back, in standard deviations: one look in a
 /// thousand at equal releases.
@@ -98,6 +98,14 @@ impl Tally {
             *count = (*count).min(TALLY_COUNT_MAX);
         }
         Self { requests, errors: errors.min(requests), latency, bounds_ms, over_ms }
+    }
+
+    /// What 99 of 100 answers took no longer than: the bound of a bucket, in milliseconds. None: they were
+    /// not counted, or it lies above the last bound, where nothing can be told apart.
+    pub fn p99_ms(&self) -> Option<u64> {
+        let bucket = p99_bucket(&self.latency)?;
+        let told = self.latency.len() == self.bounds_ms.len() + 1;
+        self.bounds_ms.get(bucket).copied().filter(|_| told)
     }
 
     /// What is bad by this signal.
@@ -300,13 +308,10 @@ fn compare_errors(new: &Tally, control: Option<&Tally>, errors_ppm: u32) -> Comp
 
 /// None: nobody counted latencies, or in other buckets.
 fn compare_latency(new: &Tally, control: &Tally, ratio_percent: u32) -> Option<Comparison> {
-    let same = new.bounds_ms == control.bounds_ms && new.latency.len() == control.latency.len();
-    if !same || control.latency.len() != control.bounds_ms.len() + 1 {
+    let p99_ms = control.p99_ms()?;
+    if new.bounds_ms != control.bounds_ms || new.latency.len() != control.latency.len() {
         return None;
     }
-    let bucket = p99_bucket(&control.latency)?;
-    // Above the last bound nothing can be told apart.
-    let p99_ms = *control.bounds_ms.get(bucket)?;
     let allowed_ms = p99_ms.saturating_mul(u64::from(ratio_percent)) / 100;
     let first_slow = control.bounds_ms.partition_point(|bound| *bound < allowed_ms) + 1;
     let signal = Signal::SlowerThan { ms: *control.bounds_ms.get(first_slow - 1)? };

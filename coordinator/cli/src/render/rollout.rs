@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use proto::receipt::{Cause, State};
 use proto::report::{
-    CountedReport, Finding, Fitness, RolloutPhase, RolloutReport, StandingReport, WaveReport,
+    CountedReport, Finding, Fitness, LatencyReport, RolloutPhase, RolloutReport, StandingReport,
+    WaveReport,
 };
 use proto::statement::Direction;
 
@@ -113,6 +114,14 @@ fn verdicts(report: &RolloutReport) -> String {
     {
         let line = format!("requests up to wave {}: {}", index + 1, plain(&verdict.text));
         text.push_str(&format!("\n{line}\n"));
+    }
+    if let Some(LatencyReport { new_p99_ms, control_p99_ms }) = report.latency {
+        let within =
+            |p99_ms: Option<u64>| p99_ms.map_or("not told".to_owned(), |ms| format!("{ms} ms"));
+        let (new, old) = (within(new_p99_ms), within(control_p99_ms));
+        text.push_str(&format!(
+            "\n99 of 100 answers take at most: new release {new}, old release {old}\n"
+        ));
     }
     let row = |host: &StandingReport| {
         let CountedReport { bad, requests } = host.counted?;
@@ -366,9 +375,12 @@ dddddddddddd  n4    2     no word    -        0/8     yes
         });
         report.hosts[0].counted = Some(counted(36, 1_200));
         report.hosts[3].counted = Some(counted(0, 0));
+        report.latency = Some(LatencyReport { new_p99_ms: Some(250), control_p99_ms: None });
         let expected = format!(
             "
 requests up to wave 1: {text}
+
+99 of 100 answers take at most: new release 250 ms, old release not told
 
 COUNTED ON  REQUESTS  ERRORS  SHARE
 n1          1200      36      3.00 %

@@ -111,6 +111,7 @@ pub(crate) fn rollout(phase: RolloutPhase, hosts: Vec<StandingReport>) -> Rollou
         why: "wave 2 holds: 1 of 1 bake".to_owned(),
         self_supporting: true,
         waves: (0..waves).map(wave).collect(),
+        latency: None,
         fetches: FetchesReport::default(),
         hosts,
     }

@@ -169,6 +169,7 @@ fn report(phase: RolloutPhase, open: usize, hosts: Vec<StandingReport>) -> Rollo
         why: "waiting for wave 1: 1 bakes".to_owned(),
         self_supporting: true,
         waves: (0..waves).map(wave).collect(),
+        latency: None,
         fetches: FetchesReport::default(),
         hosts,
     }

@@ -1,7 +1,7 @@
 //! What is told of a rollout, and its row.
 
 use proto::receipt::{Cause, State};
-use proto::report::{CountedReport, RolloutPhase, RolloutReport};
+use proto::report::{CountedReport, LatencyReport, RolloutPhase, RolloutReport};
 use proto::statement::{Source, UnixTime};
 use rollout::host::NEVER_STARTED;
 
@@ -307,10 +307,13 @@ fn samples_count_requests_by_the_release_that_serves() {
     for (host, bad) in goes.hosts.iter_mut().zip([5, 1, 2]) {
         host.counted = Some(CountedReport { bad, requests: 100 });
     }
+    let latency = LatencyReport { new_p99_ms: Some(250), control_p99_ms: Some(100) };
+    goes.latency = Some(latency);
     run.look(&one(goes));
     let sample = run.rows.values().next().unwrap().sample.clone().unwrap();
     assert_eq!(sample.sampled.new, Some(CountedReport { bad: 5, requests: 100 }));
     assert_eq!(sample.sampled.control, Some(CountedReport { bad: 3, requests: 200 }));
+    assert_eq!(sample.sampled.latency, latency);
     // One that has ended leaves no more of them.
     run.look_for(3, &one(three(RolloutPhase::Complete, 2, ALL)));
     let last = run.rows.values().next().unwrap().sample.clone();

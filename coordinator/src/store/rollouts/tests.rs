@@ -1,7 +1,7 @@
 //! What is kept of rollouts, and how it is read.
 
 use proto::id::{Digest, Scope};
-use proto::report::CountedReport;
+use proto::report::{CountedReport, LatencyReport};
 use proto::statement::{Direction, UnixTime};
 use sqlx::Row as _;
 
@@ -164,6 +164,7 @@ async fn samples_are_read_in_order_thinned_and_removed_with_age() {
             counts: Counts { baking: u32::try_from(n).unwrap(), ..Counts::default() },
             new: Some(CountedReport { bad: n, requests: 100 }),
             control: None,
+            latency: LatencyReport { new_p99_ms: Some(n), control_p99_ms: None },
         };
         let sample = Some(NewSample { n, thin, at: UnixTime(1_000 + n), sampled });
         Kept { sample, ..kept(row(1, "web/staging", None)) }
@@ -176,6 +177,8 @@ async fn samples_are_read_in_order_thinned_and_removed_with_age() {
     let read = store.samples(&id).await.unwrap();
     assert_eq!(read.iter().map(|one| one.at.0).collect::<Vec<_>>(), [1_000, 1_002, 1_004]);
     assert_eq!(read[1].sampled.new, Some(CountedReport { bad: 2, requests: 100 }));
+    let latency = LatencyReport { new_p99_ms: Some(2), control_p99_ms: None };
+    assert_eq!(read[1].sampled.latency, latency);
     assert_eq!((read[1].sampled.counts.baking, read[1].sampled.control), (2, None));
     assert!(!store.samples_trim(UnixTime(u64::MAX)).await.unwrap(), "it goes on");
     store.chronicle_keep(&[], &[kept(row(1, "web/staging", Some(90)))], None).await.unwrap();

@@ -52,7 +52,8 @@ pub(super) fn board(
 }
 
 fn pictures(samples: &[Sample]) -> Markup {
-    let drawn = [charts::progress(samples), charts::errors(samples)];
+    let samples = &charts::thinned(samples);
+    let drawn = [charts::progress(samples), charts::errors(samples), charts::latency(samples)];
     html! { div id="pictures" class="cards" { @for picture in drawn.iter().flatten() { (picture) } } }
 }
 

@@ -11,7 +11,8 @@ use proto::record::{
 };
 use proto::report::{
     AuditReport, DriftReport, DroppedReport, FetchReport, Fitness, FleetReport, FreezeReport,
-    HostReport, RemovalReport, RiftReport, RolloutPhase, RolloutReport, ServiceReport, SkipReport,
+    HostReport, LatencyReport, RemovalReport, RiftReport, RolloutPhase, RolloutReport,
+    ServiceReport, SkipReport,
 };
 use proto::statement::{Action, ArtifactRef, Direction, Freeze, Host, Role, Rollout, Target};
 use proto::trust::Chain;
@@ -23,7 +24,7 @@ use crate::Now;
 use crate::gate::{Expiry, Order};
 use crate::receipts::Receipts;
 use crate::report::{self, HostFacts, View};
-use crate::verdict::{Conclusion, Counted, Signal, Tally};
+use crate::verdict::{self, Conclusion, Counted, Signal, Tallies, Tally};
 
 /// Rollouts of a scope that its history tells of at most.
 const HISTORY_MAX: usize = 1_000;
@@ -168,6 +169,7 @@ impl Outlook<'_> {
             superseded: head.is_some_and(|head| head.epoch > rollout.epoch),
             author: &author,
             facts_of: &facts_of,
+            latency: self.latency(rollout),
             pooled: &pooled,
         });
         report.ended = self.ended(id, rollout, report.phase);
@@ -175,6 +177,17 @@ impl Outlook<'_> {
             report.why.push_str(&self.by_whom(id));
         }
         Some(report)
+    }
+
+    /// How long answers take on the releases of a rollout, where its requests are counted.
+    fn latency(&self, rollout: &Rollout) -> Option<LatencyReport> {
+        rollout.limits.as_ref()?;
+        let members =
+            rollout.cohort.iter().filter_map(|host| Some((&host.id, self.members.get(&host.id)?)));
+        let live = members.filter(|(_, seen)| seen.alive).map(|(host, seen)| (host, &seen.values));
+        let (new_p99_ms, control_p99_ms) = verdict::p99s_ms(rollout, &Tallies::read(live));
+        let said = new_p99_ms.is_some() || control_p99_ms.is_some();
+        said.then_some(LatencyReport { new_p99_ms, control_p99_ms })
     }
 
     /// When it came to this end: for people, who ask how long it took.

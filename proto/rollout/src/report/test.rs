@@ -62,6 +62,7 @@ fn view<'a>(receipts: &'a Receipts, author: &'a Name) -> View<'a> {
         superseded: false,
         author,
         facts_of: &facts_of,
+        latency: None,
         pooled: &|_| Conclusion::Doubt(None),
     }
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use proto::record::{SLOTS, TallyRecord, from_text, tally_key};
-use proto::statement::{Direction, Rollout};
+use proto::statement::{CohortHost, Direction, Rollout};
 use proto::{Digest, HostId};
 
-use super::{Case, POOL_Z, Tally, Verdict, judge};
+use super::{Case, POOL_Z, Tally, Verdict, judge, pool};
 
 /// The counts of members, by what they said last.
 #[derive(Debug, Clone, Default)]
@@ -35,8 +35,12 @@ impl Tallies {
     /// it just now: a step is under way there.
     pub fn control(&self, rollout: &Rollout) -> Vec<Tally> {
         let Some(from) = &rollout.from else { return Vec::new() };
-        let told = rollout.cohort.iter().filter_map(|host| self.of(&host.id, from.release));
+        let told = self.of_all(&rollout.cohort, from.release);
         told.filter(|tally| *tally != Tally::default()).collect()
+    }
+
+    fn of_all(&self, hosts: &[CohortHost], release: Digest) -> impl Iterator<Item = Tally> {
+        hosts.iter().filter_map(move |host| self.of(&host.id, release))
     }
 }
 
@@ -58,11 +62,17 @@ pub fn pooled(rollout: &Rollout, wave: usize, tallies: &Tallies) -> Option<Verdi
         return None;
     }
     let hosts = &rollout.cohort[..rollout.ranks_in(wave).end];
-    let to = rollout.to.release;
-    let new: Vec<_> = hosts.iter().filter_map(|host| tallies.of(&host.id, to)).collect();
+    let new: Vec<_> = tallies.of_all(hosts, rollout.to.release).collect();
     let control = tallies.control(rollout);
     let errors_ppm = limits.errors_ppm.get(wave).copied().unwrap_or(0);
     let (new, control) = (&new, &control);
     let (earlier, was_shared, sure) = (None, false, POOL_Z);
     Some(judge(&Case { new, earlier, was_shared, control, limits, errors_ppm, sure }))
+}
+
+/// [`Tally::p99_ms`] of all hosts of a rollout that serve the new release, and of those that serve the old
+/// one.
+pub fn p99s_ms(rollout: &Rollout, tallies: &Tallies) -> (Option<u64>, Option<u64>) {
+    let new: Vec<_> = tallies.of_all(&rollout.cohort, rollout.to.release).collect();
+    (pool(&new).p99_ms(), pool(&tallies.control(rollout)).p99_ms())
 }

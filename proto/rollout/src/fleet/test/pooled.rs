@@ -1,7 +1,7 @@
 //! R24: people are told the pooled verdict that a gate holds by, with its numbers.
 
 use proto::record::tally_key;
-use proto::report::{CountedReport, Finding};
+use proto::report::{CountedReport, Finding, LatencyReport};
 
 use super::*;
 use crate::verdict::{DOUBT_MS_MAX, Tally};
@@ -75,4 +75,34 @@ fn r24_people_are_told_that_there_is_nothing_to_compare() {
     assert_eq!((pooled.finding, pooled.compared), (Finding::Good, None));
     assert!(pooled.text.starts_with("too quiet to compare"), "{}", pooled.text);
     assert!(report.hosts.iter().all(|host| host.counted.is_none()));
+}
+
+/// Drawn beside each other, whether a verdict comes of it or not.
+#[test]
+fn r24_people_are_told_how_long_answers_take_on_either_release() {
+    let (mut world, [one, two], second) = counted();
+    let report = |world: &World| world.look(|outlook| outlook.rollout_report(&second)).unwrap();
+    assert_eq!(report(&world).latency, None, "nobody has said anything");
+    let mut takes = |host: u8, release: &Target, latency: [u64; 3]| {
+        let requests = latency.iter().sum();
+        let (latency, bounds_ms) = (latency.to_vec(), vec![100, 250]);
+        let tally = Tally { requests, latency, bounds_ms, ..Tally::default() };
+        world.says(host, tally_key(0), to_text(&tally.to_record(release.release)));
+    };
+    takes(1, &two, [90, 10, 0]);
+    takes(2, &one, [100, 0, 0]);
+    takes(3, &one, [99, 1, 0]);
+    let said = |new_p99_ms, control_p99_ms| Some(LatencyReport { new_p99_ms, control_p99_ms });
+    world.look_after(1_000);
+    assert_eq!(report(&world).latency, said(Some(250), Some(100)));
+    // Beyond the last bound nothing can be told apart.
+    let beyond = Tally {
+        requests: 100,
+        latency: vec![90, 0, 10],
+        bounds_ms: vec![100, 250],
+        ..Tally::default()
+    };
+    world.says(1, tally_key(0), to_text(&beyond.to_record(two.release)));
+    world.look_after(1_000);
+    assert_eq!(report(&world).latency, said(None, Some(100)));
 }
