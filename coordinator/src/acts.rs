@@ -5,14 +5,16 @@
 //! the person as the actor. Members decide by the statement alone: what this module would let through by
 //! mistake, they refuse.
 
+use std::sync::Arc;
+
 use member::clock;
 use proto::dsse::Envelope;
 use proto::id::{Digest, Env, HostId, KeyId, Name, Scope};
 use proto::key::PublicKey;
 use proto::report::{Fitness, RolloutPhase, RolloutReport};
 use proto::statement::{
-    Action, COORDINATOR_FREEZE_S_MAX, Direction, Directive, Freeze, OnFailure, Payload as _,
-    REASON_BYTES_MAX, RULES, Rollout, Share, Statement, Target,
+    Action, COORDINATOR_FREEZE_S_MAX, COORDINATOR_SEQUENCE_MAX, COUNTER_MAX, Direction, Directive,
+    Freeze, OnFailure, Payload as _, REASON_BYTES_MAX, RULES, Rollout, Share, Statement, Target,
 };
 use proto::trust::{Refusal, verify};
 use proto::wire::{ControlReply, ControlRequest, Refused, RefusedKind, RolloutQuery, ScopeFacts};
@@ -22,7 +24,7 @@ use tracing::info;
 
 use crate::access::Visitor;
 use crate::audit::{Act, act_of};
-use crate::desk::{Desk, blocking};
+use crate::desk::{Desk, blocking, out_of_order};
 
 /// What makes the fleet more careful.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +33,9 @@ pub enum Careful {
     Pause(Digest),
     /// Of a rollout: it ends, and hosts go back as its `on_failure` says.
     Abort(Digest),
-    /// Of a scope: every host goes back to what the newest rollout came from.
-    RollBack(Scope),
+    /// Of a scope: every host goes back to what the newest rollout came from. `of`: only if that is this
+    /// one still, as whoever asks has seen it; none: whichever it is.
+    RollBack { scope: Scope, of: Option<Digest> },
     /// Of an environment: nothing new starts for so many seconds.
     Freeze { env: Env, lasts_s: u64 },
 }
@@ -64,7 +67,7 @@ impl Careful {
         match self {
             Self::Pause(_) => "pause",
             Self::Abort(_) => "abort",
-            Self::RollBack(_) => "roll back",
+            Self::RollBack { .. } => "roll back",
             Self::Freeze { .. } => "freeze",
         }
     }
@@ -75,32 +78,46 @@ pub(crate) fn no(kind: RefusedKind, reason: String, next: impl Into<String>) -> 
 }
 
 impl Desk {
-    /// Signs what a visitor asks for, and takes it in.
+    /// Signs what a visitor asks for, and takes it in. What was begun is done, whether or not anybody
+    /// waits for it still: a phone that loses its network has aborted, or has not.
     ///
     /// # Errors
     ///
     /// [`Refused`]: this visitor may not, the reason is none, there is nothing to do it to, or the
     /// fleet's rules refuse it. Nothing was changed.
     pub async fn act(
-        &self,
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        careful: Careful,
+        reason: &str,
+    ) -> Result<Acted, Refused> {
+        let (desk, visitor, reason) = (self.clone(), visitor.clone(), reason.to_owned());
+        let acting =
+            tokio::spawn(async move { desk.act_in_turn(&visitor, &careful, &reason).await });
+        acting.await.map_err(|error| out_of_order("do it", &error))?
+    }
+
+    async fn act_in_turn(
+        self: &Arc<Self>,
         visitor: &Visitor,
         careful: &Careful,
         reason: &str,
     ) -> Result<Acted, Refused> {
         self.refuse_other(visitor, careful)?;
         let reason = full_reason(visitor, reason)?;
+        let _turn = self.taking_in.lock().await;
         let (envelope, rollout) = match careful {
             Careful::Pause(id) => (self.directive(id, Action::Pause, reason).await?, Some(*id)),
             Careful::Abort(id) => (self.directive(id, Action::Abort, reason).await?, Some(*id)),
-            Careful::RollBack(scope) => {
-                let way = self.way_back(scope, reason).await?;
+            Careful::RollBack { scope, of } => {
+                let way = self.way_back(scope, of.as_ref(), reason).await?;
                 (way.rollout.signed(&self.admit_key), None)
             }
             Careful::Freeze { env, lasts_s } => (self.freeze(env, *lasts_s, reason)?, None),
         };
         let acted = self.take_in(envelope, visitor).await?;
         info!(by = %visitor, act = careful.name(), statement = %acted.0, "the coordinator signed");
-        let rolls_back = matches!(careful, Careful::RollBack(_));
+        let rolls_back = matches!(careful, Careful::RollBack { .. });
         let rollout = rollout.or_else(|| rolls_back.then_some(acted.0));
         Ok(Acted { statement: acted.0, rollout, note: acted.1 })
     }
@@ -122,18 +139,27 @@ impl Desk {
         }
     }
 
-    /// The rollback of a scope that the coordinator may sign, as it would be now.
+    /// The rollback of a scope that the coordinator may sign, as it would be now. `of`: as in
+    /// [`Careful::RollBack`].
     ///
     /// # Errors
     ///
-    /// [`Refused`]: there is nothing to go back to, or only a person may say so.
-    pub async fn way_back(&self, scope: &Scope, reason: String) -> Result<WayBack, Refused> {
+    /// [`Refused`]: there is nothing to go back to, it is not the rollout that was meant, or only a
+    /// person may say so.
+    pub async fn way_back(
+        self: &Arc<Self>,
+        scope: &Scope,
+        of: Option<&Digest>,
+        reason: String,
+    ) -> Result<WayBack, Refused> {
         let (view, request) = (self.view.clone(), ControlRequest::Scope(scope.clone()));
         let reply = blocking("look at the scope", move || view.answer(&request)).await?;
         let Some(ControlReply::Scope(facts)) = reply else {
             return Err(no(RefusedKind::NotFound, format!("there is no {scope} here"), ""));
         };
-        self.plan_back(scope, &facts, reason)
+        let (desk, scope, of) = (self.clone(), scope.clone(), of.copied());
+        // Thousands of statements of hosts are read for it.
+        blocking("plan the way back", move || desk.plan_back(&scope, of, &facts, reason)).await?
     }
 
     fn env_of(&self, careful: &Careful) -> Result<Env, Refused> {
@@ -146,7 +172,7 @@ impl Desk {
                     no(RefusedKind::NotFound, reason, "swell status")
                 })
             }
-            Careful::RollBack(scope) => Ok(scope.env.clone()),
+            Careful::RollBack { scope, .. } => Ok(scope.env.clone()),
             Careful::Freeze { env, .. } => Ok(env.clone()),
         }
     }
@@ -164,7 +190,9 @@ impl Desk {
         let report = self.report(id).await?;
         refuse_needless(&report, action)?;
         let chain = self.member.ledger.chain();
-        let sequence = chain.directive(id).map_or(0, |(_, held)| held.sequence) + 1;
+        // People can always go past it; an abort wins over whatever they said, with any number.
+        let held = chain.directive(id).map_or(0, |(_, held)| held.sequence);
+        let sequence = held.saturating_add(1).min(COORDINATOR_SEQUENCE_MAX);
         let directive = Directive {
             fleet: chain.fleet().clone(),
             rollout: *id,
@@ -202,7 +230,7 @@ impl Desk {
             fleet: chain.fleet().clone(),
             env: env.clone(),
             host: None,
-            sequence: chain.freeze_sequence(env, None) + 1,
+            sequence: chain.freeze_sequence(env, None).saturating_add(1).min(COUNTER_MAX),
             until: now.plus_s(lasts_s),
             author: self.author(),
             created: now,
@@ -215,6 +243,7 @@ impl Desk {
     fn plan_back(
         &self,
         scope: &Scope,
+        of: Option<Digest>,
         facts: &ScopeFacts,
         reason: String,
     ) -> Result<WayBack, Refused> {
@@ -225,6 +254,13 @@ impl Desk {
         let (id, newest) = newest.ok_or_else(|| {
             no(RefusedKind::NotFound, format!("nothing was ever rolled out of {scope}"), "")
         })?;
+        if let Some(of) = of.filter(|of| *of != id) {
+            let reason = format!(
+                "rollout {of} is not the newest of {scope} any more: that is {id}, to {}",
+                newest.to.version
+            );
+            return Err(no(RefusedKind::Conflict, reason, "look at that one, then decide again"));
+        }
         let to = back_to(scope, &id, newest)?;
         let policy = chain.root().environments.get(env);
         if !policy.is_some_and(|policy| policy.coordinator_may_roll_back) {
@@ -287,7 +323,12 @@ impl Desk {
         envelope: Envelope,
         visitor: &Visitor,
     ) -> Result<(Digest, String), Refused> {
-        let chain = self.member.ledger.chain();
+        let ledger = &self.member.ledger;
+        // Something may have come by gossip since it was planned.
+        if let Some(refused) = member::refuse_submitted(ledger, &envelope.to_bytes()) {
+            return Err(refused);
+        }
+        let chain = ledger.chain();
         let verified = verify(&chain, &envelope.to_bytes(), clock::unix());
         let verified = verified.map_err(|refusal| refused(&refusal))?;
         let by = format!("access {}", visitor.access.id);

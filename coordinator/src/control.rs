@@ -222,6 +222,7 @@ impl Control {
     // --- submit ---
 
     async fn submit(&self, asker: Asker, bytes: Vec<u8>) -> Result<ControlReply, Refused> {
+        let _turn = self.desk.taking_in.lock().await;
         let desk = self.desk.clone();
         let (bytes, act) = blocking("judge a statement", move || {
             match member::refuse_submitted(&desk.member.ledger, &bytes) {

@@ -15,7 +15,7 @@ use net::join::Door;
 use net::{Alpn, Handlers, Identity, NetError, Port};
 use proto::id::FleetId;
 use swarm::Swarm;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time;
 use tokio_util::sync::CancellationToken;
@@ -289,6 +289,7 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         advertise: config.advertise,
         config: config.clone(),
         checkups: Semaphore::new(member::checkup::CHECKUPS_MAX),
+        taking_in: Mutex::new(()),
         uploads: Semaphore::new(UPLOADS_MAX),
         scratch,
         https_url: config.https_url.clone(),

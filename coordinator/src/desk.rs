@@ -11,7 +11,7 @@ use proto::id::{Digest, HostId};
 use proto::wire::{ControlReply, Refused, RefusedKind};
 use rollout::fleet::refused;
 use swarm::ledger::AdmitError;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task;
 use tracing::error;
 
@@ -41,6 +41,9 @@ pub struct Desk {
     pub config: Config,
     /// Checkups that may still begin.
     pub checkups: Semaphore,
+    /// Statements that are handed in or signed here are judged and taken in one after the other: of two
+    /// rollouts that follow the same one, made at the same time, the second is refused.
+    pub taking_in: Mutex<()>,
     /// Uploads that may still begin.
     pub uploads: Semaphore,
     /// Directory for archives while they are checked; empty at every start.

@@ -98,3 +98,21 @@ async fn strangers_see_the_door_and_nobody_frames_it() {
     let got = ground.visitor.send("GET", "/", &[("cookie", &cookie)], b"").await;
     assert_eq!(got.status, 303, "the session is over");
 }
+
+/// What is confirmed is what was shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_button_of_an_older_rollout_takes_nothing_back() {
+    let ground = Ground::new().await;
+    let ada = ground.fleet.person(ADA).await;
+    let cookie = session(&ground.visitor, &ada, AccessRole::Operator).await;
+    let own = word(&ground, &cookie).await;
+    let path = format!("/rollouts/{:#}/roll-back", ground.first);
+    let shown = ground.visitor.send("GET", &path, &[("cookie", &cookie)], b"").await;
+    let body = format!("word={own}&reason=slow");
+    let done = form(&ground, &path, &cookie, &ground.visitor.origin(), &body).await;
+    for got in [shown, done] {
+        assert_eq!(got.status, 409);
+        assert!(got.text().contains("is not the newest of web/staging any more"), "{}", got.text());
+    }
+    assert_eq!(acts(&ground).await, 0);
+}

@@ -1,6 +1,6 @@
 //! Calls that have the coordinator sign what makes the fleet more careful (R3).
 
-use proto::id::{Env, Scope};
+use proto::id::{Digest, Env, Scope};
 
 use super::call::{Answer, Asked, Outcome};
 use super::input::{Lasts, Param, Reason, RolloutId};
@@ -14,6 +14,10 @@ pub(super) const REASON: Param<Reason> =
     Param::body("reason", "Why, for the record.").required().with("error rate rises");
 pub(super) const DRY_RUN: Param<bool> =
     Param::body("dry_run", "Only tell what would happen: nothing is signed, nothing kept.");
+pub(super) const OF: Param<Digest> = Param::body(
+    "of",
+    "The rollout to be undone, as a dry run tells it: if another one is the newest by now, nothing is done.",
+);
 pub(super) const LASTS: Param<Lasts> =
     Param::body("lasts_s", "For how long, in seconds.").required().with("7200");
 pub(super) const ENV: Param<Env> = Param::path("env", "The environment.", "staging");
@@ -42,12 +46,13 @@ pub(super) async fn freeze(asked: Asked, visitor: Visitor) -> Outcome {
 /// `POST /services/{service}/environments/{env}/rollback`.
 pub(super) async fn roll_back(asked: Asked, visitor: Visitor) -> Outcome {
     let scope = Scope { service: asked.given.need(&SERVICE), env: asked.given.need(&ENV) };
-    let careful = Careful::RollBack(scope.clone());
+    let of = asked.given.get(&OF);
+    let careful = Careful::RollBack { scope: scope.clone(), of };
     let report = match asked.given.get(&DRY_RUN) {
         Some(true) => {
             asked.web.desk.refuse_other(&visitor, &careful)?;
             let Reason(reason) = asked.given.need(&REASON);
-            let way = asked.web.desk.way_back(&scope, reason).await?;
+            let way = asked.web.desk.way_back(&scope, of.as_ref(), reason).await?;
             RollBackReport::Planned(way.into())
         }
         _ => RollBackReport::Done(sign(&asked, &visitor, careful).await?),
@@ -57,7 +62,7 @@ pub(super) async fn roll_back(asked: Asked, visitor: Visitor) -> Outcome {
 
 async fn sign(asked: &Asked, visitor: &Visitor, careful: Careful) -> Result<ActReport, Problem> {
     let Reason(reason) = asked.given.need(&REASON);
-    let acted = asked.web.desk.act(visitor, &careful, &reason).await;
+    let acted = asked.web.desk.act(visitor, careful, &reason).await;
     asked.web.sight.forget().await;
     Ok(acted?.into())
 }

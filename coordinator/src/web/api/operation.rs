@@ -253,6 +253,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
             acting::ENV.field(),
             acting::REASON.field(),
             acting::DRY_RUN.field(),
+            acting::OF.field(),
         ],
         (shape::<RollBackReport>, act!(acting::roll_back)),
     )

@@ -190,6 +190,8 @@ impl From<Acted> for ActReport {
 pub(super) struct WayBackReport {
     /// True: it was only looked at.
     dry_run: bool,
+    /// The rollout that would be undone.
+    of: Option<Digest>,
     from: Option<Version>,
     to: Version,
     /// Names of the hosts that go back, in their order.
@@ -211,6 +213,7 @@ impl From<WayBack> for WayBackReport {
         let left_out = way.left_out.into_iter().map(|(name, why)| LeftOut { name, why });
         Self {
             dry_run: true,
+            of: way.rollout.previous,
             from: way.rollout.from.map(|from| from.version),
             to: way.rollout.to.version,
             hosts: way.hosts,

@@ -55,7 +55,8 @@ impl Kind {
         match self {
             Self::Pause => Careful::Pause(report.id),
             Self::Abort => Careful::Abort(report.id),
-            Self::RollBack => Careful::RollBack(scope_of(report)),
+            // What was shown, and nothing that came in between.
+            Self::RollBack => Careful::RollBack { scope: scope_of(report), of: Some(report.id) },
         }
     }
 }
@@ -100,7 +101,7 @@ async fn ask(
     let meaning = match kind {
         Kind::Pause => pause_means(&report),
         Kind::Abort => abort_means(&report),
-        Kind::RollBack => match web.desk.way_back(&scope_of(&report), String::new()).await {
+        Kind::RollBack => match way_back(&web, &report).await {
             Ok(way) => back_means(&report, &way),
             Err(error) => return refused(&error),
         },
@@ -120,6 +121,10 @@ async fn ask(
         }
     };
     page(&guest, &fleet, &title, body)
+}
+
+async fn way_back(web: &Web, report: &RolloutReport) -> Result<WayBack, Refused> {
+    web.desk.way_back(&scope_of(report), Some(&report.id), String::new()).await
 }
 
 fn kind_of(text: &str) -> Option<Kind> {
@@ -165,7 +170,7 @@ async fn act(
     let done = async {
         let (_, report) = find(&web, &id).await?;
         let careful = kind.careful(&report);
-        let acted = web.desk.act(&guest.visitor, &careful, &written.reason).await?;
+        let acted = web.desk.act(&guest.visitor, careful, &written.reason).await?;
         Ok::<_, Refused>(acted.rollout.unwrap_or(report.id))
     };
     let done = done.await;
@@ -324,7 +329,7 @@ async fn freeze(
     }
     let lasts_s = written.hours.saturating_mul(3_600);
     let careful = Careful::Freeze { env, lasts_s };
-    let acted = web.desk.act(&guest.visitor, &careful, &written.reason).await;
+    let acted = web.desk.act(&guest.visitor, careful, &written.reason).await;
     web.sight.forget().await;
     match acted {
         Ok(_) => Redirect::to("/").into_response(),

@@ -1,6 +1,9 @@
 //! Acting: what is refused and leaves no trace, what is done once, who may.
 
 use proto::access::AccessRole;
+use proto::dsse::Envelope;
+use proto::id::KeyId;
+use proto::statement::{Action, COUNTER_MAX, Directive, Payload as _, Rollout, Statement};
 use proto::wire::{ControlReply, ControlRequest};
 use serde_json::{Value, json};
 use sqlx::sqlite::SqlitePool;
@@ -232,6 +235,89 @@ async fn r3_each_act_is_done_and_recorded_once() {
         assert_eq!((again.status.as_u16(), again.text()), (200, answer), "{path}");
     }
     assert_eq!(acts(&ground).await, expected);
+}
+
+/// Two rollouts of one epoch would be in conflict, and the button dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_of_two_rollbacks_at_once_one_is_signed() {
+    let ground = Ground::new().await;
+    let (path, _) = &calls(&ground)[2];
+    let press = async |number: usize| {
+        let body = json!({ "reason": format!("slow, says {number}") });
+        ground.post(&ground.operator, path, &format!("press-{number}"), &body).await
+    };
+    let all = tokio::join!(press(0), press(1), press(2), press(3));
+    let mut all = [all.0, all.1, all.2, all.3];
+    all.sort_by_key(|got| got.status);
+    assert_eq!(all[0].status, 200, "{}", all[0].text());
+    for refused in &all[1..] {
+        is_problem(refused, 409, "conflict", path);
+    }
+    assert_eq!(acts(&ground).await, ["ada act rollout"]);
+    let signed = all[0].json()["rollout"].as_str().unwrap().to_owned();
+    let report = ground.get(&format!("/api/v1/rollouts/{signed}")).await.json();
+    assert!(!report["why"].as_str().unwrap().contains("of epoch"), "no conflict: {report}");
+}
+
+/// Planned after the same rollout as the one in force, by somebody who was as quick.
+#[tokio::test(flavor = "multi_thread")]
+async fn r5_a_rival_of_the_rollout_in_force_is_not_handed_in() {
+    let ground = Ground::new().await;
+    let ada = ground.fleet.person(ADA).await;
+    let request = ControlRequest::Statement { id: ground.rollout };
+    let ControlReply::Statement { envelope } = ada.ask(&request).await else { panic!() };
+    let envelope = Envelope::parse(&envelope, usize::MAX).unwrap();
+    let Ok(Statement::Rollout(in_force)) = Statement::parse(&envelope) else { panic!() };
+    let rival = Rollout { reason: "mine".to_owned(), ..in_force };
+    let reply = ada.submit(&rival.signed(&key(ADA))).await;
+    let ControlReply::Refused(refused) = reply else { panic!("{reply:?}") };
+    assert!(refused.reason.contains("came first"), "{refused:?}");
+    // Signatures that come later to the one in force are its own.
+    let reply = ada.submit(&envelope).await;
+    assert!(matches!(reply, ControlReply::Submitted { effective: true, .. }), "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r3_a_rollback_undoes_what_was_looked_at_or_nothing() {
+    let ground = Ground::new().await;
+    let (path, _) = &calls(&ground)[2];
+    for dry_run in [true, false] {
+        let body = json!({ "reason": "bad", "dry_run": dry_run, "of": ground.first });
+        let got = ground.post(&ground.operator, path, &format!("old-{dry_run}"), &body).await;
+        is_problem(&got, 409, "conflict", path);
+        assert!(got.text().contains("is not the newest of web/staging any more"), "{}", got.text());
+    }
+    assert_eq!(acts(&ground).await, [""; 0]);
+    let dry = json!({ "reason": "bad", "dry_run": true });
+    let planned = ground.post(&ground.operator, path, "dry", &dry).await.json();
+    assert_eq!(planned["of"], json!(ground.rollout));
+    let body = json!({ "reason": "bad", "of": planned["of"] });
+    let got = ground.post(&ground.operator, path, "wet", &body).await;
+    assert_eq!(got.status, 200, "{}", got.text());
+}
+
+/// A person's number may be as high as numbers go, by a lie of whoever told the newest one.
+#[tokio::test(flavor = "multi_thread")]
+async fn r6_it_is_aborted_whatever_number_people_have_come_to() {
+    let ground = Ground::new().await;
+    let ada = ground.fleet.person(ADA).await;
+    let pause = Directive {
+        fleet: fleet(),
+        rollout: ground.rollout,
+        sequence: COUNTER_MAX,
+        action: Action::Pause,
+        wave: None,
+        host: None,
+        author: KeyId::of(&public(ADA)),
+        created: now(),
+        reason: "by hand".to_owned(),
+        critical: Vec::new(),
+    };
+    let reply = ada.submit(&pause.signed(&key(ADA))).await;
+    assert!(matches!(reply, ControlReply::Submitted { effective: true, .. }), "{reply:?}");
+    let (path, body) = &calls(&ground)[1];
+    let got = ground.post(&ground.operator, path, "k", body).await;
+    assert_eq!(got.status, 200, "{path}: {}", got.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
