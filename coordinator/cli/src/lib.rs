@@ -216,7 +216,7 @@ async fn ask_somebody(
         AskCommand::Releases(args) => reading::releases(client, args).await,
         AskCommand::Login(args) => access::login(client, args).await,
         AskCommand::Access(command) => access::run(client, command).await,
-        AskCommand::Sign(args) => signing::run(client, key, args).await,
+        AskCommand::Sign(args) => signing::run(home, client, key, args).await,
         AskCommand::Events(args) => reading::events(client, args).await,
         AskCommand::Dora(args) => reading::dora(client, args).await,
         AskCommand::Notify(command) => notify::run(client, command).await,

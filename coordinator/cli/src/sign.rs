@@ -433,29 +433,45 @@ pub(crate) async fn find(
     Ok(Found { report, verified, rollout })
 }
 
-async fn hand_in(
+/// The newest sequence of directives about a rollout, which is in force and the newest of its scope: no
+/// other is directed.
+///
+/// # Errors
+///
+/// [`SignError`]: it is neither; or nobody answers.
+pub(crate) async fn newest_sequence(
     client: &Client,
-    mut knowledge: Knowledge<'_>,
-    key: &SigningKey,
+    knowledge: &mut Knowledge<'_>,
     Found { report, verified, rollout }: &Found,
-    (action, wave, reason): (Action, Option<u32>, String),
-) -> Result<Exit, Failure> {
-    let scope = rollout.scope();
-    let id = report.id;
+) -> Result<u64, Failure> {
+    let (id, scope) = (report.id, rollout.scope());
     if let Standing::Pending { missing } = &verified.standing {
         return Err(SignError::NotInForce { rollout: id, missing: missing.clone() }.into());
     }
     let facts = client.scope(&scope).await?;
     let facts = knowledge.scope(&scope, facts).await?;
-    if let Some((newest, _)) = facts.head
-        && newest != id
-    {
-        return Err(SignError::NotNewest { rollout: id, scope, newest }.into());
+    match facts.head {
+        Some((newest, _)) if newest != id => {
+            Err(SignError::NotNewest { rollout: id, scope, newest }.into())
+        }
+        _ => Ok(facts.directive_sequence),
     }
+}
+
+async fn hand_in(
+    client: &Client,
+    mut knowledge: Knowledge<'_>,
+    key: &SigningKey,
+    found: &Found,
+    (action, wave, reason): (Action, Option<u32>, String),
+) -> Result<Exit, Failure> {
+    let sequence = newest_sequence(client, &mut knowledge, found).await?;
+    let Found { report, rollout, .. } = found;
+    let id = report.id;
     let directive = Directive {
         fleet: rollout.fleet.clone(),
         rollout: id,
-        sequence: sequence_after(facts.directive_sequence),
+        sequence: sequence_after(sequence),
         action,
         wave,
         host: None,

@@ -1,6 +1,6 @@
 //! What is said of a statement that was handed in, and how one that waits gets its other signatures.
 
-use proto::statement::Freeze;
+use proto::statement::{Directive, Freeze};
 
 use super::*;
 
@@ -149,4 +149,58 @@ fn an_approval_is_one_more_signature_over_the_very_same_payload() {
     assert_eq!(envelope.id(), first_rollout_at(&fleet).0);
     assert_eq!(envelope.signatures().len(), 1);
     assert!(envelope.signed_by(&PublicKey::of(&fleet.key("publisher.key"))));
+}
+
+/// A directive as the coordinator's pages prepare one, not signed.
+fn draft(fleet: &Fleet, action: Action, sequence: u64) -> (Digest, Vec<u8>) {
+    let directive = Directive {
+        fleet: fleet.root.fleet.clone(),
+        rollout: first_rollout_at(fleet).0,
+        sequence,
+        action,
+        wave: None,
+        host: None,
+        author: KeyId::of(&PublicKey::of(&fleet.key("operator.key"))),
+        created: now(),
+        reason: "looked at it".to_owned(),
+        critical: Vec::new(),
+    };
+    let envelope = directive.envelope();
+    (envelope.id(), envelope.to_bytes())
+}
+
+/// What it does to which rollout is told by what people have signed: the page may say what it likes.
+#[test]
+fn r3_what_a_page_prepared_is_shown_as_it_is_and_then_signed() {
+    let fleet = Fleet::new();
+    let cases = [
+        (Action::Resume, 8, RolloutPhase::Paused, Some(0)),
+        (Action::Resume, 7, RolloutPhase::Paused, None),
+        (Action::Resume, 8, RolloutPhase::Complete, None),
+        (Action::Abort, 8, RolloutPhase::Running, None),
+    ];
+    for (action, sequence, phase, done) in cases {
+        let look = report(&fleet, phase, [Some(State::Baking), None]);
+        let facts = ScopeFacts { directive_sequence: 7, ..first_facts(&fleet) };
+        let about = about_rollout(&fleet, facts, move || look.clone());
+        let (id, envelope) = draft(&fleet, action, sequence);
+        let member = fleet.coordinator(move |request: &ControlRequest| match request {
+            ControlRequest::Draft { .. } => ControlReply::Statement { envelope: envelope.clone() },
+            other => about(other),
+        });
+        let output = fleet.swell(&["sign", &format!("{id:#}"), "--yes"]);
+        let shown = text(&output);
+        assert_eq!(output.status.code(), done.or(Some(1)), "{action:?} {sequence}: {shown}");
+        assert_eq!(member.submitted().len(), usize::from(done.is_some()), "{shown}");
+        if done.is_some() {
+            assert!(shown.starts_with("resume web (none) -> 1.0.0 in production ("), "{shown}");
+            assert!(
+                shown.contains("stands    paused") && shown.contains("looked at it"),
+                "{shown}"
+            );
+            let handed_in = Envelope::parse(&member.submitted()[0], 1 << 20).unwrap();
+            assert_eq!(handed_in.id(), id);
+            assert!(handed_in.signed_by(&PublicKey::of(&fleet.key("operator.key"))));
+        }
+    }
 }
