@@ -107,12 +107,7 @@ impl fmt::Debug for Credential {
 impl Visitor {
     /// Whoever holds `access`, by the root of now; none once its key has lost the role.
     pub fn of(access: Access, root: &Root) -> Option<Self> {
-        let roles: Vec<_> = root
-            .roles
-            .iter()
-            .filter(|(_, holders)| holders.keys.contains(&access.key))
-            .map(|(role, _)| role)
-            .collect();
+        let roles: Vec<_> = root.roles_of(&access.key).collect();
         let deploys = |env: &&Env| {
             roles.contains(&&Role::Emergency) || roles.contains(&&Role::Deploy((*env).clone()))
         };
@@ -179,10 +174,12 @@ impl Desk {
             let reason = format!("key {} ({}) may deploy nowhere", access.key, access.owner);
             return refuse(RefusedKind::Forbidden, reason, "ask for the role viewer");
         }
-        self.store
-            .access_create(&access, &credential.secret, now)
-            .await
-            .map_err(|error| out_of_order("keep who may enter", &error))?;
+        let kept = self.store.access_create(&access, &credential.secret, now).await;
+        if !kept.map_err(|error| out_of_order("keep who may enter", &error))? {
+            let reason =
+                format!("key {} has made very many links and tokens this hour", access.key);
+            return refuse(RefusedKind::Busy, reason, "use one that is there, or wait an hour");
+        }
         info!(id = %access.id, by = %access.owner, ?kind, ?role, "access given");
         let secret = credential.to_text();
         let url = self.https_url.clone();
@@ -264,6 +261,36 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authority::tests::{PEOPLE, key, root};
+
+    #[test]
+    fn r3_what_a_visitor_may_is_what_its_key_may_by_the_root_of_now() {
+        use AccessRole::{Operator, Viewer};
+        let access = |place: usize, role| Access {
+            id: TokenId::from_bytes([1; 8]),
+            kind: AccessKind::Token,
+            role,
+            key: KeyId::of(&key(place)),
+            owner: "ada".parse().unwrap(),
+            created: UnixTime(1),
+            expires: UnixTime(2),
+            session_s: 0,
+        };
+        let (root, staging) = (root(), "staging".parse().unwrap());
+        let may = |root: &Root, role| {
+            let visitors = (0..PEOPLE.len()).map(|place| Visitor::of(access(place, role), root));
+            let acts = visitors.map(|visitor| visitor.map(|visitor| visitor.acts_in(&staging)));
+            acts.collect::<Vec<_>>()
+        };
+        let looks = Some(false);
+        assert_eq!(may(&root, Viewer), [looks, looks, looks, looks, looks, looks, None]);
+        // Root, CI, the coordinator, who deploys, who approves, for emergencies, who has no role.
+        let acts = [None, None, None, Some(true), None, Some(true), None];
+        assert_eq!(may(&root, Operator), acts);
+        let mut later = root.clone();
+        later.roles.retain(|role, _| !matches!(role, Role::Deploy(_) | Role::Emergency));
+        assert_eq!(may(&later, Operator), [None; 7], "it outlives no role");
+    }
 
     #[test]
     fn credentials_are_read_as_they_are_written_and_never_shown() {

@@ -99,12 +99,7 @@ fn person(root: &Root, key: &KeyId, needs: Needs) -> Result<Asker, Refused> {
     let Some(entry) = root.keys.get(key) else {
         return Err(forbidden(&format!("key {key}, which is not in the root,"), needs));
     };
-    let roles: Vec<_> = root
-        .roles
-        .iter()
-        .filter(|(_, holders)| holders.keys.contains(key))
-        .map(|(role, _)| role)
-        .collect();
+    let roles: Vec<_> = root.roles_of(key).collect();
     let may = match needs {
         Needs::Read | Needs::ReadByPeople | Needs::Submit => !roles.is_empty(),
         Needs::Publish => roles.iter().any(|role| matches!(role, Role::Publish | Role::Root)),
@@ -140,7 +135,7 @@ fn forbidden(who: &str, needs: Needs) -> Refused {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use ed25519_dalek::SigningKey;
@@ -151,7 +146,8 @@ mod tests {
 
     use super::*;
 
-    const PEOPLE: [(&str, &str); 7] = [
+    /// The roles of a root, and who holds each.
+    pub(crate) const PEOPLE: [(&str, &str); 7] = [
         ("root", "root"),
         ("publish", "ci"),
         ("admit", "coordinator"),
@@ -161,11 +157,12 @@ mod tests {
         ("", "idle"),
     ];
 
-    fn key(place: usize) -> PublicKey {
+    /// The key of one of them.
+    pub(crate) fn key(place: usize) -> PublicKey {
         PublicKey::of(&SigningKey::from_bytes(&[u8::try_from(place).unwrap() + 1; 32]))
     }
 
-    fn root() -> Root {
+    pub(crate) fn root() -> Root {
         let mut root = Root {
             fleet: "test".parse().unwrap(),
             version: 1,

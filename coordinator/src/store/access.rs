@@ -1,7 +1,7 @@
 //! The table of links, sessions and tokens: each is kept as the hash of its secret.
 
 use proto::access::{AccessKind, AccessRole};
-use proto::id::Name;
+use proto::id::{KeyId, Name};
 use proto::statement::UnixTime;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -13,11 +13,16 @@ use crate::access::{Access, Credential};
 use crate::audit::Act;
 use crate::token::{Secret, TokenId};
 
-/// Links, sessions and tokens that are good at a time; the oldest give way.
-const ACCESS_MAX: i64 = 1_024;
+/// Links, sessions and tokens of one key that are good at a time; its oldest give way. Nobody's take the
+/// place of another key's: a stolen one signs nobody else out.
+const PER_KEY_MAX: i64 = 64;
+/// Of these, those that may have been made within an hour: each leaves an entry in the record.
+const PER_HOUR_MAX: i64 = 60;
+const HOUR_S: u64 = 3_600;
 
 impl Store {
-    /// Keeps a new link or token, and clears away what has expired.
+    /// Keeps a new link or token, and clears away what has expired; false: its key has made too many
+    /// within the hour.
     ///
     /// # Errors
     ///
@@ -27,13 +32,24 @@ impl Store {
         access: &Access,
         secret: &Secret,
         now: UnixTime,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         const STEP: &str = "keep who may enter";
         let mut change = self.change(STEP).await?;
-        trim(&mut change, now).await?;
+        let recent: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM access WHERE key = ?1 AND created > ?2")
+                .bind(access.key.as_str())
+                .bind(stored_time(UnixTime(now.0.saturating_sub(HOUR_S))))
+                .fetch_one(&mut *change)
+                .await
+                .map_err(failed(STEP))?;
+        if recent >= PER_HOUR_MAX {
+            return Ok(false);
+        }
+        trim(&mut change, &access.key, now).await?;
         insert(&mut change, access, secret).await?;
         append(&mut change, now, given(access)).await?;
-        change.commit().await.map_err(failed(STEP))
+        change.commit().await.map_err(failed(STEP))?;
+        Ok(true)
     }
 
     /// What this credential is good for; none: nothing.
@@ -153,13 +169,15 @@ fn given(access: &Access) -> Act {
     }
 }
 
-async fn trim(change: &mut SqliteConnection, now: UnixTime) -> Result<(), StoreError> {
+/// Makes room for one more of a key, and removes what has expired.
+async fn trim(change: &mut SqliteConnection, key: &KeyId, now: UnixTime) -> Result<(), StoreError> {
     sqlx::query(
         "DELETE FROM access WHERE expires <= ?1 OR id IN
-         (SELECT id FROM access ORDER BY created DESC, id LIMIT -1 OFFSET ?2)",
+         (SELECT id FROM access WHERE key = ?2 ORDER BY created DESC, id LIMIT -1 OFFSET ?3)",
     )
     .bind(stored_time(now))
-    .bind(ACCESS_MAX - 1)
+    .bind(key.as_str())
+    .bind(PER_KEY_MAX - 1)
     .execute(change)
     .await
     .map_err(failed("clear away what has expired"))?;
@@ -280,7 +298,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_expired_goes_and_there_is_an_end_to_how_many() {
+    async fn r4_a_key_has_an_end_to_what_it_makes_and_takes_no_place_of_anothers() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(&directory).await;
+        let make = async |number: u8, key: &str, now: u64| {
+            let access = Access {
+                kind: AccessKind::Token,
+                key: key.parse().unwrap(),
+                expires: UnixTime(1_000_000),
+                ..link(number, now)
+            };
+            let secret = credential(number).secret;
+            store.access_create(&access, &secret, UnixTime(now)).await.unwrap()
+        };
+        let (own, other) = ("0123456789abcdef", "fedcba9876543210");
+        assert!(make(255, other, 10).await);
+        for number in 0..60 {
+            assert!(make(number, own, 20).await, "{number}");
+        }
+        assert!(!make(60, own, 20 + HOUR_S - 1).await, "too many within an hour");
+        assert!(make(60, other, 21).await, "of its own");
+        for number in 100..120 {
+            assert!(make(number, own, 20 + HOUR_S).await, "{number}");
+        }
+        let good = store.access_list(UnixTime(20 + HOUR_S)).await.unwrap();
+        let of = |key: &str| good.iter().filter(|access| access.key.as_str() == key).count();
+        assert_eq!((of(own), of(other)), (64, 2));
+        let newest = |access: &Access| access.id == credential(119).id;
+        assert!(good.iter().any(newest), "the oldest give way");
+    }
+
+    #[tokio::test]
+    async fn what_expired_goes() {
         let directory = tempfile::tempdir().unwrap();
         let store = store(&directory).await;
         store.access_create(&link(1, 100), &credential(1).secret, UnixTime(100)).await.unwrap();

@@ -1,6 +1,7 @@
 //! The pages' own forms: who may have something done, and what keeps other sites from it.
 
-use proto::access::AccessRole;
+use proto::access::{AccessKind, AccessRole};
+use proto::wire::{ControlReply, ControlRequest};
 
 use crate::api::ground::Ground;
 use crate::fleet::{ADA, CI};
@@ -115,4 +116,23 @@ async fn the_button_of_an_older_rollout_takes_nothing_back() {
         assert!(got.text().contains("is not the newest of web/staging any more"), "{}", got.text());
     }
     assert_eq!(acts(&ground).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_and_tokens_live_as_long_as_they_may_and_no_longer() {
+    let ground = Ground::new().await;
+    let ada = ground.fleet.person(ADA).await;
+    let day = 86_400;
+    for (kind, ttl_s, good) in [
+        (AccessKind::Link, 299, false),
+        (AccessKind::Link, 7 * day, true),
+        (AccessKind::Link, 7 * day + 1, false),
+        (AccessKind::Token, 366 * day, true),
+        (AccessKind::Token, 366 * day + 1, false),
+        (AccessKind::Session, day, false),
+    ] {
+        let request = ControlRequest::AccessCreate { kind, role: AccessRole::Operator, ttl_s };
+        let made = matches!(ada.ask(&request).await, ControlReply::Access { .. });
+        assert_eq!(made, good, "{kind:?} of {ttl_s} s");
+    }
 }

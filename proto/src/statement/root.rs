@@ -125,6 +125,12 @@ impl Root {
         ids.iter().filter_map(|id| self.keys.get_key_value(id)).map(|(id, entry)| (id, &entry.key))
     }
 
+    /// The roles that `key` holds.
+    pub fn roles_of<'a>(&'a self, key: &KeyId) -> impl Iterator<Item = &'a Role> {
+        let held = |(_, holders): &(&Role, &RoleKeys)| holders.keys.contains(key);
+        self.roles.iter().filter(held).map(|(role, _)| role)
+    }
+
     fn check_role(&self, role: &Role, holders: &RoleKeys) -> Result<(), String> {
         let distinct: BTreeSet<_> = holders.keys.iter().collect();
         if distinct.len() != holders.keys.len() {
