@@ -118,7 +118,7 @@ impl View {
         records.observe(clock::now(), said);
         let members = members.iter().map(|one| (one.host.clone(), as_seen(one))).collect();
         let (chain, now_ms) = (self.ledger.chain(), clock::boot_ms());
-        observer.observe(now_ms, &chain, &members);
+        observer.observe(now_ms, &chain, &members, &|host| Some(self.ledger.host(host)?.key));
         for (rollout, claim) in observer.unproven(&chain) {
             let Some(id) = self.ledger.certificate(&rollout, claim) else { continue };
             match self.ledger.store().blob(&id) {

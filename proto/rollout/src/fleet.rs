@@ -17,7 +17,7 @@ use proto::record;
 use proto::statement::{Action, Rollout};
 use proto::trust::Chain;
 use proto::wire::ControlRequest;
-use proto::{Digest, HostId, UnixTime};
+use proto::{Digest, HostId, PublicKey, UnixTime};
 
 pub use answer::refused;
 pub use outlook::{Outlook, Pending, Presence};
@@ -53,10 +53,21 @@ pub struct Observer {
     claims: BTreeMap<Digest, BTreeSet<Claim>>,
     /// When the proof of a claim came, where that is known: for people.
     proven: BTreeMap<(Digest, Claim), UnixTime>,
-    /// The receipt of each slot as last read, so that gossip that repeats itself costs nothing.
-    read: BTreeMap<(HostId, usize), String>,
+    /// The receipt of each slot as last read: gossip that repeats itself costs nothing, and so do people
+    /// who look again and again.
+    read: BTreeMap<(HostId, usize), Word>,
     /// When requests were last compared.
     compared_ms: Option<u64>,
+}
+
+/// What a host says in one slot.
+#[derive(Debug, Clone)]
+struct Word {
+    text: String,
+    /// None: it is no receipt of this host, or the host was not known.
+    receipt: Option<Receipt>,
+    /// Whether it was known.
+    judged: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -95,18 +106,27 @@ impl Followed {
 }
 
 impl Observer {
-    /// Takes in what the member holds and hears at `now_ms` of its own clock that never steps.
-    /// Called whenever either changes, and every few seconds.
-    pub fn observe(&mut self, now_ms: u64, chain: &Chain, members: &BTreeMap<HostId, Seen>) {
+    /// Takes in what the member holds and hears at `now_ms` of its own clock that never steps. `key_of`:
+    /// of a host that is known. Called whenever any of it changes, and every few seconds.
+    pub fn observe(
+        &mut self,
+        now_ms: u64,
+        chain: &Chain,
+        members: &BTreeMap<HostId, Seen>,
+        key_of: &dyn Fn(&HostId) -> Option<PublicKey>,
+    ) {
         self.follow(now_ms, chain);
         for (host, seen) in members {
             for slot in 0..record::SLOTS {
                 if let Some(text) = seen.values.get(&record::receipt_key(slot)) {
-                    self.hear(now_ms, host, slot, text);
+                    self.hear(now_ms, (host, slot), text, key_of);
                 }
             }
         }
-        self.read.retain(|(host, _), _| members.contains_key(host));
+        self.read.retain(|(host, slot), _| {
+            let seen = members.get(host);
+            seen.is_some_and(|seen| seen.values.contains_key(&record::receipt_key(*slot)))
+        });
         self.compare(now_ms, chain, members);
     }
 
@@ -215,19 +235,35 @@ impl Observer {
         }
     }
 
-    fn hear(&mut self, now_ms: u64, host: &HostId, slot: usize, text: &str) {
+    fn hear(
+        &mut self,
+        now_ms: u64,
+        (host, slot): (&HostId, usize),
+        text: &str,
+        key_of: &dyn Fn(&HostId) -> Option<PublicKey>,
+    ) {
         let place = (host.clone(), slot);
-        if self.read.get(&place).is_some_and(|read| read == text) {
+        if self.read.get(&place).is_some_and(|word| word.judged && word.text == text) {
             return;
         }
+        let key = key_of(host);
         // Other versions may write other things: what is no receipt is not looked at again.
-        if let Ok(signed) = SignedReceipt::from_text(text)
+        let signed = SignedReceipt::from_text(text).ok();
+        let receipt = signed.as_ref().zip(key).and_then(|(signed, key)| signed.verify(&key).ok());
+        if let Some(signed) = signed
             && let Ok(rollout) = signed.claimed_rollout()
             && let Some(followed) = self.followed.get_mut(&rollout)
         {
             let _ = followed.receipts.offer(now_ms, signed);
         }
-        self.read.insert(place, text.to_owned());
+        let word = Word { text: text.to_owned(), receipt, judged: key.is_some() };
+        self.read.insert(place, word);
+    }
+
+    /// The receipts that a host says now, by the key in its statement.
+    fn words_of(&self, host: &HostId) -> impl Iterator<Item = &Receipt> {
+        let slots = (host.clone(), 0)..=(host.clone(), record::SLOTS);
+        self.read.range(slots).filter_map(|(_, word)| word.receipt.as_ref())
     }
 }
 

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::certificate::Claim;
-use proto::receipt::{Receipt, SignedReceipt, State};
+use proto::receipt::{Receipt, State};
 use proto::record::{
     self, AllowedRecord, AuditRecord, DriftRecord, FETCH_BANNED_MAX, FetchRecord, HostRecord,
     ProgressRecord, TallyRecord,
@@ -425,13 +425,9 @@ impl Outlook<'_> {
 
     /// What it says now, in gossip.
     fn words_now(&self, host: &Host) -> Vec<(&Rollout, Receipt)> {
-        let seen = self.members.get(&host.id);
-        let slots = (0..record::SLOTS).map(record::receipt_key);
-        let texts = slots.filter_map(|key| seen?.values.get(&key));
-        let signed = texts.filter_map(|text| SignedReceipt::from_text(text).ok());
-        let heard = signed.filter_map(|signed| signed.verify(&host.key).ok());
-        let known = |receipt: Receipt| Some((self.chain.rollout(&receipt.rollout)?, receipt));
-        heard.filter_map(known).collect()
+        let known =
+            |receipt: &Receipt| Some((self.chain.rollout(&receipt.rollout)?, receipt.clone()));
+        self.observer.words_of(&host.id).filter_map(known).collect()
     }
 
     /// The owner of a key, or the key itself once the root has forgotten it.

@@ -286,7 +286,9 @@ impl World {
     }
 
     fn observe(&mut self) {
-        self.observer.observe(self.now_ms, &self.chain, &self.members);
+        let key_of =
+            |id: &HostId| self.hosts.iter().find(|host| host.id == *id).map(|host| host.key);
+        self.observer.observe(self.now_ms, &self.chain, &self.members, &key_of);
     }
 
     fn look<T>(&self, ask: impl FnOnce(&Outlook<'_>) -> T) -> T {

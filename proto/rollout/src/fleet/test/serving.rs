@@ -63,3 +63,22 @@ fn a_host_that_missed_a_rollout_serves_something_older_than_the_others() {
     world.receipt(3, 0, third, State::Baking);
     assert_eq!(told(&mut world, 3), (version("3"), State::Baking, version("3")));
 }
+
+/// Gossip may bring what a host says before its statement; what others signed is not its word.
+#[test]
+fn what_a_host_said_before_it_was_known_is_told_once_it_is() {
+    let mut world = World::new(0);
+    let [one, two] = ["1", "2"].map(|version| world.release(version));
+    let first = world.deploy(None, &one);
+    world.complete(first);
+    // Host 3 is left out: its receipts count for nothing there, and still tell how it is.
+    let second = world.deploy_to(1..=2, Some(&one), &two);
+    let known = std::mem::take(&mut world.hosts);
+    world.receipt(3, 0, second, State::Activating);
+    world.observe();
+    world.hosts = known;
+    assert_eq!(told(&mut world, 3), (None, State::Activating, version("2")));
+    let others = world.receipt(2, 0, second, State::Committed);
+    world.says(3, receipt_key(1), others.to_text());
+    assert_eq!(told(&mut world, 3), (None, State::Activating, version("2")));
+}
