@@ -51,13 +51,17 @@ pub use turns::{Answered, Turn, Turned};
 
 /// Longest wait for the database, in seconds, before a request gives up.
 const BUSY_TIMEOUT_S: u64 = 10;
-/// Connections to the database; readers run beside the one writer.
-const CONNECTIONS_MAX: u32 = 4;
+/// Connections to the database for those that only read.
+const READERS_MAX: u32 = 4;
 
 /// The coordinator's database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
+    /// For reading.
     pool: SqlitePool,
+    /// The one connection that changes anything, of which there can be no more at a time. No reader is in
+    /// its queue: a search through years of the record keeps no abort waiting.
+    writer: SqlitePool,
     /// The number of the newest event.
     newest: watch::Sender<u64>,
 }
@@ -176,13 +180,16 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(BUSY_TIMEOUT_S));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(CONNECTIONS_MAX)
-            .acquire_timeout(Duration::from_secs(BUSY_TIMEOUT_S))
-            .connect_with(options)
-            .await
-            .map_err(failed("open the database"))?;
-        let store = Self { pool, newest: watch::Sender::new(0) };
+        let pool = async |connections| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_secs(BUSY_TIMEOUT_S))
+                .connect_with(options.clone())
+                .await
+                .map_err(failed("open the database"))
+        };
+        let (writer, pool) = (pool(1).await?, pool(READERS_MAX).await?);
+        let store = Self { pool, writer, newest: watch::Sender::new(0) };
         store.migrate().await?;
         store.newest.send_replace(store.events_last().await?);
         Ok(store)
@@ -191,6 +198,7 @@ impl Store {
     /// Closes the database: what was committed is in the file when this returns.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.writer.close().await;
     }
 
     /// Makes a change that changes nothing: whether the database can be written.
@@ -238,7 +246,7 @@ impl Store {
     /// A transaction that holds the write lock from its first statement, so that what it reads is
     /// still so when it writes.
     async fn change(&self, step: &'static str) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed(step))
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed(step))
     }
 }
 

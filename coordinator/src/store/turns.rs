@@ -9,8 +9,9 @@ use crate::token::TokenId;
 
 /// How long an answer is kept, in seconds.
 const KEPT_S: u64 = 86_400;
-/// Requests that are remembered at most; the oldest give way.
-const TURNS_MAX: i64 = 10_000;
+/// Requests of one token or session that are remembered at most; its oldest give way, and nobody else's:
+/// what is forgotten would be done once more.
+const TURNS_MAX: i64 = 1_000;
 
 /// A request that is to be done once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,10 +55,11 @@ impl Store {
         let mut change = self.change(STEP).await?;
         sqlx::query(
             "DELETE FROM turns WHERE at <= ?1 OR number IN
-             (SELECT number FROM turns ORDER BY number DESC LIMIT -1 OFFSET ?2)",
+             (SELECT number FROM turns WHERE who = ?3 ORDER BY number DESC LIMIT -1 OFFSET ?2)",
         )
         .bind(stored_time(UnixTime(now.0.saturating_sub(KEPT_S))))
         .bind(TURNS_MAX - 1)
+        .bind(turn.who.to_string())
         .execute(&mut *change)
         .await
         .map_err(failed(STEP))?;
@@ -100,7 +102,7 @@ impl Store {
             .bind(&turn.key)
             .bind(i64::from(kept.status))
             .bind(&kept.body)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await
             .map_err(failed("keep an answer"))?;
         Ok(())
@@ -115,7 +117,7 @@ impl Store {
         sqlx::query("DELETE FROM turns WHERE who = ?1 AND key = ?2")
             .bind(turn.who.to_string())
             .bind(&turn.key)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await
             .map_err(failed("forget a request"))?;
         Ok(())
@@ -159,18 +161,28 @@ mod tests {
     async fn there_is_an_end_to_how_many_are_remembered() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("db")).await.unwrap();
-        sqlx::query(
-            "WITH RECURSIVE up (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM up WHERE n < 10000)
-             INSERT INTO turns (who, key, fingerprint, at) SELECT '', n, x'', 100 FROM up",
-        )
-        .execute(&store.pool)
-        .await
-        .unwrap();
-        store.turn_begin(&turn(1, "new", ""), UnixTime(100)).await.unwrap();
-        let keys: Vec<String> = sqlx::query_scalar("SELECT key FROM turns ORDER BY number")
-            .fetch_all(&store.pool)
+        let (own, other) = (turn(1, "new", ""), turn(2, "new", ""));
+        for who in [&own.who, &other.who] {
+            sqlx::query(
+                "WITH RECURSIVE up (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM up WHERE n < 1000)
+                 INSERT INTO turns (who, key, fingerprint, at) SELECT ?1, n, x'', 100 FROM up",
+            )
+            .bind(who.to_string())
+            .execute(&store.writer)
             .await
             .unwrap();
-        assert_eq!((keys.len(), keys[0].as_str(), keys[9_999].as_str()), (10_000, "2", "new"));
+        }
+        store.turn_begin(&own, UnixTime(100)).await.unwrap();
+        let keys = async |who: TokenId| -> Vec<String> {
+            sqlx::query_scalar("SELECT key FROM turns WHERE who = ?1 ORDER BY number")
+                .bind(who.to_string())
+                .fetch_all(&store.pool)
+                .await
+                .unwrap()
+        };
+        let own = keys(own.who).await;
+        assert_eq!((own.len(), own[0].as_str(), own[999].as_str()), (1_000, "2", "new"));
+        let other = keys(other.who).await;
+        assert_eq!((other.len(), other[0].as_str()), (1_000, "1"), "nobody else's");
     }
 }

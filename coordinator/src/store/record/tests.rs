@@ -190,3 +190,16 @@ async fn r30_figures_of_a_long_record() {
     assert_eq!(store.audit_verify().await.unwrap().length, length);
     println!("all {length} verified in {:?}", begun.elapsed());
 }
+
+/// Whoever searches through years of it keeps no abort waiting.
+#[tokio::test]
+async fn readers_however_many_leave_the_writer_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory).await;
+    let mut reading = Vec::new();
+    for _ in 0..crate::store::READERS_MAX {
+        reading.push(store.pool.begin().await.unwrap());
+    }
+    let recorded = store.record(act(1), UnixTime(1));
+    tokio::time::timeout(std::time::Duration::from_secs(5), recorded).await.unwrap().unwrap();
+}
