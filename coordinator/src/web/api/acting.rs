@@ -5,7 +5,7 @@ use proto::id::{Digest, Env, Scope};
 use super::call::{Answer, Asked, Outcome};
 use super::input::{Lasts, Param, Reason, RolloutId};
 use super::problem::Problem;
-use super::reading::{ROLLOUT, SERVICE, find};
+use super::reading::{ROLLOUT, SERVICE};
 use super::values::{ActReport, RollBackReport};
 use crate::access::Visitor;
 use crate::acts::Careful;
@@ -25,14 +25,14 @@ pub(super) const ENV: Param<Env> = Param::path("env", "The environment.", "stagi
 /// `POST /rollouts/{id}/pause`.
 pub(super) async fn pause(asked: Asked, visitor: Visitor) -> Outcome {
     let RolloutId(id) = asked.given.need(&ROLLOUT);
-    let report = find(&asked.web, id).await?;
+    let report = asked.web.sight.rollout(&id).await?;
     sign(&asked, &visitor, Careful::Pause(report.id)).await.map(|acted| Answer::of(&acted))
 }
 
 /// `POST /rollouts/{id}/abort`.
 pub(super) async fn abort(asked: Asked, visitor: Visitor) -> Outcome {
     let RolloutId(id) = asked.given.need(&ROLLOUT);
-    let report = find(&asked.web, id).await?;
+    let report = asked.web.sight.rollout(&id).await?;
     sign(&asked, &visitor, Careful::Abort(report.id)).await.map(|acted| Answer::of(&acted))
 }
 

@@ -5,9 +5,8 @@ use proto::dsse::Envelope;
 use proto::id::{Digest, Env, HostId, Scope, Service, Version};
 use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport};
 use proto::statement::Statement;
-use proto::wire::{ControlReply, ControlRequest, Refused, RolloutQuery};
+use proto::wire::{ControlReply, ControlRequest};
 
-use super::super::Web;
 use super::super::sight::not_understood;
 use super::call::{Answer, Asked, Outcome};
 use super::document;
@@ -186,33 +185,17 @@ fn without_hosts(report: RolloutReport) -> RolloutReport {
 /// The rollouts of a service in an environment, newest first.
 async fn history(asked: Asked, scope: Scope) -> Outcome {
     let list = format!("history/{scope}");
-    let reply = asked.web.sight.answer(ControlRequest::Scope(scope)).await?;
-    let ControlReply::Scope(facts) = reply else { return Err(not_understood().into()) };
-    let ids = facts.history.into_iter().map(|(id, _)| id).collect();
+    let chain = asked.web.desk.member.ledger.chain();
+    let ids = chain.history(&scope).into_iter().map(|(id, _)| id).collect();
     let ids = paging::listed(&list, ids, |id: &Digest| format!("{id:#}"), &asked.given)?;
-    let mut items = Vec::with_capacity(ids.items.len());
-    for id in ids.items {
-        items.push(without_hosts(find(&asked.web, format!("{id:#}")).await?));
-    }
+    let items = asked.web.sight.rollouts(ids.items).await?;
     Ok(asked.page(&paging::Page { items, next: ids.next }))
 }
 
 /// `GET /rollouts/{id}`.
 pub(super) async fn rollout(asked: Asked) -> Outcome {
     let RolloutId(id) = asked.given.need(&ROLLOUT);
-    Ok(Answer::of(&find(&asked.web, id).await?))
-}
-
-/// A rollout by the start of its id.
-///
-/// # Errors
-///
-/// [`Refused`]: there is none, or several begin so.
-pub(super) async fn find(web: &Web, id: String) -> Result<RolloutReport, Refused> {
-    match web.sight.answer(ControlRequest::Rollout(RolloutQuery::Id(id))).await? {
-        ControlReply::Rollout(report) => Ok(*report),
-        _ => Err(not_understood()),
-    }
+    Ok(Answer::of(&asked.web.sight.rollout(&id).await?))
 }
 
 /// `GET /events`.

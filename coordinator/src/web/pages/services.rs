@@ -8,7 +8,7 @@ use proto::dsse::Envelope;
 use proto::id::{Digest, Env, Scope, Service};
 use proto::report::{FleetReport, RolloutReport};
 use proto::statement::Release;
-use proto::wire::{ControlReply, ControlRequest, Refused, RolloutQuery};
+use proto::wire::{ControlReply, Refused};
 
 use super::super::Web;
 use super::super::charts;
@@ -76,19 +76,9 @@ fn envs_of(fleet: &FleetReport, service: &Service) -> Vec<Env> {
 
 async fn rollouts(web: &Web, service: &Service, env: &Env) -> Result<Vec<RolloutReport>, Refused> {
     let scope = Scope { service: service.clone(), env: env.clone() };
-    let ControlReply::Scope(facts) = web.sight.answer(ControlRequest::Scope(scope)).await? else {
-        return Err(not_understood());
-    };
-    let mut reports = Vec::new();
-    for (id, _) in facts.history.iter().take(ROLLOUTS) {
-        let query = RolloutQuery::Id(format!("{id:#}"));
-        if let ControlReply::Rollout(report) =
-            web.sight.answer(ControlRequest::Rollout(query)).await?
-        {
-            reports.push(*report);
-        }
-    }
-    Ok(reports)
+    let chain = web.desk.member.ledger.chain();
+    let newest = chain.history(&scope).into_iter().take(ROLLOUTS).map(|(id, _)| id);
+    web.sight.rollouts(newest.collect()).await
 }
 
 /// The newest releases of a service. Blocks on the disk.
