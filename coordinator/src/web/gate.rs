@@ -6,7 +6,6 @@
 //! comes in a header, which no other site can set. Pages load nothing from anywhere and are shown in
 //! nobody's frame.
 
-use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -26,16 +25,17 @@ use proto::wire::Refused;
 
 use super::Web;
 use super::api::{self, Kind, Problem};
+use super::door::Caller;
 use super::page::{problem, refused};
 use crate::access::{Credential, Visitor};
 
 /// The cookie of a session. The prefix has browsers insist that it is secure and of this host alone.
 pub(super) const COOKIE_NAME: &str = "__Host-swell";
-/// Requests that one address may make at once, and how many are given back each second.
+/// Requests that one caller may make at once, and how many are given back each second.
 const BURST: f64 = 120.0;
 const PER_S: f64 = 40.0;
-/// Addresses that are remembered: whoever has not come for long begins anew.
-const ADDRESSES_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
+/// Callers that are remembered: whoever has not come for long begins anew.
+const CALLERS_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
 
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -50,9 +50,9 @@ pub(super) struct Guest {
     pub(super) word: Option<String>,
 }
 
-/// How much each address has asked lately.
+/// How much each caller has asked lately.
 pub(super) struct Gate {
-    buckets: Mutex<LruCache<IpAddr, Bucket>>,
+    buckets: Mutex<LruCache<Caller, Bucket>>,
 }
 
 /// A token bucket.
@@ -64,15 +64,15 @@ struct Bucket {
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { buckets: Mutex::new(LruCache::new(ADDRESSES_MAX)) }
+        Self { buckets: Mutex::new(LruCache::new(CALLERS_MAX)) }
     }
 }
 
 impl Gate {
-    /// Whether this address may ask once more at `now`.
-    fn admits(&self, address: IpAddr, now: Instant) -> bool {
+    /// Whether this caller may ask once more at `now`.
+    fn admits(&self, caller: Caller, now: Instant) -> bool {
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let bucket = buckets.get_or_insert_mut(address, || Bucket { left: BURST, at: now });
+        let bucket = buckets.get_or_insert_mut(caller, || Bucket { left: BURST, at: now });
         let back = now.saturating_duration_since(bucket.at).as_secs_f64() * PER_S;
         *bucket = Bucket { left: (bucket.left + back).min(BURST), at: now };
         let admitted = bucket.left >= 1.0;
@@ -95,8 +95,9 @@ pub(super) async fn guard(State(web): State<Web>, mut request: Request, next: Ne
 }
 
 async fn admit(web: &Web, request: &mut Request) -> Result<(), Refusal> {
-    let address = request.extensions().get::<SocketAddr>().copied();
-    if address.is_some_and(|address| !web.gate.admits(address.ip(), Instant::now())) {
+    let caller = request.extensions().get::<Caller>().copied();
+    // The door says of everybody where they come from.
+    if !caller.is_some_and(|caller| web.gate.admits(caller, Instant::now())) {
         return Err(Refusal::TooMuch);
     }
     let Some((credential, kind)) = credential(request.headers()) else {
@@ -227,6 +228,7 @@ impl<S: Sync> FromRequestParts<S> for Guest {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::time::Duration;
 
     use super::*;
@@ -234,7 +236,7 @@ mod tests {
     #[test]
     fn an_address_that_asks_too_much_waits_and_keeps_nobody_else_waiting() {
         let (gate, start) = (Gate::default(), Instant::now());
-        let (one, other) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let [one, other] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(|at| Caller::from(IpAddr::from(at)));
         let admitted = (0..200).filter(|_| gate.admits(one, start)).count();
         assert_eq!(admitted, 120);
         assert!(gate.admits(other, start));

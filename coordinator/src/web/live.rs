@@ -11,20 +11,34 @@ use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use maud::{Markup, PreEscaped};
+use net::{Place, Places};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::gate::Guest;
 use super::{Web, pages};
+use crate::token::TokenId;
 
 /// Between two looks whether anything has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a stream lasts: whoever goes on looking asks again, and is looked at again.
 const LASTS: Duration = Duration::from_secs(600);
+
+/// Streams at a time, and of these of one session or token.
+const WATCHERS_MAX: usize = 256;
+const PER_CREDENTIAL_MAX: usize = 64;
+/// When to ask again who was refused a place, in seconds.
+const RETRY_AFTER_S: u64 = 10;
+
+/// Places for streams.
+pub(super) fn places() -> Places<TokenId> {
+    Places::new(WATCHERS_MAX, PER_CREDENTIAL_MAX)
+}
 
 /// A page's content: pieces that may change, in a frame that does not.
 #[derive(Debug, Clone, Default)]
@@ -149,6 +163,11 @@ pub(super) async fn follow(
     Query(Seen { seen }): Query<Seen>,
     guest: Guest,
 ) -> Response {
+    let Some(place) = web.watchers.try_take(&guest.visitor.access.id) else {
+        let what = "as many pages as may are open and told of changes: close some, or come back later";
+        let retry = [(RETRY_AFTER, RETRY_AFTER_S.to_string())];
+        return (StatusCode::SERVICE_UNAVAILABLE, retry, what).into_response();
+    };
     let board = match pages::board(&web, &guest, &page).await {
         Ok(Some(board)) => board,
         Ok(None) => return StatusCode::NOT_FOUND.into_response(),
@@ -158,7 +177,7 @@ pub(super) async fn follow(
         true => Shown::of(&board),
         false => Shown::default(),
     };
-    let watcher = Watcher { web, guest, page, shown, until: Instant::now() + LASTS };
+    let watcher = Watcher { web, guest, page, shown, _place: place, until: Instant::now() + LASTS };
     let changes = stream::unfold(watcher, |mut watcher| async move {
         let changes = watcher.next().await?;
         Some((Ok::<_, Infallible>(Event::default().event("change").data(changes)), watcher))
@@ -171,6 +190,7 @@ struct Watcher {
     guest: Guest,
     page: String,
     shown: Shown,
+    _place: Place,
     until: Instant,
 }
 

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | `tls` | the certificate |
+//! | `door` | which connections come in, and how long each may stay |
 //! | `gate` | who asks, and what keeps strangers and other sites out |
 //! | `enter` | signing in and out |
 //! | `sight` | what the pages show, looked up once for all of them |
@@ -20,6 +21,7 @@
 mod api;
 mod assets;
 mod charts;
+mod door;
 mod enter;
 mod gate;
 mod live;
@@ -31,37 +33,31 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
-use axum::{Extension, Router};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use member::chain;
-use net::NetError;
+use net::{NetError, Places};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{self, Instant, MissedTickBehavior, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::desk::{Desk, blocking};
+use crate::token::TokenId;
+use door::Caller;
 use gate::Gate;
 use sight::Sight;
 use tls::Tls;
 
-/// Connections at a time; others wait to be let in.
-const CONNECTIONS_MAX: usize = 512;
-/// Requests of one connection that are under way at a time.
-const STREAMS_MAX: u32 = 32;
-/// How long a handshake may take, and the head of a request.
-const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// Longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// How often a port or a certificate that is not to be had is tried again.
 const AGAIN_EVERY: Duration = Duration::from_secs(10);
+/// How long nobody is taken in after taking somebody in failed: as a rule there are too many open files.
+const BREATH: Duration = Duration::from_millis(100);
 /// How often the certificate is looked at: whether it has changed, or ends soon.
-const CERTIFICATE_EVERY: Duration = Duration::from_secs(3_600);
+const CERTIFICATE_EVERY: Duration = Duration::from_secs(600);
 
 /// What every request is answered from. Cheap to clone.
 #[derive(Clone)]
@@ -70,6 +66,8 @@ pub(crate) struct Web {
     sight: Sight,
     boards: pages::Boards,
     gate: Arc<Gate>,
+    /// Places for streams of changes.
+    watchers: Places<TokenId>,
     /// Ends streams of changes, which would not end by themselves.
     stop: CancellationToken,
 }
@@ -80,6 +78,7 @@ pub(crate) async fn serve(desk: Arc<Desk>, stop: CancellationToken) -> Result<()
         sight: Sight::new(desk.view.clone()),
         boards: pages::Boards::default(),
         gate: Arc::new(Gate::default()),
+        watchers: live::places(),
         desk,
         stop: stop.clone(),
     };
@@ -97,80 +96,96 @@ async fn listen(web: Web) {
             Ok((listener, tls)) => {
                 let (address, url) = (web.desk.config.https, &web.desk.https_url);
                 info!(%address, url, fingerprint = tls.fingerprint, "pages at");
-                said = false;
-                accept(&web, listener, tls).await;
+                return take_in(&web, listener, tls).await;
             }
-            Err(cause) if !said => {
-                error!(cause, "no pages; tried again every {} s", AGAIN_EVERY.as_secs());
-                said = true;
+            Err(cause) => {
+                if !std::mem::replace(&mut said, true) {
+                    error!(cause, "no pages; tried again every {} s", AGAIN_EVERY.as_secs());
+                }
                 sleep(AGAIN_EVERY).await;
             }
-            Err(_) => sleep(AGAIN_EVERY).await,
         }
     }
 }
 
 async fn open(web: &Web) -> Result<(TcpListener, Tls), String> {
-    let config = web.desk.config.clone();
-    let tls = blocking("read the certificate of the pages", move || tls::load(&config)).await;
-    let tls = tls.map_err(|refused| refused.reason)?.map_err(|error| chain(&error))?;
+    let tls = certificate(web).await?;
     let address = web.desk.config.https;
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|error| format!("cannot listen on {address}: {error}"))?;
-    web.desk.https_fingerprint.send_replace(tls.fingerprint.clone());
     Ok((listener, tls))
 }
 
-/// Takes connections in until it is time to look at the certificate again.
-async fn accept(web: &Web, listener: TcpListener, tls: Tls) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+/// The certificate as it is on disk now.
+async fn certificate(web: &Web) -> Result<Tls, String> {
+    let config = web.desk.config.clone();
+    let tls = blocking("read the certificate of the pages", move || tls::load(&config)).await;
+    let tls = tls.map_err(|refused| refused.reason)?.map_err(|error| chain(&error))?;
+    web.desk.https_fingerprint.send_replace(tls.fingerprint.clone());
+    Ok(tls)
+}
+
+/// Takes connections in. The door stays open whatever becomes of the certificate's files.
+async fn take_in(web: &Web, listener: TcpListener, mut tls: Tls) {
+    let places = door::places();
     let router = router(web.clone());
-    let taking = async {
-        loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    // Who asks is counted by address.
-                    let router = router.clone().layer(Extension(peer));
-                    let tls = tls.clone();
-                    let stop = web.stop.clone();
+    let mut look = time::interval_at(Instant::now() + CERTIFICATE_EVERY, CERTIFICATE_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said = String::new();
+    loop {
+        tokio::select! {
+            _ = look.tick() => tls = renewed(certificate(web).await, tls, &mut said),
+            taken = listener.accept() => match taken {
+                Ok((stream, address)) => {
+                    let caller = Caller::from(address.ip());
+                    // Whoever has its share already is sent away, and nobody waits behind it.
+                    let Some(place) = places.try_take(&caller) else { continue };
+                    let talk = talk(stream, caller, tls.clone(), router.clone(), web.stop.clone());
                     tokio::spawn(async move {
-                        tokio::select! {
-                            () = stop.cancelled() => {}
-                            () = converse(stream, tls, router) => {}
-                        }
+                        talk.await;
                         drop(place);
                     });
                 }
                 Err(error) => {
                     debug!(%error, "a connection was not taken");
-                    sleep(Duration::from_millis(100)).await;
+                    sleep(BREATH).await;
                 }
             }
         }
-    };
-    // Connections that are open go on; only the door is shut for a moment.
-    let _ = timeout(CERTIFICATE_EVERY, taking).await;
+    }
 }
 
-async fn converse(stream: TcpStream, tls: Tls, router: Router) {
-    let _ = stream.set_nodelay(true);
-    let stream = match timeout(HELLO_WITHIN, tls.acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return debug!(%error, "no TLS"),
-        Err(_) => return debug!("a visitor said nothing"),
-    };
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HELLO_WITHIN);
-    server
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(STREAMS_MAX)
-        .keep_alive_interval(HELLO_WITHIN)
-        .keep_alive_timeout(HELLO_WITHIN);
-    let service = TowerToHyperService::new(router);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
-        debug!(error, "a visitor left");
+async fn talk(
+    stream: TcpStream,
+    caller: Caller,
+    tls: Tls,
+    router: Router,
+    stop: CancellationToken,
+) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = door::converse(stream, caller, &tls, router) => {}
+    }
+}
+
+/// What connections are taken with from now on. A certificate that does not read now, as one does that is
+/// just being replaced, leaves the one in place that works. `said`: the trouble that was told last.
+fn renewed(read: Result<Tls, String>, now: Tls, said: &mut String) -> Tls {
+    match read {
+        Ok(new) => {
+            if new.fingerprint != now.fingerprint {
+                info!(fingerprint = new.fingerprint, "the pages have another certificate");
+            }
+            said.clear();
+            new
+        }
+        Err(cause) => {
+            if *said != cause {
+                warn!(cause, "the pages keep their certificate: what is on disk does not do");
+                *said = cause;
+            }
+            now
+        }
     }
 }
 

@@ -119,6 +119,16 @@ impl Visitor {
         Got { status: parts.status, headers: parts.headers, body }
     }
 
+    /// A connection from an address of this machine that says nothing more than TLS; none: it is not
+    /// let in.
+    pub(crate) async fn silent(&self, from: Ipv4Addr) -> Option<TlsStream<TcpStream>> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let stream = socket.connect(self.address).await.ok()?;
+        let name = ServerName::IpAddress(self.address.ip().into());
+        self.tls.connect(name, stream).await.ok()
+    }
+
     async fn connect(&self, from: Ipv4Addr) -> TlsStream<TcpStream> {
         let connecting = async {
             loop {

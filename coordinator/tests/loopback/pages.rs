@@ -2,10 +2,13 @@
 
 use proto::access::{AccessKind, AccessRole};
 use proto::wire::{ControlReply, ControlRequest};
+use std::net::Ipv4Addr;
+
+use proto::access::AccessRole;
 
 use crate::api::ground::Ground;
-use crate::fleet::{ADA, CI};
-use crate::https::{Got, session};
+use crate::fleet::{ADA, CI, Fleet};
+use crate::https::{Got, Visitor, session};
 
 /// What forms of this session carry.
 async fn word(ground: &Ground, cookie: &str) -> String {
@@ -135,4 +138,35 @@ async fn sessions_and_tokens_live_as_long_as_they_may_and_no_longer() {
         let made = matches!(ada.ask(&request).await, ControlReply::Access { .. });
         assert_eq!(made, good, "{kind:?} of {ttl_s} s");
     }
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_takes_all_places_and_says_nothing_keeps_nobody_out() {
+    let fleet = Fleet::start().await;
+    let visitor = Visitor::of(&fleet).await;
+    assert_eq!(visitor.send("GET", "/enter", &[], b"").await.status, 200);
+    let stranger = Ipv4Addr::new(127, 0, 0, 200);
+    let mut held = Vec::new();
+    for _ in 0..600 {
+        held.extend(visitor.silent(stranger).await);
+    }
+    assert!((1..=64).contains(&held.len()), "{} of 600 are in", held.len());
+    assert_eq!(visitor.send("GET", "/enter", &[], b"").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_asks_too_much_waits_and_keeps_nobody_else_waiting() {
+    let fleet = Fleet::start().await;
+    let visitor = Visitor::of(&fleet).await;
+    let (one, other) = (Ipv4Addr::new(127, 0, 0, 201), Ipv4Addr::new(127, 0, 0, 202));
+    let mut refused = None;
+    // Faster than 40 a second: 120 of them go at once.
+    for _ in 0..20 {
+        let asks = (0..32).map(|_| visitor.send_from(one, "GET", "/enter", &[], b""));
+        let got = futures_util::future::join_all(asks).await;
+        refused = got.into_iter().find(|got| got.status == 429);
+        if refused.is_some() {
+            break;
+        }
+    }
+    assert!(refused.is_some(), "640 requests are too many");
+    assert_eq!(visitor.send_from(other, "GET", "/enter", &[], b"").await.status, 200);
 }

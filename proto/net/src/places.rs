@@ -9,13 +9,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::directory::Peer;
 
-/// Places, shared by all clones.
+/// Places, shared by all clones. `Who`: what those are told apart by who take them.
 #[derive(Clone)]
-pub struct Places {
+pub struct Places<Who = Peer> {
     all: Arc<Semaphore>,
     each: usize,
     /// Of those who hold a place or wait for one.
-    own: Arc<Mutex<BTreeMap<Peer, Weak<Semaphore>>>>,
+    own: Arc<Mutex<BTreeMap<Who, Weak<Semaphore>>>>,
 }
 
 /// A place, given back on drop.
@@ -25,36 +25,36 @@ pub struct Place {
     _all: OwnedSemaphorePermit,
 }
 
-impl Places {
-    /// `all` places, at most `each` of them for one peer.
+impl<Who: Ord + Clone> Places<Who> {
+    /// `all` places, at most `each` of them for one of those who take them.
     pub fn new(all: usize, each: usize) -> Self {
         Self { all: Arc::new(Semaphore::new(all)), each, own: Arc::default() }
     }
 
-    /// A place for `peer`, if one is free.
-    pub fn try_take(&self, peer: &Peer) -> Option<Place> {
-        let own = self.own(peer).try_acquire_owned().ok()?;
+    /// A place for `who`, if one is free.
+    pub fn try_take(&self, who: &Who) -> Option<Place> {
+        let own = self.own(who).try_acquire_owned().ok()?;
         let all = self.all.clone().try_acquire_owned().ok()?;
         Some(Place { _own: own, _all: all })
     }
 
-    /// A place for `peer`, once one is free.
-    pub async fn take(&self, peer: &Peer) -> Place {
+    /// A place for `who`, once one is free.
+    pub async fn take(&self, who: &Who) -> Place {
         const NEVER: &str = "it is never closed";
         // Whoever waits for one of his own keeps nobody else waiting.
-        let own = self.own(peer).acquire_owned().await.expect(NEVER);
+        let own = self.own(who).acquire_owned().await.expect(NEVER);
         let all = self.all.clone().acquire_owned().await.expect(NEVER);
         Place { _own: own, _all: all }
     }
 
-    fn own(&self, peer: &Peer) -> Arc<Semaphore> {
+    fn own(&self, who: &Who) -> Arc<Semaphore> {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = own.get(peer).and_then(Weak::upgrade) {
+        if let Some(known) = own.get(who).and_then(Weak::upgrade) {
             return known;
         }
         own.retain(|_, places| places.strong_count() > 0);
         let places = Arc::new(Semaphore::new(self.each));
-        own.insert(peer.clone(), Arc::downgrade(&places));
+        own.insert(who.clone(), Arc::downgrade(&places));
         places
     }
 }
