@@ -25,6 +25,10 @@ pub struct FleetReport {
     pub hosts: Vec<HostReport>,
     /// The newest rollout of each scope.
     pub rollouts: Vec<RolloutReport>,
+    /// Rollouts that wait for signatures and may still begin: none of them is in force. Older members do
+    /// not tell.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pending: Vec<RolloutReport>,
     /// Environments that are or were frozen, hosts that are or were held: of each the newest word of
     /// people and of the coordinator.
     pub freezes: Vec<FreezeReport>,

@@ -517,6 +517,7 @@ fn fleet_report(fleet: &Fleet, host: &Member) -> FleetReport {
             removed: None,
         }],
         rollouts: Vec::new(),
+        pending: Vec::new(),
         freezes: Vec::new(),
         skips: Vec::new(),
         audit: Default::default(),

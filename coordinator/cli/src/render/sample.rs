@@ -164,6 +164,7 @@ pub(crate) fn fleet(rollout: RolloutReport) -> FleetReport {
         coordinator_alive: true,
         hosts: vec![host(0, true), host(1, false)],
         rollouts: vec![rollout],
+        pending: Vec::new(),
         freezes: Vec::new(),
         skips: Vec::new(),
         audit: Default::default(),

@@ -35,6 +35,7 @@ pub(crate) fn about_fleet(
         coordinator_alive: true,
         hosts: statements.iter().map(host).collect(),
         rollouts: Vec::new(),
+        pending: Vec::new(),
         freezes: Vec::new(),
         skips: Vec::new(),
         audit: Default::default(),

@@ -73,7 +73,7 @@ fn count(report: &FleetReport, is_meant: impl Fn(&HostReport) -> bool) -> (u64, 
 fn rollout_counts(report: &FleetReport) -> RolloutCounts {
     use RolloutPhase as P;
     let mut counts = RolloutCounts::default();
-    for rollout in &report.rollouts {
+    for rollout in report.rollouts.iter().chain(&report.pending) {
         counts.all += 1;
         counts.open += u64::from(matches!(rollout.phase, P::Pending | P::Running | P::Paused));
         counts.held += u64::from(rollout.held);
@@ -168,8 +168,12 @@ pub(super) async fn rollouts(asked: Asked) -> Outcome {
                 service.as_ref().is_none_or(|service| one.service == *service)
                     && env.as_ref().is_none_or(|env| one.env == *env)
             };
-            let key = |one: &RolloutReport| format!("{}/{}", one.service, one.env);
-            let fitting = report.rollouts.iter().filter(fits);
+            // What waits for signatures stands behind what it would replace.
+            let key = |one: &RolloutReport| match one.phase {
+                RolloutPhase::Pending => format!("{}/{}/{:#}", one.service, one.env, one.id),
+                _ => format!("{}/{}", one.service, one.env),
+            };
+            let fitting = report.rollouts.iter().chain(&report.pending).filter(fits);
             let mut rollouts: Vec<_> = fitting.cloned().map(without_hosts).collect();
             rollouts.sort_by_key(key);
             Ok(asked.page(&paging::sorted("rollouts", rollouts, key, &asked.given)?))

@@ -22,7 +22,8 @@ pub(super) struct FleetSummary {
     pub(super) hosts_alive: u64,
     /// Versions that were published, of all services.
     pub(super) releases: u64,
-    /// Services in environments that have a rollout, by where the newest of each stands.
+    /// The newest rollout of each service in an environment, and those that wait for signatures, by where
+    /// they stand.
     pub(super) rollouts: RolloutCounts,
     pub(super) environments: Vec<EnvironmentSummary>,
     /// Freezes of environments and holds of hosts that are in force.

@@ -19,6 +19,7 @@ type Spread<'a> = BTreeMap<(&'a Service, &'a Env), BTreeMap<Option<&'a Version>,
 pub(super) fn board(fleet: &FleetReport, acts_in: &[Env], events: Markup) -> Board {
     let mut board = Board::default();
     board.piece("health", health(fleet));
+    board.piece("waiting", waiting(fleet));
     board.raw("<h2>Services</h2><div class=\"cards\">");
     let cards = cards(fleet, None);
     let empty = cards.is_empty();
@@ -111,6 +112,27 @@ fn health(fleet: &FleetReport) -> Markup {
     }
 }
 
+/// What waits for approval: what it is, what it lacks, the line that signs it.
+fn waiting(fleet: &FleetReport) -> Markup {
+    html! {
+        section id="waiting" aria-label="Waits for approval" {
+            @for one in &fleet.pending {
+                @let id = format!("{:#}", one.id);
+                p {
+                    (phase(one.phase, one.held)) " "
+                    a id={ "waiting-" (id) } href={ "/rollouts/" (id) } {
+                        (one.service) " "
+                        @match &one.from { Some(from) => { (from) " to " }, None => {} }
+                        (one.to)
+                    }
+                    " in " (one.env) " by " (one.author) ": " (one.why)
+                }
+                p class="line" { "Approve, with your key: " code { "swell approve " (one.id) } }
+            }
+        }
+    }
+}
+
 /// The first few by name, and how many there are beside.
 fn some(names: &[&str]) -> String {
     let more = names.len().saturating_sub(NAMED_MAX);
@@ -133,7 +155,7 @@ fn scope(
         .collect();
     html! {
         section id=(id) class="card" {
-            h3 { a href={ "/services/" (service) } { (service) } " " span class="quiet" { (env) } }
+            h3 { a id={ (id) "-service" } href={ "/services/" (service) } { (service) } " " span class="quiet" { (env) } }
             (charts::spread(&parts))
             ul class="legend" {
                 @for (index, (version, hosts)) in parts.iter().enumerate() {
@@ -143,7 +165,7 @@ fn scope(
             @if let Some(newest) = newest {
                 p {
                     (phase(newest.phase, newest.held)) " "
-                    a href={ "/rollouts/" (format!("{:#}", newest.id)) } {
+                    a id={ (id) "-rollout" } href={ "/rollouts/" (format!("{:#}", newest.id)) } {
                         @match &newest.from { Some(from) => { (from) " to " }, None => {} }
                         (newest.to)
                     }

@@ -89,10 +89,21 @@ impl Outlook<'_> {
             coordinator_alive: root.keys_of(&Role::Admit).any(coordinator),
             hosts,
             rollouts: heads.filter_map(|(_, head)| self.rollout_report(&head.rollout)).collect(),
+            pending: self.waiting().filter_map(|id| self.rollout_report(&id)).collect(),
             freezes: self.freezes().collect(),
             skips: self.skips(),
             audit: self.audit(),
         }
+    }
+
+    /// Rollouts that lack signatures, and would be in force with them.
+    fn waiting(&self) -> impl Iterator<Item = Digest> {
+        let may_begin = |one: &&Pending| {
+            let Rollout { epoch, expires, .. } = one.rollout;
+            let head = self.chain.head(&one.rollout.scope());
+            head.is_none_or(|head| head.epoch < epoch) && self.time() < expires
+        };
+        self.pending.iter().filter(may_begin).map(|one| one.id)
     }
 
     /// Every host of which there is a statement.

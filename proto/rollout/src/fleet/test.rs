@@ -702,6 +702,11 @@ fn a_rollout_that_lacks_signatures_is_found_and_says_so() {
     assert_eq!(report.phase, RolloutPhase::Pending);
     assert!(report.why.contains("0 of 1 approvals"), "{}", report.why);
     assert_eq!(world.look(|outlook| outlook.scope_facts(&scope())).rollout, None, "no effect yet");
+    let fleet = world.report();
+    assert!(fleet.rollouts.is_empty(), "it is not in force");
+    assert_eq!(fleet.pending.iter().map(|one| one.id).collect::<Vec<_>>(), [waiting]);
+    world.clock = report.expires;
+    assert!(world.report().pending.is_empty(), "signatures come too late");
 }
 
 #[test]
