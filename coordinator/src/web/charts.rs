@@ -314,6 +314,17 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_meanwhile_ends_no_page() {
+        let samples = [sample(100, 0, 4, 0), sample(40, 2, 2, 5), sample(220, 4, 0, 2)];
+        let drawn = progress(&samples).unwrap().0;
+        assert!(drawn.contains("points=\"0,200 0,100 1000,0 "), "{drawn}");
+        assert!(errors(&samples).is_some() && latency(&samples).is_some());
+        // It has not come as far again.
+        let back = &samples[..2];
+        assert!(progress(back).is_none() && errors(back).is_none() && latency(back).is_none());
+    }
+
+    #[test]
     fn so_many_samples_are_drawn_the_first_and_the_last_with_them() {
         for len in [0, 1, 2, 239, 240, 241, 480, 481, 1_999, 2_000] {
             let samples: Vec<_> = (0..len).map(|at| sample(at, 0, 4, 0)).collect();

@@ -141,6 +141,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_may_go_another_way_next_time_is_not_kept() {
+        let kept = |kind| {
+            let outcome = Err(Problem::new(kind, "why", ""));
+            to_keep(&outcome).map(|kept| kept.status)
+        };
+        assert_eq!(kept(Kind::Busy), None);
+        assert_eq!(kept(Kind::NotHere), None);
+        assert_eq!(kept(Kind::Conflict), Some(409));
+        assert_eq!(kept(Kind::Forbidden), Some(403));
+        let done = to_keep(&Ok(call::Answer::of(&"done"))).unwrap();
+        assert_eq!((done.status, done.body.as_slice()), (200, b"\"done\"".as_slice()));
+    }
+
+    #[test]
     fn keys_are_short_visible_text() {
         let key = |values: &[&str]| {
             let mut headers = HeaderMap::new();
