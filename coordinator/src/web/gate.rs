@@ -1,7 +1,8 @@
 //! Who asks, and what keeps strangers and other sites out.
 //!
 //! A session is a cookie that scripts cannot read and that browsers send along to this place alone, and
-//! never from a link or a form elsewhere (`SameSite=Strict`). Whatever changes something must come from a
+//! never from a link or a form elsewhere (`SameSite=Strict`): whoever follows a link from a chat or a mail is
+//! shown a page that goes on from here. Whatever changes something must come from a
 //! page of ours, which the browser says (`Origin`), and carry a word that only such a page has. A token
 //! comes in a header, which no other site can set. Pages load nothing from anywhere and are shown in
 //! nobody's frame.
@@ -16,6 +17,7 @@ use axum::http::header::{
     REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use axum::http::request::Parts;
+use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
@@ -26,7 +28,8 @@ use proto::wire::Refused;
 use super::Web;
 use super::api::{self, Kind, Problem};
 use super::door::Caller;
-use super::page::{problem, refused};
+use super::enter;
+use super::page::{onward, problem, refused};
 use crate::access::{Credential, Visitor};
 
 /// The cookie of a session. The prefix has browsers insist that it is secure and of this host alone.
@@ -46,6 +49,8 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 #[derive(Debug, Clone)]
 pub(super) struct Guest {
     pub(super) visitor: Visitor,
+    /// What it came with.
+    came_with: (Credential, AccessKind),
     /// What forms must carry; none: it came with a token, and sees no forms.
     pub(super) word: Option<String>,
 }
@@ -100,18 +105,16 @@ async fn admit(web: &Web, request: &mut Request) -> Result<(), Refusal> {
     if !caller.is_some_and(|caller| web.gate.admits(caller, Instant::now())) {
         return Err(Refusal::TooMuch);
     }
-    let Some((credential, kind)) = credential(request.headers()) else {
+    let Some(came_with) = credential(request.headers()) else {
         // There nobody does anything without a credential, and scripts come from no site.
         return if api::is_below(request.uri()) { Ok(()) } else { same_site(request) };
     };
     // A token comes in a header that no other site can set.
-    if kind == AccessKind::Session {
+    if came_with.1 == AccessKind::Session {
         same_site(request)?;
     }
-    let visitor = web.desk.visitor(&credential, kind).await.map_err(Refusal::Failed)?;
-    if let Some(visitor) = visitor {
-        let word = (kind == AccessKind::Session).then(|| word(&credential));
-        request.extensions_mut().insert(Guest { visitor, word });
+    if let Some(guest) = Guest::of(web, came_with).await.map_err(Refusal::Failed)? {
+        request.extensions_mut().insert(guest);
     }
     Ok(())
 }
@@ -119,8 +122,9 @@ async fn admit(web: &Web, request: &mut Request) -> Result<(), Refusal> {
 /// What came along: a session's cookie, or a token.
 fn credential(headers: &HeaderMap) -> Option<(Credential, AccessKind)> {
     if let Some(value) = headers.get(AUTHORIZATION) {
-        let token = value.to_str().ok()?.strip_prefix("Bearer ")?;
-        return Some((token.parse().ok()?, AccessKind::Token));
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        let bearer = scheme.eq_ignore_ascii_case("bearer");
+        return Some((bearer.then(|| token.parse().ok()).flatten()?, AccessKind::Token));
     }
     let cookies = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|cookies| cookies.split("; "));
@@ -135,6 +139,22 @@ fn word(session: &Credential) -> String {
 }
 
 impl Guest {
+    async fn of(web: &Web, came_with: (Credential, AccessKind)) -> Result<Option<Self>, Refused> {
+        let (credential, kind) = &came_with;
+        let Some(visitor) = web.desk.visitor(credential, *kind).await? else { return Ok(None) };
+        let word = (*kind == AccessKind::Session).then(|| word(credential));
+        Ok(Some(Self { visitor, came_with, word }))
+    }
+
+    /// The same, as it is now; none: it was ended, or is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: the database failed.
+    pub(super) async fn again(&self, web: &Web) -> Result<Option<Self>, Refused> {
+        Self::of(web, self.came_with.clone()).await
+    }
+
     /// Whether a form carries this session's word; takes the same time wherever they differ.
     pub(super) fn wrote(&self, word: &str) -> bool {
         let own = self.word.as_deref().and_then(|own| blake3::Hash::from_hex(own).ok());
@@ -221,9 +241,25 @@ impl<S: Sync> FromRequestParts<S> for Guest {
             None if parts.uri.path().starts_with("/live/") => {
                 Err(StatusCode::UNAUTHORIZED.into_response())
             }
-            None => Err(Redirect::to("/enter").into_response()),
+            None if comes_by_link(&parts.method, &parts.headers) => Err(onward(local_of(parts))),
+            None => Err(Redirect::to(&enter::with_next(local_of(parts))).into_response()),
         }
     }
+}
+
+/// Whether a browser has followed a link of another site, and so kept the session's cookie to itself.
+fn comes_by_link(method: &Method, headers: &HeaderMap) -> bool {
+    let says = |name: &str, what: &str| headers.get(name).is_some_and(|value| value == what);
+    *method == Method::GET
+        && says("sec-fetch-site", "cross-site")
+        && says("sec-fetch-mode", "navigate")
+        && credential(headers).is_none()
+}
+
+/// What was asked for, to come back to; the first page where it is no page to look at.
+fn local_of(parts: &Parts) -> &str {
+    let asked = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    if parts.method == Method::GET { enter::local(asked).unwrap_or("/") } else { "/" }
 }
 
 #[cfg(test)]
@@ -293,9 +329,28 @@ mod tests {
         let session = format!("other=1; {COOKIE_NAME}={text}; third=3");
         assert_eq!(found("cookie", session), Some(AccessKind::Session));
         assert_eq!(found("authorization", format!("Bearer {text}")), Some(AccessKind::Token));
+        assert_eq!(found("authorization", format!("bearer {text}")), Some(AccessKind::Token));
         assert_eq!(found("authorization", format!("Basic {text}")), None);
+        assert_eq!(found("authorization", text.clone()), None);
         assert_eq!(found("cookie", format!("x{COOKIE_NAME}={text}")), None);
         assert_eq!(found("cookie", format!("{COOKIE_NAME}={text}0")), None);
+    }
+
+    #[test]
+    fn only_who_follows_a_link_of_another_site_is_shown_on_from_here() {
+        let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        let comes = |method: &str, headers: &[(&str, &str)]| {
+            let request = request(method, headers);
+            comes_by_link(request.method(), request.headers())
+        };
+        assert!(comes("GET", &link));
+        assert!(!comes("POST", &link));
+        // It has been shown on, and has no session.
+        assert!(!comes("GET", &[("sec-fetch-site", "same-origin"), link[1]]));
+        assert!(!comes("GET", &[link[0], ("sec-fetch-mode", "no-cors")]));
+        let cookie = format!("{COOKIE_NAME}={}", "0".repeat(48));
+        assert!(!comes("GET", &[link[0], link[1], ("cookie", &cookie)]));
+        assert!(!comes("GET", &[]));
     }
 
     #[test]

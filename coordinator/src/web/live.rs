@@ -4,6 +4,10 @@
 //! is sent the pieces that differ from what was sent before, once a second at most; where the frame itself
 //! differs, all of it. The page says in its address what it shows ([`Board::seen`]), so a stream begins
 //! with nothing where nothing has changed.
+//!
+//! A beat tells every few seconds that the stream lives, also over a line that is half dead; with each it
+//! is looked up again who this is, so that a stream does not outlive its session. A page that cannot be
+//! made any more ends its stream: what is open then says so.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -12,7 +16,7 @@ use std::time::Duration;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::RETRY_AFTER;
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream;
 use maud::{Markup, PreEscaped};
@@ -26,6 +30,12 @@ use crate::token::TokenId;
 
 /// Between two looks whether anything has changed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two beats; the script on the page waits for three of them.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// Between two pictures: nobody sees a second in them, and each is sent whole.
+const PICTURE_EVERY: Duration = Duration::from_secs(10);
+/// So many looks in a row may come to nothing: what fails now may work in a second.
+const FAILURES_MAX: u32 = 5;
 /// How long a stream lasts: whoever goes on looking asks again, and is looked at again.
 const LASTS: Duration = Duration::from_secs(600);
 
@@ -41,20 +51,32 @@ pub(super) fn places() -> Places<TokenId> {
 }
 
 /// A page's content: pieces that may change, in a frame that does not.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Board {
     parts: Vec<Part>,
+    /// Of the frame and the names of the pieces in it: where these differ, pieces alone do not do.
+    shape: blake3::Hasher,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Part {
     Frame(String),
-    Piece { id: String, html: String, hash: u64 },
+    Piece(Piece),
+}
+
+#[derive(Debug)]
+struct Piece {
+    id: String,
+    html: String,
+    hash: u64,
+    /// It need not be told of at once.
+    is_picture: bool,
 }
 
 impl Board {
     /// Markup that stays as long as the frame does.
     pub(super) fn frame(&mut self, markup: Markup) {
+        self.shape.update(markup.0.as_bytes());
         match self.parts.last_mut() {
             Some(Part::Frame(text)) => text.push_str(&markup.0),
             _ => self.parts.push(Part::Frame(markup.0)),
@@ -68,17 +90,26 @@ impl Board {
 
     /// A piece: one element, whose first attribute is `id`, with this value.
     pub(super) fn piece(&mut self, id: impl Into<String>, markup: Markup) {
-        let (id, html) = (id.into(), markup.0);
+        self.put(id.into(), markup.0, false);
+    }
+
+    /// A piece that is drawn: told of less often.
+    pub(super) fn picture(&mut self, id: impl Into<String>, markup: Markup) {
+        self.put(id.into(), markup.0, true);
+    }
+
+    fn put(&mut self, id: String, html: String, is_picture: bool) {
         debug_assert!(html.contains(&format!(" id=\"{id}\"")), "{id}: {html}");
+        self.shape.update(id.as_bytes());
         let hash = hash(&html);
-        self.parts.push(Part::Piece { id, html, hash });
+        self.parts.push(Part::Piece(Piece { id, html, hash, is_picture }));
     }
 
     /// All of it.
     pub(super) fn markup(&self) -> Markup {
         let text = |part: &Part| match part {
             Part::Frame(text) => text.clone(),
-            Part::Piece { html, .. } => html.clone(),
+            Part::Piece(piece) => piece.html.clone(),
         };
         PreEscaped(self.parts.iter().map(text).collect())
     }
@@ -88,63 +119,67 @@ impl Board {
         format!("{:016x}", hash(&self.markup().0))
     }
 
-    /// The frame and the names of the pieces in it: where these differ, pieces alone do not do.
     fn shape(&self) -> u64 {
-        let shape: String = self
-            .parts
-            .iter()
-            .map(|part| match part {
-                Part::Frame(text) => text.as_str(),
-                Part::Piece { id, .. } => id.as_str(),
-            })
-            .collect();
-        hash(&shape)
+        short(self.shape.finalize())
     }
 
-    fn pieces(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+    fn pieces(&self) -> impl Iterator<Item = &Piece> {
         self.parts.iter().filter_map(|part| match part {
             Part::Frame(_) => None,
-            Part::Piece { id, html, hash } => Some((id.as_str(), html.as_str(), *hash)),
+            Part::Piece(piece) => Some(piece),
         })
     }
 }
 
 fn hash(text: &str) -> u64 {
-    let hash = blake3::hash(text.as_bytes());
+    short(blake3::hash(text.as_bytes()))
+}
+
+fn short(hash: blake3::Hash) -> u64 {
     u64::from_le_bytes(hash.as_bytes()[..8].try_into().expect("a hash has 32 bytes"))
 }
 
 /// What one who looks has on the page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Shown {
     shape: u64,
     pieces: HashMap<String, u64>,
+    /// When pictures may be sent again.
+    pictures_from: Instant,
 }
 
 impl Shown {
-    pub(super) fn of(board: &Board) -> Self {
-        let pieces = board.pieces().map(|(id, _, hash)| (id.to_owned(), hash)).collect();
-        Self { shape: board.shape(), pieces }
+    /// All of it, at `now`.
+    pub(super) fn of(board: &Board, now: Instant) -> Self {
+        let pieces = board.pieces().map(|piece| (piece.id.clone(), piece.hash)).collect();
+        Self { shape: board.shape(), pieces, pictures_from: now + PICTURE_EVERY }
     }
 
-    /// What brings the page up to date; none: it is.
-    pub(super) fn changes(&mut self, board: &Board) -> Option<String> {
+    /// Nothing that is known of.
+    fn nothing(now: Instant) -> Self {
+        Self { shape: 0, pieces: HashMap::new(), pictures_from: now }
+    }
+
+    /// What brings the page up to date at `now`; none: it is.
+    pub(super) fn changes(&mut self, board: &Board, now: Instant) -> Option<String> {
         if self.shape != board.shape() {
-            *self = Self::of(board);
+            *self = Self::of(board, now);
             let all = board.markup().0;
             return Some(format!("<main id=\"main\" hx-swap-oob=\"true\">{all}</main>"));
         }
+        let draws = now >= self.pictures_from;
         let mut changes = String::new();
-        for (id, html, hash) in board.pieces() {
-            if self.pieces.get(id) != Some(&hash) {
-                self.pieces.insert(id.to_owned(), hash);
-                let named = format!(" id=\"{id}\"");
-                changes.push_str(&html.replacen(
-                    &named,
-                    &format!("{named} hx-swap-oob=\"true\""),
-                    1,
-                ));
+        for Piece { id, html, hash, is_picture } in board.pieces() {
+            if self.pieces.get(id) == Some(hash) || (*is_picture && !draws) {
+                continue;
             }
+            if *is_picture {
+                self.pictures_from = now + PICTURE_EVERY;
+            }
+            self.pieces.insert(id.clone(), *hash);
+            let named = format!(" id=\"{id}\"");
+            let swapped = format!("{named} hx-swap-oob=\"true\"");
+            changes.push_str(&html.replacen(&named, &swapped, 1));
         }
         (!changes.is_empty()).then_some(changes)
     }
@@ -159,12 +194,13 @@ pub(super) struct Seen {
 /// `GET /live/PAGE`: the changes of a page.
 pub(super) async fn follow(
     State(web): State<Web>,
+    guest: Guest,
     Path(page): Path<String>,
     Query(Seen { seen }): Query<Seen>,
-    guest: Guest,
 ) -> Response {
     let Some(place) = web.watchers.try_take(&guest.visitor.access.id) else {
-        let what = "as many pages as may are open and told of changes: close some, or come back later";
+        let what =
+            "as many pages as may are open and told of changes: close some, or come back later";
         let retry = [(RETRY_AFTER, RETRY_AFTER_S.to_string())];
         return (StatusCode::SERVICE_UNAVAILABLE, retry, what).into_response();
     };
@@ -173,16 +209,22 @@ pub(super) async fn follow(
         Ok(None) => return StatusCode::NOT_FOUND.into_response(),
         Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
     };
+    let now = Instant::now();
     let shown = match board.seen() == seen {
-        true => Shown::of(&board),
-        false => Shown::default(),
+        true => Shown::of(&board, now),
+        false => Shown::nothing(now),
     };
-    let watcher = Watcher { web, guest, page, shown, _place: place, until: Instant::now() + LASTS };
-    let changes = stream::unfold(watcher, |mut watcher| async move {
-        let changes = watcher.next().await?;
-        Some((Ok::<_, Infallible>(Event::default().event("change").data(changes)), watcher))
+    let (until, beat_at, failures) = (now + LASTS, now, 0);
+    let watcher = Watcher { web, guest, page, shown, until, beat_at, failures, _place: place };
+    let told = stream::unfold(watcher, |mut watcher| async move {
+        let event = match watcher.next().await? {
+            Told::Changes(changes) => Event::default().event("change").data(changes),
+            // Browsers pass on no event that is empty.
+            Told::Beat => Event::default().event("beat").data("1"),
+        };
+        Some((Ok::<_, Infallible>(event), watcher))
     });
-    Sse::new(changes).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(told).into_response()
 }
 
 struct Watcher {
@@ -190,19 +232,42 @@ struct Watcher {
     guest: Guest,
     page: String,
     shown: Shown,
-    _place: Place,
     until: Instant,
+    beat_at: Instant,
+    /// Looks that came to nothing, the last ones in a row.
+    failures: u32,
+    _place: Place,
+}
+
+/// What one who looks is told.
+enum Told {
+    Changes(String),
+    /// Nothing but that it would be told.
+    Beat,
 }
 
 impl Watcher {
-    /// The next changes; none: the stream is over, for now.
-    async fn next(&mut self) -> Option<String> {
-        while Instant::now() < self.until {
-            // What fails now may work in a second, and is in the log.
-            if let Ok(Some(board)) = pages::board(&self.web, &self.guest, &self.page).await
-                && let Some(changes) = self.shown.changes(&board)
-            {
-                return Some(changes);
+    /// What is told next; none: the stream is over, for now.
+    async fn next(&mut self) -> Option<Told> {
+        while Instant::now() < self.until && self.failures < FAILURES_MAX {
+            if self.beat_at <= Instant::now() {
+                self.beat_at = Instant::now() + BEAT_EVERY;
+                match self.guest.again(&self.web).await {
+                    Ok(Some(guest)) => self.guest = guest,
+                    Ok(None) => return None,
+                    Err(_) => self.failures += 1,
+                }
+                return Some(Told::Beat);
+            }
+            match pages::board(&self.web, &self.guest, &self.page).await {
+                Ok(Some(board)) => {
+                    self.failures = 0;
+                    if let Some(changes) = self.shown.changes(&board, Instant::now()) {
+                        return Some(Told::Changes(changes));
+                    }
+                }
+                // Why is in the log.
+                Ok(None) | Err(_) => self.failures += 1,
             }
             tokio::select! {
                 () = self.web.stop.cancelled() => return None,
@@ -232,28 +297,52 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_sent() {
-        let first = board(&[("a", "1"), ("b", "1")]);
-        let mut shown = Shown::of(&first);
-        assert_eq!(shown.changes(&first), None);
+        let (first, now) = (board(&[("a", "1"), ("b", "1")]), Instant::now());
+        let mut shown = Shown::of(&first, now);
+        assert_eq!(shown.changes(&first, now), None);
         let second = board(&[("a", "1"), ("b", "2")]);
-        let changes = shown.changes(&second).unwrap();
+        let changes = shown.changes(&second, now).unwrap();
         assert_eq!(changes, r#"<i id="b" hx-swap-oob="true" class="c">2</i>"#);
-        assert_eq!(shown.changes(&second), None, "it has been sent");
+        assert_eq!(shown.changes(&second, now), None, "it has been sent");
     }
 
     #[test]
     fn another_frame_is_sent_whole() {
-        let mut shown = Shown::of(&board(&[("a", "1")]));
+        let now = Instant::now();
+        let mut shown = Shown::of(&board(&[("a", "1")]), now);
         let more = board(&[("a", "1"), ("b", "1")]);
-        let changes = shown.changes(&more).unwrap();
+        let changes = shown.changes(&more, now).unwrap();
         assert!(changes.starts_with(r#"<main id="main" hx-swap-oob="true"><h1"#), "{changes}");
         assert!(changes.contains(r#"id="b""#));
-        assert_eq!(shown.changes(&more), None);
+        assert_eq!(shown.changes(&more, now), None);
     }
 
     #[test]
     fn whoever_has_seen_nothing_is_sent_all() {
-        let board = board(&[("a", "1")]);
-        assert!(Shown::default().changes(&board).is_some());
+        let (board, now) = (board(&[("a", "1")]), Instant::now());
+        assert!(Shown::nothing(now).changes(&board, now).is_some());
+    }
+
+    #[test]
+    fn pictures_are_sent_every_ten_seconds_at_most_and_the_last_one_comes() {
+        let board = |drawn: u32, cell: u32| {
+            let mut board = Board::default();
+            board.picture("drawn", html! { svg id="drawn" { (drawn) } });
+            board.piece("cell", html! { i id="cell" { (cell) } });
+            board
+        };
+        let begin = Instant::now();
+        let mut shown = Shown::of(&board(0, 0), begin);
+        let mut sent = Vec::new();
+        for second in 1..=60 {
+            let now = begin + Duration::from_secs(second.into());
+            // It goes on for half a minute.
+            let changes = shown.changes(&board(second.min(35), second), now).unwrap();
+            assert!(changes.contains("id=\"cell\""), "what is no picture comes at once");
+            if changes.contains("id=\"drawn\"") {
+                sent.push(second);
+            }
+        }
+        assert_eq!(sent, [10, 20, 30, 40]);
     }
 }

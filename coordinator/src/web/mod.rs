@@ -52,6 +52,9 @@ use tls::Tls;
 
 /// Longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
+/// Longest reason that is typed or given for an act, in bytes: it is signed with the name of who asks
+/// before it, and both together must fit a statement.
+const REASON_BYTES_MAX: usize = 400;
 /// How often a port or a certificate that is not to be had is tried again.
 const AGAIN_EVERY: Duration = Duration::from_secs(10);
 /// How long nobody is taken in after taking somebody in failed: as a rule there are too many open files.

@@ -25,9 +25,9 @@ pub(super) struct Page<'a> {
     pub(super) guest: &'a Guest,
     /// Name of the fleet.
     pub(super) fleet: &'a str,
-    pub(super) board: Board,
+    pub(super) board: &'a Board,
     /// Where its changes come from, `fleet` for `/live/fleet`; none: it stays as it is.
-    pub(super) live: Option<String>,
+    pub(super) live: Option<&'a str>,
 }
 
 impl Page<'_> {
@@ -97,6 +97,17 @@ fn document(status: StatusCode, title: &str, body: &Markup) -> Response {
     (status, page).into_response()
 }
 
+/// A page that leads on to `path`, a local one: whoever goes there from here has the session's cookie along.
+pub(super) fn onward(path: &str) -> Response {
+    let body = html! {
+        h1 { "One moment" }
+        p { "You come from another place, and your browser tells nobody here who you are." }
+        // The script on the page goes there by itself.
+        p { a id="onward" href=(path) { "Go on" } }
+    };
+    bare(StatusCode::OK, "groundswell", &body)
+}
+
 /// That something is not to be had, for people.
 pub(super) fn problem(status: StatusCode, text: &str) -> Response {
     let body = html! {
@@ -109,9 +120,12 @@ pub(super) fn problem(status: StatusCode, text: &str) -> Response {
 
 /// A refusal, for people.
 pub(super) fn refused(refused: &Refused) -> Response {
-    let Refused { kind, reason, next } = refused;
-    let text = if next.is_empty() { reason.clone() } else { format!("{reason}: {next}") };
-    problem(status_of(*kind), &text)
+    problem(status_of(refused.kind), &told(refused))
+}
+
+/// Why, and what to do.
+pub(super) fn told(Refused { kind: _, reason, next }: &Refused) -> String {
+    if next.is_empty() { reason.clone() } else { format!("{reason}: {next}") }
 }
 
 pub(super) const fn status_of(kind: RefusedKind) -> StatusCode {
@@ -167,4 +181,26 @@ pub(super) const fn standing(state: Option<State>, alive: bool) -> (&'static str
 /// `1 host`, `2 hosts`.
 pub(super) fn counted(count: usize, one: &str) -> String {
     format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+/// For the query of an address: what is neither a letter nor a digit, in its bytes.
+pub(super) fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_is_written_into_an_address_as_it_is_read_from_there() {
+        assert_eq!(encoded("web-1.0"), "web-1.0");
+        assert_eq!(encoded("zone=a&b ü"), "zone%3Da%26b%20%C3%BC");
+    }
 }

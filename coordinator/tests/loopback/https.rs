@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use hyper::{Request, StatusCode, client};
 use hyper_util::rt::TokioIo;
@@ -119,6 +119,24 @@ impl Visitor {
         Got { status: parts.status, headers: parts.headers, body }
     }
 
+    /// Asks for a page's changes, which go on coming: the status, and the rest to read.
+    pub(crate) async fn follow(
+        &self,
+        from: Ipv4Addr,
+        path: &str,
+        cookie: &str,
+    ) -> (StatusCode, HeaderMap, Incoming) {
+        let stream = self.connect(from).await;
+        let (mut send, connection) =
+            client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::builder().uri(path).header("host", self.address.to_string());
+        let request = request.header("cookie", cookie).body(Full::<Bytes>::default()).unwrap();
+        let answer = tokio::time::timeout(WITHIN, send.send_request(request)).await;
+        let (parts, body) = answer.unwrap().unwrap().into_parts();
+        (parts.status, parts.headers, body)
+    }
+
     /// A connection from an address of this machine that says nothing more than TLS; none: it is not
     /// let in.
     pub(crate) async fn silent(&self, from: Ipv4Addr) -> Option<TlsStream<TcpStream>> {
@@ -161,10 +179,15 @@ pub(crate) async fn token(of: &Client, role: AccessRole) -> (String, String) {
     given(of, AccessKind::Token, role).await
 }
 
+/// The secret of a link for whoever this is.
+pub(crate) async fn link(of: &Client, role: AccessRole) -> String {
+    let (_, link) = given(of, AccessKind::Link, role).await;
+    link.split_once("link=").unwrap().1.to_owned()
+}
+
 /// A session of whoever this is: the cookie, as it is sent.
 pub(crate) async fn session(visitor: &Visitor, of: &Client, role: AccessRole) -> String {
-    let (_, link) = given(of, AccessKind::Link, role).await;
-    let link = link.split_once("link=").unwrap().1.to_owned();
+    let link = link(of, role).await;
     let headers = [
         ("origin", visitor.origin()),
         ("content-type", "application/x-www-form-urlencoded".to_owned()),

@@ -4,11 +4,14 @@ use proto::access::{AccessKind, AccessRole};
 use proto::wire::{ControlReply, ControlRequest};
 use std::net::Ipv4Addr;
 
+use http_body_util::BodyExt as _;
 use proto::access::AccessRole;
+use proto::statement::{Payload as _, Target};
+use proto::wire::{ControlReply, ControlRequest};
 
 use crate::api::ground::Ground;
-use crate::fleet::{ADA, CI, Fleet};
-use crate::https::{Got, Visitor, session};
+use crate::fleet::*;
+use crate::https::{Got, Visitor, link, session, token};
 
 /// What forms of this session carry.
 async fn word(ground: &Ground, cookie: &str) -> String {
@@ -73,23 +76,94 @@ async fn a_button_is_for_who_may_and_for_forms_of_ours_alone() {
     assert_eq!(drafted.status, 200);
     assert!(drafted.text().contains("swell sign "), "{}", drafted.text());
     assert_eq!(acts(&ground).await, 1, "a draft is worth nothing");
+    // What was typed is not lost where it does not do.
+    let long = "abc ".repeat(101);
+    let body = format!("word={own}&reason={}", long.replace(' ', "+"));
+    for act in ["abort", "roll-back", "promote"] {
+        let path = format!("/rollouts/{id}/{act}");
+        let got = form(&ground, &path, &operator, &here, &body).await;
+        assert_eq!(got.status, 422, "{act}");
+        let text = got.text();
+        assert!(text.contains(&long) && text.contains("403 bytes, at most 400"), "{act}: {text}");
+    }
+    assert_eq!(acts(&ground).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_freeze_is_for_who_may_and_for_forms_of_ours_alone() {
+    let ground = Ground::new().await;
+    let (ada, ci) = (ground.fleet.person(ADA).await, ground.fleet.person(CI).await);
+    let operator = session(&ground.visitor, &ada, AccessRole::Operator).await;
+    let other = session(&ground.visitor, &ada, AccessRole::Operator).await;
+    let viewer = session(&ground.visitor, &ci, AccessRole::Viewer).await;
+    let (own, strange) = (word(&ground, &operator).await, word(&ground, &other).await);
+    let looks = word(&ground, &viewer).await;
+    let here = ground.visitor.origin();
+    let filled = |word: &str, hours: u64| format!("word={word}&hours={hours}&reason=audit");
+    let cases = [
+        ("no word", &operator, here.as_str(), "hours=2&reason=audit".to_owned(), 422),
+        ("an empty word", &operator, &here, filled("", 2), 403),
+        ("another session's word", &operator, &here, filled(&strange, 2), 403),
+        ("another site", &operator, "https://evil.example", filled(&own, 2), 403),
+        ("one who only looks", &viewer, &here, filled(&looks, 2), 403),
+        ("too long", &operator, &here, filled(&own, 25), 422),
+        ("for ever", &operator, &here, filled(&own, u64::MAX), 422),
+    ];
+    for (case, cookie, origin, body, status) in cases {
+        let got = form(&ground, "/environments/staging/freeze", cookie, origin, &body).await;
+        assert_eq!(got.status, status, "{case}: {}", got.text());
+    }
+    assert_eq!(acts(&ground).await, 0);
+    let path = "/environments/staging/freeze";
+    let done = form(&ground, path, &operator, &here, &filled(&own, 2)).await;
+    assert_eq!((done.status.as_u16(), done.header("location")), (303, "/"));
+    assert_eq!(acts(&ground).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_only_looks_is_shown_no_buttons_however_soon_after_one_who_acts() {
+    let ground = Ground::new().await;
+    let (ada, ci) = (ground.fleet.person(ADA).await, ground.fleet.person(CI).await);
+    let operator = session(&ground.visitor, &ada, AccessRole::Operator).await;
+    let viewer = session(&ground.visitor, &ci, AccessRole::Viewer).await;
+    let pages = [
+        ("/".to_owned(), "/environments/staging/freeze"),
+        (format!("/rollouts/{:#}", ground.rollout), "id=\"act-pause\""),
+    ];
+    for (path, button) in pages {
+        // One look serves both, so they must follow each other closely.
+        for (cookie, acts) in [(&operator, true), (&viewer, false), (&operator, true)] {
+            let page = ground.visitor.send("GET", &path, &[("cookie", cookie)], b"").await.text();
+            assert_eq!(page.contains(button), acts, "{path}: {page}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_see_the_door_and_nobody_frames_it() {
     let ground = Ground::new().await;
-    for path in ["/", "/hosts", "/events", "/audit", "/services/web", "/nowhere"] {
+    let paths = [
+        ("/", "/enter"),
+        ("/hosts", "/enter?next=%2Fhosts"),
+        ("/hosts?from=x", "/enter?next=%2Fhosts%3Ffrom%3Dx"),
+        ("/events?before=x", "/enter?next=%2Fevents%3Fbefore%3Dx"),
+        ("/audit?before=-1", "/enter?next=%2Faudit%3Fbefore%3D-1"),
+        ("/services/web", "/enter?next=%2Fservices%2Fweb"),
+        ("//evil.example/", "/enter"),
+    ];
+    for (path, door) in paths {
         let got = ground.visitor.send("GET", path, &[], b"").await;
-        assert_eq!((got.status.as_u16(), got.header("location")), (303, "/enter"), "{path}");
+        assert_eq!((got.status.as_u16(), got.header("location")), (303, door), "{path}");
         assert!(!got.text().contains("web"), "{path}");
     }
-    let got = ground.visitor.send("GET", "/live/fleet", &[], b"").await;
+    let got = ground.visitor.send("GET", "/live/fleet?seen=x", &[], b"").await;
     assert_eq!(got.status, 401);
     let door = ground.visitor.send("GET", "/enter", &[], b"").await;
-    let policy = door.header("content-security-policy");
-    for part in ["default-src 'none'", "frame-ancestors 'none'", "form-action 'self'"] {
-        assert!(policy.contains(part), "{policy}");
-    }
+    assert_eq!(
+        door.header("content-security-policy"),
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    );
     assert_eq!(door.header("x-frame-options"), "DENY");
     let ada = ground.fleet.person(ADA).await;
     let cookie = session(&ground.visitor, &ada, AccessRole::Operator).await;
@@ -169,4 +243,148 @@ async fn one_who_asks_too_much_waits_and_keeps_nobody_else_waiting() {
     }
     assert!(refused.is_some(), "640 requests are too many");
     assert_eq!(visitor.send_from(other, "GET", "/enter", &[], b"").await.status, 200);
+}
+
+/// `POST /enter` as a browser sends it.
+async fn enter(visitor: &Visitor, headers: &[(&str, &str)], body: &str) -> Got {
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    let headers: Vec<_> = headers.iter().copied().chain([kind]).collect();
+    visitor.send("POST", "/enter", &headers, body.as_bytes()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_in_leads_to_what_was_wanted_and_ends_the_session_before() {
+    let fleet = Fleet::start().await;
+    let visitor = Visitor::of(&fleet).await;
+    let (ada, here) = (fleet.person(ADA).await, visitor.origin());
+    let secret = link(&ada, AccessRole::Operator).await;
+    for origin in ["https://evil.example", "null"] {
+        let got = enter(&visitor, &[("origin", origin)], &format!("link={secret}")).await;
+        assert_eq!(got.status, 403, "{origin}");
+    }
+    assert_eq!(enter(&visitor, &[], &format!("link={secret}")).await.status, 403);
+    let body = format!("link={secret}&next=%2Fhosts%3Fq%3Dweb");
+    let first = enter(&visitor, &[("origin", &here)], &body).await;
+    assert_eq!((first.status.as_u16(), first.header("location")), (303, "/hosts?q=web"));
+    let set = first.header("set-cookie").to_owned();
+    let (cookie, attributes) = set.split_once("; ").unwrap();
+    assert!(cookie.starts_with("__Host-swell="), "{set}");
+    let attributes: Vec<_> = attributes.split("; ").collect();
+    for attribute in ["Path=/", "Secure", "HttpOnly", "SameSite=Strict"] {
+        assert!(attributes.contains(&attribute), "{attribute}: {set}");
+    }
+    // Somebody else's page as what to come back to.
+    let secret = link(&ada, AccessRole::Operator).await;
+    let body = format!("link={secret}&next=%2F%2Fevil.example");
+    let second = enter(&visitor, &[("origin", &here), ("cookie", cookie)], &body).await;
+    assert_eq!((second.status.as_u16(), second.header("location")), (303, "/"));
+    let got = visitor.send("GET", "/", &[("cookie", cookie)], b"").await;
+    assert_eq!(got.status, 303, "the session before is over");
+    let cookie = second.header("set-cookie").split(';').next().unwrap();
+    assert_eq!(visitor.send("GET", "/", &[("cookie", cookie)], b"").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_a_link_from_elsewhere_is_shown_on_from_here() {
+    let fleet = Fleet::start().await;
+    let visitor = Visitor::of(&fleet).await;
+    let link = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+    let got = visitor.send("GET", "/hosts?q=%22%3E%3Cb%3E", &link, b"").await;
+    assert_eq!(got.status, 200);
+    assert!(got.text().contains("id=\"onward\" href=\"/hosts?q=%22%3E%3Cb%3E\""), "{}", got.text());
+    let got = visitor.send("GET", "//evil.example/", &link, b"").await;
+    assert!(got.text().contains("id=\"onward\" href=\"/\""), "{}", got.text());
+    assert_eq!(visitor.send("GET", "/live/fleet", &link, b"").await.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_changes_ends_with_the_session() {
+    let fleet = Fleet::start().await;
+    let visitor = Visitor::of(&fleet).await;
+    let ada = fleet.person(ADA).await;
+    let cookie = session(&visitor, &ada, AccessRole::Operator).await;
+    let from = Ipv4Addr::new(127, 0, 0, 203);
+    let (status, _, mut told) = visitor.follow(from, "/live/fleet", &cookie).await;
+    assert_eq!(status, 200);
+    let first = told.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(first.starts_with(b"event: beat\n"), "{first:?}");
+    let id = cookie.split_once('=').unwrap().1[..16].to_owned();
+    let ended = ada.ask(&ControlRequest::AccessRevoke { id }).await;
+    assert!(matches!(ended, ControlReply::Done), "{ended:?}");
+    // It ends by itself: no data comes any more, and no error.
+    let rest = tokio::time::timeout(WITHIN, told.collect()).await;
+    rest.expect("it ends").unwrap();
+    let (status, ..) = visitor.follow(from, "/live/fleet", &cookie).await;
+    assert_eq!(status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_follows_more_pages_than_there_are_places() {
+    let fleet = Fleet::start().await;
+    let visitor = Visitor::of(&fleet).await;
+    let ada = fleet.person(ADA).await;
+    let cookie = session(&visitor, &ada, AccessRole::Operator).await;
+    let other = session(&visitor, &ada, AccessRole::Viewer).await;
+    let mut held = Vec::new();
+    for place in 0..64 {
+        let from = Ipv4Addr::new(127, 0, 0, 204 + place % 2);
+        let (status, _, told) = visitor.follow(from, "/live/fleet", &cookie).await;
+        assert_eq!(status, 200);
+        held.push(told);
+    }
+    let from = Ipv4Addr::new(127, 0, 0, 206);
+    let (status, headers, _) = visitor.follow(from, "/live/fleet", &cookie).await;
+    assert_eq!((status.as_u16(), &headers["retry-after"]), (503, &"10".parse().unwrap()));
+    assert_eq!(visitor.follow(from, "/live/fleet", &other).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_that_was_superseded_says_so_where_it_is_open() {
+    let ground = Ground::new().await;
+    let ada = ground.fleet.person(ADA).await;
+    let cookie = session(&ground.visitor, &ada, AccessRole::Operator).await;
+    let old = format!("{:#}", ground.first);
+    let path = format!("/rollouts/{old}");
+    let page = ground.visitor.send("GET", &path, &[("cookie", &cookie)], b"").await.text();
+    assert!(page.contains(&format!("sse-connect=\"/live/rollouts/{old}?seen=")), "{page}");
+    let from = Ipv4Addr::new(127, 0, 0, 207);
+    let path = format!("/live/rollouts/{old}?seen=0");
+    let (status, _, mut told) = ground.visitor.follow(from, &path, &cookie).await;
+    assert_eq!(status, 200);
+    let mut text = String::new();
+    while !text.contains("</main>") {
+        let frame = tokio::time::timeout(WITHIN, told.frame()).await.unwrap().unwrap().unwrap();
+        text.push_str(&String::from_utf8_lossy(&frame.into_data().unwrap()));
+    }
+    assert!(text.contains("superseded") && text.contains("The newest of web in staging"), "{text}");
+    assert!(text.contains(&format!("{:#}", ground.rollout)), "{text}");
+    assert!(!text.contains("id=\"act-pause\""), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_approval_is_shown_with_the_line_that_signs_it() {
+    let mut fleet = Fleet::new(root(1));
+    fleet.start_again().await;
+    let host = fleet.host(20).await;
+    let (ci, ada) = (fleet.person(CI).await, fleet.person(ADA).await);
+    let release = published(ci.publish(&Parcel::new("1", 10)).await);
+    let target = Target { release, version: "1".parse().unwrap() };
+    let mut waiting = rollout(target, &[&host]).envelope();
+    waiting.sign(&key(ADA));
+    let reply = ada.submit(&waiting).await;
+    assert!(matches!(reply, ControlReply::Submitted { effective: false, .. }), "{reply:?}");
+    let visitor = Visitor::of(&fleet).await;
+    let cookie = session(&visitor, &ada, AccessRole::Operator).await;
+    let id = waiting.id();
+    for path in ["/".to_owned(), format!("/rollouts/{id:#}")] {
+        let page = visitor.send("GET", &path, &[("cookie", &cookie)], b"").await.text();
+        assert!(page.contains(&format!("swell approve {id}")), "{path}: {page}");
+        assert!(page.contains("sse-connect="), "{path}");
+    }
+    let token = token(&ada, AccessRole::Viewer).await.1;
+    let rollouts = visitor.get(&token, "/api/v1/rollouts").await.json();
+    assert_eq!(rollouts["items"][0]["id"], format!("{id:#}"), "{rollouts}");
+    assert_eq!(rollouts["items"][0]["phase"], "pending", "{rollouts}");
+    let counted = visitor.get(&token, "/api/v1/fleet").await.json();
+    assert_eq!(counted["rollouts"]["open"], 1, "{counted}");
 }

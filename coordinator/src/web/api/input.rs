@@ -11,13 +11,12 @@ use proto::statement::{COORDINATOR_FREEZE_S_MAX, COUNTER_MAX};
 use serde_json::{Value, json};
 use utoipa::PartialSchema;
 
+use super::super::REASON_BYTES_MAX;
 use super::problem::{FieldError, Kind, Problem};
 
 /// Things on one page, and without a word.
 pub(super) const LIMIT_MAX: u64 = 200;
 const LIMIT: u64 = 50;
-/// Longest reason, in bytes: it is signed with the name of who asks before it.
-const REASON_BYTES_MAX: usize = 400;
 /// Shortest freeze, in seconds.
 const FREEZE_S_MIN: u64 = 60;
 /// Longest name of something unknown that is told again, in characters.

@@ -10,15 +10,15 @@ use axum::{Form, Router};
 use maud::{Markup, html};
 use proto::Env;
 use proto::id::Scope;
-use proto::report::{FleetReport, RolloutReport};
-use proto::statement::{Action, REASON_BYTES_MAX};
-use proto::wire::Refused;
+use proto::report::RolloutReport;
+use proto::statement::Action;
+use proto::wire::{Refused, RefusedKind};
 use serde::Deserialize;
 
-use super::super::Web;
 use super::super::gate::Guest;
 use super::super::live::Board;
-use super::super::page::{counted, problem, refused};
+use super::super::page::{counted, problem, refused, status_of, told};
+use super::super::{REASON_BYTES_MAX, Web};
 use super::{find, not_found, show};
 use crate::acts::{Careful, WayBack};
 
@@ -75,52 +75,81 @@ fn forward_of(text: &str) -> Option<(Action, &'static str)> {
 }
 
 /// What a form carries.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Written {
     word: String,
     #[serde(default)]
     reason: String,
-    #[serde(default)]
+    #[serde(default = "two")]
     hours: u64,
+}
+
+const fn two() -> u64 {
+    2
+}
+
+/// What stands in a form: what was typed before, and why that did not do.
+#[derive(Default)]
+struct Before<'a> {
+    reason: &'a str,
+    hours: Option<u64>,
+    refused: Option<&'a Refused>,
+}
+
+impl<'a> Before<'a> {
+    fn of(written: &'a Written, refused: &'a Refused) -> Self {
+        Self { reason: &written.reason, hours: Some(written.hours), refused: Some(refused) }
+    }
 }
 
 /// `GET /rollouts/ID/ACT`: what would happen.
 async fn ask(
     State(web): State<Web>,
-    Path((id, kind)): Path<(String, String)>,
+    Path((id, act)): Path<(String, String)>,
     guest: Guest,
 ) -> Response {
-    if let Some(forward) = forward_of(&kind) {
-        return ask_forward(&web, &id, forward, &guest).await;
+    let asked = asking(&web, &guest, (&id, &act), &Before::default()).await;
+    match asked {
+        Some(asked) => asked.unwrap_or_else(|error| refused(&error)),
+        None => not_found(guest).await,
     }
-    let Some(kind) = kind_of(&kind) else { return not_found(guest).await };
-    let (fleet, report) = match find(&web, &id).await {
-        Ok(found) => found,
-        Err(error) => return refused(&error),
-    };
+}
+
+/// The page that shows what would happen and asks for a reason; none: there is no such act.
+async fn asking(
+    web: &Web,
+    guest: &Guest,
+    (id, act): (&str, &str),
+    before: &Before<'_>,
+) -> Option<Result<Response, Refused>> {
+    if let Some((_, name)) = forward_of(act) {
+        return Some(asking_forward(web, guest, id, name, before).await);
+    }
+    Some(asking_careful(web, guest, id, kind_of(act)?, before).await)
+}
+
+async fn asking_careful(
+    web: &Web,
+    guest: &Guest,
+    id: &str,
+    kind: Kind,
+    before: &Before<'_>,
+) -> Result<Response, Refused> {
+    let report = find(web, id).await?;
     let meaning = match kind {
         Kind::Pause => pause_means(&report),
         Kind::Abort => abort_means(&report),
-        Kind::RollBack => match way_back(&web, &report).await {
-            Ok(way) => back_means(&report, &way),
-            Err(error) => return refused(&error),
-        },
-    };
-    let Some(word) = &guest.word else { return only_pages() };
-    let title = format!("{kind} {} {}", report.service, report.to);
-    let body = html! {
-        h1 { (kind) " " (report.service) " " (report.to) " " span class="quiet" { "in " (report.env) } }
-        (meaning)
-        form method="post" {
-            input type="hidden" name="word" value=(word);
-            (reason_field())
-            p class="buttons" {
-                button class="danger" { (kind) }
-                a class="button" href={ "/rollouts/" (format!("{:#}", report.id)) } { "Leave it as it is" }
-            }
+        Kind::RollBack => {
+            let way = way_back(web, &report).await?;
+            back_means(&report, &way)
         }
     };
-    page(&guest, &fleet, &title, body)
+    let heading = html! { (kind) " " (report.service) " " (report.to) " " span class="quiet" { "in " (report.env) } };
+    let title = format!("{kind} {} {}", report.service, report.to);
+    let leave = format!("/rollouts/{:#}", report.id);
+    let buttons = html! { button class="danger" { (kind) } };
+    let form = Asking { title, heading, meaning, fields: html! {}, buttons, leave };
+    Ok(form.page(web, guest, before))
 }
 
 async fn way_back(web: &Web, report: &RolloutReport) -> Result<WayBack, Refused> {
@@ -136,17 +165,46 @@ fn kind_of(text: &str) -> Option<Kind> {
     }
 }
 
-fn reason_field() -> Markup {
-    html! {
-        label for="reason" { "Why (for the record)" }
-        input id="reason" name="reason" type="text" required maxlength=(REASON_BYTES_MAX / 2) autocomplete="off" autofocus;
+/// A page that asks, once.
+struct Asking {
+    title: String,
+    heading: Markup,
+    meaning: Markup,
+    /// What is asked for besides the reason.
+    fields: Markup,
+    buttons: Markup,
+    /// Where whoever thinks better of it goes.
+    leave: String,
+}
+
+impl Asking {
+    fn page(self, web: &Web, guest: &Guest, before: &Before<'_>) -> Response {
+        let Self { title, heading, meaning, fields, buttons, leave } = self;
+        let Some(word) = &guest.word else { return only_pages() };
+        let body = html! {
+            h1 { (heading) }
+            @if let Some(error) = before.refused { p class="bad" role="alert" { (told(error)) } }
+            (meaning)
+            form method="post" {
+                input type="hidden" name="word" value=(word);
+                (fields)
+                label for="reason" { "Why (for the record)" }
+                // Browsers count otherwise than the limit does, which is in bytes.
+                input id="reason" name="reason" type="text" required maxlength=(REASON_BYTES_MAX) value=(before.reason) autocomplete="off" autofocus;
+                p class="buttons" {
+                    (buttons)
+                    a class="button" href=(leave) { "Leave it as it is" }
+                }
+            }
+        };
+        page(web, guest, &title, body)
     }
 }
 
-fn page(guest: &Guest, fleet: &FleetReport, title: &str, body: Markup) -> Response {
+fn page(web: &Web, guest: &Guest, title: &str, body: Markup) -> Response {
     let mut board = Board::default();
     board.frame(body);
-    show(guest, fleet, title, board, None)
+    show(web, guest, title, &board, None)
 }
 
 fn only_pages() -> Response {
@@ -156,28 +214,59 @@ fn only_pages() -> Response {
 /// `POST /rollouts/ID/ACT`: does it.
 async fn act(
     State(web): State<Web>,
-    Path((id, kind)): Path<(String, String)>,
+    Path((id, act)): Path<(String, String)>,
     guest: Guest,
     Form(written): Form<Written>,
 ) -> Response {
-    if let Some(forward) = forward_of(&kind) {
-        return prepare(&web, &id, forward, &guest, &written).await;
-    }
-    let Some(kind) = kind_of(&kind) else { return not_found(guest).await };
     if !guest.wrote(&written.word) {
         return only_pages();
     }
-    let done = async {
-        let (_, report) = find(&web, &id).await?;
-        let careful = kind.careful(&report);
-        let acted = web.desk.act(&guest.visitor, careful, &written.reason).await?;
-        Ok::<_, Refused>(acted.rollout.unwrap_or(report.id))
+    let done = match (forward_of(&act), kind_of(&act)) {
+        (Some(forward), _) => prepare(&web, &guest, &id, forward, &written.reason).await,
+        (None, Some(kind)) => carry_out(&web, &guest, &id, kind, &written.reason).await,
+        (None, None) => return not_found(guest).await,
     };
-    let done = done.await;
-    web.sight.forget().await;
     match done {
-        Ok(id) => Redirect::to(&format!("/rollouts/{id:#}")).into_response(),
-        Err(error) => refused(&error),
+        Ok(done) => done,
+        Err(error) => {
+            let again = asking(&web, &guest, (&id, &act), &Before::of(&written, &error)).await;
+            asked_again(again.and_then(Result::ok), &error)
+        }
+    }
+}
+
+/// The form once more, with what was typed; or the refusal alone.
+fn asked_again(form: Option<Response>, error: &Refused) -> Response {
+    let Some(mut form) = form else { return refused(error) };
+    *form.status_mut() = status_of(error.kind);
+    form
+}
+
+async fn carry_out(
+    web: &Web,
+    guest: &Guest,
+    id: &str,
+    kind: Kind,
+    reason: &str,
+) -> Result<Response, Refused> {
+    let report = find(web, id).await?;
+    let careful = kind.careful(&report);
+    let acted = web.desk.act(&guest.visitor, careful, within_limit(reason)?).await;
+    web.sight.forget().await;
+    let id = acted?.rollout.unwrap_or(report.id);
+    Ok(Redirect::to(&format!("/rollouts/{id:#}")).into_response())
+}
+
+/// A reason that is no longer than scripts may give.
+fn within_limit(reason: &str) -> Result<&str, Refused> {
+    let reason = reason.trim();
+    match reason.len() {
+        0..=REASON_BYTES_MAX => Ok(reason),
+        bytes => Err(Refused {
+            kind: RefusedKind::Invalid,
+            reason: format!("the reason has {bytes} bytes, at most {REASON_BYTES_MAX}"),
+            next: "say it in fewer words".to_owned(),
+        }),
     }
 }
 
@@ -235,47 +324,38 @@ fn back_means(report: &RolloutReport, way: &WayBack) -> Markup {
 
 // --- what a person's key signs ---
 
-async fn ask_forward(web: &Web, id: &str, (_, name): (Action, &str), guest: &Guest) -> Response {
-    let (fleet, report) = match find(web, id).await {
-        Ok(found) => found,
-        Err(error) => return refused(&error),
-    };
-    let Some(word) = &guest.word else { return only_pages() };
+async fn asking_forward(
+    web: &Web,
+    guest: &Guest,
+    id: &str,
+    name: &str,
+    before: &Before<'_>,
+) -> Result<Response, Refused> {
+    let report = find(web, id).await?;
     let title = format!("{name} {} {}", report.service, report.to);
-    let body = html! {
-        h1 { (title) " " span class="quiet" { "in " (report.env) } }
-        p { "The coordinator may not sign this: it is prepared here, and signed with your key." }
-        form method="post" {
-            input type="hidden" name="word" value=(word);
-            (reason_field())
-            p class="buttons" {
-                button class="primary" { "Prepare" }
-                a class="button" href={ "/rollouts/" (format!("{:#}", report.id)) } { "Leave it as it is" }
-            }
-        }
+    let form = Asking {
+        heading: html! { (title) " " span class="quiet" { "in " (report.env) } },
+        meaning: html! {
+            p { "The coordinator may not sign this: it is prepared here, and signed with your key." }
+        },
+        fields: html! {},
+        buttons: html! { button class="primary" { "Prepare" } },
+        leave: format!("/rollouts/{:#}", report.id),
+        title,
     };
-    page(guest, &fleet, &title, body)
+    Ok(form.page(web, guest, before))
 }
 
 async fn prepare(
     web: &Web,
+    guest: &Guest,
     id: &str,
     (action, name): (Action, &str),
-    guest: &Guest,
-    written: &Written,
-) -> Response {
-    if !guest.wrote(&written.word) {
-        return only_pages();
-    }
-    let prepared = async {
-        let (fleet, report) = find(web, id).await?;
-        let digest = web.desk.prepare(&guest.visitor, &report.id, action, &written.reason).await?;
-        Ok::<_, Refused>((fleet, report, digest))
-    };
-    let (fleet, report, digest) = match prepared.await {
-        Ok(prepared) => prepared,
-        Err(error) => return refused(&error),
-    };
+    reason: &str,
+) -> Result<Response, Refused> {
+    let report = find(web, id).await?;
+    let reason = within_limit(reason)?;
+    let digest = web.desk.prepare(&guest.visitor, &report.id, action, reason).await?;
     let title = format!("{name} {} {}", report.service, report.to);
     let body = html! {
         h1 { (title) " " span class="quiet" { "in " (report.env) } }
@@ -287,34 +367,37 @@ async fn prepare(
         }
         p { a class="button" href={ "/rollouts/" (format!("{:#}", report.id)) } { "Back to the rollout" } }
     };
-    page(guest, &fleet, &title, body)
+    Ok(page(web, guest, &title, body))
 }
 
 // --- freezes ---
 
 async fn ask_freeze(State(web): State<Web>, Path(env): Path<String>, guest: Guest) -> Response {
-    let (Ok(env), Ok(fleet)) = (env.parse::<Env>(), web.sight.fleet().await) else {
-        return not_found(guest).await;
-    };
-    let Some(word) = &guest.word else { return only_pages() };
-    let body = html! {
-        h1 { "Freeze " (env) }
-        ul {
-            li { "Nothing new starts there, also not over a promote. Ways back and rollbacks go on." }
-            li { "To end it sooner needs your key: " code { "swell unfreeze --env " (env) } }
-        }
-        form method="post" {
-            input type="hidden" name="word" value=(word);
-            label for="hours" { "For how many hours, 1 to 24" }
-            input id="hours" name="hours" type="number" min="1" max="24" value="2" required;
-            (reason_field())
-            p class="buttons" {
-                button class="danger" { "Freeze" }
-                a class="button" href="/" { "Leave it as it is" }
+    match env.parse::<Env>() {
+        Ok(env) => asking_freeze(&web, &guest, &env, &Before::default()),
+        Err(_) => not_found(guest).await,
+    }
+}
+
+fn asking_freeze(web: &Web, guest: &Guest, env: &Env, before: &Before<'_>) -> Response {
+    let title = format!("Freeze {env}");
+    let form = Asking {
+        heading: html! { (title) },
+        meaning: html! {
+            ul {
+                li { "Nothing new starts there, also not over a promote. Ways back and rollbacks go on." }
+                li { "To end it sooner needs your key: " code { "swell unfreeze --env " (env) } }
             }
-        }
+        },
+        fields: html! {
+            label for="hours" { "For how many hours, 1 to 24" }
+            input id="hours" name="hours" type="number" min="1" max="24" value=(before.hours.unwrap_or_else(two)) required;
+        },
+        buttons: html! { button class="danger" { "Freeze" } },
+        leave: "/".to_owned(),
+        title,
     };
-    page(&guest, &fleet, &format!("Freeze {env}"), body)
+    form.page(web, guest, before)
 }
 
 async fn freeze(
@@ -327,12 +410,18 @@ async fn freeze(
     if !guest.wrote(&written.word) {
         return only_pages();
     }
-    let lasts_s = written.hours.saturating_mul(3_600);
-    let careful = Careful::Freeze { env, lasts_s };
-    let acted = web.desk.act(&guest.visitor, careful, &written.reason).await;
+    let frozen = async {
+        let lasts_s = written.hours.saturating_mul(3_600);
+        let careful = Careful::Freeze { env: env.clone(), lasts_s };
+        web.desk.act(&guest.visitor, careful, within_limit(&written.reason)?).await
+    };
+    let frozen = frozen.await;
     web.sight.forget().await;
-    match acted {
+    match frozen {
         Ok(_) => Redirect::to("/").into_response(),
-        Err(error) => refused(&error),
+        Err(error) => {
+            let again = asking_freeze(&web, &guest, &env, &Before::of(&written, &error));
+            asked_again(Some(again), &error)
+        }
     }
 }

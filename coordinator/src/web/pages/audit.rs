@@ -4,14 +4,13 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use maud::{Markup, html};
 use proto::audit::{Entry, Head};
-use proto::wire::{AuditQuery, Refused};
+use proto::wire::AuditQuery;
 use serde::Deserialize;
 
 use super::super::Web;
 use super::super::gate::Guest;
 use super::super::live::Board;
-use super::super::page::{counted, refused, time};
-use super::hosts::encoded;
+use super::super::page::{counted, encoded, refused, time};
 use super::show;
 use crate::audit::Verified;
 use crate::desk::out_of_order;
@@ -30,8 +29,8 @@ pub(super) struct Wanted {
 
 pub(super) async fn list(
     State(web): State<Web>,
-    Query(wanted): Query<Wanted>,
     guest: Guest,
+    Query(wanted): Query<Wanted>,
 ) -> Response {
     let query = AuditQuery {
         newest_first: true,
@@ -40,14 +39,9 @@ pub(super) async fn list(
         subject: Some(wanted.q.trim().to_owned()).filter(|text| !text.is_empty()),
         ..AuditQuery::default()
     };
-    let looked = async {
-        let fleet = web.sight.fleet().await?;
-        let page = web.desk.store.audit_page(&query).await;
-        Ok::<_, Refused>((fleet, page.map_err(|error| out_of_order("read the record", &error))?))
-    };
-    let (fleet, page) = match looked.await {
-        Ok(looked) => looked,
-        Err(error) => return refused(&error),
+    let page = match web.desk.store.audit_page(&query).await {
+        Ok(page) => page,
+        Err(error) => return refused(&out_of_order("read the record", &error)),
     };
     let verified = web.desk.record.borrow().verified.clone();
     let mut board = Board::default();
@@ -66,7 +60,7 @@ pub(super) async fn list(
             p { a class="button" href={ "/audit?q=" (encoded(&wanted.q)) "&before=" (next) } { "Earlier" } }
         }
     });
-    show(&guest, &fleet, "Audit", board, None)
+    show(&web, &guest, "Audit", &board, None)
 }
 
 fn standing(verified: &Verified, head: Head) -> Markup {

@@ -27,17 +27,12 @@ pub(super) struct Before {
 
 pub(super) async fn list(
     State(web): State<Web>,
-    Query(Before { before }): Query<Before>,
     guest: Guest,
+    Query(Before { before }): Query<Before>,
 ) -> Response {
-    let read = async {
-        let fleet = web.sight.fleet().await?;
-        let before = before.unwrap_or(u64::MAX);
-        let events = read(&web, before, &Which::default(), PAGE).await?;
-        Ok::<_, Refused>((fleet, events))
-    };
-    match read.await {
-        Ok((fleet, events)) => {
+    let before = before.unwrap_or(u64::MAX);
+    match read(&web, before, &Which::default(), PAGE).await {
+        Ok(events) => {
             let last = events.last().map(|event| event.seq).filter(|seq| *seq > 1);
             let mut board = Board::default();
             board.frame(html! {
@@ -47,7 +42,7 @@ pub(super) async fn list(
                     p { a class="button" href={ "/events?before=" (last) } { "Earlier" } }
                 }
             });
-            show(&guest, &fleet, "Events", board, None)
+            show(&web, &guest, "Events", &board, None)
         }
         Err(error) => refused(&error),
     }
@@ -72,7 +67,7 @@ pub(super) fn lines(events: &[Numbered]) -> Markup {
     html! {
         @if events.is_empty() { p class="quiet" { "nothing yet" } }
         ol class="events" reversed {
-            @for Numbered { event, .. } in events {
+            @for Numbered { seq, event } in events {
                 @let class = match event.kind.severity() {
                     Severity::Info => "",
                     Severity::Warning => "hold",
@@ -81,8 +76,8 @@ pub(super) fn lines(events: &[Numbered]) -> Markup {
                 li class=(class) {
                     (time(event.at)) " "
                     @match (&event.rollout, &event.host) {
-                        (Some(rollout), _) => { a href={ "/rollouts/" (format!("{rollout:#}")) } { (event.text) } },
-                        (None, Some(host)) => { a href={ "/hosts/" (host) } { (event.text) } },
+                        (Some(rollout), _) => { a id={ "event-" (seq) } href={ "/rollouts/" (format!("{rollout:#}")) } { (event.text) } },
+                        (None, Some(host)) => { a id={ "event-" (seq) } href={ "/hosts/" (host) } { (event.text) } },
                         (None, None) => { (event.text) },
                     }
                 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::super::Web;
 use super::super::gate::Guest;
 use super::super::live::Board;
-use super::super::page::{counted, refused, standing, time};
+use super::super::page::{counted, encoded, refused, standing, time};
 use super::{events, not_found, show};
 use crate::store::Which;
 
@@ -28,14 +28,14 @@ pub(super) struct Wanted {
 
 pub(super) async fn list(
     State(web): State<Web>,
-    Query(wanted): Query<Wanted>,
     guest: Guest,
+    Query(wanted): Query<Wanted>,
 ) -> Response {
     match web.sight.fleet().await {
         Ok(fleet) => {
             let mut board = Board::default();
             board.frame(table(&fleet, &wanted));
-            show(&guest, &fleet, "Hosts", board, None)
+            show(&web, &guest, "Hosts", &board, None)
         }
         Err(error) => refused(&error),
     }
@@ -100,17 +100,6 @@ fn fits(host: &HostReport, wanted: &str) -> bool {
         || host.services.iter().any(version)
 }
 
-/// For the query of an address: what is neither a letter nor a digit, in its bytes.
-pub(super) fn encoded(text: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(byte).collect()
-}
-
 fn heard(host: &HostReport) -> Markup {
     html! {
         @if host.removed.is_some() { span class="chip past" { "removed" } }
@@ -136,8 +125,7 @@ pub(super) async fn one(State(web): State<Web>, Path(id): Path<String>, guest: G
         Ok(fleet) => fleet,
         Err(error) => return refused(&error),
     };
-    let named = |host: &&HostReport| host.id.as_str() == id || host.name.as_str() == id;
-    let Some(host) = fleet.hosts.iter().find(named) else { return not_found(guest).await };
+    let Some(host) = called(&fleet.hosts, &id) else { return not_found(guest).await };
     let which = Which { host: Some(host.id.clone()), ..Which::default() };
     let events = match events::newest(&web, &which).await {
         Ok(events) => events,
@@ -145,7 +133,13 @@ pub(super) async fn one(State(web): State<Web>, Path(id): Path<String>, guest: G
     };
     let mut board = Board::default();
     board.frame(html! { (facts(host)) (events) });
-    show(&guest, &fleet, host.name.as_str(), board, None)
+    show(&web, &guest, host.name.as_str(), &board, None)
+}
+
+/// The host with this id, or else with this name: a name may look like another host's id.
+fn called<'a>(hosts: &'a [HostReport], text: &str) -> Option<&'a HostReport> {
+    let id = hosts.iter().find(|host| host.id.as_str() == text);
+    id.or_else(|| hosts.iter().find(|host| host.name.as_str() == text))
 }
 
 fn facts(host: &HostReport) -> Markup {
@@ -183,9 +177,23 @@ fn facts(host: &HostReport) -> Markup {
 mod tests {
     use super::*;
 
+    fn a_host(id: &str, name: &str) -> HostReport {
+        let host = serde_json::json!({
+            "id": id, "name": name, "env": null, "zone": "default", "labels": [], "address": null,
+            "twin": null, "alive": true, "agent_version": null, "services": [], "held": null,
+            "removed": null,
+        });
+        serde_json::from_value(host).unwrap()
+    }
+
     #[test]
-    fn a_search_is_written_into_an_address_as_it_is_read_from_there() {
-        assert_eq!(encoded("web-1.0"), "web-1.0");
-        assert_eq!(encoded("zone=a&b ü"), "zone%3Da%26b%20%C3%BC");
+    fn no_name_stands_before_an_id() {
+        let (one, other) = ("aaaaaaaaaaaa", "bbbbbbbbbbbb");
+        let hosts = [a_host(one, other), a_host(other, "web-1")];
+        let found = |text: &str| called(&hosts, text).map(|host| host.id.to_string());
+        assert_eq!(found(other).as_deref(), Some(other));
+        assert_eq!(found("web-1").as_deref(), Some(other));
+        assert_eq!(found(one).as_deref(), Some(one));
+        assert_eq!(found("web-2"), None);
     }
 }

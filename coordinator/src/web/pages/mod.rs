@@ -9,16 +9,17 @@ mod rollout;
 mod services;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
-use proto::Env;
 use proto::report::{FleetReport, RolloutReport};
 use proto::wire::{ControlReply, ControlRequest, Refused, RolloutQuery};
+use proto::{Digest, Env};
+use tokio::sync::OnceCell;
 
 use super::Web;
 use super::gate::Guest;
@@ -44,37 +45,66 @@ pub(super) fn router() -> Router<Web> {
 ///
 /// # Errors
 ///
-/// [`Refused`]: looking failed.
+/// [`Refused`]: looking failed, or there is no such rollout.
 pub(super) async fn board(
     web: &Web,
     guest: &Guest,
     page: &str,
 ) -> Result<Option<Arc<Board>>, Refused> {
+    let Some(page) = Live::of(page) else { return Ok(None) };
     let fleet = web.sight.fleet().await?;
-    let key = (page.to_owned(), guest.visitor.envs.clone());
-    if let Some(made) = web.boards.get(&key, &fleet) {
-        return Ok(made);
-    }
-    let board = match page.split_once('/') {
-        None if page == "fleet" => {
-            let events = events::newest(web, &Which::default()).await?;
-            Some(fleet::board(&fleet, &guest.visitor.envs, events))
-        }
-        Some(("rollouts", id)) => {
-            let report = fleet.rollouts.iter().find(|report| format!("{:#}", report.id) == id);
-            match report {
-                Some(report) => Some(rollout_board(web, guest, &fleet, report).await?),
-                None => None,
+    let made = web.boards.of(&fleet, (page.clone(), guest.visitor.envs.clone()));
+    // Whoever comes while one makes it waits for that.
+    let board = made.get_or_try_init(|| page.board(web, guest, &fleet)).await?;
+    Ok(Some(board.clone()))
+}
+
+/// A page that changes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Live {
+    Fleet,
+    Rollout(Digest),
+}
+
+impl Live {
+    /// By what its address says.
+    fn of(page: &str) -> Option<Self> {
+        match page.split_once('/') {
+            None => (page == "fleet").then_some(Self::Fleet),
+            Some((kind, id)) => {
+                (kind == "rollouts").then(|| id.parse().ok()).flatten().map(Self::Rollout)
             }
         }
-        _ => None,
-    };
-    Ok(web.boards.keep(key, &fleet, board))
+    }
+
+    async fn board(
+        &self,
+        web: &Web,
+        guest: &Guest,
+        fleet: &FleetReport,
+    ) -> Result<Arc<Board>, Refused> {
+        let acts_in = &guest.visitor.envs;
+        let Self::Rollout(id) = self else {
+            let events = events::newest(web, &Which::default()).await?;
+            return Ok(Arc::new(fleet::board(fleet, acts_in, events)));
+        };
+        let mut reports = fleet.rollouts.iter().chain(&fleet.pending);
+        let found;
+        let report = match reports.find(|report| report.id == *id) {
+            Some(report) => report,
+            // A newer one has taken over: there is nothing else to look at it with.
+            None => {
+                found = find(web, &format!("{id:#}")).await?;
+                &found
+            }
+        };
+        rollout_board(web, acts_in, fleet, report).await.map(Arc::new)
+    }
 }
 
 async fn rollout_board(
     web: &Web,
-    guest: &Guest,
+    acts_in: &[Env],
     fleet: &FleetReport,
     report: &RolloutReport,
 ) -> Result<Board, Refused> {
@@ -82,55 +112,42 @@ async fn rollout_board(
     let events = events::newest(web, &which).await?;
     let samples = web.desk.store.samples(&report.id).await;
     let samples = samples.map_err(|error| out_of_order("read how it went on", &error))?;
-    Ok(rollout::board(fleet, report, &guest.visitor.envs, &samples, events))
+    Ok(rollout::board(fleet, report, acts_in, &samples, events))
 }
 
 async fn fleet_page(State(web): State<Web>, guest: Guest) -> Response {
-    let looked = async {
-        let fleet = web.sight.fleet().await?;
-        Ok::<_, Refused>((fleet, events::newest(&web, &Which::default()).await?))
-    };
-    match looked.await {
-        Ok((fleet, events)) => {
-            let board = fleet::board(&fleet, &guest.visitor.envs, events);
-            show(&guest, &fleet, "Fleet", board, Some("fleet".to_owned()))
+    live_page(&web, &guest, "fleet", "Fleet").await
+}
+
+async fn rollout_page(State(web): State<Web>, Path(id): Path<String>, guest: Guest) -> Response {
+    match find(&web, &id).await {
+        Ok(report) => {
+            let title = format!("{} {} to {}", report.service, report.to, report.env);
+            live_page(&web, &guest, &format!("rollouts/{:#}", report.id), &title).await
         }
         Err(error) => refused(&error),
     }
 }
 
-async fn rollout_page(State(web): State<Web>, Path(id): Path<String>, guest: Guest) -> Response {
-    let looked = async {
-        let (fleet, report) = find(&web, &id).await?;
-        let board = rollout_board(&web, &guest, &fleet, &report).await?;
-        Ok::<_, Refused>((fleet, report, board))
-    };
-    let (fleet, report, board) = match looked.await {
-        Ok(looked) => looked,
-        Err(error) => return refused(&error),
-    };
-    let newest = fleet.rollouts.iter().any(|newest| newest.id == report.id);
-    let title = format!("{} {} to {}", report.service, report.to, report.env);
-    let live = newest.then(|| format!("rollouts/{:#}", report.id));
-    show(&guest, &fleet, &title, board, live)
+/// A page that changes, told of at `/live/PAGE`.
+async fn live_page(web: &Web, guest: &Guest, page: &str, title: &str) -> Response {
+    match board(web, guest, page).await {
+        Ok(Some(board)) => show(web, guest, title, &board, Some(page)),
+        Ok(None) => problem(StatusCode::NOT_FOUND, "there is no such page"),
+        Err(error) => refused(&error),
+    }
 }
 
-fn show(
-    guest: &Guest,
-    fleet: &FleetReport,
-    title: &str,
-    board: Board,
-    live: Option<String>,
-) -> Response {
-    Page { title, guest, fleet: fleet.fleet.as_str(), board, live }.answer()
+fn show(web: &Web, guest: &Guest, title: &str, board: &Board, live: Option<&str>) -> Response {
+    let chain = web.desk.member.ledger.chain();
+    Page { title, guest, fleet: chain.fleet().as_str(), board, live }.answer()
 }
 
 /// A rollout by the start of its id.
-async fn find(web: &Web, id: &str) -> Result<(Arc<FleetReport>, RolloutReport), Refused> {
-    let fleet = web.sight.fleet().await?;
+async fn find(web: &Web, id: &str) -> Result<RolloutReport, Refused> {
     let query = ControlRequest::Rollout(RolloutQuery::Id(id.to_owned()));
     match web.sight.answer(query).await? {
-        ControlReply::Rollout(report) => Ok((fleet, *report)),
+        ControlReply::Rollout(report) => Ok(*report),
         _ => Err(not_understood()),
     }
 }
@@ -146,34 +163,24 @@ pub(super) struct Boards {
 }
 
 /// Which page, for whom.
-type Key = (String, Vec<Env>);
+type Key = (Live, Vec<Env>);
+
+/// One board, made by the first who wants it.
+type Once = Arc<OnceCell<Arc<Board>>>;
 
 #[derive(Default)]
 struct Made {
     of: Option<Arc<FleetReport>>,
-    boards: HashMap<Key, Option<Arc<Board>>>,
+    boards: HashMap<Key, Once>,
 }
 
 impl Boards {
-    /// What was made of this very report; none: nothing yet.
-    #[expect(clippy::option_option, reason = "nothing was made, or there is no such page")]
-    fn get(&self, key: &Key, fleet: &Arc<FleetReport>) -> Option<Option<Arc<Board>>> {
-        let made = self.made();
-        let of = made.of.as_ref().filter(|of| Arc::ptr_eq(of, fleet));
-        of.and_then(|_| made.boards.get(key).cloned())
-    }
-
-    fn keep(&self, key: Key, fleet: &Arc<FleetReport>, board: Option<Board>) -> Option<Arc<Board>> {
-        let mut made = self.made();
+    /// The place of a board of this very report.
+    fn of(&self, fleet: &Arc<FleetReport>, key: Key) -> Once {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if !made.of.as_ref().is_some_and(|of| Arc::ptr_eq(of, fleet)) {
             *made = Made { of: Some(fleet.clone()), ..Made::default() };
         }
-        let board = board.map(Arc::new);
-        made.boards.insert(key, board.clone());
-        board
-    }
-
-    fn made(&self) -> MutexGuard<'_, Made> {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+        made.boards.entry(key).or_default().clone()
     }
 }

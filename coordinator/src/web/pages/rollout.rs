@@ -25,14 +25,20 @@ pub(super) fn board(
     samples: &[Sample],
     events: Markup,
 ) -> Board {
-    let same_scope = |one: &&RolloutReport| {
-        one.service == report.service && one.env == report.env && one.id != report.id
+    // One that waits for approval is newer itself than the one in force.
+    let is_newer = |one: &&RolloutReport| {
+        one.service == report.service && one.env == report.env && one.epoch > report.epoch
     };
-    let newer = fleet.rollouts.iter().find(same_scope);
+    let newer = fleet.rollouts.iter().find(is_newer);
     let mut board = Board::default();
     board.piece("head", head(report));
+    // The region that is read out stays, and is read out when its words change.
+    board.raw("<div role=\"status\">");
+    board.piece("why", html! { p id="why" class="why" { (report.why) } });
+    board.raw("</div>");
+    board.piece("facts", facts(report));
     board.piece("acts", acts(report, acts_in.contains(&report.env), newer));
-    board.piece("pictures", pictures(samples));
+    board.picture("pictures", pictures(samples));
     for (index, wave) in report.waves.iter().enumerate() {
         let hosts = report.hosts.iter().filter(|host| host.wave as usize == index);
         board.raw("<section class=\"wave\">");
@@ -58,7 +64,7 @@ fn pictures(samples: &[Sample]) -> Markup {
 }
 
 fn head(report: &RolloutReport) -> Markup {
-    let RolloutReport { service, env, from, to, author, reason, created, expires, .. } = report;
+    let RolloutReport { service, env, from, to, author, reason, created, .. } = report;
     let back = report.direction == Direction::Rollback;
     html! {
         section id="head" {
@@ -72,12 +78,18 @@ fn head(report: &RolloutReport) -> Markup {
                 "by " strong { (author) } ", " (time(*created))
             }
             @if !reason.is_empty() { p { "Reason: " (reason) } }
-            p class="why" role="status" { (report.why) }
+        }
+    }
+}
+
+fn facts(report: &RolloutReport) -> Markup {
+    html! {
+        section id="facts" aria-label="About it" {
             dl class="facts" {
                 dt { "Rollout" } dd { code { (format!("{:#}", report.id)) } }
                 dt { "Epoch" } dd { (report.epoch) }
                 @if let Some(ended) = report.ended { dt { "Ended" } dd { (time(ended)) } }
-                @else { dt { "Expires" } dd { (time(*expires)) } }
+                @else { dt { "Expires" } dd { (time(report.expires)) } }
                 dt { "Without the coordinator" }
                 dd { @if report.self_supporting { "it would end by itself" } @else { "it could not end yet" } }
                 dt { "Artifact" }
@@ -112,14 +124,14 @@ fn acts(report: &RolloutReport, may: bool, newer: Option<&RolloutReport>) -> Mar
         _ => Vec::new(),
     };
     let button = |act: &str, name: &str| {
-        html! { a class="button" href={ "/rollouts/" (id) "/" (act) } { (name) } }
+        html! { a id={ "act-" (act) } class="button" href={ "/rollouts/" (id) "/" (act) } { (name) } }
     };
     html! {
         section id="acts" aria-label="What can be done" {
             @if let Some(newer) = newer {
                 p {
                     "The newest of " (report.service) " in " (report.env) " is "
-                    a href={ "/rollouts/" (format!("{:#}", newer.id)) } { (newer.to) }
+                    a id="newer" href={ "/rollouts/" (format!("{:#}", newer.id)) } { (newer.to) }
                     ", " (phase(newer.phase, newer.held))
                 }
             } @else if may {
@@ -194,7 +206,7 @@ fn listed(report: &RolloutReport) -> Markup {
             @if hosts.len() > shown.len() {
                 p class="quiet" { "The " (shown.len()) " that most need a look, of " (hosts.len()) "." }
             }
-            div class="scroll" tabindex="0" role="region" aria-label="Hosts of this rollout" {
+            div id="listed-table" class="scroll" tabindex="0" role="region" aria-label="Hosts of this rollout" {
                 table {
                     thead { tr { th scope="col" { "Host" } th scope="col" { "Wave" } th scope="col" { "State" } th scope="col" { "Has" } th scope="col" { "Note" } } }
                     tbody {
@@ -240,7 +252,11 @@ fn urgency(host: &StandingReport) -> u8 {
 mod tests {
     use std::time::Instant;
 
+    use proto::UnixTime;
+    use proto::report::{CountedReport, LatencyReport};
+
     use super::*;
+    use crate::store::{Counts, Sampled};
 
     /// A rollout under way over so many hosts.
     fn report(hosts: u32) -> RolloutReport {
@@ -290,6 +306,7 @@ mod tests {
             coordinator_alive: true,
             hosts: Vec::new(),
             rollouts: vec![rollout],
+            pending: Vec::new(),
             freezes: Vec::new(),
             skips: Vec::new(),
             audit: proto::report::AuditReport::default(),
@@ -301,17 +318,87 @@ mod tests {
     #[test]
     fn a_rollout_over_2000_hosts_is_one_light_page() {
         let fleet = fleet(report(2_000));
-        let make = || board(&fleet, &fleet.rollouts[0], &[], &[], html! { p id="events" {} });
+        let samples: Vec<_> = (0..2_000).map(sample).collect();
+        let make = || board(&fleet, &fleet.rollouts[0], &[], &samples, html! { p id="events" {} });
         let begin = Instant::now();
         let made = make();
         let bytes = made.markup().0.len();
         println!("2,000 hosts: {bytes} bytes, made in {:?}", begin.elapsed());
-        assert!(bytes < 250_000, "{bytes} bytes");
-        let mut shown = super::super::super::live::Shown::of(&made);
+        assert!(bytes < 280_000, "{bytes} bytes: what is around it has some, too");
+        assert_eq!(made.markup().0.matches("<figure>").count(), 3);
+        let now = tokio::time::Instant::now();
+        let mut shown = super::super::super::live::Shown::of(&made, now);
         let begin = Instant::now();
-        assert_eq!(shown.changes(&make()), None);
+        assert_eq!(shown.changes(&make(), now), None);
         println!("looked through for changes in {:?}, making it included", begin.elapsed());
         let listed = made.markup().0.matches("<tr>").count();
         assert!(listed <= LISTED_MAX + 1, "{listed} rows");
+    }
+
+    /// The longest numbers that such a rollout has, and something to draw in each picture.
+    fn sample(n: u32) -> Sample {
+        let counted = |bad| Some(CountedReport { bad, requests: 1_000_000 });
+        let counts = Counts {
+            waiting: 1_500 - n * 3 / 4,
+            activating: n % 97,
+            baking: n % 89,
+            committed: n * 3 / 4,
+            failed: n % 13,
+            returned: n % 11,
+            skipped: 3,
+            unreachable: n % 7,
+        };
+        let latency =
+            LatencyReport { new_p99_ms: Some(1_234 + u64::from(n)), control_p99_ms: Some(1_111) };
+        let sampled = Sampled {
+            counts,
+            new: counted(12_345 + u64::from(n)),
+            control: counted(11_111),
+            latency,
+        };
+        Sample { at: UnixTime(1_800_000_000 + u64::from(n) * 2), sampled }
+    }
+
+    fn page(fleet: &FleetReport, report: &RolloutReport) -> String {
+        board(fleet, report, std::slice::from_ref(&report.env), &[], html! { p id="events" {} })
+            .markup()
+            .0
+    }
+
+    #[test]
+    fn what_waits_for_approval_is_no_older_than_what_is_in_force() {
+        let running = report(4);
+        let waiting = RolloutReport {
+            id: "cd".repeat(32).parse().unwrap(),
+            epoch: running.epoch + 1,
+            phase: RolloutPhase::Pending,
+            ..running.clone()
+        };
+        let fleet = FleetReport { pending: vec![waiting.clone()], ..fleet(running.clone()) };
+        let shown = page(&fleet, &waiting);
+        assert!(shown.contains("swell approve cdcdcdcdcdcd"), "{shown}");
+        assert!(!shown.contains("The newest of"), "{shown}");
+        assert!(!page(&fleet, &running).contains("The newest of"), "it is in force still");
+        // Once it is in force the other one says so, and has no buttons any more.
+        let fleet = FleetReport { rollouts: vec![waiting], pending: Vec::new(), ..fleet };
+        let shown = page(&fleet, &running);
+        assert!(shown.contains("The newest of"), "{shown}");
+        assert!(!shown.contains("id=\"act-pause\""), "{shown}");
+    }
+
+    #[test]
+    fn what_can_be_gone_to_by_keyboard_is_found_again_and_words_are_read_out_once() {
+        let report = report(4);
+        let shown = page(&fleet(report.clone()), &report);
+        for tag in ["<a ", "<button ", "<div id=\"listed-table\""] {
+            for (at, _) in shown.match_indices(tag) {
+                let rest = &shown[at..];
+                let element = &rest[..rest.find('>').unwrap()];
+                assert!(element.contains(" id=\""), "{element}");
+            }
+        }
+        // The region that is read out is no part of what is sent anew.
+        assert!(shown.contains("<div role=\"status\"><p id=\"why\""), "{shown}");
+        assert_eq!(shown.matches("role=\"status\"").count(), 1);
     }
 }

@@ -66,7 +66,7 @@ pub(super) async fn one(
         @for (env, rollouts, dora) in &history { (measures(env, dora)) (history_of(env, rollouts)) }
         (release_table(&service, &releases))
     });
-    show(&guest, &fleet, service.as_str(), board, None)
+    show(&web, &guest, service.as_str(), &board, None)
 }
 
 fn envs_of(fleet: &FleetReport, service: &Service) -> Vec<Env> {
