@@ -187,7 +187,8 @@ impl Desk {
             AccessKind::Link => format!("{url}/enter?link={secret}"),
             AccessKind::Token | AccessKind::Session => secret,
         };
-        let fingerprint = self.https_fingerprint.borrow().clone();
+        let certificate = self.https_certificate.borrow().clone();
+        let fingerprint = certificate.map_or(String::new(), |certificate| certificate.fingerprint);
         Ok(ControlReply::Access { id: id.to_string(), text, expires, url, fingerprint })
     }
 

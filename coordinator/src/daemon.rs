@@ -293,7 +293,7 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         uploads: Semaphore::new(UPLOADS_MAX),
         scratch,
         https_url: config.https_url.clone(),
-        https_fingerprint: watch::Sender::default(),
+        https_certificate: watch::Sender::default(),
         drafts: Drafts::default(),
         record: watch::Sender::default(),
         notify: Arc::new(notify),

@@ -21,6 +21,7 @@ use crate::drafts::Drafts;
 use crate::events::Numbered;
 use crate::notify::Office;
 use crate::store::{Store, Which};
+use crate::web::Certificate;
 
 /// The coordinator's keys, its records, what it sees of the fleet.
 pub struct Desk {
@@ -50,8 +51,8 @@ pub struct Desk {
     pub scratch: PathBuf,
     /// Where its pages are, for people: `https://10.0.0.5:7071`.
     pub https_url: String,
-    /// SHA-256 of the certificate there; empty while there is none.
-    pub https_fingerprint: watch::Sender<String>,
+    /// The certificate there; none while there are no pages.
+    pub https_certificate: watch::Sender<Option<Certificate>>,
     /// What pages have prepared for people to sign.
     pub drafts: Drafts,
     /// The number of the newest event, told anew with each.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use member::metrics::{Common, Text};
 use proto::receipt::State;
 use proto::report::{FleetReport, RolloutPhase, RolloutReport};
+use proto::statement::UnixTime;
 use proto::wire::{ControlReply, ControlRequest, Part};
 
 use crate::audit::{Known, Verified};
@@ -50,6 +51,7 @@ pub(crate) fn page(desk: &Arc<Desk>) -> String {
         _ => None,
     };
     let patches = ledger.store().patches();
+    let certificate = desk.https_certificate.borrow().clone();
     Facts {
         common: Common::of(&desk.member),
         fleet,
@@ -58,6 +60,7 @@ pub(crate) fn page(desk: &Arc<Desk>) -> String {
         pending: ledger.pending().len(),
         known: desk.record.borrow().clone(),
         uploads: UPLOADS_MAX.saturating_sub(desk.uploads.available_permits()),
+        certificate_expires: certificate.map(|certificate| certificate.expires),
         patches: patches.iter().filter(|(_, patch)| ledger.store().has_whole(patch)).count(),
     }
     .text()
@@ -75,6 +78,8 @@ struct Facts {
     known: Known,
     uploads: usize,
     patches: usize,
+    /// Of the pages; none: there are none.
+    certificate_expires: Option<UnixTime>,
 }
 
 impl Facts {
@@ -84,6 +89,11 @@ impl Facts {
         if let Some(fleet) = &self.fleet {
             hosts(&mut page, fleet);
             rollouts(&mut page, &fleet.rollouts[..fleet.rollouts.len().min(SCOPES_MAX)]);
+        }
+        if let Some(expires) = self.certificate_expires {
+            let name = "swell_https_certificate_expiry_timestamp_seconds";
+            page.gauge(name, "When the certificate of the pages ends, since 1970.");
+            page.say(name, &[], expires.0);
         }
         self.records(&mut page);
         self.audit(&mut page);

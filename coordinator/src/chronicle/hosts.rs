@@ -8,6 +8,7 @@ use proto::{Digest, HostId, Service};
 use rollout::fleet::Presence;
 use serde::{Deserialize, Serialize};
 
+use super::certificate::CertificateTold;
 use super::waits::Wait;
 use super::{HOSTS_EACH_MAX, Look, PRESENCE_LASTS_MS, START_MS, Sight, words};
 use crate::events::{Event, Kind};
@@ -24,6 +25,8 @@ pub(super) struct Fleet {
     /// When the chronicle began.
     pub(super) since: Option<UnixTime>,
     root: RootTold,
+    #[serde(default)]
+    certificate: CertificateTold,
     /// Hosts that were there once, and of these the ones told to be lost.
     seen: BTreeSet<HostId>,
     lost: BTreeSet<HostId>,
@@ -49,6 +52,7 @@ impl Fleet {
         self.follow_presence(&hosts, look);
         self.follow_drift(&hosts, look);
         self.follow_root(sight, look);
+        self.certificate.follow(sight.certificate.as_ref(), look);
     }
 
     fn follow_presence(&mut self, hosts: &[&Presence], look: &mut Look<'_>) {

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `stance` | how a rollout stands, as far as people are told |
 //! | `rollouts` | one rollout followed: its events, its row, its samples |
+//! | `certificate` | the end of the pages' certificate |
 //! | `hosts` | hosts lost and back, drift, the end of the root |
 //! | `words` | what an event says |
 //! | `sampling` | when a sample is due |
@@ -19,6 +20,7 @@
 //! it began has a row, and events only from a minute after it was first seen, while it is the newest of
 //! its scope. Of a look at which very much happened to hosts, one event tells of all of them.
 
+mod certificate;
 mod hosts;
 mod part;
 mod rollouts;
@@ -39,6 +41,7 @@ use rollout::fleet::Presence;
 
 use crate::events::Event;
 use crate::store::{Kept, Remembered, StoreError};
+use crate::web::Certificate;
 use hosts::Fleet;
 use rollouts::Tracked;
 use waits::Waits;
@@ -66,6 +69,8 @@ pub struct Sight {
     pub heads: BTreeMap<Scope, u64>,
     pub root_version: u32,
     pub root_expires: UnixTime,
+    /// Of the pages; none while there are none.
+    pub certificate: Option<Certificate>,
 }
 
 /// A rollout, with what its report does not tell.

@@ -102,9 +102,10 @@ async fn look(
         Some(memory) => memory,
         None => Memory::restore(desk.store.chronicle_remembered().await?)?,
     };
-    let view = desk.view.clone();
+    let (view, certificate) = (desk.view.clone(), desk.https_certificate.borrow().clone());
     let looked = blocking("look at the fleet", move || {
-        let (sight, more) = view.see(|outlook| Sight::of(outlook, &memory, all));
+        let (mut sight, more) = view.see(|outlook| Sight::of(outlook, &memory, all));
+        sight.certificate = certificate;
         let changes = observe(&mut memory, &sight, clock::now());
         (memory, changes, more)
     });
@@ -147,6 +148,7 @@ impl Sight {
             heads: chain.heads().map(|(scope, head)| (scope.clone(), head.epoch)).collect(),
             root_version: chain.root().version,
             root_expires: chain.root().expires,
+            certificate: None,
         };
         (sight, more)
     }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use proto::audit::{Head, Origin, Rift, RiftKind, Told};
 use proto::id::Digest;
 use proto::report::{AuditReport, RiftReport};
-use proto::statement::UnixTime;
 
 use super::*;
 
@@ -77,6 +76,7 @@ fn facts() -> Facts {
         known: Known { told, verified: Verified::Sound(head) },
         uploads: 1,
         patches: 3,
+        certificate_expires: Some(UnixTime(1_850_000_000)),
     }
 }
 
@@ -87,6 +87,7 @@ fn every_fact_is_on_the_page() {
     let shop = "service=\"shop\",env=\"production\"";
     for expected in [
         "swell_root_expiry_timestamp_seconds 1900000000".to_owned(),
+        "swell_https_certificate_expiry_timestamp_seconds 1850000000".to_owned(),
         "swell_hosts{state=\"alive\"} 2".to_owned(),
         "swell_hosts{state=\"silent\"} 1".to_owned(),
         "swell_hosts_drifted 0".to_owned(),

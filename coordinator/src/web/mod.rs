@@ -50,6 +50,8 @@ use gate::Gate;
 use sight::Sight;
 use tls::Tls;
 
+pub use tls::Certificate;
+
 /// Longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
 /// Longest reason that is typed or given for an act, in bytes: it is signed with the name of who asks
@@ -98,7 +100,7 @@ async fn listen(web: Web) {
         match open(&web).await {
             Ok((listener, tls)) => {
                 let (address, url) = (web.desk.config.https, &web.desk.https_url);
-                info!(%address, url, fingerprint = tls.fingerprint, "pages at");
+                info!(%address, url, fingerprint = tls.certificate.fingerprint, "pages at");
                 return take_in(&web, listener, tls).await;
             }
             Err(cause) => {
@@ -124,7 +126,7 @@ async fn certificate(web: &Web) -> Result<Tls, String> {
     let config = web.desk.config.clone();
     let tls = blocking("read the certificate of the pages", move || tls::load(&config)).await;
     let tls = tls.map_err(|refused| refused.reason)?.map_err(|error| chain(&error))?;
-    web.desk.https_fingerprint.send_replace(tls.fingerprint.clone());
+    web.desk.https_certificate.send_replace(Some(tls.certificate.clone()));
     Ok(tls)
 }
 
@@ -176,8 +178,11 @@ async fn talk(
 fn renewed(read: Result<Tls, String>, now: Tls, said: &mut String) -> Tls {
     match read {
         Ok(new) => {
-            if new.fingerprint != now.fingerprint {
-                info!(fingerprint = new.fingerprint, "the pages have another certificate");
+            if new.certificate != now.certificate {
+                info!(
+                    fingerprint = new.certificate.fingerprint,
+                    "the pages have another certificate"
+                );
             }
             said.clear();
             new

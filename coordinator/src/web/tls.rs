@@ -52,13 +52,21 @@ pub(crate) enum TlsError {
     Malformed(String),
 }
 
+/// The certificate of the pages, as far as others are told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// SHA-256 of it, as browsers show it.
+    pub fingerprint: String,
+    pub expires: UnixTime,
+    /// The coordinator made it, and makes the next one in time.
+    pub is_own: bool,
+}
+
 /// What connections are taken with.
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
-    /// SHA-256 of the certificate, as browsers show it.
-    pub(crate) fingerprint: String,
-    pub(crate) expires: UnixTime,
+    pub(crate) certificate: Certificate,
     /// Names and addresses that it is for.
     names: BTreeSet<String>,
 }
@@ -70,18 +78,18 @@ pub(crate) struct Tls {
 /// [`TlsError`].
 pub(crate) fn load(config: &Config) -> Result<Tls, TlsError> {
     match &config.https_files {
-        Some(files) => read(files),
+        Some(files) => read(files, false),
         None => own(config, clock::unix()),
     }
 }
 
 fn own(config: &Config, now: UnixTime) -> Result<Tls, TlsError> {
     let (files, names) = (own_files(&config.state_dir), names(config));
-    match read(&files) {
-        Ok(tls) if now.plus_s(RENEW_S) < tls.expires && tls.names == names => Ok(tls),
+    match read(&files, true) {
+        Ok(tls) if now.plus_s(RENEW_S) < tls.certificate.expires && tls.names == names => Ok(tls),
         _ => {
             make(names, &files, now)?;
-            read(&files)
+            read(&files, true)
         }
     }
 }
@@ -104,7 +112,7 @@ fn own_files(state_dir: &Path) -> CertificateFiles {
     CertificateFiles { cert: both.clone(), key: both }
 }
 
-fn read(files: &CertificateFiles) -> Result<Tls, TlsError> {
+fn read(files: &CertificateFiles, is_own: bool) -> Result<Tls, TlsError> {
     let CertificateFiles { cert, key } = files;
     let no_pem = |path: &Path, what| TlsError::NoPem { path: path.to_owned(), what };
     let pem = durable::read_bounded(cert, PEM_BYTES_MAX)
@@ -131,8 +139,7 @@ fn read(files: &CertificateFiles) -> Result<Tls, TlsError> {
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Tls {
         acceptor: TlsAcceptor::from(Arc::new(server)),
-        fingerprint,
-        expires: UnixTime(expires),
+        certificate: Certificate { fingerprint, expires: UnixTime(expires), is_own },
         names,
     })
 }
@@ -196,13 +203,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), "");
         let first = own(&config, NOW).unwrap();
-        assert_eq!(first.expires, NOW.plus_s(LIFE_DAYS * DAY_S - 3_600));
-        let due = UnixTime(first.expires.0 - RENEW_S);
+        assert_eq!(first.certificate.expires, NOW.plus_s(LIFE_DAYS * DAY_S - 3_600));
+        let due = UnixTime(first.certificate.expires.0 - RENEW_S);
         let kept = own(&config, UnixTime(due.0 - 1)).unwrap();
-        assert_eq!(kept.fingerprint, first.fingerprint);
+        assert_eq!(kept.certificate.fingerprint, first.certificate.fingerprint);
         let next = own(&config, due).unwrap();
-        assert_ne!(next.fingerprint, first.fingerprint);
-        assert_eq!(next.expires, due.plus_s(LIFE_DAYS * DAY_S - 3_600));
+        assert_ne!(next.certificate.fingerprint, first.certificate.fingerprint);
+        assert_eq!(next.certificate.expires, due.plus_s(LIFE_DAYS * DAY_S - 3_600));
     }
 
     #[test]
@@ -222,8 +229,12 @@ mod tests {
             let tls = own(&config, NOW).unwrap();
             assert!(has.iter().all(|name| tls.names.contains(*name)), "{lines}: {:?}", tls.names);
             assert!(tls.names.iter().all(|name| name.len() > 1), "{lines}: {:?}", tls.names);
-            assert_eq!(own(&config, NOW).unwrap().fingerprint, tls.fingerprint, "{lines}: kept");
-            seen.push((tls.names, tls.fingerprint));
+            assert_eq!(
+                own(&config, NOW).unwrap().certificate.fingerprint,
+                tls.certificate.fingerprint,
+                "{lines}: kept"
+            );
+            seen.push((tls.names, tls.certificate.fingerprint));
         }
         // Where only the port is another one it is the same certificate.
         let differ = seen.windows(2).map(|two| two[0].1 != two[1].1);
@@ -239,8 +250,11 @@ mod tests {
         let good = own(&own_config, NOW).unwrap();
         let lines = "https_cert = \"web.pem\"\nhttps_key = \"web.key\"";
         let theirs = config(dir.path(), lines);
-        let why =
-            || load(&theirs).map(|tls| tls.fingerprint).map_err(|error| member::chain(&error));
+        let why = || {
+            load(&theirs)
+                .map(|tls| tls.certificate.fingerprint)
+                .map_err(|error| member::chain(&error))
+        };
         let (cert, key) = (dir.path().join("web.pem"), dir.path().join("web.key"));
         assert!(why().unwrap_err().contains("web.pem"));
         let both = fs::read(&pem).unwrap();
@@ -259,6 +273,6 @@ mod tests {
         );
         fs::remove_file(&key).unwrap();
         durable::create_secret(&key, &both).unwrap();
-        assert_eq!(why(), Ok(good.fingerprint));
+        assert_eq!(why(), Ok(good.certificate.fingerprint));
     }
 }

@@ -6,6 +6,7 @@ use proto::statement::UnixTime;
 
 use super::{BEGAN, Presence, Run, Sight, present, sight};
 use crate::events::Kind;
+use crate::web::Certificate;
 
 fn hosts(hosts: Vec<Presence>) -> Sight {
     Sight { hosts, ..sight(Vec::new()) }
@@ -112,4 +113,30 @@ fn the_end_of_the_root_is_told_thirty_days_seven_days_and_one_before_and_when_it
     // The next one, and one that is told of late: once, not three times.
     assert_eq!(root(2, 300 * day), None);
     assert!(root(2, 2 * day).unwrap().1.starts_with("root 2 expires in 2 days, "));
+}
+
+#[test]
+fn the_end_of_a_certificate_is_told_once_and_of_one_that_is_made_anew_never() {
+    let mut run = Run::begun();
+    let day = 86_400;
+    let mut certificate = |name: &str, left_s: u64, is_own: bool| {
+        run.now.unix = BEGAN;
+        let expires = UnixTime(BEGAN.0 + left_s);
+        let certificate = Some(Certificate { fingerprint: name.to_owned(), expires, is_own });
+        let sight = Sight { certificate, ..sight(Vec::new()) };
+        let told = run.look(&sight);
+        run.restart();
+        let again = run.look(&sight);
+        assert!(again.is_empty(), "{again:?}");
+        told.first().map(|kind| (*kind, run.text().to_owned()))
+    };
+    assert_eq!(certificate("AB", 15 * day, false), None);
+    let (kind, text) = certificate("AB", 14 * day, false).unwrap();
+    assert_eq!(kind, Kind::CertificateExpiring);
+    let says = "the certificate of the pages expires in 14 days, at 2027-01-29 08:00:00 UTC: ";
+    assert!(text.starts_with(says), "{text}");
+    assert_eq!(certificate("AB", 3 * day, false), None, "it was told");
+    assert_eq!(certificate("CD", 90 * day, false), None);
+    assert!(certificate("CD", 0, false).unwrap().1.contains(" has expired, "));
+    assert_eq!(certificate("EF", day, true), None, "the coordinator makes the next one");
 }

@@ -207,6 +207,7 @@ fn sight(rollouts: Vec<Seen>) -> Sight {
         rollouts,
         root_version: 1,
         root_expires: UnixTime(BEGAN.0 + 365 * 86_400),
+        certificate: None,
     }
 }
 
