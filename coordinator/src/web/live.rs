@@ -25,6 +25,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
 use super::gate::Guest;
+use super::page::status_of;
 use super::{Web, pages};
 use crate::token::TokenId;
 
@@ -207,7 +208,7 @@ pub(super) async fn follow(
     let board = match pages::board(&web, &guest, &page).await {
         Ok(Some(board)) => board,
         Ok(None) => return StatusCode::NOT_FOUND.into_response(),
-        Err(_) => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        Err(error) => return status_of(error.kind).into_response(),
     };
     let now = Instant::now();
     let shown = match board.seen() == seen {

@@ -59,6 +59,32 @@ fn sign_in(browser: &Browser, cluster: &Cluster, role: &str) -> String {
     link
 }
 
+fn page_of(cluster: &Cluster, page: &str) -> String {
+    format!("https://{}:7071/{page}", cluster.coordinator_address())
+}
+
+/// A session that is ended elsewhere ends here, in words, and a new one leads back to the page.
+fn comes_back_where_it_was_signed_out(browser: &Browser, cluster: &Cluster) {
+    browser.open(&page_of(cluster, "services/web"));
+    browser.click("section.card a[href^='/rollouts/']");
+    browser.wait_for("Wave 1 of 3");
+    let page = browser.run("return location.pathname");
+    let list = cluster.swell(&["access", "list", "--json"]).unwrap().stdout;
+    let list: Value = serde_json::from_slice(&list).unwrap();
+    let sessions = list.as_array().unwrap().iter().filter(|one| one["kind"] == "session");
+    for session in sessions {
+        cluster.swell(&["access", "revoke", session["id"].as_str().unwrap()]).unwrap();
+    }
+    browser.wait_for("sign in again");
+    browser.click("#live a");
+    browser.wait_for("Open it, or put it here");
+    let link = cluster.swell(&["login"]).unwrap().stdout;
+    browser.write("#link", String::from_utf8(link).unwrap().trim());
+    browser.click("main button");
+    browser.wait_for("Wave 1 of 3");
+    assert_eq!(browser.run("return location.pathname"), page);
+}
+
 /// Whether the page is still the one that was marked: nothing was loaded anew.
 fn is_the_same(browser: &Browser) -> bool {
     browser.run("return window.marked === true") == Value::Bool(true)
@@ -95,6 +121,15 @@ fn a_person_signs_in_watches_a_rollout_and_takes_it_back() {
     browser.wait("and commits", "return document.querySelectorAll('.cells .ok').length > 0");
     assert!(is_the_same(&browser), "cells change where they stand");
 
+    let rollout = browser.run("return location.pathname");
+    let rollout = rollout.as_str().unwrap().to_owned();
+    for act in ["pause", "abort"] {
+        browser.open(&page_of(&cluster, &format!("{}/{act}", &rollout[1..])));
+        browser.wait_for("Leave it as it is");
+        looks_well(&browser, act);
+    }
+    browser.open(&page_of(&cluster, &rollout[1..]));
+
     browser.click("#acts a[href$='/roll-back']");
     browser.wait_for("5 hosts go from 2.0.0 back to 1.0.0");
     looks_well(&browser, "roll-back");
@@ -110,13 +145,18 @@ fn a_person_signs_in_watches_a_rollout_and_takes_it_back() {
     assert_eq!(report.author.as_str(), "coordinator", "the coordinator may sign that (R3)");
     all_serve(&cluster, "1.0.0");
 
-    for page in ["hosts", "events", "services/web"] {
-        let url = format!("https://{}:7071/{page}", cluster.coordinator_address());
-        browser.open(&url);
+    for page in ["hosts", "events", "services/web", "audit", "environments/production/freeze"] {
+        browser.open(&page_of(&cluster, page));
         looks_well(&browser, &page.replace('/', "-"));
     }
+    browser.open(&page_of(&cluster, "hosts"));
+    browser.click("td a[href^='/hosts/']");
+    browser.wait_for("To see for itself");
+    looks_well(&browser, "host");
+    comes_back_where_it_was_signed_out(&browser, &cluster);
     browser.click("header button");
     browser.wait_for("swell login");
+    looks_well(&browser, "enter");
     browser.open(&link);
     browser.click("main button");
     browser.wait_for("the link was used");

@@ -184,3 +184,59 @@ impl Boards {
         made.boards.entry(key).or_default().clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    fn report() -> Arc<FleetReport> {
+        let report = serde_json::json!({
+            "fleet": "test", "seen_by": "coordinator", "at": 1, "root_version": 1,
+            "coordinator_alive": true, "rollouts": [], "freezes": [], "skips": [], "hosts": [],
+        });
+        Arc::new(serde_json::from_value(report).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_board_is_made_once_for_all_who_may_see_the_same() {
+        let (boards, fleet, made) = (Boards::default(), report(), AtomicU32::new(0));
+        let look = |fleet: Arc<FleetReport>, page: Live, envs: &[&str]| {
+            let envs = envs.iter().map(|env| env.parse().unwrap()).collect();
+            let (once, made) = (boards.of(&fleet, (page, envs)), &made);
+            async move {
+                let make = async || {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    // Others come while it is made.
+                    tokio::task::yield_now().await;
+                    Ok::<_, Refused>(Arc::new(Board::default()))
+                };
+                once.get_or_try_init(make).await.unwrap().clone()
+            }
+        };
+        let fifty = (0..50).map(|_| look(fleet.clone(), Live::Fleet, &["production"]));
+        let fifty = futures_util::future::join_all(fifty).await;
+        assert_eq!(made.load(Ordering::Relaxed), 1);
+        let one = &fifty[0];
+        assert!(fifty.iter().all(|board| Arc::ptr_eq(board, one)));
+        let viewer = look(fleet.clone(), Live::Fleet, &[]).await;
+        assert!(!Arc::ptr_eq(&viewer, one), "whoever only looks sees no buttons");
+        let other = look(fleet.clone(), Live::Rollout(Digest::of(b"1")), &["production"]).await;
+        assert!(!Arc::ptr_eq(&other, one));
+        let later = look(report(), Live::Fleet, &["production"]).await;
+        assert!(!Arc::ptr_eq(&later, one), "it was of another look");
+        assert_eq!(boards.made.lock().unwrap().boards.len(), 1, "old ones are not kept");
+    }
+
+    #[test]
+    fn pages_that_change_have_one_address_each() {
+        let id = Digest::of(b"1");
+        assert_eq!(Live::of("fleet"), Some(Live::Fleet));
+        assert_eq!(Live::of(&format!("rollouts/{id:#}")), Some(Live::Rollout(id)));
+        // Else each start of an id would be a board of its own.
+        for other in [format!("rollouts/{id}"), "fleet/".into(), "hosts".into(), String::new()] {
+            assert_eq!(Live::of(&other), None, "{other}");
+        }
+    }
+}
