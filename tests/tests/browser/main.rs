@@ -67,7 +67,7 @@ fn page_of(cluster: &Cluster, page: &str) -> String {
 fn comes_back_where_it_was_signed_out(browser: &Browser, cluster: &Cluster) {
     browser.open(&page_of(cluster, "services/web"));
     browser.click("section.card a[href^='/rollouts/']");
-    browser.wait_for("Wave 1 of 3");
+    browser.wait_for("Wave 1 of 1");
     let page = browser.run("return location.pathname");
     let list = cluster.swell(&["access", "list", "--json"]).unwrap().stdout;
     let list: Value = serde_json::from_slice(&list).unwrap();
@@ -81,7 +81,7 @@ fn comes_back_where_it_was_signed_out(browser: &Browser, cluster: &Cluster) {
     let link = cluster.swell(&["login"]).unwrap().stdout;
     browser.write("#link", String::from_utf8(link).unwrap().trim());
     browser.click("main button");
-    browser.wait_for("Wave 1 of 3");
+    browser.wait_for("Wave 1 of 1");
     assert_eq!(browser.run("return location.pathname"), page);
 }
 
