@@ -204,7 +204,7 @@ mod tests {
         let config = config(dir.path(), "");
         let first = own(&config, NOW).unwrap();
         assert_eq!(first.certificate.expires, NOW.plus_s(LIFE_DAYS * DAY_S - 3_600));
-        let due = UnixTime(first.certificate.expires.0 - RENEW_S);
+        let due = UnixTime(first.certificate.expires.0 - LIFE_DAYS * DAY_S / 3);
         let kept = own(&config, UnixTime(due.0 - 1)).unwrap();
         assert_eq!(kept.certificate.fingerprint, first.certificate.fingerprint);
         let next = own(&config, due).unwrap();
