@@ -1,11 +1,9 @@
 //! The pages' own forms: who may have something done, and what keeps other sites from it.
 
-use proto::access::{AccessKind, AccessRole};
-use proto::wire::{ControlReply, ControlRequest};
 use std::net::Ipv4Addr;
 
 use http_body_util::BodyExt as _;
-use proto::access::AccessRole;
+use proto::access::{AccessKind, AccessRole};
 use proto::statement::{Payload as _, Target};
 use proto::wire::{ControlReply, ControlRequest};
 
@@ -177,41 +175,6 @@ async fn strangers_see_the_door_and_nobody_frames_it() {
     assert_eq!(got.status, 303, "the session is over");
 }
 
-/// What is confirmed is what was shown.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_button_of_an_older_rollout_takes_nothing_back() {
-    let ground = Ground::new().await;
-    let ada = ground.fleet.person(ADA).await;
-    let cookie = session(&ground.visitor, &ada, AccessRole::Operator).await;
-    let own = word(&ground, &cookie).await;
-    let path = format!("/rollouts/{:#}/roll-back", ground.first);
-    let shown = ground.visitor.send("GET", &path, &[("cookie", &cookie)], b"").await;
-    let body = format!("word={own}&reason=slow");
-    let done = form(&ground, &path, &cookie, &ground.visitor.origin(), &body).await;
-    for got in [shown, done] {
-        assert_eq!(got.status, 409);
-        assert!(got.text().contains("is not the newest of web/staging any more"), "{}", got.text());
-    }
-    assert_eq!(acts(&ground).await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sessions_and_tokens_live_as_long_as_they_may_and_no_longer() {
-    let ground = Ground::new().await;
-    let ada = ground.fleet.person(ADA).await;
-    let day = 86_400;
-    for (kind, ttl_s, good) in [
-        (AccessKind::Link, 299, false),
-        (AccessKind::Link, 7 * day, true),
-        (AccessKind::Link, 7 * day + 1, false),
-        (AccessKind::Token, 366 * day, true),
-        (AccessKind::Token, 366 * day + 1, false),
-        (AccessKind::Session, day, false),
-    ] {
-        let request = ControlRequest::AccessCreate { kind, role: AccessRole::Operator, ttl_s };
-        let made = matches!(ada.ask(&request).await, ControlReply::Access { .. });
-        assert_eq!(made, good, "{kind:?} of {ttl_s} s");
-    }
 #[tokio::test(flavor = "multi_thread")]
 async fn one_who_takes_all_places_and_says_nothing_keeps_nobody_out() {
     let fleet = Fleet::start().await;
@@ -387,4 +350,41 @@ async fn what_waits_for_approval_is_shown_with_the_line_that_signs_it() {
     assert_eq!(rollouts["items"][0]["phase"], "pending", "{rollouts}");
     let counted = visitor.get(&token, "/api/v1/fleet").await.json();
     assert_eq!(counted["rollouts"]["open"], 1, "{counted}");
+}
+
+/// What is confirmed is what was shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_button_of_an_older_rollout_takes_nothing_back() {
+    let ground = Ground::new().await;
+    let ada = ground.fleet.person(ADA).await;
+    let cookie = session(&ground.visitor, &ada, AccessRole::Operator).await;
+    let own = word(&ground, &cookie).await;
+    let path = format!("/rollouts/{:#}/roll-back", ground.first);
+    let shown = ground.visitor.send("GET", &path, &[("cookie", &cookie)], b"").await;
+    let body = format!("word={own}&reason=slow");
+    let done = form(&ground, &path, &cookie, &ground.visitor.origin(), &body).await;
+    for got in [shown, done] {
+        assert_eq!(got.status, 409);
+        assert!(got.text().contains("is not the newest of web/staging any more"), "{}", got.text());
+    }
+    assert_eq!(acts(&ground).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_and_tokens_live_as_long_as_they_may_and_no_longer() {
+    let ground = Ground::new().await;
+    let ada = ground.fleet.person(ADA).await;
+    let day = 86_400;
+    for (kind, ttl_s, good) in [
+        (AccessKind::Link, 299, false),
+        (AccessKind::Link, 7 * day, true),
+        (AccessKind::Link, 7 * day + 1, false),
+        (AccessKind::Token, 366 * day, true),
+        (AccessKind::Token, 366 * day + 1, false),
+        (AccessKind::Session, day, false),
+    ] {
+        let request = ControlRequest::AccessCreate { kind, role: AccessRole::Operator, ttl_s };
+        let made = matches!(ada.ask(&request).await, ControlReply::Access { .. });
+        assert_eq!(made, good, "{kind:?} of {ttl_s} s");
+    }
 }
