@@ -28,13 +28,15 @@ const CONFIG_BYTES_MAX: u64 = 64 << 10;
 const SERVICES_MAX: usize = SLOTS;
 /// Users, or patterns of units, that a list may name.
 const NAMES_MAX: usize = 256;
+const DAY_S: u64 = 86_400;
 /// Every key there is, as the error for an unknown one lists them.
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "advertise",
     "bind",
     "download_mbit_max",
     "drop_ins",
     "gossip_interval_ms",
+    "keep_logs_days",
     "keep_releases",
     "metrics",
     "name",
@@ -66,6 +68,9 @@ pub struct Config {
     pub allowed: Allowed,
     /// Releases of a service that stay on disk besides those in use; 2 to 100, default 5.
     pub keep_releases: usize,
+    /// How long what was seen of attempts that have ended stays on disk, in whole days: the key
+    /// `keep_logs_days`; 1 to 365, default 30.
+    pub keep_logs: Duration,
     /// Where the agent's own page of metrics is, on loopback. Default: nowhere, since any port of a
     /// machine may be somebody else's, and two agents of one machine would have the same.
     pub metrics: Option<SocketAddr>,
@@ -219,6 +224,7 @@ impl Reader {
         let allowed =
             Allowed { users: self.users(), units: self.units(), drop_ins: self.drop_ins() };
         let keep_releases = self.number("keep_releases", 5, 2..=100);
+        let keep_logs_days = self.number("keep_logs_days", 30, 1..=365);
         let metrics = self.metrics();
         let interval_ms = self.number("gossip_interval_ms", 1_000, 100..=60_000);
         Config {
@@ -230,6 +236,7 @@ impl Reader {
             services,
             allowed,
             keep_releases: usize::try_from(keep_releases).unwrap_or(usize::MAX),
+            keep_logs: Duration::from_secs(keep_logs_days * DAY_S),
             metrics,
             gossip_interval: Duration::from_millis(interval_ms),
             ceilings: Ceilings {
@@ -465,6 +472,7 @@ mod tests {
                 services: None,
                 allowed: Allowed::default(),
                 keep_releases: 5,
+                keep_logs: Duration::from_secs(30 * 86_400),
                 metrics: None,
                 gossip_interval: Duration::from_secs(1),
                 ceilings: Ceilings::default(),
@@ -498,6 +506,7 @@ mod tests {
             units = ["web.service", "mail*"]
             drop_ins = "refuse"
             keep_releases = 2
+            keep_logs_days = 365
             metrics = "127.0.0.1:7072"
             gossip_interval_ms = 100
             upload_mbit_max = 1
@@ -512,6 +521,7 @@ mod tests {
         assert_eq!(config.service_root, Path::new("/tmp/srv"));
         assert_eq!(config.metrics, Some("127.0.0.1:7072".parse().unwrap()));
         assert_eq!((config.keep_releases, config.gossip_interval.as_millis()), (2, 100));
+        assert_eq!(config.keep_logs.as_secs(), 365 * 86_400);
         let Ceilings { up_bytes_per_s, down_bytes_per_s } = config.ceilings;
         assert_eq!((up_bytes_per_s, down_bytes_per_s), (Some(125_000), Some(12_500_000_000)));
         let allowed = &config.allowed;
@@ -566,6 +576,7 @@ mod tests {
             units = ["*.service", "a*b*"]
             drop_ins = "no"
             keep_releases = 1
+            keep_logs_days = 366
             gossip_interval_ms = 99
             upload_mbit_max = 100001
             download_mbit_max = "none"
@@ -573,8 +584,8 @@ mod tests {
             "#,
         )
         .unwrap_err();
-        let expected = r#"/etc/groundswell/agent.toml has 14 bad value(s):
-  bindd: unknown key, the keys are advertise, bind, download_mbit_max, drop_ins, gossip_interval_ms, keep_releases, metrics, name, service_root, services, state_dir, units, upload_mbit_max, users
+        let expected = r#"/etc/groundswell/agent.toml has 15 bad value(s):
+  bindd: unknown key, the keys are advertise, bind, download_mbit_max, drop_ins, gossip_interval_ms, keep_logs_days, keep_releases, metrics, name, service_root, services, state_dir, units, upload_mbit_max, users
   state_dir = "state": must be an absolute path, without `..`
   bind = "0.0.0.0": must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
   advertise = 7070: must be IP:PORT with a port of 1 to 65535, like "10.0.0.7:7070"
@@ -585,6 +596,7 @@ mod tests {
   units.1 = "a*b*": must be a name of units with at most one `*`, like "web.service" or "shop-*.service"
   drop_ins = "no": must be "allow" or "refuse"
   keep_releases = 1: must be 2 to 100
+  keep_logs_days = 366: must be 1 to 365
   gossip_interval_ms = 99: must be 100 to 60000
   upload_mbit_max = 100001: must be 1 to 100000
   download_mbit_max = "none": must be 1 to 100000"#;

@@ -209,9 +209,9 @@ fn answer(desk: &Desk, request: ControlRequest) -> ControlReply {
     }
     match request {
         ControlRequest::Submit { envelope } => submit(&desk.ledger, &envelope),
-        ControlRequest::Evidence { service, rollout } => {
+        ControlRequest::Evidence { service, rollout, before } => {
             let drawer = Drawer::new(&desk.cellar.home.evidence(), &service);
-            match drawer.find(&rollout) {
+            match drawer.find(&rollout, before) {
                 Some((path, evidence)) => ControlReply::Evidence {
                     kept: Some(Box::new(evidence.bounded())),
                     path: path.display().to_string(),
@@ -332,7 +332,7 @@ mod tests {
             .map(|(role, key)| (role.parse().unwrap(), holders(key)))
             .collect();
         let (service, rollout) = ("web".parse().unwrap(), proto::Digest::of(b"rollout"));
-        let request = ControlRequest::Evidence { service, rollout };
+        let request = ControlRequest::Evidence { service, rollout, before: None };
         let may = |peer: &Peer| refuse(&roles, Some(&env()), peer, &request).is_none();
         assert_eq!(
             keys.each_ref().map(|key| may(&Peer::Person(KeyId::of(key)))),

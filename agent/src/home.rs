@@ -10,7 +10,7 @@
 //!   store/         statements and artifacts
 //!   services/      journals and logs
 //!   audit.json     heads of the coordinator's audit record that it was told of
-//!   evidence/      what there was to see of attempts that ended badly
+//!   evidence/      what there was to see of attempts that have ended
 //! ```
 
 use std::io;

@@ -23,7 +23,7 @@
 //! | [`services`] | units of systemd, commands |
 //! | [`trail`] | what was seen of a service since its last activation began |
 //! | [`load`] | how the host is: a reason to start nothing new |
-//! | [`evidence`] | what is kept of attempts that ended badly |
+//! | [`evidence`] | what is kept of attempts that have ended |
 //! | [`allowed`] | what `agent.toml` lets them do |
 //! | [`health`] | the checks, by HTTP and by a command; the page of metrics |
 

@@ -1,7 +1,7 @@
-//! What was seen of a service since its last activation began: what verdicts are made of, kept for
-//! whoever asks later why a release went back ([`crate::evidence`]).
+//! What was seen of a service since its last activation began: how its commands ended and what verdicts are
+//! made of, kept for whoever asks later ([`crate::evidence`]).
 //!
-//! In memory and bounded: the newest of it counts. It may hold secrets, of a URL say, and is masked before
+//! In memory and bounded: the first of it counts, in which is the swap, and the newest. It may hold secrets, of a URL say, and is masked before
 //! it leaves this process ([`Services::seen`](crate::services::Services::seen)).
 
 use std::collections::VecDeque;
@@ -12,6 +12,9 @@ use member::clock;
 use proto::UnixTime;
 use proto::evidence::{SAMPLES_MAX, Sample, sample_text};
 use tokio::sync::watch;
+
+/// So many of the first samples stay, however long a release bakes.
+const FIRST_KEPT: usize = SAMPLES_MAX / 4;
 
 /// One service's. Cheap to clone: all clones are one.
 #[derive(Debug, Clone, Default)]
@@ -54,7 +57,7 @@ impl Trail {
             return;
         }
         if seen.samples.len() == SAMPLES_MAX {
-            seen.samples.pop_front();
+            seen.samples.remove(FIRST_KEPT);
         }
         seen.samples.push_back(Sample { first: now, last: now, times: 1, text });
     }
@@ -82,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_is_kept_and_what_repeats_is_counted() {
+    fn the_first_and_the_newest_are_kept_and_what_repeats_is_counted() {
         let trail = Trail::default();
         assert_eq!(trail.read(), (None, Vec::new()));
         trail.say("of the attempt before");
@@ -94,6 +97,11 @@ mod tests {
         let (since, samples) = trail.read();
         assert!(since.is_some());
         assert_eq!(samples.len(), SAMPLES_MAX);
+        let first: Vec<_> = samples[..FIRST_KEPT + 1].iter().map(|one| &*one.text).collect();
+        assert_eq!(
+            (first[0], first[63], first[64]),
+            ("/healthz: 0", "/healthz: 63", "/healthz: 577")
+        );
         let [.., before, last] = &samples[..] else { panic!("{samples:?}") };
         assert_eq!((before.text.as_str(), before.times), ("/healthz: 767", 1));
         assert_eq!((last.text.as_str(), last.times), ("/healthz: 500", 5));

@@ -213,7 +213,7 @@ pub(crate) mod tests {
             (ControlRequest::Release { service: service.clone(), version }, everyone),
             (ControlRequest::Rollout(RolloutQuery::Latest), people),
             (ControlRequest::Releases { service: service.clone() }, people),
-            (ControlRequest::Evidence { service, rollout: Digest::of(b"") }, people),
+            (ControlRequest::Evidence { service, rollout: Digest::of(b""), before: None }, people),
             (ControlRequest::Checkup, people),
             (ControlRequest::Events { before: None, limit: 1, service: None, env: None }, people),
             (ControlRequest::Dora { scope, days: 90 }, people),

@@ -227,11 +227,14 @@ pub enum ControlRequest {
     },
     /// What the member finds when it looks itself over. For people.
     Checkup,
-    /// What the host that is asked has kept of its last attempt in a rollout that ended badly. For
+    /// What the host that is asked has kept of an attempt of its in a rollout: of the last one, or of the
+    /// last one before number `before`. (A host that does not know `before` tells of the last one.) For
     /// people who may deploy or approve. Hosts, each about itself.
     Evidence {
         service: Service,
         rollout: Digest,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<u64>,
     },
     /// A link to the coordinator's pages, or a token for its HTTP interface, for whoever asks.
     /// Coordinator, and the same for those below. `ttl_s`: of the token, or of the session that comes of

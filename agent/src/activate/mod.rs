@@ -57,7 +57,7 @@ use proto::statement::Hook;
 use proto::{Digest, Version};
 use tokio_util::sync::CancellationToken;
 
-pub use account::Account;
+pub use account::Attempt;
 pub use collect::{CollectError, InUse, Pins, fates};
 pub use drift::{Drifted, Outlook};
 pub use journal::{Journal, JournalError, Step, activated, journals};

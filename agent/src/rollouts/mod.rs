@@ -5,6 +5,7 @@
 //! service on a blocking thread, one at a time per service. A kill at any point is fine: the record
 //! is made durable before the effects that depend on it, and what is not answered is asked again.
 
+mod archive;
 mod bring;
 mod clearing;
 mod counting;

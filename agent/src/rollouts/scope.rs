@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use durable::{RealDisk, replace};
 use net::Member;
 use proto::certificate::Claim;
-use proto::receipt::{Cause, Receipt, SignedReceipt, State};
+use proto::receipt::{Receipt, SignedReceipt, State};
 use proto::record::{SLOTS, receipt_key};
 use proto::statement::{Action, Direction, Rollout};
 use proto::trust::Chain;
@@ -24,6 +24,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::archive::Ended;
 use super::counting::{Bake, Counter, Counting, Serving, tallies};
 use super::drift::{Watcher, Watching};
 use super::steps::{Activation, Steps};
@@ -359,8 +360,12 @@ impl Running {
             error!(%error, "a receipt is not gossiped");
         }
         self.hold_own(signed);
-        if ended_badly(receipt) {
-            self.steps.keep_evidence(receipt.clone(), Digest::of(text.as_bytes()));
+        let chain = self.context.ledger.chain();
+        if has_ended(receipt.state)
+            && let Some(rollout) = chain.rollout(&receipt.rollout)
+        {
+            let (receipt, told) = (receipt.clone(), Digest::of(text.as_bytes()));
+            self.steps.keep_evidence(Ended { receipt, told, brings: rollout.to.release });
         }
     }
 
@@ -410,12 +415,9 @@ impl Running {
     }
 }
 
-/// Whether something failed here, and is not only undone with the fleet.
-fn ended_badly(receipt: &Receipt) -> bool {
-    match receipt.state {
-        State::Reverted => receipt.cause != Some(Cause::Fleet),
-        state => state == State::RevertFailed,
-    }
+/// Whether this state is the end of an attempt, if there was one.
+const fn has_ended(state: State) -> bool {
+    matches!(state, State::Committed | State::Reverted | State::RevertFailed)
 }
 
 /// The releases of `stopped` rollouts, newest first, that no later rollout of their scope was signed to
@@ -470,22 +472,6 @@ mod tests {
             author: KeyId::of(&key),
             reason: String::new(),
             critical: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn evidence_is_of_what_failed_here_and_not_of_going_back_with_the_fleet() {
-        use Cause::{Fleet, Host, Late, Release};
-        let ended = |state, cause| {
-            let (rollout, host) = (name("rollout"), "aaaaaaaaaaaa".parse().unwrap());
-            let note = String::new();
-            ended_badly(&Receipt { rollout, host, sequence: 1, attempt: 1, state, cause, note })
-        };
-        let causes = [Release, Host, Late, Fleet].map(Some);
-        assert_eq!(causes.map(|why| ended(State::Reverted, why)), [true, true, true, false]);
-        assert_eq!(causes.map(|why| ended(State::RevertFailed, why)), [true; 4]);
-        for state in [State::Pending, State::Staged, State::Baking, State::Committed] {
-            assert!(!ended(state, None), "{state:?}");
         }
     }
 

@@ -9,9 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use member::clock;
-use proto::evidence::Evidence;
-use proto::receipt::{Cause, Receipt};
+use proto::receipt::Cause;
 use proto::{Digest, Service};
 use rollout::host::Input;
 use swarm::{Swarm, Trouble};
@@ -20,13 +18,13 @@ use tokio::task::{AbortHandle, spawn_blocking};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{error, info, warn};
 
+use super::archive::{self, Ended, Seen};
 use super::bring::bring;
 use super::clearing::{Cleared, Holder, Pinned, forget_artifacts, read};
 use super::keeping::Keeper;
 use super::{Answer, Context, answer};
-use crate::activate::{Account, Activator, CommitError, Outcome, Paths, Pins, Renewed};
-use crate::evidence::Drawer;
-use crate::services::{Way, Words};
+use crate::activate::{Activator, CommitError, Outcome, Paths, Pins, Renewed};
+use crate::services::Way;
 
 /// How long to wait for a guard before that is said, again and again.
 const GUARD_PATIENCE: Duration = Duration::from_secs(10);
@@ -42,6 +40,7 @@ pub(super) enum Job {
         to: Option<Digest>,
     },
     AfterCommit,
+    Keep(Box<Ended>),
     /// Puts a release that was unpacked anew in the place of a damaged one that is kept and does not run.
     Mend {
         renewed: Box<Renewed>,
@@ -130,6 +129,7 @@ impl Steps {
             activator: activator.clone(),
             answers: answers.clone(),
             pinned: pinned.clone(),
+            archive: archive::start(&context, &service, &activator),
             trouble: None,
         };
         tokio::spawn(worker.run(queue));
@@ -224,49 +224,18 @@ impl Steps {
         }
     }
 
-    /// Keeps what there is to see of the attempt that ended badly, as this receipt tells, once. Nobody
-    /// waits for it: what goes back is back (R29).
-    pub(super) fn keep_evidence(&self, receipt: Receipt, told: Digest) {
-        let (activator, service) = (self.activator.clone(), self.service.clone());
-        let drawer = Drawer::new(&self.context.home.evidence(), &service);
-        spawn_blocking(move || {
-            if activator.last_attempt().is_none_or(|attempt| drawer.holds(attempt)) {
-                return;
-            }
-            let Some(account) = activator.account() else { return };
-            let kept = drawer.keep(evidence(service.clone(), receipt, told, account));
-            if let Err(error) = kept {
-                warn!(%service, error = format!("{error:#}"), "what was seen of it is not kept");
-            }
-        });
+    /// Keeps what there is to see of the attempt that has ended, behind all other steps, so that what is to
+    /// be done after a commit is in it; not at all where many of those wait already: its end is told again.
+    pub(super) fn keep_evidence(&self, ended: Ended) {
+        if self.jobs.capacity() > JOBS_MAX / 2 {
+            let _ = self.jobs.try_send(Job::Keep(Box::new(ended)));
+        }
     }
 
     async fn queue(&self, job: Job) {
         if self.jobs.send(job).await.is_err() {
             error!(service = %self.service, "the steps of this service have ended");
         }
-    }
-}
-
-fn evidence(service: Service, receipt: Receipt, told: Digest, seen: Account) -> Evidence {
-    let Receipt { rollout, state, cause, note, .. } = receipt;
-    let Account { attempt, release, version, samples, words } = seen;
-    let (kept, receipt) = (clock::now().unix, told);
-    let Words { log, journal } = words;
-    Evidence {
-        service,
-        attempt,
-        receipt,
-        rollout,
-        release,
-        version,
-        state,
-        cause,
-        note,
-        kept,
-        samples,
-        log,
-        journal,
     }
 }
 
@@ -299,6 +268,7 @@ struct Worker {
     activator: Arc<Activator>,
     answers: mpsc::Sender<Answer>,
     pinned: Pinned,
+    archive: mpsc::Sender<Seen>,
     /// A step is under way, or the service is down: this host gives little to others meanwhile (R29).
     trouble: Option<Trouble>,
 }
@@ -310,6 +280,7 @@ impl Worker {
                 Job::Activate(activation, watch) => self.activate(activation, watch).await,
                 Job::Revert { attempt, to } => self.revert(attempt, to).await,
                 Job::AfterCommit => self.after_commit().await,
+                Job::Keep(ended) => self.keep(*ended).await,
                 Job::Mend { renewed, done } => {
                     // The keeper waits for it, for as long as there is one.
                     let _ = done.send(self.mend(*renewed).await);
@@ -385,6 +356,19 @@ impl Worker {
         let activator = self.activator.clone();
         if let Err(error) = spawn_blocking(move || activator.after_commit()).await {
             error!(service = %self.service, %error, "what was to be done after the commit ended");
+        }
+    }
+
+    /// In its turn, so that the next attempt is not taken for this one; its words are read later.
+    async fn keep(&self, ended: Ended) {
+        let (activator, brings) = (self.activator.clone(), ended.brings);
+        match spawn_blocking(move || activator.last_attempt(&brings)).await {
+            // Where there is no place it is kept when its end is told again.
+            Ok(Some(attempt)) => drop(self.archive.try_send((ended, attempt))),
+            Ok(None) => {}
+            Err(error) => {
+                warn!(service = %self.service, %error, "an attempt could not be looked at");
+            }
         }
     }
 

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use member::clock;
+use proto::UnixTime;
 use rustix::process::{Pid, geteuid};
 
 use super::process::Leader;
@@ -66,6 +68,20 @@ impl CommandError {
     /// Whether the command itself said no, by its exit code, rather than the host or the clock.
     pub(super) fn is_exit(&self) -> bool {
         matches!(self, Self::Exit { .. })
+    }
+
+    /// As a sample tells it: how it ended, and after how long.
+    pub(super) fn after(&self, took: Duration) -> String {
+        let took_ms = took.as_millis();
+        match self {
+            Self::Exit { name, status, last } => {
+                format!("{name}: {} after {took_ms} ms{}", Ended(*status), Last(last))
+            }
+            Self::Timeout { name, last, .. } => {
+                format!("{name}: killed, had not ended after {took_ms} ms{}", Last(last))
+            }
+            Self::File { .. } | Self::Spawn { .. } => self.to_string(),
+        }
     }
 
     fn is_later(&self) -> bool {
@@ -189,7 +205,7 @@ impl Script<'_> {
             fs::rename(self.log, self.log.with_extension("log.old"))?;
         }
         let mut log = OpenOptions::new().append(true).create(true).open(self.log)?;
-        writeln!(log, "== {} in {}", self.name, self.directory.display())?;
+        writeln!(log, "{}", Header::of(self.name, self.directory, clock::now().unix))?;
         let start = log.metadata()?.len();
         Ok((log, start))
     }
@@ -231,8 +247,9 @@ pub(super) fn end_recorded(path: &Path) -> Result<(), String> {
 }
 
 /// The end of `log`, and before it that of the log that was moved aside for it; nothing from before the
-/// last start in `directory`, where that is in it: what was said earlier was said with other settings.
-pub(super) fn end_of(log: &Path, directory: &Path) -> String {
+/// last attempt to start what lies in `directory`, where that is in it: what was said earlier was said with
+/// other settings. `since`: when that attempt began; before the start it drained and stopped what ran.
+pub(super) fn end_of(log: &Path, directory: &Path, since: UnixTime) -> String {
     let now = tail(log, 0).unwrap_or_default();
     let mut end = match now.len() as u64 {
         TAIL_BYTES => Vec::new(),
@@ -241,8 +258,56 @@ pub(super) fn end_of(log: &Path, directory: &Path) -> String {
     end.extend(now);
     let from = end.len().saturating_sub(TAIL_BYTES as usize);
     let end = String::from_utf8_lossy(&end[from..]);
-    let begun = end.rfind(&format!("== start in {}\n", directory.display()));
-    end[begun.unwrap_or(0)..].to_owned()
+    end[begun_at(&end, &directory.display().to_string(), &since.to_string())..].to_owned()
+}
+
+/// Where in a log the last attempt begins that started what lies in `directory`; 0: it did not.
+fn begun_at(log: &str, directory: &str, since: &str) -> usize {
+    let mut headers = Vec::new();
+    let mut at = 0;
+    for line in log.split_inclusive('\n') {
+        headers.extend(Header::read(line.trim_end()).map(|header| (at, header)));
+        at += line.len();
+    }
+    let starts = |(_, header): &(usize, Header<'_>)| header.starts(directory);
+    let Some(start) = headers.iter().rposition(starts) else { return 0 };
+    let before = headers[..start].iter().rev();
+    let own = before.take_while(|(_, header)| header.makes_room(since));
+    headers[start - own.count()].0
+}
+
+/// What stands in a log above the output of each run of a command: `== start in /srv/web/releases/1,
+/// 2026-11-27 13:00:01 UTC`. An agent of the version before wrote no time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header<'a> {
+    name: &'a str,
+    directory: &'a str,
+    /// As [`UnixTime`] is shown, which sorts as it comes; empty: not written.
+    time: &'a str,
+}
+
+impl Header<'_> {
+    fn of(name: &str, directory: &Path, time: UnixTime) -> String {
+        format!("== {name} in {}, {time} UTC", directory.display())
+    }
+}
+
+impl<'a> Header<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        let (name, rest) = line.strip_prefix("== ")?.split_once(" in ")?;
+        let dated = rest.strip_suffix(" UTC").and_then(|rest| rest.rsplit_once(", "));
+        let (directory, time) = dated.unwrap_or((rest, ""));
+        Some(Self { name, directory, time })
+    }
+
+    fn starts(&self, directory: &str) -> bool {
+        self.name == "start" && self.directory == directory
+    }
+
+    /// Whether it takes out of use what ran, since then.
+    fn makes_room(&self, since: &str) -> bool {
+        matches!(self.name, "drain" | "stop") && self.time >= since
+    }
 }
 
 /// The last [`TAIL_BYTES`] of what was written to `log` from `start` on.
@@ -442,19 +507,79 @@ mod tests {
         let error = bench.run(noise).unwrap_err();
         assert_eq!(error.to_string(), "start exited 1: last");
         let elsewhere = Path::new("/elsewhere");
-        let end = end_of(&bench.path("logs/web.log"), elsewhere);
+        let end = end_of(&bench.path("logs/web.log"), elsewhere, UnixTime(0));
         assert!(end.len() as u64 == TAIL_BYTES && end.ends_with("or less\nlast\n"));
         assert!(fs::metadata(bench.path("logs/web.log")).unwrap().len() > LOG_BYTES_MAX);
         bench.run("echo after").unwrap();
         assert!(fs::metadata(bench.path("logs/web.log")).unwrap().len() < 1_000);
         assert!(bench.path("logs/web.log.old").exists());
-        let end = end_of(&bench.path("logs/web.log"), elsewhere);
+        let end = end_of(&bench.path("logs/web.log"), elsewhere, UnixTime(0));
         assert!(end.contains("or less\nlast\n== start in ") && end.ends_with("\nafter\n"));
         assert_eq!(end.len() as u64, TAIL_BYTES);
-        assert_eq!(end_of(&bench.path("logs/none.log"), elsewhere), "");
+        assert_eq!(end_of(&bench.path("logs/none.log"), elsewhere, UnixTime(0)), "");
         let directory = bench.dir.path();
-        let end = end_of(&bench.path("logs/web.log"), directory);
-        assert_eq!(end, format!("== start in {}\nafter\n", directory.display()));
+        let end = end_of(&bench.path("logs/web.log"), directory, UnixTime(u64::MAX >> 20));
+        let (header, said) = end.split_once('\n').unwrap();
+        let header = Header::read(header).unwrap();
+        assert_eq!(
+            (header.name, header.directory, said),
+            ("start", directory.to_str().unwrap(), "after\n")
+        );
+        assert!(header.time > "2026-01-01 00:00:00", "{header:?}");
+    }
+
+    /// What made room for the release is told with it; what an attempt before it left behind is not: it may
+    /// have been said with other settings.
+    #[test]
+    fn a_log_is_shown_from_where_the_attempt_began() {
+        let at = |name: &str, release: &str, s: u64| {
+            format!("{}\n{name} of {release}\n", Header::of(name, Path::new(release), UnixTime(s)))
+        };
+        let earlier = [
+            at("start", "/new", 100),
+            at("stop", "/new", 101),
+            at("start", "/old", 102),
+            at("undrain", "/old", 103),
+        ];
+        let way_back = at("stop", "/new", 190);
+        let own = [
+            at("drain", "/old", 200),
+            at("stop", "/old", 201),
+            at("stop", "/new", 202),
+            at("start", "/new", 203),
+            at("check", "/new", 204),
+            at("stop", "/new", 205),
+            at("start", "/old", 206),
+        ];
+        let (earlier, own) = (earlier.concat(), own.concat());
+        let undated = own.lines().map(|line| line.split(", 1970").next().unwrap());
+        let undated: String = undated.map(|line| format!("{line}\n")).collect();
+        let from_start = |log: &str| log[log.find("== start in /new").unwrap()..].to_owned();
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("web.log");
+        let shown = |text: &str, directory: &str| {
+            fs::write(&log, text).unwrap();
+            end_of(&log, Path::new(directory), UnixTime(195))
+        };
+        let all = [&*earlier, &*way_back, &*own].concat();
+        assert_eq!(shown(&all, "/new"), own);
+        assert_eq!(shown(&all, "/ne"), all, "it was never started");
+        assert_eq!(shown(&undated, "/new"), from_start(&undated), "of the agent before");
+        let spoken = own.replace("check of /new", "== start in /new or so");
+        assert_eq!(shown(&spoken, "/new"), spoken);
+    }
+
+    #[test]
+    fn how_a_command_ended_is_told_in_a_line() {
+        let mut bench = Bench::new();
+        let took = Duration::from_millis(40);
+        let told = |bench: &Bench, text| bench.run(text).unwrap_err().after(took);
+        let exited = "start: exited 3 after 40 ms: no such port";
+        assert_eq!(told(&bench, "echo no such port; exit 3"), exited);
+        assert_eq!(told(&bench, "kill -9 $$"), "start: was killed by signal 9 after 40 ms");
+        bench.timeout = Duration::from_millis(300);
+        let late = "start: killed, had not ended after 40 ms: waiting";
+        assert_eq!(told(&bench, "echo waiting; sleep 600"), late);
     }
 
     /// It may be the way back, and what fills the disk may be what has to go.

@@ -243,7 +243,7 @@ impl Services for Machine {
             let read = self.units.journal(unit, since);
             mask.hide(&self.runtime.block_on(read))
         });
-        let log = mask.hide(&self.shell.end_of_log(call));
+        let log = mask.hide(&self.shell.end_of_log(call, since));
         Words { log, journal: journal.unwrap_or_default() }
     }
 

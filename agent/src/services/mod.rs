@@ -177,8 +177,8 @@ pub trait Services: Send + Sync {
     /// What was seen of a release, without what must not leave this host: a URL may name a secret.
     fn seen(&self, call: Call<'_>) -> Vec<Sample>;
 
-    /// The last words of a release, those in the journal since then. Waits for nothing that does not
-    /// come at once.
+    /// The last words of a release since then, when the attempt began. To read a journal may take some
+    /// seconds; nothing else is waited for.
     fn words(&self, call: Call<'_>, since: UnixTime) -> Words;
 
     /// How the host is now.

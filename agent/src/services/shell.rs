@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use durable::RealDisk;
+use proto::UnixTime;
 use proto::receipt::Cause;
 
 use super::command::{Script, end_of, end_recorded};
@@ -91,7 +92,8 @@ impl Shell {
         Self::checks(call).map(drop)
     }
 
-    /// Runs a command. `refusal`: whose fault it is when the command itself says no.
+    /// Runs a command, and says how it ended, which is seen however much it says. `refusal`: whose fault it
+    /// is when the command itself says no.
     pub(super) fn run(
         &self,
         name: &'static str,
@@ -101,7 +103,8 @@ impl Shell {
     ) -> Result<(), Failure> {
         let variables = environment(call)?;
         let mask = Self::mask(call.paths)?;
-        Script {
+        let begun = Instant::now();
+        let ended = Script {
             name,
             text,
             directory: &call.paths.release(&call.release.id),
@@ -111,8 +114,13 @@ impl Shell {
             log: &self.log(call.paths),
             record: &self.record(call.paths),
         }
-        .run()
-        .map_err(|error| Failure {
+        .run();
+        let took = begun.elapsed();
+        call.trail.say(match &ended {
+            Ok(()) => format!("{name}: done in {} ms", took.as_millis()),
+            Err(error) => mask.hide(&error.after(took)),
+        });
+        ended.map_err(|error| Failure {
             cause: if error.is_exit() { refusal } else { Cause::Host },
             note: mask.hide(&error.to_string()),
         })
@@ -127,10 +135,10 @@ impl Shell {
         variables(paths).map(|variables| Mask::new(&variables))
     }
 
-    /// The last output of commands, and of what they left behind, since the last start of the release
-    /// where there was one.
-    pub(super) fn end_of_log(&self, call: Call<'_>) -> String {
-        end_of(&self.log(call.paths), &call.paths.release(&call.release.id))
+    /// The last output of commands, and of what they left behind, since the attempt that started the release
+    /// last, where there was one; `since`: when it began.
+    pub(super) fn end_of_log(&self, call: Call<'_>, since: UnixTime) -> String {
+        end_of(&self.log(call.paths), &call.paths.release(&call.release.id), since)
     }
 
     fn log(&self, paths: &Paths) -> PathBuf {

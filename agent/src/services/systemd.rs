@@ -4,6 +4,7 @@
 //! bus that was restarted in between. `systemctl` is never run.
 
 use std::collections::HashMap;
+use std::io;
 use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use proto::UnixTime;
 use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, ChildStdout, Command};
 use zbus::export::futures_core::Stream as _;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, ObjectPath, OwnedObjectPath, OwnedVariant};
@@ -23,10 +25,15 @@ const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const ANSWER_LIMIT: Duration = Duration::from_secs(25);
 /// How long the last words of a service may be looked for.
 const WORDS_LIMIT: Duration = Duration::from_secs(2);
-/// How long the journal may be read for evidence, and how much of its end is kept.
+/// How long the beginning of the journal may be read for evidence, and how long its end.
 const JOURNAL_LIMIT: Duration = Duration::from_secs(10);
-const JOURNAL_LINES: &str = "500";
-const JOURNAL_BYTES_MAX: usize = 1 << 20;
+/// Lines of its end that are kept, and of its beginning: the swap is there, and a service that says much
+/// may have baked for long since.
+const LAST_LINES: usize = 500;
+const FIRST_LINES: usize = 250;
+/// Longest end, and longest beginning, in bytes.
+const LAST_BYTES_MAX: usize = 1 << 20;
+const FIRST_BYTES_MAX: usize = 64 << 10;
 
 /// What is to become of a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +101,8 @@ pub(super) trait Manager: Send + Sync {
     /// The last line that the processes of one start of a unit wrote; empty where there is none.
     async fn last_words(&self, invocation: &[u8]) -> String;
 
-    /// The last lines of a unit, and of systemd about it, since then; empty where there are none.
+    /// The first and the last lines of a unit, and of systemd about it, since then; empty where there are
+    /// none.
     async fn journal(&self, unit: &str, since: UnixTime) -> String;
 
     /// How many entries of priority `err` or worse the processes of one start of a unit wrote since then;
@@ -165,7 +173,7 @@ impl Manager for Systemd {
     }
 
     async fn last_words(&self, invocation: &[u8]) -> String {
-        let journal = tokio::process::Command::new("journalctl")
+        let journal = Command::new("journalctl")
             .args(["--quiet", "--no-pager", "--output=cat", "--lines=1"])
             .arg(of_start(invocation))
             .kill_on_drop(true)
@@ -178,22 +186,26 @@ impl Manager for Systemd {
     }
 
     async fn journal(&self, unit: &str, since: UnixTime) -> String {
-        let mut journal = tokio::process::Command::new("journalctl");
-        journal.args(["--quiet", "--no-pager", "--utc", "--output=short-iso"]);
-        journal.args(["--lines", JOURNAL_LINES, "--unit", unit]);
-        journal.arg(format!("--since=@{}", since.0));
-        let mut read = Vec::new();
-        // Ended by being dropped, where it takes too long.
-        match tokio::time::timeout(JOURNAL_LIMIT, end_of_output(&mut journal, &mut read)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return format!("journalctl: {error}\n"),
-            Err(_) => read.extend(b"\njournalctl: cut off, it takes too long\n"),
+        let mut last = Vec::new();
+        let mut command = journalctl(unit);
+        // Without --since: with it, systemd 252 takes the first so many, and not the last.
+        command.arg(format!("--lines={}", FIRST_LINES + LAST_LINES + 1));
+        let ended = end_of_output(&mut command, &mut last).await;
+        let cut = matches!(ended, Ok(true));
+        let last = in_words(ended.map(drop), &last);
+        let last = from_then_on(&last, since);
+        // An entry has a line at least: where there are no more lines than that, these are all of them.
+        if !cut && last.lines().count() <= FIRST_LINES + LAST_LINES {
+            return last.to_owned();
         }
-        String::from_utf8_lossy(&read).into_owned()
+        let (mut first, mut command) = (Vec::new(), journalctl(unit));
+        command.arg(format!("--since=@{}", since.0));
+        let ended = start_of_output(&mut command, &mut first).await;
+        around(&in_words(ended, &first), last)
     }
 
     async fn errors(&self, invocation: &[u8], since: UnixTime, entries_max: u32) -> Option<u32> {
-        let mut journal = tokio::process::Command::new("journalctl");
+        let mut journal = Command::new("journalctl");
         // The priority alone: one short line an entry, however long that is.
         journal.args(["--quiet", "--no-pager", "--output=cat", "--output-fields=PRIORITY"]);
         journal.arg("--priority=err").arg(format!("--lines={entries_max}"));
@@ -211,22 +223,96 @@ fn of_start(invocation: &[u8]) -> String {
     format!("_SYSTEMD_INVOCATION_ID={id}")
 }
 
-/// Runs a command, and keeps the end of what it says: what came last says why something failed.
-async fn end_of_output(
-    command: &mut tokio::process::Command,
-    end: &mut Vec<u8>,
-) -> std::io::Result<()> {
+/// The journal of a unit, the oldest first.
+fn journalctl(unit: &str) -> Command {
+    let mut journal = Command::new("journalctl");
+    journal.args(["--quiet", "--no-pager", "--utc", "--output=short-iso", "--unit", unit]);
+    journal
+}
+
+/// A journal without what is from before that time, which is what its entries begin with.
+fn from_then_on(journal: &str, since: UnixTime) -> &str {
+    let since = since.to_string().replace(' ', "T");
+    let is_before = |line: &&str| line.get(..since.len()).is_none_or(|time| time < since.as_str());
+    let before = journal.split_inclusive('\n').take_while(is_before);
+    &journal[before.map(str::len).sum()..]
+}
+
+/// Runs a command, and keeps the end of what it says within the time it has: what came last says why
+/// something failed. Whether that is less than all of it.
+async fn end_of_output(command: &mut Command, end: &mut Vec<u8>) -> io::Result<bool> {
+    let (_child, mut said) = listen(command)?;
+    let mut cut = false;
+    let read = async {
+        while said.read_buf(end).await? > 0 {
+            // Seldom, and half of it then: each byte is moved about once.
+            if end.len() > 2 * LAST_BYTES_MAX {
+                end.drain(..end.len() - LAST_BYTES_MAX);
+                cut = true;
+            }
+        }
+        Ok(())
+    };
+    let ended = in_journal_time(read).await;
+    cut |= end.len() > LAST_BYTES_MAX;
+    if cut {
+        end.drain(..end.len().saturating_sub(LAST_BYTES_MAX));
+        // Whole lines: of a secret that was cut in two nobody could tell that it is one.
+        end.drain(..end.iter().position(|byte| *byte == b'\n').map_or(end.len(), |at| at + 1));
+    }
+    ended.map(|()| cut)
+}
+
+/// Runs a command until it has said its first [`FIRST_LINES`], and ends it then.
+async fn start_of_output(command: &mut Command, start: &mut Vec<u8>) -> io::Result<()> {
+    let (_child, mut said) = listen(command)?;
+    let mut lines = 0;
+    let read = async {
+        while lines < FIRST_LINES && start.len() < FIRST_BYTES_MAX {
+            let before = start.len();
+            if said.read_buf(start).await? == 0 {
+                break;
+            }
+            lines += start[before..].iter().filter(|byte| **byte == b'\n').count();
+        }
+        Ok(())
+    };
+    let ended = in_journal_time(read).await;
+    start.truncate(FIRST_BYTES_MAX);
+    // Whole lines, as above.
+    start.truncate(start.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1));
+    ended
+}
+
+/// Starts a command, and its output: it is killed once the one is dropped.
+fn listen(command: &mut Command) -> io::Result<(Child, ChildStdout)> {
     let quiet = command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(Stdio::piped());
     let mut child = quiet.kill_on_drop(true).spawn()?;
-    let Some(mut said) = child.stdout.take() else { return Ok(()) };
-    while said.read_buf(end).await? > 0 {
-        // Seldom, and half of it then: each byte is moved about once.
-        if end.len() > 2 * JOURNAL_BYTES_MAX {
-            end.drain(..end.len() - JOURNAL_BYTES_MAX);
-        }
+    let said = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    Ok((child, said))
+}
+
+async fn in_journal_time(read: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    let late = || io::Error::other("cut off, it takes too long");
+    tokio::time::timeout(JOURNAL_LIMIT, read).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// What was read, and why that is not all of it.
+fn in_words(ended: io::Result<()>, read: &[u8]) -> String {
+    let mut text = String::from_utf8_lossy(read).into_owned();
+    if let Err(error) = ended {
+        text.push_str(&format!("\njournalctl: {error}\n"));
     }
-    end.drain(..end.len().saturating_sub(JOURNAL_BYTES_MAX));
-    Ok(())
+    text
+}
+
+/// The first lines of the one and the last lines of the other, which goes on after it.
+fn around(first: &str, last: &str) -> String {
+    let first = first.split_inclusive('\n').take(FIRST_LINES);
+    let passed_over = last.lines().count().saturating_sub(LAST_LINES);
+    let last = last.split_inclusive('\n').skip(passed_over);
+    let gap = std::iter::once("\n[lines are left out here]\n\n");
+    first.chain(gap).chain(last).collect()
 }
 
 /// What an object has to say under one of its interfaces.
@@ -298,12 +384,44 @@ mod tests {
     async fn of_what_a_command_says_the_end_is_kept() {
         for (lines, is_whole) in [(3, true), (400_000, false)] {
             let mut end = Vec::new();
-            let mut command = tokio::process::Command::new("seq");
-            end_of_output(command.arg(lines.to_string()), &mut end).await.unwrap();
+            let mut command = Command::new("seq");
+            let cut = end_of_output(command.arg(lines.to_string()), &mut end).await.unwrap();
+            assert_eq!(cut, !is_whole);
             let text = String::from_utf8(end).unwrap();
-            assert!(text.len() <= JOURNAL_BYTES_MAX, "{}", text.len());
+            assert!(text.len() <= LAST_BYTES_MAX, "{}", text.len());
             assert!(text.ends_with(&format!("\n{lines}\n")));
             assert_eq!(text.starts_with("1\n2\n"), is_whole);
+            assert!(is_whole || text.find('\n') == Some(6), "whole lines: {:?}", &text[..20]);
         }
+    }
+
+    #[tokio::test]
+    async fn of_what_a_command_says_the_beginning_is_read_and_not_waited_for_the_end() {
+        let (mut all, mut start, mut wide) = (Vec::new(), Vec::new(), Vec::new());
+        start_of_output(Command::new("seq").arg("3"), &mut all).await.unwrap();
+        assert_eq!(all, b"1\n2\n3\n");
+        // Neither ever ends by itself.
+        start_of_output(&mut Command::new("yes"), &mut start).await.unwrap();
+        assert!(start.starts_with(b"y\n") && start.len() >= 2 * FIRST_LINES);
+        start_of_output(Command::new("yes").arg("x".repeat(5_000)), &mut wide).await.unwrap();
+        assert_eq!(wide.len(), FIRST_BYTES_MAX / 5_001 * 5_001, "whole lines");
+    }
+
+    #[test]
+    fn a_journal_is_told_from_the_attempt_on() {
+        let at = |second: u32| format!("2027-01-15T08:00:{second:02}+0000 n1 web[7]: a\n   b\n");
+        let journal = ["-- Boot 1 --\n".to_owned(), at(1), at(2), at(3), at(2)].concat();
+        let since = |s: u64| from_then_on(&journal, UnixTime(1_800_000_000 + s));
+        assert_eq!(since(2), [at(2), at(3), at(2)].concat());
+        assert_eq!((since(0), since(9)), (&journal[13..], ""));
+    }
+
+    #[test]
+    fn a_long_journal_is_told_by_its_beginning_and_its_end() {
+        let lines =
+            |range: std::ops::Range<usize>| -> String { range.map(|n| format!("{n}\n")).collect() };
+        let told = around(&lines(0..900), &lines(10_000..10_751));
+        let (first, last) = told.split_once("\n[lines are left out here]\n\n").unwrap();
+        assert_eq!((first, last), (&*lines(0..250), &*lines(10_251..10_751)));
     }
 }

@@ -670,6 +670,28 @@ fn r24_real_restarts_are_seen_and_do_not_stand_in_the_way_back() {
     assert_eq!((state.active.as_str(), state.restarts), ("active", 0), "counted anew");
 }
 
+/// The swap is in it, however much a unit says afterwards.
+#[test]
+fn real_journals_are_told_by_their_beginning_and_their_end() {
+    let Some(real) = Real::new("chatty") else { return };
+    let since = member::clock::now().unix;
+    let said = "echo first words; seq 1 2000; echo last words";
+    real.load(&format!("Type=oneshot\nExecStart=/bin/sh -c '{said}'"));
+    real.start().unwrap();
+    let end = std::time::Instant::now() + LIMIT;
+    let journal = loop {
+        let journal = real.runtime.block_on(real.units.journal(&real.unit, since));
+        if journal.contains("last words") {
+            break journal;
+        }
+        assert!(std::time::Instant::now() < end, "{journal}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let (first, last) = journal.split_once("[lines are left out here]").unwrap();
+    assert!(first.contains("first words") && !first.contains("last words"), "{first}");
+    assert!(last.contains(": 2000\n") && !last.contains("first words"), "{last}");
+}
+
 // --- the guard's timer ---
 
 #[test]

@@ -382,7 +382,7 @@ impl Client {
         within: Duration,
     ) -> Result<(Option<Evidence>, String), ClientError> {
         let what = "ask for its evidence";
-        let request = ControlRequest::Evidence { service, rollout };
+        let request = ControlRequest::Evidence { service, rollout, before: None };
         match self.exchange(what, &request, within, EVIDENCE_REPLY_BYTES_MAX).await? {
             ControlReply::Evidence { kept, path } => Ok((kept.map(|evidence| *evidence), path)),
             _ => Err(self.unexpected(what)),

@@ -173,6 +173,7 @@ impl Fleet {
             services: None,
             allowed: Allowed::default(),
             keep_releases: 5,
+            keep_logs: Duration::from_secs(30 * 86_400),
             metrics: None,
             gossip_interval: Duration::from_secs(1),
             ceilings: swarm::Ceilings::default(),
