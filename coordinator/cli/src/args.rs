@@ -100,6 +100,11 @@ pub(crate) enum AskCommand {
     Hosts(JsonArgs),
     /// Why a rollout stands where it stands, wave by wave and host by host
     Explain(ExplainArgs),
+    /// What hosts have kept of a rollout: output of commands, journal, answers of checks
+    ///
+    /// Each host is asked itself: nobody else has it. Without --host an attempt that ended well takes a
+    /// line. Exit code 1 where nothing is shown and some host could not be asked.
+    Logs(LogsArgs),
     /// What was rolled out of a service, newest first
     History(HistoryArgs),
     /// The versions of a service that were published; a host knows those that were rolled out
@@ -610,6 +615,18 @@ pub(crate) struct ExplainArgs {
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Option<String>,
     /// Print the report as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// 4 or more digits of its id, or SERVICE/ENV
+    pub(crate) rollout: RolloutRef,
+    /// Only this host, by name or id, and all of it [default: the cohort's hosts that are heard]
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// Print all of it as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -23,7 +23,7 @@ use judge::{Walk, Witness, judge};
 
 use crate::args::AuditArgs;
 use crate::client::{self, ANSWER_TIMEOUT, Client, ClientError};
-use crate::each::each;
+use crate::each::{ASKED_AT_ONCE_MAX, each};
 use crate::failure::{Advise, Exit, Failure};
 use crate::home::Home;
 use crate::output;
@@ -241,7 +241,7 @@ async fn verify(
     let seen_before = home.remembered_hosts();
     let fleet = client.fleet(ANSWER_TIMEOUT).await?;
     home.remember_hosts(&fleet);
-    let mut witnesses = each(hosts(&fleet, seen_before), |host| {
+    let mut witnesses = each(ASKED_AT_ONCE_MAX, hosts(&fleet, seen_before), |host| {
         let (home, key) = (home.clone(), key.clone());
         async move {
             let memory = ask(&home, &key, &host).await;

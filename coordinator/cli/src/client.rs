@@ -203,7 +203,7 @@ pub(crate) fn of_host(host: &HostReport) -> Option<Member> {
 }
 
 /// A connection to one member.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Client {
     connection: Connection,
     pub(crate) member: Member,
@@ -374,15 +374,17 @@ impl Client {
         }
     }
 
-    /// What the host that answers has kept of a rollout, and where that lies, or would.
+    /// What the host that answers has kept of its last attempt in a rollout, or of the last one before
+    /// number `before`; and where that lies, or would.
     pub(crate) async fn evidence(
         &self,
         service: Service,
         rollout: Digest,
+        before: Option<u64>,
         within: Duration,
     ) -> Result<(Option<Evidence>, String), ClientError> {
-        let what = "ask for its evidence";
-        let request = ControlRequest::Evidence { service, rollout, before: None };
+        let what = "ask for its logs";
+        let request = ControlRequest::Evidence { service, rollout, before };
         match self.exchange(what, &request, within, EVIDENCE_REPLY_BYTES_MAX).await? {
             ControlReply::Evidence { kept, path } => Ok((kept.map(|evidence| *evidence), path)),
             _ => Err(self.unexpected(what)),

@@ -23,7 +23,7 @@ use tokio::time;
 
 use crate::args::DoctorArgs;
 use crate::client::{self, Client, ClientError, Member};
-use crate::each::each;
+use crate::each::{ASKED_AT_ONCE_MAX, each};
 use crate::failure::{Exit, Failure};
 use crate::home::{self, Home};
 use crate::host;
@@ -282,7 +282,7 @@ fn has_address(host: &HostReport, word: &str) -> bool {
 
 /// Asks them, many at a time; in their order.
 async fn ask_hosts(home: &Arc<Home>, key: &SigningKey, hosts: Vec<Patient>) -> Vec<Checkup> {
-    each(hosts, |patient| {
+    each(ASKED_AT_ONCE_MAX, hosts, |patient| {
         let (home, key) = (home.clone(), key.clone());
         async move { ask_host(&home, &key, patient).await }
     })

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use tokio::task::JoinSet;
 
-/// Hosts that are asked at a time.
-const ASKED_AT_ONCE_MAX: usize = 16;
+/// Hosts that are asked at a time for something short.
+pub(crate) const ASKED_AT_ONCE_MAX: usize = 16;
 
-/// What `ask` makes of each, in their order, [`ASKED_AT_ONCE_MAX`] at a time.
-pub(crate) async fn each<T, R, F>(all: Vec<T>, ask: impl Fn(T) -> F) -> Vec<R>
+/// What `ask` makes of each, in their order, so many at a time.
+pub(crate) async fn each<T, R, F>(at_once_max: usize, all: Vec<T>, ask: impl Fn(T) -> F) -> Vec<R>
 where
     R: Send + 'static,
     F: Future<Output = R> + Send + 'static,
@@ -16,7 +16,7 @@ where
     let (mut waiting, mut under_way) = (all.into_iter().enumerate(), JoinSet::new());
     let mut answers = BTreeMap::new();
     loop {
-        while under_way.len() < ASKED_AT_ONCE_MAX
+        while under_way.len() < at_once_max
             && let Some((place, one)) = waiting.next()
         {
             let answer = ask(one);

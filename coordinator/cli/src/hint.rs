@@ -2,10 +2,10 @@
 //! they go to that host, too.
 
 /// What hosts answer, too.
-const HOSTS_ANSWER: [&str; 21] = [
+const HOSTS_ANSWER: [&str; 22] = [
     "abort", "approve", "deploy", "explain", "freeze", "history", "host", "hosts", "pause", "plan",
     "promote", "releases", "resume", "retry", "rollback", "skip", "status", "unfreeze", "watch",
-    "doctor", "adopt",
+    "doctor", "adopt", "logs",
 ];
 
 /// The text, with `--via` in each command in it that a host answers.

@@ -19,6 +19,7 @@ mod home;
 mod host;
 mod init;
 mod knowledge;
+mod logs;
 mod notify;
 mod outcome;
 mod output;
@@ -117,7 +118,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
             exit.map_err(alone)
         }
         Command::Ask(command) => {
-            let home = Home::open(dir)?;
+            let home = Arc::new(Home::open(dir)?);
             let key = key_for(&home, &command)?;
             let member = client::member(&home, via.as_deref())?;
             let for_coordinator = matches!(
@@ -176,6 +177,7 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
         | AskCommand::Status(_)
         | AskCommand::Hosts(_)
         | AskCommand::Explain(_)
+        | AskCommand::Logs(_)
         | AskCommand::History(_)
         | AskCommand::Releases(_)
         | AskCommand::Events(_)
@@ -185,7 +187,7 @@ fn key_for(home: &Home, command: &AskCommand) -> Result<SigningKey, HomeError> {
 }
 
 async fn ask_somebody(
-    home: &Home,
+    home: &Arc<Home>,
     client: &mut Client,
     key: &SigningKey,
     command: AskCommand,
@@ -212,6 +214,7 @@ async fn ask_somebody(
         AskCommand::Status(args) => reading::status(home, client, args).await,
         AskCommand::Hosts(args) => reading::hosts(home, client, args).await,
         AskCommand::Explain(args) => reading::explain(home, client, key, args).await,
+        AskCommand::Logs(args) => logs::run(home, client, key, args).await,
         AskCommand::History(args) => reading::history(home, client, args).await,
         AskCommand::Releases(args) => reading::releases(client, args).await,
         AskCommand::Login(args) => access::login(client, args).await,

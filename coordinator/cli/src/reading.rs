@@ -1,5 +1,7 @@
 //! The commands that only look: `status`, `hosts`, `explain`, `history`, `releases`, `events`, `dora`.
 
+use std::sync::Arc;
+
 use ed25519_dalek::SigningKey;
 use proto::id::{Digest, Scope};
 use proto::report::{RolloutReport, StandingReport};
@@ -8,7 +10,7 @@ use serde::Serialize;
 
 use crate::args::{DoraArgs, EventsArgs, ExplainArgs, HistoryArgs, JsonArgs, ReleasesArgs};
 use crate::client::{ANSWER_TIMEOUT, Client, ClientError};
-use crate::evidence::{self, HostEvidence};
+use crate::evidence::{self, Asker, HostEvidence};
 use crate::failure::{Advise, Exit, Failure};
 use crate::home::Home;
 use crate::output;
@@ -57,7 +59,7 @@ pub(crate) async fn hosts(home: &Home, client: &Client, args: JsonArgs) -> Resul
 }
 
 pub(crate) async fn explain(
-    home: &Home,
+    home: &Arc<Home>,
     client: &Client,
     key: &SigningKey,
     args: ExplainArgs,
@@ -71,7 +73,7 @@ pub(crate) async fn explain(
         if report.hosts.is_empty() {
             return Err(NoSuchHost(wanted.clone()).into());
         }
-        evidence = evidence::of_hosts(home, client, key, &report).await;
+        evidence = evidence::of_failures(&Asker::new(home, client, key), &report).await;
     }
     let explained = Explained { report: &report, evidence };
     output::print(args.json, &explained, || {

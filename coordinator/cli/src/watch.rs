@@ -456,7 +456,7 @@ fn next(report: &RolloutReport, exit: Exit) -> Option<String> {
     match exit {
         Exit::Unreachable => Some(look(id, &render::rollout::kept(report))),
         Exit::RolledBack | Exit::Held if report.phase == RolloutPhase::Halted => Some(format!(
-            "swell explain {id}; what the service said where it failed: swell explain {id} --host {}; \
+            "swell explain {id}; what the service said where it failed: swell logs {id} --host {}; \
              then publish a mended version, or, if the fault was elsewhere, swell retry {id}",
             failed(report).unwrap_or("HOST")
         )),
@@ -468,9 +468,8 @@ fn next(report: &RolloutReport, exit: Exit) -> Option<String> {
                 _ => &format!("swell rollback {service} --env {env} --reason TEXT"),
             };
             Some(format!(
-                "swell explain {id}; on {hosts}: read STATE_DIR/services/logs/{service}.log (of \
-                 /var/lib/groundswell), mend by hand what keeps stop or start from working, then \
-                 {then}"
+                "swell explain {id}; what was said there: swell logs {id}; on {hosts}: mend by hand what \
+                 keeps stop or start from working, then {then}"
             ))
         }
         _ => None,

@@ -435,7 +435,7 @@ fn watch_ends_with_the_code_of_what_happened() {
         assert!(text(&output).contains(said), "{name}: {}", text(&output));
         drop(member);
         if code == 6 {
-            let next = "on n1: read STATE_DIR/services/logs/web.log";
+            let next = "what was said there: swell logs ";
             assert!(text(&output).contains(next), "{}", text(&output));
             let next = "then swell rollback web --env production --reason TEXT";
             assert!(text(&output).contains(next), "{}", text(&output));
