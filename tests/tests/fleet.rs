@@ -10,6 +10,7 @@ mod common;
 mod delta;
 mod doctor;
 mod fetching;
+mod logs;
 mod manager;
 mod monitoring;
 
@@ -236,7 +237,7 @@ fn its_evidence_is_shown(cluster: &Cluster, halted: &RolloutReport, failed: &Sta
         Ok(shown.contains("told of by receipt").then_some(shown))
     })
     .unwrap();
-    let title = format!("evidence of {name}, attempt 2, 2.0.0: {}\n", failed.note.trim_end());
+    let title = format!("logs of {name}, attempt 2, 2.0.0, reverted: {}\n", failed.note.trim_end());
     for part in [title.as_str(), "  step: swapped\n", "\noutput of its commands", "== start in "] {
         assert!(shown.contains(part), "{part:?} is not in {shown}");
     }

@@ -167,6 +167,12 @@ fn facts(host: &HostReport) -> Markup {
                     p class="hold" { "not as it was released: " (drift.first) @if drift.found > 1 { ", first of " (drift.found) } }
                 }
                 @if !service.allowed { p class="hold" { "agent.toml there does not allow it" } }
+                @if let Some(env) = &host.env {
+                    p class="line" {
+                        "What was said there: "
+                        code { "swell logs " (service.service) "/" (env) " --host " (host.name) }
+                    }
+                }
             }
         }
         p class="line" { "To see for itself: " code { "swell doctor " (host.name) } }

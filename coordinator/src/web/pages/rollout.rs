@@ -153,6 +153,9 @@ fn acts(report: &RolloutReport, may: bool, newer: Option<&RolloutReport>) -> Mar
                 }
             }
             p class="line" { "In a terminal: " code { "swell watch " (short) } }
+            p class="line" {
+                "What was said on a host, which no page has: " code { "swell logs " (short) " --host NAME" }
+            }
         }
     }
 }
