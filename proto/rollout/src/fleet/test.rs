@@ -750,7 +750,7 @@ fn every_request_that_only_reads_is_answered_and_no_other() {
         ControlRequest::TokenRevoke { token: String::new() },
         ControlRequest::Host { id: host_id(1) },
         ControlRequest::Disk { dry_run: true },
-        ControlRequest::Evidence { service, rollout: first },
+        ControlRequest::Evidence { service, rollout: first, before: None },
         ControlRequest::NotifyList,
         ControlRequest::NotifyTest { receiver: "ops".parse().unwrap() },
     ];
