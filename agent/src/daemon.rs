@@ -146,10 +146,10 @@ pub async fn run_on(ground: Ground, config: Config, asked: impl Future<Output = 
     );
     let limited = member.swarm.clone();
     part("ceilings", parts.spawn(ended(keep_ceilings(limited, ceilings, stop.clone()))));
-    part("witness", parts.spawn(ended(witness.run(member.clone(), stop.clone()))));
+    part("witness", parts.spawn(ended(witness.clone().run(member.clone(), stop.clone()))));
     part("rollouts", parts.spawn(ended(roll(context, own.clone(), stop.clone()))));
     if let Some(address) = config.metrics {
-        let page = Page { member: member.clone(), home: home.clone(), key: own.key };
+        let page = Page { member: member.clone(), home: home.clone(), key: own.key, witness };
         let serving = metrics::serve(address, Arc::new(move || page.text()), stop.clone());
         part("metrics", parts.spawn(ended(serving)));
     }

@@ -12,6 +12,7 @@ use proto::record::{SLOTS, receipt_key};
 use proto::{HostId, PublicKey, Service};
 
 use crate::home::Home;
+use crate::witness::Witness;
 
 /// All that a service can be.
 const STATES: [State; 8] = [
@@ -32,12 +33,13 @@ pub(crate) struct Page {
     pub(crate) home: Home,
     /// This host's own.
     pub(crate) key: PublicKey,
+    pub(crate) witness: Witness,
 }
 
 impl Page {
     /// As things stand now. Blocks on `/proc` and a small file for a moment.
     pub(crate) fn text(&self) -> String {
-        let Self { member, home, key } = self;
+        let Self { member, home, key, witness } = self;
         let members = member.gossip.members().borrow().clone();
         let me = HostId::of(key);
         let own = members.iter().find(|one| one.host == me);
@@ -53,6 +55,7 @@ impl Page {
             common: Common::of(member),
             certificate_expires_s: facts.map(|facts| facts.not_after.0),
             services: receipts.filter_map(service).collect(),
+            audit_records: witness.memory().records.len(),
         }
         .text()
     }
@@ -65,6 +68,8 @@ struct Facts {
     /// Since 1970, in seconds; none: the file does not read.
     certificate_expires_s: Option<u64>,
     services: Vec<(Service, State)>,
+    /// Records of the coordinator that were followed, one after the other.
+    audit_records: usize,
 }
 
 impl Facts {
@@ -77,6 +82,12 @@ impl Facts {
             page.say(name, &[], expires_s);
         }
         self.services(&mut page);
+        let name = "swell_audit_records";
+        page.gauge(
+            name,
+            "Audit records this host has followed: one more with each that was begun anew.",
+        );
+        page.say(name, &[], self.audit_records);
         page.into_page()
     }
 
@@ -125,6 +136,7 @@ mod tests {
             },
             certificate_expires_s: Some(1_800_000_000),
             services: (0..services).map(service).collect(),
+            audit_records: 2,
         }
     }
 
@@ -152,6 +164,7 @@ mod tests {
             ("swell_service_state{service=\"s2\",state=\"staged\"}", 1.0),
             ("swell_service_state{service=\"s2\"}", 1.0),
             ("swell_service_state", 3.0),
+            ("swell_audit_records", 2.0),
             ("swell_root_expiry_timestamp_seconds", 1_900_000_000.0),
             ("swell_certificate_expiry_timestamp_seconds", 1_800_000_000.0),
             ("process_cpu_seconds_total", 12.034),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use member::{Membership, chain, clock};
+use net::Member;
 use proto::HostId;
 use proto::audit::{Memory, News, Told};
 use proto::checkup::{Finding, Topic};
@@ -115,9 +116,13 @@ fn told(member: &Membership) -> Option<Told> {
     let chain = member.ledger.chain();
     let is_one =
         |id: &HostId| chain.root().keys_of(&Role::Admit).any(|(_, key)| HostId::of(key) == *id);
-    let members = member.gossip.members();
-    let members = members.borrow();
-    let one = members.iter().find(|one| one.alive && is_one(&one.host))?;
+    told_by(&member.gossip.members().borrow(), is_one)
+}
+
+/// Of these members one that is heard and is a coordinator: whatever a host tells of the record is not its to
+/// tell.
+fn told_by(members: &[Member], is_coordinator: impl Fn(&HostId) -> bool) -> Option<Told> {
+    let one = members.iter().find(|one| one.alive && is_coordinator(&one.host))?;
     record::from_text::<AuditRecord>(one.values.get(record::AUDIT)?)?.told
 }
 
@@ -166,6 +171,27 @@ mod tests {
         let hash = Digest::of(format!("{length}{branch}").as_bytes());
         let origin = Origin { record: Digest::of(b"first"), since: UnixTime(1), recovered: false };
         Told { origin, head: Head { length, hash } }
+    }
+
+    #[test]
+    fn r30_only_a_coordinator_that_is_heard_tells_of_the_record() {
+        let says = |letter: &str, alive, length| Member {
+            host: letter.repeat(12).parse().unwrap(),
+            address: "127.0.0.1:7070".parse().unwrap(),
+            generation: 1,
+            alive,
+            twin: None,
+            values: [(
+                record::AUDIT.to_owned(),
+                record::to_text(&AuditRecord { told: Some(told(length, "")), rift: None }),
+            )]
+            .into(),
+        };
+        let (host, away, here) = (says("a", true, 3), says("b", false, 4), says("c", true, 5));
+        let coordinators = [away.host.clone(), here.host.clone()];
+        let is_one = |id: &HostId| coordinators.contains(id);
+        assert_eq!(told_by(&[host.clone(), away.clone()], is_one), None);
+        assert_eq!(told_by(&[host, away, here], is_one), Some(told(5, "")));
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub struct Act {
 
 /// An entry in its place; as JSON a line of `swell audit --json`, so names are a contract.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Entry {
     /// 1 first, without gaps.
     pub seq: u64,

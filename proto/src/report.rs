@@ -87,6 +87,10 @@ pub struct SkipReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RemovalReport {
+    /// Of the statement that removes it, for whoever believes only what is signed; older members do not
+    /// tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statement: Option<Digest>,
     pub by: Name,
     pub created: UnixTime,
     pub reason: String,
@@ -243,6 +247,10 @@ pub struct RolloutReport {
     /// frozen, outside its windows, or waits for hosts that are not heard. Somebody must act, or a time
     /// must come. Never once it has ended.
     pub held: bool,
+    /// Of one that is held: when it goes on by itself, as far as that is known: windows, freezes. Older
+    /// members do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_until: Option<UnixTime>,
     /// When it ended, by the clock of the member that answers: its proof came, or somebody ended it.
     /// None: it goes on, or that is not known there.
     pub ended: Option<UnixTime>,
@@ -535,6 +543,7 @@ pub struct FreeReport {
 
 /// What happened in the fleet, as the coordinator saw it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct EventReport {
     /// Its number, 1 first, in the order in which they were seen.
     pub seq: u64,
@@ -542,6 +551,7 @@ pub struct EventReport {
     /// `wave-opened`, for instance.
     pub kind: String,
     /// `info`, `warning` or `critical`.
+    #[cfg_attr(feature = "openapi", schema(pattern = "^(info|warning|critical)$"))]
     pub severity: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<Service>,
@@ -554,5 +564,6 @@ pub struct EventReport {
     /// One line for people.
     pub text: String,
     /// The same for scripts: an object, its keys by kind.
+    #[cfg_attr(feature = "openapi", schema(value_type = Object))]
     pub detail: serde_json::Value,
 }

@@ -47,7 +47,8 @@ pub(crate) enum Command {
     /// Who did what, when and why, the newest first; whether that is what was written
     ///
     /// Entries are hashed each together with the one before it. --verify reads all of them here and holds
-    /// them against what every host remembers: exit code 1 if any was changed, cut or replaced.
+    /// them against what every host remembers: exit code 1 if any was changed, cut or replaced, if no host
+    /// vouches for it, or if it says that a recovery began it and --recovered does not name it.
     Audit(AuditArgs),
     #[command(flatten)]
     Ask(AskCommand),
@@ -242,9 +243,21 @@ pub(crate) struct AuditArgs {
     /// Read all of it and say where it is not what was written
     #[arg(long, conflicts_with_all = ["limit", "before", "actor", "action", "subject", "since", "csv", "export"])]
     pub(crate) verify: bool,
+    /// A recovery of which you know has begun the record with this id, or what that starts with: without it
+    /// a record that says so is not believed
+    #[arg(long, value_name = "RECORD", requires = "verify", value_parser = record)]
+    pub(crate) recovered: Option<String>,
     /// Write them to this file, as lines of JSON or as CSV; verified, where it is all of them
     #[arg(long, value_name = "FILE", conflicts_with = "limit")]
     pub(crate) export: Option<PathBuf>,
+}
+
+fn record(text: &str) -> Result<String, String> {
+    let hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    match hex && (8..=64).contains(&text.len()) {
+        true => Ok(text.to_owned()),
+        false => Err("must be 8 to 64 hex digits, as --verify shows them".to_owned()),
+    }
 }
 
 fn since(text: &str) -> Result<UnixTime, String> {

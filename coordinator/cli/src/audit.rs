@@ -1,19 +1,21 @@
 //! `swell audit`: who did what when and why; whether that is what was written; and all of it in a file.
 //!
-//! The chain is verified here, and held against what hosts remember, each asked for itself at the address
-//! it advertises: the coordinator has no say in it but for the list of hosts, to which those that were
-//! seen before are added.
+//! The chain is verified here, and held against what hosts remember, each asked for itself where it answered
+//! before or is said to be: the coordinator has no say in it but to name further hosts.
 
 mod judge;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
+use net::Expect;
 use proto::audit::{AuditFault, Entry, Head, Memory, PAGE_MAX};
-use proto::report::{FleetReport, HostReport};
+use proto::id::{HostId, Name};
+use proto::report::FleetReport;
 use proto::wire::{AuditPage, AuditQuery, ControlReply, ControlRequest};
 use tempfile::NamedTempFile;
 use tokio::time;
@@ -22,12 +24,14 @@ pub(crate) use judge::{Before, Fault, Verdict, Without};
 use judge::{Walk, Witness, judge};
 
 use crate::args::AuditArgs;
-use crate::client::{self, ANSWER_TIMEOUT, Client, ClientError};
+use crate::client::{ANSWER_TIMEOUT, Client, ClientError, Member};
 use crate::each::{ASKED_AT_ONCE_MAX, each};
 use crate::failure::{Advise, Exit, Failure};
 use crate::home::Home;
+use crate::knowledge::Knowledge;
 use crate::output;
 use crate::render::audit as render;
+use crate::witnesses::{Known, Witnesses};
 
 /// Entries shown where nothing else was said.
 const SHOWN: u32 = 20;
@@ -69,7 +73,7 @@ pub(crate) async fn run(
     args: AuditArgs,
 ) -> Result<Exit, Failure> {
     if args.verify {
-        return verify(&home, key, client, args.json).await;
+        return verify(&home, key, client, &args).await;
     }
     let form = if args.csv { Form::Csv } else { Form::Json };
     match &args.export {
@@ -195,7 +199,8 @@ async fn print(client: &Client, args: &AuditArgs, form: Form) -> Result<Exit, Fa
     Ok(Exit::Done)
 }
 
-/// All in question into a file, which is there whole or not at all. A whole record is verified on the way.
+/// All in question into a file, which is there whole or not at all. Of a whole record the chain is followed on
+/// the way; nobody is asked about it.
 async fn export(
     client: &Client,
     args: &AuditArgs,
@@ -225,8 +230,8 @@ async fn export(
     let file = out.into_inner().map_err(|error| failed(error.into_error()))?;
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
-    let verified = if whole { ", verified" } else { "" };
-    eprintln!("{count} entries in {}{verified}", path.display());
+    let stands = if whole { ", its chain stands" } else { "" };
+    eprintln!("{count} entries in {}{stands}", path.display());
     Ok(Exit::Done)
 }
 
@@ -236,19 +241,33 @@ async fn verify(
     home: &Arc<Home>,
     key: &SigningKey,
     client: &Client,
-    json: bool,
+    args: &AuditArgs,
 ) -> Result<Exit, Failure> {
-    let seen_before = home.remembered_hosts();
     let fleet = client.fleet(ANSWER_TIMEOUT).await?;
     home.remember_hosts(&fleet);
-    let mut witnesses = each(ASKED_AT_ONCE_MAX, hosts(&fleet, seen_before), |host| {
+    let mut known = home.witnesses();
+    // Where nothing can be remembered, as for CI.
+    known.take_in(&fleet.hosts);
+    for host in removed(home, client, &fleet, &known).await? {
+        known.removed(&host);
+    }
+    let answers = each(ASKED_AT_ONCE_MAX, asked(&known), |host| {
         let (home, key) = (home.clone(), key.clone());
         async move {
-            let memory = ask(&home, &key, &host).await;
-            Witness { name: host.label, memory: memory.map(Memory::bounded) }
+            let answer = ask(&home, &key, &host).await;
+            (host, answer)
         }
     })
     .await;
+    let mut witnesses = Vec::new();
+    for (host, answer) in answers {
+        if let Ok((address, _)) = &answer {
+            known.answered(&host.id, address);
+        }
+        let memory = answer.map(|(_, memory)| memory.bounded());
+        witnesses.push(Witness { name: host.label, is_host: true, memory });
+    }
+    home.remember_witnesses(&known);
     witnesses.extend(gossiped(&fleet));
     let mut walk = Walk::new(&witnesses);
     let query = AuditQuery { limit: PAGE_MAX, ..AuditQuery::default() };
@@ -256,39 +275,81 @@ async fn verify(
     if let Some(named) = named {
         walk.end(named);
     }
-    let verdict = judge(&walk, &witnesses);
-    output::print(json, &verdict, || render::verdict(&verdict));
+    let verdict = judge(&walk, &witnesses, args.recovered.as_deref());
+    output::print(args.json, &verdict, || render::verdict(&verdict));
     Ok(if verdict.sound { Exit::Done } else { Exit::Error })
+}
+
+/// Of the hosts that the coordinator calls removed those of which it has shown the statement that does it.
+async fn removed(
+    home: &Home,
+    client: &Client,
+    fleet: &FleetReport,
+    known: &Witnesses,
+) -> Result<Vec<HostId>, Failure> {
+    let mut knowledge = Knowledge::new(client, home.chain()?);
+    let mut removed = Vec::new();
+    let present: BTreeSet<_> = known.present().map(|(id, _)| id).collect();
+    for host in fleet.hosts.iter().filter(|host| present.contains(&host.id)) {
+        let Some(statement) = host.removed.as_ref().and_then(|removal| removal.statement) else {
+            continue;
+        };
+        // Whatever is wrong with it: the host is asked.
+        if knowledge.is_removed(&host.id, statement).await.unwrap_or(false) {
+            removed.push(host.id.clone());
+        }
+    }
+    Ok(removed)
 }
 
 /// A host to ask, under a name that no other has.
 struct Asked {
+    id: HostId,
     label: String,
-    host: HostReport,
+    name: Name,
+    addresses: Vec<String>,
 }
 
-/// The hosts of the fleet and those that were seen before, for a coordinator may leave some out.
-fn hosts(fleet: &FleetReport, seen_before: Option<FleetReport>) -> Vec<Asked> {
-    let mut all: Vec<HostReport> = fleet.hosts.clone();
-    for host in seen_before.into_iter().flat_map(|fleet| fleet.hosts) {
-        if all.iter().all(|known| known.id != host.id) {
-            all.push(host);
+fn asked(known: &Witnesses) -> Vec<Asked> {
+    let called = |name| known.present().filter(|(_, host)| host.name == name).count();
+    let asked = |(id, host): (&HostId, &Known)| Asked {
+        id: id.clone(),
+        label: match called(host.name.clone()) {
+            1 => host.name.to_string(),
+            _ => format!("{} ({id})", host.name),
+        },
+        name: host.name.clone(),
+        addresses: host.addresses.clone(),
+    };
+    let mut asked: Vec<_> = known.present().map(asked).collect();
+    asked.sort_by(|one, other| one.label.cmp(&other.label));
+    asked
+}
+
+/// Where a host answered, and what it remembers; or why that is not known, for people.
+async fn ask(home: &Home, key: &SigningKey, asked: &Asked) -> Result<(String, Memory), String> {
+    let mut why = "was never heard, so its address is not known".to_owned();
+    for address in &asked.addresses {
+        match ask_at(home, key, asked, address).await {
+            Ok(memory) => return Ok((address.clone(), memory)),
+            Err(error) => why = error,
         }
     }
-    let called = |name| all.iter().filter(|host| host.name == name).count();
-    let label = |host: &HostReport| match called(host.name.clone()) {
-        1 => host.name.to_string(),
-        _ => format!("{} ({})", host.name, host.id),
-    };
-    let present = all.iter().filter(|host| host.removed.is_none());
-    present.map(|host| Asked { label: label(host), host: host.clone() }).collect()
+    Err(why)
 }
 
-/// What a host remembers; or why that is not known, for people.
-async fn ask(home: &Home, key: &SigningKey, asked: &Asked) -> Result<Memory, String> {
-    let member =
-        client::of_host(&asked.host).ok_or("was never heard, so its address is not known")?;
+async fn ask_at(
+    home: &Home,
+    key: &SigningKey,
+    asked: &Asked,
+    address: &str,
+) -> Result<Memory, String> {
     let told = |error| Failure::from(error).in_parts().0;
+    let member = Member {
+        name: asked.name.to_string(),
+        address: address.parse().map_err(|_| format!("{address} is no address"))?,
+        expect: Expect::Host(asked.id.clone()),
+    };
     let connecting = time::timeout(LET_IN_WITHIN, Client::connect(home, key, member));
     let silent = |_| format!("does not answer within {} s", LET_IN_WITHIN.as_secs());
     let client = connecting.await.map_err(silent)?.map_err(told)?;
@@ -301,10 +362,12 @@ async fn ask(home: &Home, key: &SigningKey, asked: &Asked) -> Result<Memory, Str
     }
 }
 
-/// What the coordinator has just told the fleet.
+/// What the coordinator has just told the fleet. It can speak against the record, and not for it: both come
+/// from the coordinator.
 fn gossiped(fleet: &FleetReport) -> Option<Witness> {
     let told = fleet.audit.told?;
     let mut memory = Memory::default();
     memory.see(&told, 0, fleet.at);
-    Some(Witness { name: "the coordinator's own gossip".to_owned(), memory: Ok(memory) })
+    let name = "the coordinator's own gossip".to_owned();
+    Some(Witness { name, is_host: false, memory: Ok(memory) })
 }

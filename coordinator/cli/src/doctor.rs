@@ -393,6 +393,7 @@ mod tests {
     fn hosts_that_were_removed_are_not_asked() {
         let mut hosts = hosts();
         hosts[0].removed = Some(proto::report::RemovalReport {
+            statement: None,
             by: "ada".parse().unwrap(),
             created: proto::UnixTime(1),
             reason: "sold".to_owned(),

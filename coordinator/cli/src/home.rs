@@ -22,6 +22,7 @@ use proto::trust::{Chain, Refusal};
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Advise;
+use crate::witnesses::Witnesses;
 
 /// The file that makes a directory an operator's directory.
 pub(crate) const OPERATOR_TOML: &str = "operator.toml";
@@ -29,6 +30,8 @@ pub(crate) const OPERATOR_TOML: &str = "operator.toml";
 pub(crate) const ROOT_JSON: &str = "root.json";
 /// The hosts as last seen, for `--via NAME`.
 const HOSTS_JSON: &str = "hosts.json";
+/// Whom `swell audit --verify` asks.
+const WITNESSES_JSON: &str = "witnesses.json";
 /// Longest `operator.toml`, and longest `hosts.json`, in bytes.
 const OPERATOR_BYTES_MAX: u64 = 64 << 10;
 const HOSTS_BYTES_MAX: u64 = 64 << 20;
@@ -267,13 +270,32 @@ impl Home {
     /// A directory that cannot be written (CI) is no reason to fail: then there is nothing to
     /// remember.
     pub(crate) fn remember_hosts(&self, report: &FleetReport) {
-        let bytes = serde_json::to_vec(report).expect("reports serialize");
+        self.cache(HOSTS_JSON, report);
+        let (before, mut now) = (self.witnesses(), self.witnesses());
+        now.take_in(&report.hosts);
+        if now != before {
+            self.remember_witnesses(&now);
+        }
+    }
+
+    /// Every host that was ever seen from here.
+    pub(crate) fn witnesses(&self) -> Witnesses {
+        let read = durable::read_bounded(&self.dir.join(WITNESSES_JSON), HOSTS_BYTES_MAX).ok();
+        read.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    pub(crate) fn remember_witnesses(&self, witnesses: &Witnesses) {
+        self.cache(WITNESSES_JSON, witnesses);
+    }
+
+    fn cache(&self, name: &str, what: &impl Serialize) {
+        let bytes = serde_json::to_vec(what).expect("what is remembered serializes");
         // Renamed in whole, since two commands may run at a time; not synced, since it is a cache.
-        let beside = self.dir.join(format!(".{HOSTS_JSON}.{}", std::process::id()));
+        let beside = self.dir.join(format!(".{name}.{}", std::process::id()));
         let written =
-            fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, self.dir.join(HOSTS_JSON)));
+            fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, self.dir.join(name)));
         if let Err(error) = written {
-            tracing::debug!(%error, "the hosts are not remembered");
+            tracing::debug!(%error, name, "it is not remembered");
         }
     }
 

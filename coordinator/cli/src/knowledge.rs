@@ -207,6 +207,17 @@ impl<'c> Knowledge<'c> {
         }
     }
 
+    /// Whether this statement removes the host from the fleet.
+    pub(crate) async fn is_removed(
+        &mut self,
+        id: &HostId,
+        statement: Digest,
+    ) -> Result<bool, KnowledgeError> {
+        let host = self.host_of(id).await?;
+        self.statement(statement).await?;
+        Ok(self.chain.removal(&host).is_some())
+    }
+
     /// Learns a freeze, so that the next one can be signed over it.
     pub(crate) async fn freeze(&mut self, id: Digest) -> Result<(), KnowledgeError> {
         let what = "a freeze";

@@ -36,6 +36,7 @@ mod swell_toml;
 mod token;
 mod watch;
 mod windows;
+mod witnesses;
 
 use std::process::{ExitCode, Termination as _};
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "test helpers")]
 
 mod adopt;
+mod audit;
 mod doctor;
 mod evidence;
 mod fake;
@@ -294,6 +295,7 @@ fn report(fleet: &Fleet, phase: RolloutPhase, states: [Option<State>; 2]) -> Rol
         expires: rollout.1.expires,
         phase,
         held: matches!(phase, RolloutPhase::Pending | RolloutPhase::Paused),
+        held_until: None,
         ended: None,
         why: format!("{phase:?}").to_lowercase(),
         self_supporting: false,

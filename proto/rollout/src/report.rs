@@ -81,6 +81,7 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
     let facts = view.facts(&seen, &excused);
     let phase = phase(view, &facts);
     let hosts = view.hosts();
+    let held = is_held(&facts, phase, &hosts);
     RolloutReport {
         id: view.receipts.id(),
         service: rollout.service.clone(),
@@ -95,7 +96,8 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         created: rollout.created,
         expires: view.expiry.at(),
         phase,
-        held: is_held(&facts, phase, &hosts),
+        held,
+        held_until: held_until(&facts).filter(|_| held && phase == RolloutPhase::Running),
         ended: None,
         why: why(view, &facts, phase, &hosts),
         self_supporting: is_self_supporting(&hosts),
@@ -204,6 +206,15 @@ fn is_held(facts: &Facts<'_>, phase: RolloutPhase, hosts: &[StandingReport]) -> 
         | RolloutPhase::Complete
         | RolloutPhase::Superseded
         | RolloutPhase::Expired => false,
+    }
+}
+
+/// When what keeps all waves closed is over by itself.
+fn held_until(facts: &Facts<'_>) -> Option<UnixTime> {
+    match gate::closed(facts)? {
+        Gate::Hold(Hold::Frozen { until }) => Some(until),
+        Gate::Hold(Hold::OutsideWindows { opens }) => Some(opens),
+        _ => None,
     }
 }
 

@@ -11,8 +11,12 @@
 //!                 |--> as long, other hash --------------> rift: fork
 //!                 |--> shorter, and so for a while ------> rift: cut
 //!                 `--> another record: a recovery -------> remembered beside the one before
-//!                                      none, for a while -> rift: replaced
+//!                         for a while: none, one too many,
+//!                         or a record of before ---------> rift: replaced
 //! ```
+//!
+//! A recovery says itself that it is one, so whoever can rewrite the record can say so, too. What it
+//! cannot is make hosts forget: no record that was followed makes room for another one.
 //!
 //! Gossip may bring an old word late, so what an old word would explain counts once it has stood for
 //! [`STANDS_MS`] while the coordinator is heard.
@@ -27,7 +31,7 @@ use crate::statement::UnixTime;
 
 /// Heads remembered of one record: the newest, and earlier ones the thinner the longer ago.
 pub const MARKS_MAX: usize = 33;
-/// Records remembered: one more at each recovery. The first and the newest.
+/// Records remembered, the first: one more at each recovery.
 pub const RECORDS_MAX: usize = 8;
 /// Rifts remembered, the first.
 pub const RIFTS_MAX: usize = 8;
@@ -42,9 +46,17 @@ pub struct Memory {
     /// Broken promises, in the order in which they were noticed.
     #[serde(default)]
     pub rifts: Vec<Rift>,
-    /// What is one if it goes on to be so, and since when by the clock that never steps.
     #[serde(skip)]
-    suspected: Option<(Rift, u64)>,
+    suspected: Option<Suspected>,
+}
+
+/// What is a rift if it goes on to be so; times by the clock that never steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Suspected {
+    rift: Rift,
+    since_ms: u64,
+    /// Since when what is told fits again; none: it does not.
+    calm_since_ms: Option<u64>,
 }
 
 /// One record.
@@ -85,7 +97,8 @@ pub enum RiftKind {
     Cut,
     /// An entry is another one.
     Fork,
-    /// Another record stands in its place, and does not say that it is a recovery.
+    /// Another record stands in its place: by no recovery, by one more than can be remembered, or one of
+    /// before.
     Replaced,
     /// As a later version calls it.
     #[serde(other)]
@@ -118,8 +131,8 @@ impl fmt::Display for Rift {
             ),
             RiftKind::Replaced => write!(
                 f,
-                "the audit record of {} entries was replaced by another one of {} that does not say \
-                 that it is a recovery",
+                "the audit record of {} entries was replaced by another one of {}: by no recovery, by \
+                 one too many, or by a record of before",
                 promised.length, told.length
             ),
             RiftKind::Other => f.write_str("the audit record is not what was promised"),
@@ -168,46 +181,55 @@ impl Memory {
     /// Takes in what the coordinator tells of its record while it is heard, at `now_ms` of the clock that
     /// never steps and `now` of the wall clock. To be called again while it tells the same.
     pub fn see(&mut self, told: &Told, now_ms: u64, now: UnixTime) -> Option<News> {
-        let suspicion = match self.judge(told, now) {
+        let rift = match self.judge(told, now) {
             Judged::Fits(news) => {
-                self.suspected = None;
+                self.calm(now_ms);
                 return news;
             }
             Judged::Broken(rift) => return self.note(rift),
             Judged::MayBeOld(rift) => rift,
         };
-        match self.suspected {
-            Some((rift, since_ms)) if rift.is_as(&suspicion) => {
-                (now_ms.saturating_sub(since_ms) >= STANDS_MS).then(|| self.note(suspicion))?
-            }
-            _ => {
-                self.suspected = Some((suspicion, now_ms));
-                None
-            }
+        let before = self.suspected.filter(|suspected| suspected.rift.is_as(&rift));
+        let since_ms = before.map_or(now_ms, |suspected| suspected.since_ms);
+        self.suspected = Some(Suspected { rift, since_ms, calm_since_ms: None });
+        (now_ms.saturating_sub(since_ms) >= STANDS_MS).then(|| self.note(rift))?
+    }
+
+    /// What fits was told. It ends a suspicion once it has stood for as long as that would have to: who
+    /// tells now this and now that does not tell old words.
+    fn calm(&mut self, now_ms: u64) {
+        let Some(suspected) = &mut self.suspected else { return };
+        let since_ms = *suspected.calm_since_ms.get_or_insert(now_ms);
+        if now_ms.saturating_sub(since_ms) >= STANDS_MS {
+            self.suspected = None;
         }
     }
 
     fn judge(&mut self, told: &Told, now: UnixTime) -> Judged {
         let Told { origin, head } = *told;
         let rift = |kind, record, promised| Rift { kind, record, promised, told: head, at: now };
+        let full = self.records.len() >= RECORDS_MAX;
+        let begun = || Remembered { origin, marks: vec![Mark { head, at: now }] };
+        let Some(last) = self.records.last() else {
+            self.records.push(begun());
+            return Judged::Fits(Some(News::Grew));
+        };
+        let replaced = rift(RiftKind::Replaced, last.origin.record, last.newest());
+        let is_last = last.origin.record == origin.record;
         let known = self.records.iter_mut().find(|known| known.origin.record == origin.record);
         let Some(known) = known else {
-            return match self.records.last() {
-                Some(last) if !origin.recovered => {
-                    Judged::MayBeOld(rift(RiftKind::Replaced, last.origin.record, last.newest()))
-                }
-                last => {
-                    let news = if last.is_some() { News::Recovered } else { News::Grew };
-                    self.begin(origin, head, now);
-                    Judged::Fits(Some(news))
-                }
-            };
+            if full || !origin.recovered {
+                return Judged::MayBeOld(replaced);
+            }
+            self.records.push(begun());
+            return Judged::Fits(Some(News::Recovered));
         };
         let newest = known.newest();
         match known.at_length(head.length) {
             Some(held) if held.hash != head.hash => {
                 Judged::Broken(rift(RiftKind::Fork, origin.record, held))
             }
+            _ if !is_last => Judged::MayBeOld(replaced),
             _ if head.length < newest.length => {
                 Judged::MayBeOld(rift(RiftKind::Cut, origin.record, newest))
             }
@@ -217,13 +239,6 @@ impl Memory {
                 Judged::Fits(Some(News::Grew))
             }
         }
-    }
-
-    fn begin(&mut self, origin: Origin, head: Head, at: UnixTime) {
-        if self.records.len() == RECORDS_MAX {
-            self.records.remove(1);
-        }
-        self.records.push(Remembered { origin, marks: vec![Mark { head, at }] });
     }
 
     /// Remembers a rift, unless it is one that is known or there are too many.
@@ -324,15 +339,32 @@ mod tests {
         memory.see(&told(9, ""), 0, NOW);
         assert_eq!(memory.see(&told(7, ""), 1_000, NOW), None, "an old word, maybe");
         assert_eq!(memory.see(&told(9, ""), 2_000, NOW), None);
+        assert_eq!(memory.see(&told(9, ""), 2_000 + STANDS_MS, NOW), None);
         // Had the first one counted, it would have stood long enough now.
-        assert_eq!(memory.see(&told(7, ""), 3_000, NOW), None);
-        assert_eq!(memory.see(&told(7, ""), 1_000 + STANDS_MS, NOW), None);
+        assert_eq!(memory.see(&told(7, ""), 3_000 + STANDS_MS, NOW), None);
+        assert_eq!(memory.see(&told(7, ""), 2_000 + 2 * STANDS_MS, NOW), None);
         // It goes on there, and that is still the same promise broken.
-        let news = memory.see(&told(8, ""), 3_000 + STANDS_MS, NOW);
+        let news = memory.see(&told(8, ""), 3_000 + 2 * STANDS_MS, NOW);
         assert_eq!(kind(news), Some(RiftKind::Cut));
         assert_eq!((memory.rifts[0].promised.length, memory.rifts[0].told.length), (9, 8));
         assert_eq!(memory.see(&told(8, ""), 9 * STANDS_MS, NOW), None, "told once");
         assert_eq!(memory.see(&told(10, "eve"), 9 * STANDS_MS, NOW), Some(News::Grew));
+    }
+
+    #[test]
+    fn r30_who_tells_now_the_whole_and_now_a_part_has_cut_it() {
+        let mut memory = Memory::default();
+        memory.see(&told(9, ""), 0, NOW);
+        let news: Vec<_> = (0..8)
+            .filter_map(|turn| {
+                let length = if turn % 2 == 0 { 7 } else { 9 };
+                memory.see(&told(length, ""), turn * STANDS_MS / 4, NOW)
+            })
+            .collect();
+        assert_eq!(
+            news.into_iter().map(|one| kind(Some(one))).collect::<Vec<_>>(),
+            [Some(RiftKind::Cut)]
+        );
     }
 
     #[test]
@@ -355,6 +387,41 @@ mod tests {
     }
 
     #[test]
+    fn r30_what_was_followed_is_never_forgotten_for_the_sake_of_another_record() {
+        let mut memory = Memory::default();
+        let see = |memory: &mut Memory, number: usize, now_ms| {
+            let origin = origin(&format!("{number}"), number > 0);
+            memory.see(&Told { origin, head: head(5, "") }, now_ms, NOW)
+        };
+        for number in 0..RECORDS_MAX {
+            assert!(see(&mut memory, number, 0).is_some());
+        }
+        // One more, which says as well that it is a recovery.
+        assert_eq!(see(&mut memory, RECORDS_MAX, 0), None);
+        let news = see(&mut memory, RECORDS_MAX, STANDS_MS);
+        assert_eq!(kind(news), Some(RiftKind::Replaced));
+        let known: Vec<_> = memory.records.iter().map(|one| one.origin.record).collect();
+        let expected = (0..RECORDS_MAX).map(|number| origin(&format!("{number}"), true).record);
+        assert_eq!(known, expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn r30_a_record_of_before_is_no_recovery_once_it_has_stood_for_a_while() {
+        let other = Told { origin: origin("second", true), head: head(2, "second") };
+        let mut memory = Memory::default();
+        memory.see(&told(9, ""), 0, NOW);
+        memory.see(&other, 0, NOW);
+        for length in [9, 12] {
+            let mut memory = memory.clone();
+            assert_eq!(memory.see(&told(length, ""), 0, NOW), None, "an old word, maybe");
+            let news = memory.see(&told(length, ""), STANDS_MS, NOW);
+            assert_eq!(kind(news), Some(RiftKind::Replaced), "{length}");
+            assert_eq!(memory.rifts[0].promised, other.head);
+            assert_eq!(memory.records[0].newest(), head(9, ""), "and it is not followed");
+        }
+    }
+
+    #[test]
     fn r30_what_is_remembered_is_bounded() {
         let mut memory = Memory::default();
         for number in 0..100_u64 {
@@ -364,13 +431,43 @@ mod tests {
             memory.see(&Told { origin, head: head(1, "eve") }, 0, NOW);
         }
         assert_eq!((memory.records.len(), memory.rifts.len()), (RECORDS_MAX, RIFTS_MAX));
-        assert_eq!(memory.records[0].origin, origin("0", false));
-        assert_eq!(memory.records[RECORDS_MAX - 1].origin, origin("99", true));
         let text = serde_json::to_string(&memory).unwrap();
         assert!(text.len() < 64 << 10, "{}", text.len());
         let read: Memory = serde_json::from_str(&text).unwrap();
         assert_eq!(read.clone().bounded(), read);
-        assert_eq!(read, memory);
+        let told = Memory { suspected: None, ..memory };
+        assert_eq!(read, told);
+    }
+
+    /// What comes from elsewhere may be longer than what is kept here, out of order, or empty.
+    #[test]
+    fn r30_what_was_read_from_elsewhere_is_brought_in_bounds() {
+        let mark = |length| Mark { head: head(length, ""), at: NOW };
+        let record =
+            |name: u64, marks| Remembered { origin: origin(&format!("{name}"), true), marks };
+        let rift = |length| Rift {
+            kind: RiftKind::Cut,
+            record: origin("0", true).record,
+            promised: head(length, ""),
+            told: head(1, ""),
+            at: NOW,
+        };
+        let long = (0..2 * MARKS_MAX as u64).rev().map(mark).collect();
+        let records = [long, vec![mark(2), mark(1), mark(2)], Vec::new()].into_iter().zip(0..);
+        let mut memory = Memory {
+            records: records.map(|(marks, name)| record(name, marks)).collect(),
+            rifts: (2..60).map(rift).collect(),
+            suspected: None,
+        };
+        memory.records.extend((9..99).map(|name| record(name, vec![mark(1)])));
+        let memory = memory.bounded();
+        let lengths = |place: usize| {
+            let marks = memory.records[place].marks.iter();
+            marks.map(|mark| mark.head.length).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(0).len(), MARKS_MAX);
+        assert!(lengths(0).is_sorted() && lengths(1) == [1, 2]);
+        assert_eq!((memory.records.len(), memory.rifts.len()), (RECORDS_MAX - 1, RIFTS_MAX));
     }
 
     proptest! {

@@ -11,6 +11,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Witness {
     pub(crate) name: String,
+    /// Whether it is a host: what anybody else says can speak against the record, and not for it.
+    pub(crate) is_host: bool,
     pub(crate) memory: Result<Memory, String>,
 }
 
@@ -78,7 +80,9 @@ pub(crate) struct Verdict {
     pub(crate) origin: Option<Origin>,
     /// When its last entry was written.
     pub(crate) last_at: UnixTime,
-    /// Witnesses that remember heads of this record, all of which are as it stands here.
+    /// Hosts that were asked.
+    pub(crate) hosts: usize,
+    /// Those that remember heads of this record, all of which are as it stands here.
     pub(crate) agree: Vec<String>,
     /// The longest of these heads.
     pub(crate) agreed: u64,
@@ -109,6 +113,13 @@ pub(crate) enum Fault {
     Cut { entry: u64, was: u64, seen: UnixTime, by: Vec<String> },
     /// Another record was there before, and this one does not say that it is a recovery.
     Replaced { was: u64, seen: UnixTime, by: Vec<String> },
+    /// It says that a recovery began it, and nobody has said here that there was one: so would a record that
+    /// somebody put in the place of another one.
+    Recovered { record: Digest, since: UnixTime },
+    /// It is not the record that a recovery is said to have begun.
+    NotNamed { record: Digest },
+    /// No host remembers anything of it that is as it stands here: it may be any record.
+    Unvouched { hosts: usize },
     /// What a host has noticed by itself.
     Noticed { by: String, what: String, at: UnixTime },
 }
@@ -130,13 +141,15 @@ pub(crate) struct Without {
     pub(crate) why: String,
 }
 
-/// Holds a record that was walked against what was promised of it.
-pub(crate) fn judge(walk: &Walk, witnesses: &[Witness]) -> Verdict {
+/// Holds a record that was walked against what was promised of it. `named`: what the id of the record starts
+/// with that a recovery has begun, as somebody says who knows of that.
+pub(crate) fn judge(walk: &Walk, witnesses: &[Witness], named: Option<&str>) -> Verdict {
     let mut verdict = Verdict {
         sound: true,
         head: walk.walked,
         origin: walk.origin,
         last_at: walk.last_at,
+        hosts: witnesses.iter().filter(|witness| witness.is_host).count(),
         agree: Vec::new(),
         agreed: 0,
         faults: Vec::new(),
@@ -151,8 +164,9 @@ pub(crate) fn judge(walk: &Walk, witnesses: &[Witness]) -> Verdict {
     verdict.faults.extend(cut(walk, &marks));
     verdict.before = before(walk.origin, witnesses);
     verdict.faults.extend(replaced(walk.origin, &verdict.before));
+    verdict.faults.extend(begun_anew(walk.origin, named));
     let stands = |mark: &Mark| walk.hashes.get(&mark.head.length) == Some(&Some(mark.head.hash));
-    for Witness { name, memory } in witnesses {
+    for Witness { name, is_host, memory } in witnesses {
         let memory = match memory {
             Ok(memory) => memory,
             Err(why) => {
@@ -169,11 +183,14 @@ pub(crate) fn judge(walk: &Walk, witnesses: &[Witness]) -> Verdict {
         if own.is_empty() {
             let why = "has heard of no entry of this record yet".to_owned();
             verdict.without.push(Without { name: name.clone(), why });
-        } else if own.iter().all(|mark| stands(mark)) {
+        } else if *is_host && own.iter().all(|mark| stands(mark)) {
             verdict.agree.push(name.clone());
             let longest = own.iter().map(|mark| mark.head.length).max();
             verdict.agreed = verdict.agreed.max(longest.unwrap_or(0));
         }
+    }
+    if verdict.agree.is_empty() {
+        verdict.faults.push(Fault::Unvouched { hosts: verdict.hosts });
     }
     verdict.sound = verdict.faults.is_empty();
     verdict
@@ -184,7 +201,7 @@ type Marks = Vec<(String, Mark)>;
 /// What is remembered of the record that was walked.
 fn marks_of(origin: Option<Origin>, witnesses: &[Witness]) -> Marks {
     let mut all = Vec::new();
-    for Witness { name, memory } in witnesses {
+    for Witness { name, memory, .. } in witnesses {
         let Ok(memory) = memory else { continue };
         let own = memory
             .records
@@ -231,7 +248,7 @@ fn cut(walk: &Walk, marks: &Marks) -> Option<Fault> {
 /// The records that are not this one, the oldest first.
 fn before(origin: Option<Origin>, witnesses: &[Witness]) -> Vec<Before> {
     let mut found = BTreeMap::<(UnixTime, Digest), Before>::new();
-    for Witness { name, memory } in witnesses {
+    for Witness { name, memory, .. } in witnesses {
         let records = memory.iter().flat_map(|memory| &memory.records);
         let others =
             records.filter(|one| origin.is_none_or(|origin| origin.record != one.origin.record));
@@ -260,6 +277,18 @@ fn replaced(origin: Option<Origin>, before: &[Before]) -> Option<Fault> {
     }
     let last = before.last()?;
     Some(Fault::Replaced { was: last.entries, seen: last.seen, by: last.by.clone() })
+}
+
+/// Whether somebody knows of the recovery that is said to have begun it.
+fn begun_anew(origin: Option<Origin>, named: Option<&str>) -> Option<Fault> {
+    let Origin { record, since, recovered } = origin?;
+    match named {
+        Some(named) if !format!("{record:#}").starts_with(named) => {
+            Some(Fault::NotNamed { record })
+        }
+        None if recovered => Some(Fault::Recovered { record, since }),
+        _ => None,
+    }
 }
 
 fn names<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {

@@ -126,20 +126,22 @@ fn cell(text: &str) -> String {
 
 /// `swell audit --verify`.
 pub(crate) fn verdict(verdict: &Verdict) -> String {
-    let Verdict { head, origin, last_at, agree, agreed, faults, before, without, .. } = verdict;
+    let Verdict { head, origin, last_at, hosts, agree, agreed, faults, before, .. } = verdict;
     let mut text: String = faults.iter().map(fault).collect();
     text.push_str(&match origin {
         Some(Origin { since, .. }) => format!(
             "{} of {since} to {last_at} UTC {}; the last has the hash {}\n",
             entries_of(head.length),
-            if faults.is_empty() { "are what was written" } else { "stand in a chain" },
+            if verdict.sound { "are what was written" } else { "stand in a chain" },
             head.hash
         ),
         None => "the record has no entry\n".to_owned(),
     });
     if !agree.is_empty() {
         let names = names(agree);
-        text.push_str(&format!("up to entry {agreed} as remembered by {names}\n"));
+        let (some, all) = (agree.len(), span::count(*hosts, "host"));
+        let agree = format!("{some} of {all} {}", if some == 1 { "agrees" } else { "agree" });
+        text.push_str(&format!("up to entry {agreed} as remembered by {names}: {agree}\n"));
     }
     let recovered = origin.is_some_and(|origin| origin.recovered);
     for Before { since, entries, seen, by, .. } in before {
@@ -158,10 +160,12 @@ pub(crate) fn verdict(verdict: &Verdict) -> String {
             "a recovery began this record on {since} UTC; nobody asked remembers the one before\n"
         ));
     }
-    for Without { name, why } in without {
+    for Without { name, why } in &verdict.without {
         text.push_str(&format!("without {}: {}\n", plain(name), plain(why)));
     }
-    if !faults.is_empty() {
+    let is_wrong =
+        |fault: &Fault| !matches!(fault, Fault::Unvouched { .. } | Fault::Recovered { .. });
+    if faults.iter().any(is_wrong) {
         text.push_str(
             "next: keep coordinator.db as it is, and find out who could write to it; what hosts remember \
              is in audit.json of each one's state directory\n",
@@ -199,6 +203,23 @@ fn fault(fault: &Fault) -> String {
              recovery: remembered by {}",
             entries_of(*was),
             names(by)
+        ),
+        Fault::Recovered { record, since } => format!(
+            "it says that a recovery began it on {since} UTC, as any record would that was put in the \
+             place of another one; if you know of that recovery: --recovered {record}"
+        ),
+        Fault::NotNamed { record } => {
+            format!("it is record {record}, and not the one that --recovered names")
+        }
+        Fault::Unvouched { hosts: 0 } => {
+            "nobody vouches for it: no host is known here, and what no host \
+             has heard of can be written anew; once one has joined, it remembers"
+                .to_owned()
+        }
+        Fault::Unvouched { hosts } => format!(
+            "nobody vouches for it: of {} none remembers it as it is; ask again from where they can be \
+             reached",
+            span::count(*hosts, "host")
         ),
         Fault::Noticed { by, what, at } => {
             format!("noticed by {} on {at} UTC: {}", plain(by), plain(what))

@@ -400,7 +400,12 @@ bbbbbbbbbbbb  n2    production  default  no     -                0.1.0  web 1.2.
         let over = FreezeReport { in_force: false, ..sample::freeze(None) };
         report.freezes = vec![sample::freeze(None), held, over];
         let by = "ada".parse().unwrap();
-        let removal = RemovalReport { by, created: sample::CREATED, reason: "sold".to_owned() };
+        let removal = RemovalReport {
+            statement: None,
+            by,
+            created: sample::CREATED,
+            reason: "sold".to_owned(),
+        };
         report.hosts[1].removed = Some(removal);
         let kept = "\
 frozen: production until 2027-01-15 10:00:00 UTC (by ada: audit)

@@ -107,6 +107,7 @@ pub(crate) fn rollout(phase: RolloutPhase, hosts: Vec<StandingReport>) -> Rollou
         expires: CREATED.plus_s(86_400),
         phase,
         held: matches!(phase, RolloutPhase::Pending | RolloutPhase::Paused),
+        held_until: None,
         ended: None,
         why: "wave 2 holds: 1 of 1 bake".to_owned(),
         self_supporting: true,

@@ -217,7 +217,7 @@ fn a_host_is_removed_once_somebody_said_so_twice() {
 
     // Once more: it says so, and signs nothing.
     let by = "ada".parse().unwrap();
-    let removed = RemovalReport { by, created: now(), reason: "sold".to_owned() };
+    let removed = RemovalReport { statement: None, by, created: now(), reason: "sold".to_owned() };
     let known = move |report: &mut FleetReport| report.hosts[2].removed = Some(removed);
     let member = fleet.coordinator(about_fleet(&fleet, known, submitted));
     let output = fleet.swell(&remove);

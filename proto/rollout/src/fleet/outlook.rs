@@ -479,9 +479,13 @@ impl Outlook<'_> {
     }
 
     fn removal_report(&self, host: &HostId, env: &Env) -> Option<RemovalReport> {
-        let (_, removal) = self.chain.revocation(host, env)?;
-        let by = self.name_of_key(&removal.author);
-        Some(RemovalReport { by, created: removal.created, reason: removal.reason.clone() })
+        let (id, removal) = self.chain.revocation(host, env)?;
+        Some(RemovalReport {
+            statement: Some(id),
+            by: self.name_of_key(&removal.author),
+            created: removal.created,
+            reason: removal.reason.clone(),
+        })
     }
 
     /// By the newest word on each service of the host's environment.

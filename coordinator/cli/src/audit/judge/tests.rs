@@ -41,16 +41,20 @@ fn hear(memory: &mut Memory, entries: &[Entry], lengths: impl IntoIterator<Item 
 }
 
 fn witness(name: &str, memory: Memory) -> Witness {
-    Witness { name: name.to_owned(), memory: Ok(memory) }
+    Witness { name: name.to_owned(), is_host: true, memory: Ok(memory) }
 }
 
 /// The coordinator gives these entries, and names this head.
 fn verdict_of(entries: &[Entry], named: Head, witnesses: &[Witness]) -> Verdict {
+    judge(&walked(entries, named, witnesses), witnesses, None)
+}
+
+fn walked(entries: &[Entry], named: Head, witnesses: &[Witness]) -> Walk {
     let mut walk = Walk::new(witnesses);
     if entries.iter().all(|entry| walk.take(entry)) {
         walk.end(named);
     }
-    judge(&walk, witnesses)
+    walk
 }
 
 fn head_of(entries: &[Entry]) -> Head {
@@ -64,7 +68,8 @@ fn judged(entries: &[Entry], witnesses: &[Witness]) -> Verdict {
 #[test]
 fn r30_a_record_that_only_grew_is_sound() {
     let entries = record("token-create", 9, 99, "");
-    let silent = Witness { name: "n4".to_owned(), memory: Err("does not answer".to_owned()) };
+    let silent =
+        Witness { name: "n4".to_owned(), is_host: true, memory: Err("does not answer".to_owned()) };
     let witnesses = [
         witness("n1", memory_of(&entries, [1, 4])),
         witness("n2", memory_of(&entries, [7])),
@@ -102,26 +107,69 @@ fn r30_a_cut_is_found_by_the_coordinators_own_head_and_by_hosts() {
     let old = record("token-create", 9, 99, "");
     let cut = &old[..6];
     let verdict = verdict_of(cut, head_of(&old), &[]);
-    let [Fault::Chain { entry: 7, .. }] = &verdict.faults[..] else { panic!("{verdict:#?}") };
+    let [Fault::Chain { entry: 7, .. }, Fault::Unvouched { hosts: 0 }] = &verdict.faults[..] else {
+        panic!("{verdict:#?}")
+    };
     let verdict = judged(cut, &[witness("n1", memory_of(&old, [4, 8]))]);
     let expected = Fault::Cut { entry: 7, was: 8, seen: old[7].at, by: vec!["n1".to_owned()] };
-    assert_eq!(verdict.faults, [expected]);
+    assert_eq!(verdict.faults, [expected, Fault::Unvouched { hosts: 1 }]);
 }
 
 #[test]
-fn r30_another_record_is_told_and_is_sound_only_as_a_recovery() {
+fn r30_another_record_is_sound_only_as_a_recovery_that_somebody_knows_of() {
     let old = record("token-create", 9, 99, "");
-    for (first, sound) in [("recover", true), ("token-create", false)] {
+    let ids = |new: &[Entry]| format!("{:#}", new[0].hash);
+    for (first, named, fault) in [
+        ("recover", Some(true), None),
+        ("recover", None, Some("recovered")),
+        ("recover", Some(false), Some("not-named")),
+        ("token-create", None, Some("replaced")),
+        ("token-create", Some(true), Some("replaced")),
+    ] {
         let new = record(first, 3, 1, " anew");
-        let verdict = judged(&new, &[witness("n1", memory_of(&old, [9]))]);
-        assert_eq!(verdict.sound, sound, "{verdict:#?}");
+        let named = named.map(|right| match right {
+            true => ids(&new)[..12].to_owned(),
+            false => ids(&old)[..12].to_owned(),
+        });
+        // One that remembers both, and one that has joined since.
+        let mut memory = memory_of(&old, [9]);
+        hear(&mut memory, &new, [2]);
+        let witnesses = [witness("n1", memory), witness("n2", memory_of(&new, [3]))];
+        let walk = walked(&new, head_of(&new), &witnesses);
+        let verdict = judge(&walk, &witnesses, named.as_deref());
+        assert_eq!(verdict.sound, fault.is_none(), "{verdict:#?}");
         let [before] = &verdict.before[..] else { panic!("{verdict:#?}") };
         assert_eq!((before.entries, before.by.join(" ")), (9, "n1".to_owned()));
-        let replaced = verdict.faults.iter().any(|fault| matches!(fault, Fault::Replaced { .. }));
-        assert_eq!(replaced, !sound);
+        let kind = |fault: &Fault| serde_json::to_value(fault).unwrap()["kind"].clone();
+        let kinds: Vec<_> = verdict.faults.iter().map(kind).collect();
+        assert_eq!(kinds, fault.into_iter().collect::<Vec<_>>(), "{verdict:#?}");
     }
     let verdict = judged(&[], &[witness("n1", memory_of(&old, [9]))]);
     assert!(!verdict.sound, "an empty one is none: {verdict:#?}");
+}
+
+#[test]
+fn r30_nobody_vouches_where_no_host_agrees() {
+    let entries = record("token-create", 9, 99, "");
+    let gossip = || Witness { is_host: false, ..witness("gossip", memory_of(&entries, [9])) };
+    let silent =
+        Witness { memory: Err("is silent".to_owned()), ..witness("n1", Memory::default()) };
+    let none = [gossip()];
+    let some = [gossip(), silent, witness("n2", Memory::default())];
+    for (witnesses, hosts) in [(&none[..], 0), (&some, 2)] {
+        let verdict = judged(&entries, witnesses);
+        assert_eq!(verdict.faults, [Fault::Unvouched { hosts }]);
+        assert!(!verdict.sound && verdict.agree.is_empty());
+    }
+    let one = [gossip(), witness("n1", memory_of(&entries, [4])), witness("n2", Memory::default())];
+    let verdict = judged(&entries, &one);
+    assert_eq!((verdict.sound, verdict.agree.len(), verdict.hosts), (true, 1, 2));
+    // What it has told the fleet is not what it gives here.
+    let other = record("token-create", 9, 5, " and eve");
+    let two =
+        [Witness { is_host: false, ..witness("gossip", memory_of(&other, [9])) }, one[1].clone()];
+    let verdict = judged(&entries, &two);
+    let [Fault::Rewritten { .. }] = &verdict.faults[..] else { panic!("{verdict:#?}") };
 }
 
 #[test]
@@ -163,8 +211,11 @@ proptest! {
         let verdict = judged(&new, &witnesses);
         let known = heard.iter().flatten().any(|length| *length >= edited);
         let any = heard.iter().any(|lengths| !lengths.is_empty());
-        prop_assert_eq!(verdict.sound, !(known || edited == 1 && any), "{:#?}", verdict);
-        for fault in &verdict.faults {
+        let found = |fault: &&Fault| !matches!(fault, Fault::Unvouched { .. });
+        let faults: Vec<_> = verdict.faults.iter().filter(found).collect();
+        prop_assert_eq!(!faults.is_empty(), known || edited == 1 && any, "{:#?}", verdict);
+        prop_assert!(!verdict.sound || !verdict.agree.is_empty());
+        for fault in faults {
             match fault {
                 Fault::Rewritten { from, to, .. } => {
                     prop_assert!(*from <= edited && edited <= *to, "{:?} of {}", fault, edited);

@@ -135,12 +135,18 @@ fn who_is_skipped_or_removed_is_told_and_who_is_removed_is_planned_with_no_more(
         reason: "sold".to_owned(),
         critical: Vec::new(),
     };
+    let id = removal.envelope().id();
     world.learn(removal.envelope(), &[ADA]);
     let report = world.report();
     let skips: BTreeSet<_> = report.skips.iter().map(|skip| (skip.rollout, &skip.host)).collect();
     assert_eq!(skips, [(second, &host_id(1)), (second, &host_id(3))].into());
     let removed: Vec<_> = report.hosts.iter().map(|host| host.removed.clone()).collect();
-    let told = RemovalReport { by: name("ada"), created: NOW, reason: "sold".to_owned() };
+    let told = RemovalReport {
+        statement: Some(id),
+        by: name("ada"),
+        created: NOW,
+        reason: "sold".to_owned(),
+    };
     assert_eq!(removed, [None, None, Some(told)]);
     let facts = world.look(|outlook| outlook.scope_facts(&scope()));
     let hosts: Vec<_> = facts.hosts.into_iter().map(|host| host.envelope).collect();
