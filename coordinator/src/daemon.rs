@@ -296,6 +296,7 @@ async fn take_seat(config: &Config, stop: &CancellationToken) -> Result<Desk, St
         https_certificate: watch::Sender::default(),
         drafts: Drafts::default(),
         record: watch::Sender::default(),
+        looked: watch::Sender::default(),
         notify: Arc::new(notify),
     })
 }

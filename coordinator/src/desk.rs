@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use member::{Membership, View, chain, clock};
+use proto::UnixTime;
 use proto::dsse::Envelope;
 use proto::id::{Digest, HostId};
 use proto::wire::{ControlReply, Refused, RefusedKind};
@@ -59,6 +60,8 @@ pub struct Desk {
     pub events: watch::Receiver<u64>,
     /// What is known of the audit record.
     pub record: watch::Sender<audit::Known>,
+    /// When the chronicle last looked at the fleet and kept what it saw; none: not since the start.
+    pub looked: watch::Sender<Option<UnixTime>>,
     /// Who is told of what happens.
     pub notify: Arc<Office>,
 }

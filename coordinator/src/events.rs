@@ -8,7 +8,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use proto::id::{Digest, HostId, Scope};
+use proto::id::{Digest, Env, HostId, Scope, Service};
 use proto::report::EventReport;
 use proto::statement::UnixTime;
 
@@ -17,8 +17,10 @@ use proto::statement::UnixTime;
 pub struct Event {
     pub at: UnixTime,
     pub kind: Kind,
-    /// Of which service where; none: it is about a host, a key or the fleet.
-    pub scope: Option<Scope>,
+    /// Of which service; none: it is about hosts, a key or the fleet.
+    pub service: Option<Service>,
+    /// In which environment; none: a release, or what is about all of the fleet.
+    pub env: Option<Env>,
     pub rollout: Option<Digest>,
     pub host: Option<HostId>,
     /// One line for people, with names and numbers: `web 1.4.0 to production: wave 2 of 4 is open`.
@@ -56,11 +58,17 @@ impl Severity {
     }
 }
 
+impl Event {
+    /// The service and the environment, where it is of both.
+    pub fn scope(&self) -> Option<Scope> {
+        Some(Scope { service: self.service.clone()?, env: self.env.clone()? })
+    }
+}
+
 impl Numbered {
     /// As it is told to people.
     pub fn report(self) -> EventReport {
-        let Event { at, kind, scope, rollout, host, text, detail } = self.event;
-        let (service, env) = scope.map(|scope| (scope.service, scope.env)).unzip();
+        let Event { at, kind, service, env, rollout, host, text, detail } = self.event;
         EventReport {
             seq: self.seq,
             at,
@@ -138,6 +146,12 @@ kinds! {
     RootExpiring = "root-expiring", Critical;
     /// The certificate of the dashboard ends soon.
     CertificateExpiring = "certificate-expiring", Warning;
+    /// A host that was there was removed from the fleet.
+    HostRemoved = "host-removed", Info;
+    /// Of a service in an environment no host is stuck any more.
+    HostsMended = "hosts-mended", Info;
+    /// It stands still until a time that is known: outside its windows, or frozen.
+    RolloutWaits = "rollout-waits", Info;
 }
 
 impl fmt::Display for Kind {

@@ -1,11 +1,13 @@
 //! The coordinator's own page of metrics: what it sees of the fleet, its records, itself.
 //!
 //! No label has more values than the fleet has scopes, [`SCOPES_MAX`] here at most, or than stand in this
-//! file: hosts are counted and never named.
+//! file, or than receivers are configured: hosts are counted and never named.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use member::metrics::{Common, Text};
+use proto::id::Name;
 use proto::receipt::State;
 use proto::report::{FleetReport, RolloutPhase, RolloutReport};
 use proto::statement::UnixTime;
@@ -13,20 +15,19 @@ use proto::wire::{ControlReply, ControlRequest, Part};
 
 use crate::audit::{Known, Verified};
 use crate::desk::Desk;
+use crate::notify::Counts;
 use crate::publish::UPLOADS_MAX;
 
 /// Scopes that are told of; hosts have room for fewer.
 const SCOPES_MAX: usize = 64;
 
-/// Where a rollout can stand.
-const PHASES: [(RolloutPhase, &str); 8] = [
-    (RolloutPhase::Pending, "pending"),
+/// Where the newest rollout of a scope can stand that is in force.
+const PHASES: [(RolloutPhase, &str); 6] = [
     (RolloutPhase::Running, "running"),
     (RolloutPhase::Paused, "paused"),
     (RolloutPhase::Halted, "halted"),
     (RolloutPhase::Aborted, "aborted"),
     (RolloutPhase::Complete, "complete"),
-    (RolloutPhase::Superseded, "superseded"),
     (RolloutPhase::Expired, "expired"),
 ];
 
@@ -62,6 +63,8 @@ pub(crate) fn page(desk: &Arc<Desk>) -> String {
         uploads: UPLOADS_MAX.saturating_sub(desk.uploads.available_permits()),
         certificate_expires: certificate.map(|certificate| certificate.expires),
         patches: patches.iter().filter(|(_, patch)| ledger.store().has_whole(patch)).count(),
+        looked: *desk.looked.borrow(),
+        told: desk.notify.counts(),
     }
     .text()
 }
@@ -80,6 +83,10 @@ struct Facts {
     patches: usize,
     /// Of the pages; none: there are none.
     certificate_expires: Option<UnixTime>,
+    /// When the chronicle last looked at the fleet and kept what it saw.
+    looked: Option<UnixTime>,
+    /// By receiver.
+    told: BTreeMap<Name, Counts>,
 }
 
 impl Facts {
@@ -97,6 +104,7 @@ impl Facts {
         }
         self.records(&mut page);
         self.audit(&mut page);
+        self.notifications(&mut page);
         page.into_page()
     }
 
@@ -112,6 +120,35 @@ impl Facts {
         ] {
             page.gauge(name, help);
             page.say(name, &[], count);
+        }
+    }
+
+    fn notifications(&self, page: &mut Text) {
+        let name = "swell_events_last_look_timestamp_seconds";
+        page.gauge(
+            name,
+            "When the fleet was last looked at for events, and what was new was kept.",
+        );
+        if let Some(looked) = self.looked {
+            page.say(name, &[], looked.0);
+        }
+        let name = "swell_notify_deliveries_total";
+        page.counter(
+            name,
+            "Notifications taken, given up, and put off because they were not taken.",
+        );
+        for (receiver, told) in &self.told {
+            for (outcome, count) in
+                [("delivered", told.delivered), ("dropped", told.dropped), ("failed", told.failed)]
+            {
+                let labels = [("receiver", receiver.as_str()), ("outcome", outcome)];
+                page.say(name, &labels, count);
+            }
+        }
+        let name = "swell_notify_waiting";
+        page.gauge(name, "Notifications that wait for the receiver.");
+        for (receiver, told) in &self.told {
+            page.say(name, &[("receiver", receiver.as_str())], told.waiting);
         }
     }
 
@@ -173,13 +210,18 @@ fn rollouts(page: &mut Text, rollouts: &[RolloutReport]) {
         }
     }
     type Count = fn(&RolloutReport) -> usize;
-    let counts: [(&str, &str, Count); 5] = [
+    let counts: [(&str, &str, Count); 6] = [
         ("swell_rollout_waves", "Waves of that rollout.", |one| one.waves.len()),
         ("swell_rollout_waves_open", "Of these, open.", |one| {
             one.waves.iter().filter(|wave| wave.open).count()
         }),
-        ("swell_rollout_held", "1: it stands still until somebody acts, or a time comes.", |one| {
-            usize::from(one.held)
+        (
+            "swell_rollout_held",
+            "1: it stands still until somebody acts, or a host is heard.",
+            |one| usize::from(one.held && one.held_until.is_none()),
+        ),
+        ("swell_rollout_waits", "1: it stands still until a time that is known.", |one| {
+            usize::from(one.held_until.is_some())
         }),
         ("swell_rollout_hosts_fetching", "Hosts that fetch its artifact.", |one| {
             one.fetches.running as usize

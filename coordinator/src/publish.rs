@@ -285,7 +285,7 @@ impl Desk {
     }
 }
 
-/// What is told of a release. Its service is in `detail`: it is not in any environment yet.
+/// What is told of a release: it is not in any environment yet.
 fn published(release: &Release, id: Digest, by: &str, now: UnixTime) -> Event {
     let Release { service, version, artifact, source, .. } = release;
     let from = source.commit.as_ref().map(|commit| format!(", commit {commit}"));
@@ -294,7 +294,8 @@ fn published(release: &Release, id: Digest, by: &str, now: UnixTime) -> Event {
     Event {
         at: now,
         kind: Kind::ReleasePublished,
-        scope: None,
+        service: Some(service.clone()),
+        env: None,
         rollout: None,
         host: None,
         text: format!("{service} {version} is published by {by}{from}"),

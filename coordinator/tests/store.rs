@@ -174,7 +174,8 @@ fn published(version: &str, content: &[u8]) -> NewRelease {
         event: Event {
             at: NOW,
             kind: Kind::ReleasePublished,
-            scope: None,
+            service: None,
+            env: None,
             rollout: None,
             host: None,
             text: format!("web {version} is published"),

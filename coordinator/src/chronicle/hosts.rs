@@ -7,8 +7,10 @@ use proto::statement::UnixTime;
 use proto::{Digest, HostId, Service};
 use rollout::fleet::Presence;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::certificate::CertificateTold;
+use super::stuck::Stuck;
 use super::waits::Wait;
 use super::{HOSTS_EACH_MAX, Look, PRESENCE_LASTS_MS, START_MS, Sight, words};
 use crate::events::{Event, Kind};
@@ -19,8 +21,9 @@ const ROOT_DAYS: [u64; 4] = [0, 1, 7, 30];
 /// restarted looks again only after a while.
 const MENDED_MS: u64 = 900_000;
 
-/// What was told of the fleet.
+/// What was told of the fleet. What a version before did not keep is as at the beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Fleet {
     /// When the chronicle began.
     pub(super) since: Option<UnixTime>,
@@ -30,6 +33,9 @@ pub(super) struct Fleet {
     /// Hosts that were there once, and of these the ones told to be lost.
     seen: BTreeSet<HostId>,
     lost: BTreeSet<HostId>,
+    /// Of the lost ones those of which one event told, under the name of what it opened.
+    together: BTreeMap<HostId, String>,
+    pub(super) stuck: Stuck,
     /// Services told to have drifted, and from which release.
     drifted: BTreeMap<HostId, BTreeMap<Service, Digest>>,
 }
@@ -45,11 +51,10 @@ impl Fleet {
     pub(super) fn follow(&mut self, sight: &Sight, look: &mut Look<'_>) {
         let there: BTreeSet<_> =
             sight.hosts.iter().filter(|host| !host.removed).map(|host| &host.id).collect();
-        self.seen.retain(|id| there.contains(id));
-        self.lost.retain(|id| there.contains(id));
         self.drifted.retain(|id, _| there.contains(id));
-        let hosts: Vec<_> = sight.hosts.iter().filter(|host| !host.removed).collect();
+        let (removed, hosts): (Vec<_>, Vec<_>) = sight.hosts.iter().partition(|host| host.removed);
         self.follow_presence(&hosts, look);
+        self.follow_removals(&removed, look);
         self.follow_drift(&hosts, look);
         self.follow_root(sight, look);
         self.certificate.follow(sight.certificate.as_ref(), look);
@@ -63,7 +68,6 @@ impl Fleet {
             if host.alive {
                 self.seen.insert(id.clone());
                 if was_lost && look.waits.lasts(Wait::Back(id.clone()), PRESENCE_LASTS_MS) {
-                    self.lost.remove(id);
                     back.push(*host);
                 }
             } else if !was_lost
@@ -75,9 +79,60 @@ impl Fleet {
                 lost.push(*host);
             }
         }
-        for (kind, hosts) in [(Kind::HostLost, lost), (Kind::HostBack, back)] {
-            look.events.extend(presence_events(kind, &hosts, look.now.unix));
+        self.lose(&lost, look);
+        self.find(Kind::HostBack, &back, look);
+    }
+
+    fn follow_removals(&mut self, removed: &[&Presence], look: &mut Look<'_>) {
+        let known = |host: &&Presence| self.seen.contains(&host.id);
+        let removed: Vec<_> = removed.iter().copied().filter(known).collect();
+        removed.iter().for_each(|host| _ = self.seen.remove(&host.id));
+        self.find(Kind::HostRemoved, &removed, look);
+    }
+
+    fn lose(&mut self, hosts: &[&Presence], look: &mut Look<'_>) {
+        let (kind, now) = (Kind::HostLost, look.now.unix);
+        for hosts in by_env(hosts) {
+            if hosts.len() <= HOSTS_EACH_MAX {
+                let told = hosts.iter().map(|host| words::present(kind, host, now, json!({})));
+                look.events.extend(told);
+                continue;
+            }
+            let incident = format!("hosts/{}-{}", now.0, hosts[0].id);
+            let named = hosts.iter().map(|host| (host.id.clone(), incident.clone()));
+            self.together.extend(named);
+            let detail = json!({ "incident": incident });
+            look.events.push(words::many_present(kind, &hosts, now, detail));
         }
+    }
+
+    /// Hosts that are back, or that nobody looks for any more: what was opened for them ends.
+    fn find(&mut self, kind: Kind, hosts: &[&Presence], look: &mut Look<'_>) {
+        let now = look.now.unix;
+        for hosts in by_env(hosts) {
+            if hosts.len() > HOSTS_EACH_MAX {
+                let detail = json!({ "ends": self.end(&hosts) });
+                look.events.push(words::many_present(kind, &hosts, now, detail));
+                continue;
+            }
+            for host in hosts {
+                let detail = json!({ "ends": self.end(&[host]) });
+                look.events.push(words::present(kind, host, now, detail));
+            }
+        }
+    }
+
+    /// What ends with these hosts not being lost any more. What was opened for many ends with the last one.
+    fn end(&mut self, hosts: &[&Presence]) -> Vec<String> {
+        let mut ends = Vec::new();
+        for host in hosts.iter().filter(|host| self.lost.remove(&host.id)) {
+            match self.together.remove(&host.id) {
+                None => ends.push(format!("host/{}", host.id)),
+                Some(name) if self.together.values().any(|other| *other == name) => {}
+                Some(name) => ends.push(name),
+            }
+        }
+        ends
     }
 
     fn follow_drift(&mut self, hosts: &[&Presence], look: &mut Look<'_>) {
@@ -122,18 +177,27 @@ impl Fleet {
     }
 }
 
-fn presence_events(kind: Kind, hosts: &[&Presence], now: UnixTime) -> Vec<Event> {
-    match hosts.len() > HOSTS_EACH_MAX {
-        true => vec![words::many_present(kind, hosts, now)],
-        false => hosts.iter().map(|host| words::present(kind, host, now)).collect(),
+/// Hosts of one environment after the other's: who is told of one alone is not told of others.
+fn by_env<'a>(hosts: &[&'a Presence]) -> Vec<Vec<&'a Presence>> {
+    let mut envs = BTreeMap::<_, Vec<_>>::new();
+    for host in hosts {
+        envs.entry(host.env.as_ref()).or_default().push(*host);
     }
+    envs.into_values().collect()
 }
 
 fn drift_events(found: &[(&Presence, &Service, &DriftReport)], now: UnixTime) -> Vec<Event> {
-    match found.len() > HOSTS_EACH_MAX {
-        true => vec![words::many_drifted(found, now)],
-        false => {
-            found.iter().map(|(host, what, how)| words::drifted(host, what, how, now)).collect()
-        }
+    if found.len() <= HOSTS_EACH_MAX {
+        return found
+            .iter()
+            .map(|(host, what, how)| words::drifted(host, what, how, now))
+            .collect();
     }
+    let mut scopes = BTreeMap::<_, Vec<&Presence>>::new();
+    for (host, service, _) in found {
+        scopes.entry((*service, host.env.as_ref())).or_default().push(host);
+    }
+    let told =
+        |((service, env), hosts): (_, Vec<_>)| words::many_drifted(service, env, &hosts, now);
+    scopes.into_iter().map(told).collect()
 }

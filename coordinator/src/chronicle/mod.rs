@@ -11,6 +11,7 @@
 //! | `rollouts` | one rollout followed: its events, its row, its samples |
 //! | `certificate` | the end of the pages' certificate |
 //! | `hosts` | hosts lost and back, drift, the end of the root |
+//! | `stuck` | hosts that could not go back |
 //! | `words` | what an event says |
 //! | `sampling` | when a sample is due |
 //! | `waits` | what is told only once it has lasted |
@@ -26,6 +27,7 @@ mod part;
 mod rollouts;
 mod sampling;
 mod stance;
+mod stuck;
 #[cfg(test)]
 mod tests;
 mod waits;
@@ -44,19 +46,25 @@ use crate::store::{Kept, Remembered, StoreError};
 use crate::web::Certificate;
 use hosts::Fleet;
 use rollouts::Tracked;
+use stuck::Stuck;
 use waits::Waits;
 
 pub(crate) use part::keep;
 
-/// How long something must have lasted to be told: a hold, that a hold is over, that a rollout ended
-/// without anybody having ended it. The proof of another end may be on its way.
+/// How long something must have lasted to be told: a hold, that a hold is over, that all hosts are back,
+/// that a rollout ended without anybody having ended it. The proof of another end may be on its way.
 pub const STANCE_LASTS_MS: u64 = 10_000;
+/// How long the proof of another end is waited for, once another rollout has taken over. It travels for
+/// seconds; a host that was cut off may bring it later.
+pub const PROOF_LASTS_MS: u64 = 600_000;
 /// How long a host must be silent, or back, to be told of.
 pub const PRESENCE_LASTS_MS: u64 = 15_000;
 /// After its start the coordinator has yet to hear of those who are there.
 pub const START_MS: u64 = 60_000;
 /// For how long nothing is told of a rollout that is older than the chronicle: what is known of it comes in.
 pub const QUIET_S: u64 = 60;
+/// How far behind the clock of whoever signs a rollout may be without it being older than the chronicle.
+pub const NEAR_S: u64 = 86_400;
 /// Hosts to which the same happened in one look, and that have an event each.
 pub const HOSTS_EACH_MAX: usize = 20;
 
@@ -159,6 +167,7 @@ struct Look<'a> {
     now: Now,
     waits: &'a mut Waits,
     events: Vec<Event>,
+    stuck: Stuck,
 }
 
 /// What is new in a look, by what was told before it. Called again and again, every few seconds at least;
@@ -168,7 +177,8 @@ pub fn observe(memory: &mut Memory, sight: &Sight, now: Now) -> Changes {
     let before = memory.fleet.clone();
     let since = *memory.fleet.since.get_or_insert(now.unix);
     memory.waits.begin(now.boot_ms);
-    let mut look = Look { now, waits: &mut memory.waits, events: Vec::new() };
+    let stuck = std::mem::take(&mut memory.fleet.stuck);
+    let mut look = Look { now, waits: &mut memory.waits, events: Vec::new(), stuck };
     let mut kept = Vec::new();
     for seen in &sight.rollouts {
         let id = seen.report.id;
@@ -179,7 +189,7 @@ pub fn observe(memory: &mut Memory, sight: &Sight, now: Now) -> Changes {
         let is_new = known.is_none();
         let mut tracked = known.unwrap_or_else(|| Tracked::new(seen, since, now.unix));
         kept.extend(tracked.follow(seen, is_new, &mut look));
-        if tracked.is_open(seen) {
+        if tracked.is_open(seen, &mut look) {
             memory.rollouts.insert(id, tracked);
         } else {
             memory.closed.insert(id);
@@ -190,13 +200,18 @@ pub fn observe(memory: &mut Memory, sight: &Sight, now: Now) -> Changes {
     for id in gone {
         let Some(tracked) = memory.rollouts.get_mut(&id) else { continue };
         if let Some(ended) = tracked.vanished(&sight.heads, &mut look) {
+            // One that never was in force is not one of the closed: whoever hands it in again begins anew.
+            if ended.row.started.is_some() {
+                memory.closed.insert(id);
+            }
             kept.push(ended);
-            // Not one of the closed: whoever hands it in again begins anew.
             memory.rollouts.remove(&id);
         }
     }
     memory.fleet.follow(sight, &mut look);
-    let events = look.events;
+    let Look { mut events, mut stuck, .. } = look;
+    stuck.follow(sight, now.unix, &mut events);
+    memory.fleet.stuck = stuck;
     memory.waits.end();
     let fleet = (memory.fleet != before)
         .then(|| serde_json::to_string(&memory.fleet).expect("memories serialize"));

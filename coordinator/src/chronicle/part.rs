@@ -9,6 +9,7 @@ use net::NetError;
 use proto::statement::Rollout;
 use proto::trust::Chain;
 use proto::{Digest, UnixTime};
+use rollout::Now;
 use rollout::fleet::Outlook;
 use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
@@ -30,12 +31,15 @@ const TRIM_EVERY: Duration = Duration::from_secs(600);
 /// How long events are kept, and samples of a rollout after its end, in seconds.
 const EVENTS_KEPT_S: u64 = 400 * 86_400;
 const SAMPLES_KEPT_S: u64 = 90 * 86_400;
+/// How far the wall clock may be ahead of what is known of time before nothing is removed by it.
+const AHEAD_MAX_S: u64 = 86_400;
 
 /// Keeps the chronicle until `stop`. What does not work is told once and tried again.
 pub(crate) async fn keep(desk: Arc<Desk>, stop: CancellationToken) -> Result<(), NetError> {
     let (mut statements, mut members) = (desk.member.ledger.events(), desk.member.gossip.members());
     let mut memory = None;
     let mut trim_at = Instant::now() + LOOK_EVERY;
+    let mut trimmer = None;
     let mut all_at = Instant::now();
     let mut works = true;
     while !stop.is_cancelled() {
@@ -51,6 +55,7 @@ pub(crate) async fn keep(desk: Arc<Desk>, stop: CancellationToken) -> Result<(),
             Ok((kept, more)) => {
                 memory = Some(kept);
                 works = true;
+                desk.looked.send_replace(Some(clock::unix()));
                 more
             }
             // The memory may say more than what was kept: it is read again.
@@ -63,7 +68,7 @@ pub(crate) async fn keep(desk: Arc<Desk>, stop: CancellationToken) -> Result<(),
             }
         };
         if Instant::now() >= trim_at {
-            let again = trim(&desk.store, clock::unix()).await;
+            let again = trim(&desk.store, &mut trimmer, clock::now()).await;
             trim_at = Instant::now() + if again { LOOK_AFTER } else { TRIM_EVERY };
         }
         if more {
@@ -168,16 +173,87 @@ fn history(chain: &Chain) -> impl Iterator<Item = (Digest, &Rollout)> {
     chain.heads().flat_map(|(scope, _)| chain.history(scope))
 }
 
+/// What time it may be, for what is removed for ever: a wall clock that is far ahead would remove all of
+/// it. It is believed as far as a clock that never steps has come since the start, from the newest that was
+/// written before, and a day more.
+#[derive(Debug, Clone, Copy)]
+struct Trimmer {
+    since_ms: u64,
+    newest: UnixTime,
+}
+
+impl Trimmer {
+    fn believed(&self, now: Now) -> UnixTime {
+        let passed_s = now.boot_ms.saturating_sub(self.since_ms) / 1_000;
+        now.unix.min(self.newest.plus_s(passed_s).plus_s(AHEAD_MAX_S))
+    }
+}
+
 /// Removes some of what is too old: one small step. Whether there may be more.
-async fn trim(store: &Store, now: UnixTime) -> bool {
-    let events_from = UnixTime(now.0.saturating_sub(EVENTS_KEPT_S));
-    let samples_from = UnixTime(now.0.saturating_sub(SAMPLES_KEPT_S));
+async fn trim(store: &Store, trimmer: &mut Option<Trimmer>, now: Now) -> bool {
     let trimmed = async {
-        let events = store.events_trim(events_from).await?;
-        Ok::<_, StoreError>(store.samples_trim(samples_from).await? || events > 0)
+        let trimmer = match trimmer {
+            Some(trimmer) => *trimmer,
+            // Where nothing was ever written there is nothing to remove.
+            None => match store.events_newest_at().await? {
+                Some(newest) => *trimmer.insert(Trimmer { since_ms: now.boot_ms, newest }),
+                None => return Ok(false),
+            },
+        };
+        let ago = |kept_s: u64| UnixTime(trimmer.believed(now).0.saturating_sub(kept_s));
+        let events = store.events_trim(ago(EVENTS_KEPT_S)).await?;
+        Ok::<_, StoreError>(store.samples_trim(ago(SAMPLES_KEPT_S)).await? || events > 0)
     };
     trimmed.await.unwrap_or_else(|error| {
         warn!(error = chain(&error), "old events and samples are not removed; tried again");
         false
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Event, Kind};
+
+    const DAY_S: u64 = 86_400;
+    const NOW: UnixTime = UnixTime(1_800_000_000);
+
+    fn event(at: UnixTime) -> Event {
+        Event {
+            at,
+            kind: Kind::HostLost,
+            service: None,
+            env: None,
+            rollout: None,
+            host: None,
+            text: "a host is lost".to_owned(),
+            detail: serde_json::json!({}),
+        }
+    }
+
+    async fn store(directory: &std::path::Path) -> Store {
+        let store = Store::open(&directory.join("db")).await.unwrap();
+        let ages = [500, 300, 100, 0].map(|days| UnixTime(NOW.0 - days * DAY_S));
+        store.events_keep(&ages.map(event)).await.unwrap();
+        store
+    }
+
+    #[tokio::test]
+    async fn what_is_old_is_removed_and_a_clock_that_is_far_ahead_removes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = store(directory.path()).await;
+        let left = async || store.events_after(0, 9).await.unwrap().len();
+        let mut trimmer = None;
+        let at = |days: u64, boot_days: u64| Now {
+            unix: NOW.plus_s(days * DAY_S),
+            boot_ms: boot_days * DAY_S * 1_000,
+        };
+        assert!(trim(&store, &mut trimmer, at(3_650, 0)).await);
+        assert_eq!(left().await, 3, "only what is old by all clocks");
+        assert!(!trim(&store, &mut trimmer, at(3_650, 1)).await);
+        // An idle fleet grows older, too.
+        assert!(!trim(&store, &mut trimmer, at(90, 90)).await);
+        assert!(trim(&store, &mut trimmer, at(150, 150)).await);
+        assert_eq!(left().await, 2);
+    }
 }

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::sampling::{self, Mark};
 use super::stance::Stance;
 use super::waits::Wait;
-use super::{HOSTS_EACH_MAX, Look, QUIET_S, STANCE_LASTS_MS, Seen, words};
+use super::{
+    HOSTS_EACH_MAX, Look, NEAR_S, PROOF_LASTS_MS, QUIET_S, STANCE_LASTS_MS, START_MS, Seen, words,
+};
 use crate::events::{Event, Kind};
-use crate::store::{Counts, Kept, Outcome, RolloutRow, RowTarget};
+use crate::store::{Counts, Kept, RolloutRow, RowTarget};
 
 /// A rollout that is followed.
 #[derive(Debug, Clone)]
@@ -23,8 +25,9 @@ pub(super) struct Tracked {
     pub(super) told: Told,
 }
 
-/// What was told of it.
+/// What was told of it. What a version before did not keep is as at the beginning.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Told {
     stance: Stance,
     /// Whether anything of it is told: not of one that is older than the chronicle, at first.
@@ -70,14 +73,20 @@ impl Tracked {
             back: None,
             counts: Counts::default(),
         };
-        // One that waits for signatures is no history: somebody has to do something.
-        let loud = report.created >= since || report.phase == RolloutPhase::Pending;
+        // By a clock that may be behind this one; all that there is at first is history.
+        let is_near = report.created.plus_s(NEAR_S) >= since && now >= since.plus_s(QUIET_S);
+        // One that waits for signatures is none: somebody has to do something.
+        let is_pending = report.phase == RolloutPhase::Pending;
+        let loud = report.created >= since || is_near || is_pending;
         Self { row, told: Told { loud, ..Told::default() } }
     }
 
-    /// Whether it can still change.
-    pub(super) const fn is_open(&self, seen: &Seen) -> bool {
-        seen.newest || self.told.stance.outcome().is_none()
+    /// Whether it can still change. Asked in every look.
+    pub(super) fn is_open(&self, seen: &Seen, look: &mut Look<'_>) -> bool {
+        let stance = self.told.stance;
+        let waits = stance.may_be_proven()
+            && !look.waits.lasts(Wait::Proof(self.row.id, stance), PROOF_LASTS_MS);
+        seen.newest || stance.outcome().is_none() || waits
     }
 
     /// Whether it came to an end that only a statement, or a failure long after it, can change.
@@ -99,17 +108,17 @@ impl Tracked {
         let mut events = Vec::new();
         self.start(report, look.now.unix, &mut events);
         self.open_waves(report, look.now.unix, &mut events);
-        self.fail_hosts(report, look.now.unix, &mut events);
+        self.fail_hosts(report, look, &mut events);
         let before = self.told.stance;
         self.step(report, look, &mut events);
-        self.come_back(seen, look.now.unix, &mut events);
+        self.come_back(seen, look, &mut events);
         self.learn(seen);
         if self.told.loud {
             look.events.append(&mut events);
         }
         let ended = before != self.told.stance || told.back != self.told.back;
         let sample = self.sample(seen, ended, look.now.unix);
-        let open = self.is_open(seen);
+        let open = self.is_open(seen, look);
         let changed = is_new || sample.is_some() || row != self.row || told != self.told;
         (changed || !open).then(|| {
             self.row.counts = Counts::of(&report.waves);
@@ -141,7 +150,8 @@ impl Tracked {
         self.told.waves = open;
     }
 
-    fn fail_hosts(&mut self, report: &RolloutReport, now: UnixTime, events: &mut Vec<Event>) {
+    fn fail_hosts(&mut self, report: &RolloutReport, look: &mut Look<'_>, events: &mut Vec<Event>) {
+        let now = look.now.unix;
         self.row.began |= report.hosts.iter().any(has_begun);
         let failed = |host: &&StandingReport| {
             host.state.is_some_and(State::is_failed) && host.cause != Some(Cause::Fleet)
@@ -153,6 +163,9 @@ impl Tracked {
         };
         let failed = news(&mut self.told.failed, &failed);
         let stuck = news(&mut self.told.stuck, &stuck);
+        if self.told.loud {
+            stuck.iter().for_each(|host| look.stuck.insert(report, &host.host));
+        }
         for (kind, hosts) in [(Kind::HostFailed, failed), (Kind::HostStuck, stuck)] {
             if hosts.len() > HOSTS_EACH_MAX {
                 events.push(words::many_of_rollout(kind, report, &hosts, now));
@@ -173,17 +186,32 @@ impl Tracked {
         self.told.stance = stance;
         events.extend(stance.told_after(before).map(|kind| words::rollout(kind, report, now)));
         self.row.outcome = stance.outcome();
-        // Of one that is older than the chronicle nobody here knows it, unless the report does.
-        self.row.ended = self.row.outcome.and_then(|_| self.told.loud.then_some(now));
+        self.row.ended = self.row.outcome.and_then(|_| self.ended(report, now));
         // Nothing is halted or complete without having begun.
         self.row.began |= matches!(stance, Stance::Halted | Stance::Complete);
     }
 
-    fn come_back(&mut self, seen: &Seen, now: UnixTime, events: &mut Vec<Event>) {
+    /// When it ended, by this member's own clock: when the proof of it came, which may have been before
+    /// anybody looked, or when that was seen. What others wrote into statements is another clock's (R8). Of one
+    /// that is older than the chronicle nobody here knows it without a proof.
+    fn ended(&self, report: &RolloutReport, now: UnixTime) -> Option<UnixTime> {
+        let proven = matches!(report.phase, RolloutPhase::Halted | RolloutPhase::Complete);
+        let proof_came = report.ended.filter(|ended| proven && *ended <= now);
+        proof_came.or_else(|| self.told.loud.then_some(now))
+    }
+
+    /// Told once, and never taken back: so only after it has lasted, and once those who are there have had
+    /// the time to be heard.
+    fn come_back(&mut self, seen: &Seen, look: &mut Look<'_>, events: &mut Vec<Event>) {
         let stopped = self.told.stance.is_stopped() && self.row.began && seen.newest;
         if !stopped || self.told.back || !is_back(&seen.report) {
             return;
         }
+        let lasts = look.waits.lasts(Wait::Returned(self.row.id), STANCE_LASTS_MS);
+        if !lasts || !look.waits.has_looked_for(START_MS) {
+            return;
+        }
+        let now = look.now.unix;
         self.told.back = true;
         self.row.back = self.told.loud.then_some(now);
         events.push(words::rollout(Kind::RolloutRolledBack, &seen.report, now));
@@ -191,17 +219,6 @@ impl Tracked {
 
     /// What comes to be known later.
     fn learn(&mut self, seen: &Seen) {
-        let is_this_end = match seen.report.phase {
-            RolloutPhase::Complete => Some(Outcome::Complete),
-            RolloutPhase::Halted => Some(Outcome::Halted),
-            RolloutPhase::Aborted => Some(Outcome::Aborted),
-            RolloutPhase::Superseded => Some(Outcome::Superseded),
-            RolloutPhase::Expired => Some(Outcome::Expired),
-            RolloutPhase::Pending | RolloutPhase::Running | RolloutPhase::Paused => None,
-        };
-        if is_this_end.is_some() && is_this_end == self.row.outcome {
-            self.row.ended = seen.report.ended.or(self.row.ended);
-        }
         let source = &seen.source;
         if self.row.commit_time.is_none() && self.row.commit.is_none() {
             self.row.commit.clone_from(&source.commit);
@@ -219,7 +236,8 @@ impl Tracked {
         let goes_on = self.told.started && self.told.stance.outcome().is_none();
         let goes_back = self.told.stance.is_stopped() && seen.newest && !self.told.back;
         let ended_now = changed && self.told.sample.is_some();
-        if !goes_on && !goes_back && !ended_now {
+        // Of what is history nobody knows when it ended, and so not when its samples may go.
+        if !self.told.loud || (!goes_on && !goes_back && !ended_now) {
             return None;
         }
         // Requests change all the time, and mean nothing once it was stopped.
@@ -227,14 +245,15 @@ impl Tracked {
         sampling::next(&mut self.told.sample, sampled, now, (goes_on, ended_now))
     }
 
-    /// It is not known any more. One that lacked signatures comes to its end by that, once it lasts.
+    /// It is not known any more, and that lasts: one that lacked signatures, or the scope has another line
+    /// of rollouts. One that is settled is not seen in every look.
     pub(super) fn vanished(
         &mut self,
         heads: &BTreeMap<Scope, u64>,
         look: &mut Look<'_>,
     ) -> Option<Kept> {
-        let waited = !self.told.started;
-        if !waited || !look.waits.lasts(Wait::Vanished(self.row.id), STANCE_LASTS_MS) {
+        let id = self.row.id;
+        if self.is_settled() || !look.waits.lasts(Wait::Vanished(id), STANCE_LASTS_MS) {
             return None;
         }
         let newer = heads.get(&self.row.scope).is_some_and(|epoch| *epoch >= self.row.epoch);
@@ -242,11 +261,13 @@ impl Tracked {
             true => (Stance::Superseded, Kind::RolloutSuperseded),
             false => (Stance::Expired, Kind::RolloutExpired),
         };
-        if self.told.stance != Stance::Expired {
+        if self.told.stance.outcome().is_none() {
             self.told.stance = stance;
             self.row.outcome = stance.outcome();
-            self.row.ended = Some(look.now.unix);
-            look.events.push(words::lapsed(kind, &self.row, look.now.unix));
+            self.row.ended = self.told.loud.then_some(look.now.unix);
+            if self.told.loud {
+                look.events.push(words::lapsed(kind, &self.row, look.now.unix));
+            }
         }
         Some(self.kept(false, None))
     }
@@ -258,8 +279,11 @@ fn scope(report: &RolloutReport) -> Scope {
 
 /// Whether it has begun to activate. One that had not says that it is back, too, once it was stopped.
 fn has_begun(host: &StandingReport) -> bool {
-    let never = host.cause == Some(Cause::Fleet) && host.note == NEVER_STARTED;
-    host.state.is_some_and(|state| state >= State::Activating) && !never
+    host.state.is_some_and(|state| state >= State::Activating) && !never_started(host)
+}
+
+pub(super) fn never_started(host: &StandingReport) -> bool {
+    host.cause == Some(Cause::Fleet) && host.note == NEVER_STARTED
 }
 
 /// Whether no host that is heard has anything of it.

@@ -19,7 +19,10 @@ pub(super) enum Stance {
     /// It lacks signatures.
     Pending,
     Going,
+    /// Until somebody acts, or a host is heard.
     Held,
+    /// Until a time that is known.
+    Waiting,
     Paused,
     Expired,
     Halted,
@@ -34,6 +37,7 @@ impl Stance {
         match report.phase {
             RolloutPhase::Pending if now.0 >= report.expires.0 => Self::Expired,
             RolloutPhase::Pending => Self::Pending,
+            RolloutPhase::Running if report.held_until.is_some() => Self::Waiting,
             RolloutPhase::Running if report.held => Self::Held,
             RolloutPhase::Running => Self::Going,
             RolloutPhase::Paused => Self::Paused,
@@ -70,7 +74,7 @@ impl Stance {
             (told @ Self::Expired, Self::Superseded | Self::Paused) => told,
             (told @ Self::Expired, _) => if_lasting(lasts, Self::Going, told),
             (_, Self::Paused) => Self::Paused,
-            (Self::Paused, Self::Held | Self::Going) => Self::Going,
+            (Self::Paused, Self::Held | Self::Waiting | Self::Going) => Self::Going,
             (Self::New | Self::Pending, seen @ Self::Going) => seen,
             (Self::New | Self::Pending, seen) if in_force => if_lasting(lasts, seen, Self::Going),
             (told, seen) => if_lasting(lasts, seen, told),
@@ -80,11 +84,12 @@ impl Stance {
     /// What is told of the step from `before` to this one; none: nothing.
     pub(super) const fn told_after(self, before: Self) -> Option<Kind> {
         match (before, self) {
-            (Self::Held | Self::Expired, Self::Going) => Some(Kind::RolloutMoves),
+            (Self::Held | Self::Waiting | Self::Expired, Self::Going) => Some(Kind::RolloutMoves),
             (Self::Paused, Self::Going) => Some(Kind::RolloutResumed),
             (_, Self::New | Self::Going) => None,
             (_, Self::Pending) => Some(Kind::ApprovalWanted),
             (_, Self::Held) => Some(Kind::RolloutHeld),
+            (_, Self::Waiting) => Some(Kind::RolloutWaits),
             (_, Self::Paused) => Some(Kind::RolloutPaused),
             (_, Self::Expired) => Some(Kind::RolloutExpired),
             (_, Self::Halted) => Some(Kind::RolloutHalted),
@@ -97,13 +102,20 @@ impl Stance {
     /// How it ended, if it has.
     pub(super) const fn outcome(self) -> Option<Outcome> {
         match self {
-            Self::New | Self::Pending | Self::Going | Self::Held | Self::Paused => None,
+            Self::New | Self::Pending | Self::Going | Self::Held | Self::Waiting | Self::Paused => {
+                None
+            }
             Self::Expired => Some(Outcome::Expired),
             Self::Halted => Some(Outcome::Halted),
             Self::Aborted => Some(Outcome::Aborted),
             Self::Complete => Some(Outcome::Complete),
             Self::Superseded => Some(Outcome::Superseded),
         }
+    }
+
+    /// Whether a proof may still come that it had come to another end.
+    pub(super) const fn may_be_proven(self) -> bool {
+        matches!(self, Self::Superseded | Self::Expired)
     }
 
     /// Whether its hosts go back, or may.

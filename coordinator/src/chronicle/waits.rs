@@ -10,6 +10,10 @@ use super::stance::Stance;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wait {
     Stance(Digest, Stance),
+    /// Another end of a rollout may be proven.
+    Proof(Digest, Stance),
+    /// Of a rollout that was stopped no host that is heard has anything.
+    Returned(Digest),
     /// A rollout is not known any more.
     Vanished(Digest),
     Silent(HostId),

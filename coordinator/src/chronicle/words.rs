@@ -3,7 +3,7 @@
 use proto::receipt::{Cause, State};
 use proto::report::{DriftReport, RolloutReport, StandingReport};
 use proto::statement::{Direction, UnixTime};
-use proto::{Name, Scope, Service, Version};
+use proto::{Env, HostId, Name, Scope, Service, Version};
 use rollout::fleet::Presence;
 use serde_json::{Value, json};
 
@@ -47,6 +47,7 @@ pub(super) fn rollout(kind: Kind, report: &RolloutReport, now: UnixTime) -> Even
         Kind::ApprovalWanted => format!("waits for signatures: {why}"),
         Kind::RolloutStarted => started(report),
         Kind::RolloutHeld => after("held", &why),
+        Kind::RolloutWaits => after("waits", why.strip_prefix("held: ").unwrap_or(&why)),
         Kind::RolloutMoves => format!("moves again: {why}"),
         Kind::RolloutResumed => format!("resumed: {why}"),
         Kind::RolloutRolledBack => match &report.from {
@@ -167,18 +168,21 @@ fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Name>) -> String {
     }
 }
 
-/// A rollout is not known any more: it never had its signatures.
+/// A rollout is not known any more, most likely because it never had its signatures.
 pub(super) fn lapsed(kind: Kind, row: &RolloutRow, now: UnixTime) -> Event {
     let RolloutRow { scope, to, direction, adopt, .. } = row;
     let title = title(&scope.service, &to.version, scope, *direction, *adopt);
     let says = match kind {
+        Kind::RolloutSuperseded if row.started.is_some() => "a newer rollout took over",
         Kind::RolloutSuperseded => "a newer rollout took over while it waited for signatures",
+        _ if row.started.is_some() => "it is not known here any more",
         _ => "it was dropped: it never had all signatures",
     };
     Event {
         at: now,
         kind,
-        scope: Some(scope.clone()),
+        service: Some(scope.service.clone()),
+        env: Some(scope.env.clone()),
         rollout: Some(row.id),
         host: None,
         text: format!("{title}: {says}"),
@@ -197,7 +201,7 @@ pub(super) fn lapsed(kind: Kind, row: &RolloutRow, now: UnixTime) -> Event {
 }
 
 fn event(kind: Kind, report: &RolloutReport, now: UnixTime, says: &str, more: Value) -> Event {
-    let mut detail = json!({
+    let detail = json!({
         "from": report.from,
         "to": report.to,
         "direction": report.direction,
@@ -206,19 +210,19 @@ fn event(kind: Kind, report: &RolloutReport, now: UnixTime, says: &str, more: Va
         "author": report.author,
         "reason": report.reason,
         "why": report.why,
+        "held_until": report.held_until,
         "ended": report.ended,
         "hosts": report.hosts.len(),
         "waves": report.waves.len(),
         "waves_open": report.waves.iter().filter(|wave| wave.open).count(),
         "counts": Counts::of(&report.waves),
     });
-    if let (Value::Object(all), Value::Object(more)) = (&mut detail, more) {
-        all.extend(more);
-    }
+    let detail = with(detail, more);
     Event {
         at: now,
         kind,
-        scope: Some(scope_of(report)),
+        service: Some(report.service.clone()),
+        env: Some(report.env.clone()),
         rollout: Some(report.id),
         host: None,
         text: format!("{}: {says}", title_of(report)),
@@ -226,36 +230,62 @@ fn event(kind: Kind, report: &RolloutReport, now: UnixTime, says: &str, more: Va
     }
 }
 
+fn with(mut detail: Value, more: Value) -> Value {
+    if let (Value::Object(all), Value::Object(more)) = (&mut detail, more) {
+        all.extend(more);
+    }
+    detail
+}
+
 // --- the fleet ---
 
 fn of_fleet(kind: Kind, now: UnixTime, text: String, detail: Value) -> Event {
-    Event { at: now, kind, scope: None, rollout: None, host: None, text, detail }
+    let (service, env, rollout, host) = (None, None, None, None);
+    Event { at: now, kind, service, env, rollout, host, text, detail }
 }
 
-/// A host was lost, or is back.
-pub(super) fn present(kind: Kind, host: &Presence, now: UnixTime) -> Event {
+/// A host was lost, is back, or was removed; `more`: what begins or ends with it.
+pub(super) fn present(kind: Kind, host: &Presence, now: UnixTime, more: Value) -> Event {
     let place = host.env.as_ref().map(|env| format!(" in {env}")).unwrap_or_default();
     let says = match kind {
         Kind::HostBack => "is heard again",
+        Kind::HostRemoved => "was removed from the fleet",
         _ => "is not heard any more",
     };
     let text = format!("host {}{place} {says}", host.name);
-    let detail = json!({ "host_name": host.name, "env": host.env });
-    Event { host: Some(host.id.clone()), ..of_fleet(kind, now, text, detail) }
+    let detail = with(json!({ "host_name": host.name, "env": host.env }), more);
+    Event {
+        env: host.env.clone(),
+        host: Some(host.id.clone()),
+        ..of_fleet(kind, now, text, detail)
+    }
 }
 
-/// The same of very many.
-pub(super) fn many_present(kind: Kind, hosts: &[&Presence], now: UnixTime) -> Event {
+/// The same of very many, all of one environment.
+pub(super) fn many_present(kind: Kind, hosts: &[&Presence], now: UnixTime, more: Value) -> Event {
     let says = match kind {
         Kind::HostBack => "are heard again",
+        Kind::HostRemoved => "were removed from the fleet",
         _ => "are not heard any more",
     };
     let names = listed(hosts.iter().map(|host| &host.name));
-    let detail = json!({
-        "number": hosts.len(),
-        "host_names": hosts.iter().take(HOSTS_EACH_MAX).map(|host| &host.name).collect::<Vec<_>>(),
-    });
-    of_fleet(kind, now, format!("{} hosts {says}: {names}", hosts.len()), detail)
+    let env = hosts.first().and_then(|host| host.env.clone());
+    let place = env.as_ref().map(|env| format!(" in {env}")).unwrap_or_default();
+    let detail = json!({ "number": hosts.len(), "env": env, "host_names": first_names(hosts) });
+    let text = format!("{} hosts{place} {says}: {names}", hosts.len());
+    Event { env, ..of_fleet(kind, now, text, with(detail, more)) }
+}
+
+fn first_names<'a>(hosts: &[&'a Presence]) -> Vec<&'a Name> {
+    hosts.iter().take(HOSTS_EACH_MAX).map(|host| &host.name).collect()
+}
+
+/// Of the hosts of a service in an environment that were stuck none is so any more; `last`: the last of them.
+pub(super) fn mended(scope: &Scope, last: &HostId, now: UnixTime) -> Event {
+    let Scope { service, env } = scope;
+    let text = format!("{service} in {env}: no host is stuck there any more, {last} was the last");
+    let event = of_fleet(Kind::HostsMended, now, text, json!({ "last": last }));
+    Event { service: Some(service.clone()), env: Some(env.clone()), ..event }
 }
 
 pub(super) fn drifted(
@@ -279,22 +309,34 @@ pub(super) fn drifted(
         "first": drift.first,
     });
     Event {
-        scope: host.env.clone().map(|env| Scope { service: service.clone(), env }),
+        service: Some(service.clone()),
+        env: host.env.clone(),
         host: Some(host.id.clone()),
         ..of_fleet(Kind::HostDrifted, now, text, detail)
     }
 }
 
-/// The same of very many.
-pub(super) fn many_drifted(found: &[(&Presence, &Service, &DriftReport)], now: UnixTime) -> Event {
-    let names = listed(found.iter().map(|(host, ..)| &host.name));
-    let text = format!("in {} places what serves is not what was released: {names}", found.len());
-    let first = found.iter().take(HOSTS_EACH_MAX);
+/// The same of very many, of one service.
+pub(super) fn many_drifted(
+    service: &Service,
+    env: Option<&Env>,
+    hosts: &[&Presence],
+    now: UnixTime,
+) -> Event {
+    let names = listed(hosts.iter().map(|host| &host.name));
+    let on = count(hosts.len(), "host");
+    let text = format!("{service} on {on} is not what was released: {names}");
     let detail = json!({
-        "number": found.len(),
-        "host_names": first.map(|(host, ..)| &host.name).collect::<Vec<_>>(),
+        "env": env,
+        "service": service,
+        "number": hosts.len(),
+        "host_names": first_names(hosts),
     });
-    of_fleet(Kind::HostDrifted, now, text, detail)
+    Event {
+        service: Some(service.clone()),
+        env: env.cloned(),
+        ..of_fleet(Kind::HostDrifted, now, text, detail)
+    }
 }
 
 /// The root ends, or has ended.

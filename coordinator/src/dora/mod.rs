@@ -26,7 +26,7 @@ use proto::statement::Direction;
 use proto::wire::{ControlReply, Refused, RefusedKind};
 
 use crate::desk::{Desk, out_of_order};
-use crate::store::{Outcome, RolloutRow};
+use crate::store::{Outcome, RolloutRow, Store, StoreError};
 
 const DAY_S: u64 = 86_400;
 const WEEK_DAYS: u32 = 7;
@@ -243,10 +243,19 @@ impl Desk {
                 next: String::new(),
             });
         }
-        let until = clock::unix();
-        let since = UnixTime(until.0.saturating_sub(u64::from(days) * DAY_S));
-        let rows = self.store.rollouts_ended(&scope, since, CONTEXT).await;
-        let rows = rows.map_err(|error| out_of_order("read rollouts", &error))?;
-        Ok(ControlReply::Dora(Box::new(report(scope, &rows, until, days))))
+        let counted = counted(&self.store, scope, clock::unix(), days).await;
+        let report = counted.map_err(|error| out_of_order("read rollouts", &error))?;
+        Ok(ControlReply::Dora(Box::new(report)))
     }
+}
+
+async fn counted(
+    store: &Store,
+    scope: Scope,
+    until: UnixTime,
+    days: u32,
+) -> Result<DoraReport, StoreError> {
+    let since = UnixTime(until.0.saturating_sub(u64::from(days) * DAY_S));
+    let rows = store.rollouts_ended(&scope, since, CONTEXT).await?;
+    Ok(report(scope, &rows, until, days))
 }

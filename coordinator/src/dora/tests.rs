@@ -6,8 +6,8 @@ use proto::dora::{DoraFrequency, DoraShare, DoraTimes};
 use proto::id::{Digest, Scope};
 use proto::statement::{Direction, UnixTime};
 
-use super::{DAY_S, report};
-use crate::store::{Counts, Outcome, RolloutRow, RowTarget};
+use super::{DAY_S, counted, report};
+use crate::store::{Counts, Kept, Outcome, RolloutRow, RowTarget, Store};
 
 /// The end of the window: midnight.
 const UNTIL: UnixTime = UnixTime(20_000 * DAY_S);
@@ -106,6 +106,27 @@ fn a_month_that_was_counted_by_hand() {
     assert_eq!(told.failed_deployment_recovery_time, recovery);
     // 4 after 3, the rollback 6, 7 after 5; of all seven.
     assert_eq!(told.rework_rate, DoraShare { n: 3, of: 7 });
+}
+
+#[test]
+fn a_rollback_that_was_stopped_is_one_if_a_host_had_begun() {
+    let stopped =
+        |began| RolloutRow { outcome: Some(Outcome::Aborted), began, ..rollback(3, 4, 2, 1) };
+    for (began, of) in [(true, 2), (false, 1)] {
+        let told = report(scope(), &[complete(2, 9), stopped(began)], UNTIL, 30).window;
+        assert_eq!(told.rework_rate, DoraShare { n: of - 1, of }, "{began}");
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_the_window_counts_for_what_followed_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("db")).await.unwrap();
+    let rows = [halted(1, 24 * 40, None), complete(2, 24 * 3)];
+    let kept = rows.map(|row| Kept { row, open: false, memory: String::new(), sample: None });
+    store.chronicle_keep(&[], &kept, None).await.unwrap();
+    let told = counted(&store, scope(), UNTIL, 30).await.unwrap().window;
+    assert_eq!(told.rework_rate, DoraShare { n: 1, of: 1 }, "it mends one of before");
 }
 
 #[test]

@@ -37,6 +37,17 @@ fn rollout(service: &str, phase: RolloutPhase, held: bool) -> RolloutReport {
     .unwrap()
 }
 
+/// That serves what was not released like that, where it is heard; what a silent one said last says nothing.
+fn drifted(id: char, alive: bool) -> serde_json::Value {
+    let drift = serde_json::json!({ "release": Digest::of(b"1"), "found": 1, "first": "a.txt" });
+    let service = serde_json::json!({
+        "service": "web", "version": "1.4.0", "state": "committed", "note": "", "drift": drift,
+    });
+    let mut host = host(id, alive, false);
+    host["services"] = serde_json::json!([service]);
+    host
+}
+
 fn host(id: char, alive: bool, removed: bool) -> serde_json::Value {
     let removal = serde_json::json!({ "by": "ada", "created": 1, "reason": "" });
     serde_json::json!({
@@ -58,7 +69,7 @@ fn facts() -> Facts {
     let fleet: FleetReport = serde_json::from_value(serde_json::json!({
         "fleet": "test", "seen_by": "coordinator", "at": 1, "root_version": 1,
         "coordinator_alive": true, "rollouts": [], "freezes": [], "skips": [],
-        "hosts": [host('a', true, false), host('b', true, false), host('c', false, false),
+        "hosts": [host('a', true, false), drifted('b', true), drifted('c', false),
             host('d', false, true)],
     }))
     .unwrap();
@@ -77,6 +88,12 @@ fn facts() -> Facts {
         uploads: 1,
         patches: 3,
         certificate_expires: Some(UnixTime(1_850_000_000)),
+        looked: Some(UnixTime(1_700_000_000)),
+        told: [(
+            "pager".parse().unwrap(),
+            Counts { delivered: 8, dropped: 1, failed: 5, waiting: 2 },
+        )]
+        .into(),
     }
 }
 
@@ -90,7 +107,7 @@ fn every_fact_is_on_the_page() {
         "swell_https_certificate_expiry_timestamp_seconds 1850000000".to_owned(),
         "swell_hosts{state=\"alive\"} 2".to_owned(),
         "swell_hosts{state=\"silent\"} 1".to_owned(),
-        "swell_hosts_drifted 0".to_owned(),
+        "swell_hosts_drifted 1".to_owned(),
         "swell_releases 7".to_owned(),
         "swell_statements{standing=\"effective\"} 21".to_owned(),
         "swell_statements{standing=\"pending\"} 2".to_owned(),
@@ -99,6 +116,11 @@ fn every_fact_is_on_the_page() {
         "swell_audit_entries 118".to_owned(),
         "swell_audit_verified 1".to_owned(),
         "swell_audit_rifts 1".to_owned(),
+        "swell_events_last_look_timestamp_seconds 1700000000".to_owned(),
+        "swell_notify_deliveries_total{receiver=\"pager\",outcome=\"delivered\"} 8".to_owned(),
+        "swell_notify_deliveries_total{receiver=\"pager\",outcome=\"dropped\"} 1".to_owned(),
+        "swell_notify_deliveries_total{receiver=\"pager\",outcome=\"failed\"} 5".to_owned(),
+        "swell_notify_waiting{receiver=\"pager\"} 2".to_owned(),
         format!("swell_rollout_phase{{{web},phase=\"running\"}} 1"),
         format!("swell_rollout_phase{{{web},phase=\"complete\"}} 0"),
         format!("swell_rollout_phase{{{shop},phase=\"complete\"}} 1"),
@@ -110,6 +132,7 @@ fn every_fact_is_on_the_page() {
         format!("swell_rollout_waves_open{{{web}}} 1"),
         format!("swell_rollout_held{{{web}}} 1"),
         format!("swell_rollout_held{{{shop}}} 0"),
+        format!("swell_rollout_waits{{{web}}} 0"),
         format!("swell_rollout_hosts_fetching{{{web}}} 2"),
         format!("swell_rollout_hosts_stalled{{{web}}} 1"),
         "swell_gossip_members{state=\"alive\"} 3".to_owned(),
@@ -121,6 +144,18 @@ fn every_fact_is_on_the_page() {
     let page = Facts { known, ..Facts::default() }.text();
     assert!(page.contains("swell_audit_verified 0\n"), "{page}");
     assert!(!Facts::default().text().contains("swell_audit_verified"), "not known yet");
+}
+
+#[test]
+fn what_waits_for_a_known_time_is_not_held() {
+    let mut facts = facts();
+    facts.fleet.as_mut().unwrap().rollouts[0].held_until = Some(UnixTime(7));
+    let page = facts.text();
+    let web = "service=\"web\",env=\"production\"";
+    assert!(page.contains(&format!("swell_rollout_held{{{web}}} 0\n")), "{page}");
+    assert!(page.contains(&format!("swell_rollout_waits{{{web}}} 1\n")), "{page}");
+    // What the newest rollout in force cannot be is no label.
+    assert!(!page.contains("phase=\"pending\"") && !page.contains("superseded"), "{page}");
 }
 
 /// What a reader needs to know of a sample stands before it, once; and however many scopes there are.

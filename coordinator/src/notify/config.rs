@@ -183,11 +183,9 @@ impl Channel {
 impl Filter {
     /// Whether an event is of a service and an environment that it wants.
     pub(super) fn is_of(&self, event: &Event) -> bool {
-        let scope = event.scope.as_ref();
-        let service = |scope: &proto::Scope| self.services.contains(&scope.service);
-        let env = |scope: &proto::Scope| self.envs.contains(&scope.env);
-        (self.services.is_empty() || scope.is_some_and(service))
-            && (self.envs.is_empty() || scope.is_some_and(env))
+        let (service, env) = (event.service.as_ref(), event.env.as_ref());
+        (self.services.is_empty() || service.is_some_and(|service| self.services.contains(service)))
+            && (self.envs.is_empty() || env.is_some_and(|env| self.envs.contains(env)))
     }
 }
 

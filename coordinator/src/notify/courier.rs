@@ -66,9 +66,14 @@ impl Courier {
         let mut work = self.begin().await?;
         loop {
             self.take(&mut work).await?;
-            for delivery in work.queue.expire(clock::unix()) {
-                self.give_up(&delivery, "it was not delivered within a day").await?;
+            for delivery in work.queue.expire(clock::boot_ms()) {
+                match self.ends_something(&delivery).await? {
+                    true => work.queue.keep(delivery, clock::boot_ms()),
+                    false => self.give_up(&delivery, "it was not delivered within a day").await?,
+                }
             }
+            let waiting = work.queue.waiting().len();
+            self.office.count(&self.receiver.name, |counts| counts.waiting = waiting);
             let now_ms = clock::boot_ms();
             match work.queue.next(now_ms) {
                 Next::Send(place) => self.deliver(&mut work, place).await?,
@@ -88,9 +93,7 @@ impl Courier {
         };
         let (now, now_ms) = (clock::unix(), clock::boot_ms());
         let due = |(delivery, next_try): (Delivery, UnixTime)| {
-            // By a clock that may have been set since: no longer than the longest wait.
-            let wait_s = next_try.0.saturating_sub(now.0).min(3_600);
-            Delivery { due_ms: now_ms + wait_s * 1_000, ..delivery }
+            delivery.again(now_ms, now_ms + left_s(next_try, now) * 1_000)
         };
         let waiting = waiting.into_iter().map(due).collect();
         let together = matches!(self.receiver.channel, Channel::Slack { .. });
@@ -141,6 +144,7 @@ impl Courier {
             Settled::Delivered => {
                 let _turn = self.office.turn().await;
                 store.delivery_done(name, id, now).await?;
+                self.office.count(name, |counts| counts.delivered += 1);
                 info!(receiver = %name, delivery = id, events = events.len(), "delivered");
             }
             Settled::Dropped { why } => self.give_up(&delivery, &why).await?,
@@ -148,6 +152,7 @@ impl Courier {
                 let (wait_s, attempts) = (wait_ms.div_ceil(1_000), delivery.attempts);
                 let _turn = self.office.turn().await;
                 store.delivery_failed(name, id, now.plus_s(wait_s), &why).await?;
+                self.office.count(name, |counts| counts.failed += 1);
                 info!(receiver = %name, delivery = id, attempts, wait_s, why, "not delivered yet");
             }
         }
@@ -183,15 +188,35 @@ impl Courier {
         Answer::Taken
     }
 
+    /// Whether an alert would stay open for ever without it.
+    async fn ends_something(&self, delivery: &Delivery) -> Result<bool, StoreError> {
+        if !matches!(self.receiver.channel, Channel::Pagerduty { .. }) {
+            return Ok(false);
+        }
+        let _turn = self.office.turn().await;
+        let events = self.office.store.events_of(&delivery.events).await?;
+        let (context, kinds) = (&self.office.context, &self.receiver.filter.kinds);
+        Ok(events.iter().any(|one| pagerduty::ends(context, kinds, &one.event)))
+    }
+
     async fn give_up(&self, delivery: &Delivery, why: &str) -> Result<(), StoreError> {
         let name = &self.receiver.name;
         let _turn = self.office.turn().await;
         self.office.store.delivery_dropped(name, &delivery.id, why).await?;
+        self.office.count(name, |counts| counts.dropped += 1);
         let (id, attempts) = (&delivery.id, delivery.attempts);
-        let events = delivery.events.len();
-        warn!(receiver = %name, delivery = id, events, attempts, why, "a notification is dropped");
+        let (events, newest) = (delivery.events.len(), delivery.newest);
+        warn!(
+            receiver = %name, delivery = id, events, %newest, attempts, why,
+            "a notification is dropped"
+        );
         Ok(())
     }
+}
+
+/// Until then, in seconds, by a clock that may have been set since: no longer than the longest wait.
+fn left_s(next_try: UnixTime, now: UnixTime) -> u64 {
+    next_try.0.saturating_sub(now.0).min(3_600)
 }
 
 /// Whether a receiver is told of an event.
@@ -237,4 +262,16 @@ pub(super) fn fresh_id() -> String {
 
 fn random() -> u64 {
     getrandom::u64().expect("the kernel's random source is there once the system has booted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_keeps_nothing_waiting_for_long() {
+        for (next_try, left) in [(0, 0), (900, 0), (1_030, 30), (4_600, 3_600), (999_999, 3_600)] {
+            assert_eq!(left_s(UnixTime(next_try), UnixTime(1_000)), left, "{next_try}");
+        }
+    }
 }

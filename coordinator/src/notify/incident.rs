@@ -4,12 +4,14 @@
 //! the same key each time, made of what it is about, and to end one that never began does nothing.
 
 use proto::id::FleetId;
+use serde_json::Value;
 
 use crate::events::Event;
 use crate::events::Kind::{
     self, ApprovalWanted, CertificateExpiring, HostBack, HostDrifted, HostFailed, HostLost,
-    HostStuck, RolloutAborted, RolloutComplete, RolloutExpired, RolloutHalted, RolloutHeld,
-    RolloutMoves, RolloutRolledBack, RolloutStarted, RolloutSuperseded, RootExpiring,
+    HostRemoved, HostStuck, HostsMended, RolloutAborted, RolloutComplete, RolloutExpired,
+    RolloutHalted, RolloutHeld, RolloutMoves, RolloutPaused, RolloutRolledBack, RolloutStarted,
+    RolloutSuperseded, RolloutWaits, RootExpiring,
 };
 
 /// What an incident is about: there is one of its sort for each.
@@ -18,7 +20,9 @@ enum About {
     Rollout,
     /// A service in an environment.
     Scope,
-    Host,
+    /// One, or those of which one event told: what begins and ends stands in the event's detail, in
+    /// `incident` and `ends`; elsewhere it is the event's host.
+    Hosts,
     Fleet,
 }
 
@@ -54,9 +58,11 @@ impl Incident {
             word: "held",
             about: About::Rollout,
             opened_by: RolloutHeld,
-            // What comes after it has an alert of its own, or is an end.
+            // What comes after it has an alert of its own, is an end, or is what a person did.
             end: End::With(&[
                 RolloutMoves,
+                RolloutWaits,
+                RolloutPaused,
                 RolloutHalted,
                 RolloutAborted,
                 RolloutRolledBack,
@@ -66,41 +72,32 @@ impl Incident {
             ]),
         },
         Self {
+            // Of the scope, as those below: what ends it may be another rollout, one that goes back or one
+            // that mends it, and neither has ended it before it is complete.
             word: "halted",
-            about: About::Rollout,
+            about: About::Scope,
             opened_by: RolloutHalted,
-            end: End::With(&[
-                RolloutRolledBack,
-                RolloutAborted,
-                RolloutComplete,
-                RolloutSuperseded,
-            ]),
+            end: End::With(&[RolloutRolledBack, RolloutComplete]),
         },
         Self {
-            // One for all hosts of a rollout: its end names none of them.
+            // One for all hosts: its end names none of them.
             word: "failed",
-            about: About::Rollout,
+            about: About::Scope,
             opened_by: HostFailed,
-            end: End::With(&[
-                RolloutRolledBack,
-                RolloutAborted,
-                RolloutComplete,
-                RolloutSuperseded,
-            ]),
+            end: End::With(&[RolloutRolledBack, RolloutComplete]),
         },
         Self {
-            // One for all hosts of a rollout. That it completes says nothing of a host that is stuck.
+            // One for all hosts. That a rollout completes says nothing of a host that it did not take in.
             word: "stuck",
-            about: About::Rollout,
+            about: About::Scope,
             opened_by: HostStuck,
-            end: End::With(&[RolloutRolledBack]),
+            end: End::With(&[HostsMended]),
         },
         Self {
-            // Of the scope: what ends it is another rollout.
             word: "expired",
             about: About::Scope,
             opened_by: RolloutExpired,
-            end: End::With(&[RolloutStarted, RolloutComplete, RolloutSuperseded]),
+            end: End::With(&[RolloutStarted, RolloutMoves, RolloutComplete, RolloutSuperseded]),
         },
         Self {
             // A complete rollout has put what was released on every host.
@@ -109,7 +106,12 @@ impl Incident {
             opened_by: HostDrifted,
             end: End::With(&[RolloutComplete]),
         },
-        Self { word: "lost", about: About::Host, opened_by: HostLost, end: End::With(&[HostBack]) },
+        Self {
+            word: "lost",
+            about: About::Hosts,
+            opened_by: HostLost,
+            end: End::With(&[HostBack, HostRemoved]),
+        },
         Self {
             word: "root",
             about: About::Fleet,
@@ -138,26 +140,38 @@ impl Incident {
         Self::ALL.iter().filter(|one| kinds.contains(&one.opened_by)).filter(closes)
     }
 
-    /// Its key in receivers, at most 200 bytes: the same when it is opened again and when it is closed.
-    /// None: the event does not name what it is about.
-    pub fn key(&self, fleet: &FleetId, event: &Event) -> Option<String> {
+    /// Its keys in receivers, each of at most 200 bytes: the one that an event opens, or those that it
+    /// closes. None: the event does not name what it is about.
+    pub fn keys(&self, fleet: &FleetId, event: &Event) -> Vec<String> {
         let word = self.word;
-        Some(match self.about {
-            About::Rollout => format!("groundswell/{fleet}/rollout/{:#}/{word}", event.rollout?),
+        let about = match self.about {
+            About::Rollout => event.rollout.iter().map(|id| format!("/rollout/{id:#}")).collect(),
             About::Scope => {
-                let scope = event.scope.as_ref()?;
-                format!("groundswell/{fleet}/scope/{}/{}/{word}", scope.service, scope.env)
+                let scope = event.scope().into_iter();
+                scope.map(|scope| format!("/scope/{}/{}", scope.service, scope.env)).collect()
             }
-            About::Host => format!("groundswell/{fleet}/host/{}/{word}", event.host.as_ref()?),
-            About::Fleet => format!("groundswell/{fleet}/{word}"),
-        })
+            About::Hosts => hosts(event),
+            About::Fleet => vec![String::new()],
+        };
+        about.iter().map(|about| format!("groundswell/{fleet}{about}/{word}")).collect()
+    }
+}
+
+fn hosts(event: &Event) -> Vec<String> {
+    let Event { detail, host, .. } = event;
+    match (&detail["ends"], &detail["incident"]) {
+        (Value::Array(ends), _) => {
+            ends.iter().filter_map(Value::as_str).map(|end| format!("/{end}")).collect()
+        }
+        (_, Value::String(incident)) => vec![format!("/{incident}")],
+        _ => host.iter().map(|host| format!("/host/{host}")).collect(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use proto::UnixTime;
-    use proto::id::{Digest, Scope};
+    use proto::id::Digest;
 
     use super::*;
     use crate::events::Severity;
@@ -197,11 +211,10 @@ mod tests {
     fn the_end_of_a_rollout_closes_whatever_it_had_open() {
         for one in Incident::ALL.iter().filter(|one| one.about == About::Rollout) {
             let superseded = Incident::closed_by(RolloutSuperseded, Kind::ALL).any(|it| it == one);
-            // A host that is stuck is so whatever else is rolled out.
-            assert_eq!(superseded, one.word != "stuck", "{}", one.word);
+            assert!(superseded, "{}", one.word);
         }
         let closed = Incident::closed_by(RolloutMoves, Kind::ALL).collect::<Vec<_>>();
-        assert_eq!(closed.iter().map(|one| one.word).collect::<Vec<_>>(), ["held"]);
+        assert_eq!(closed.iter().map(|one| one.word).collect::<Vec<_>>(), ["held", "expired"]);
         assert_eq!(Incident::closed_by(RolloutMoves, &[RolloutHalted]).count(), 0);
     }
 
@@ -212,22 +225,23 @@ mod tests {
         let event = Event {
             at: UnixTime(1),
             kind: RolloutHeld,
-            scope: Some(Scope { service: name.parse().unwrap(), env: name.parse().unwrap() }),
+            service: Some(name.parse().unwrap()),
+            env: Some(name.parse().unwrap()),
             rollout: Some(Digest::of(b"rollout")),
             host: Some("abcdefghij23".parse().unwrap()),
             text: String::new(),
             detail: serde_json::json!({}),
         };
         for one in Incident::ALL {
-            let key = one.key(&fleet, &event).unwrap();
+            let [key] = &one.keys(&fleet, &event)[..] else { panic!("{}", one.word) };
             assert!(key.len() <= 200 && key.ends_with(&format!("/{}", one.word)), "{key}");
         }
         let held = Incident::opened_by(RolloutHeld).unwrap();
         let id = format!("{:#}", Digest::of(b"rollout"));
         assert_eq!(
-            held.key(&"shop-1".parse().unwrap(), &event).unwrap(),
-            format!("groundswell/shop-1/rollout/{id}/held")
+            held.keys(&"shop-1".parse().unwrap(), &event),
+            [format!("groundswell/shop-1/rollout/{id}/held")]
         );
-        assert_eq!(held.key(&fleet, &Event { rollout: None, ..event }), None);
+        assert_eq!(held.keys(&fleet, &Event { rollout: None, ..event }), [""; 0]);
     }
 }

@@ -92,7 +92,8 @@ impl Letter {
             // The other side does not get it.
             Secret::Signing(_) => String::new(),
         };
-        let request = Request { to: self.to, headers, body: self.body };
+        let patient = matches!(secret, Secret::Signing(_));
+        let request = Request { to: self.to, headers, body: self.body, patient };
         match post.send(request, now).await {
             Answer::Taken => Answer::Taken,
             Answer::Refused { why } => Answer::Refused { why: without(&why, &hidden) },

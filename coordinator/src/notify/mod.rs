@@ -29,7 +29,8 @@ pub mod target;
 mod text;
 mod webhook;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use member::checkup::key_file;
@@ -51,6 +52,9 @@ use config::{Receiver, SecretFault};
 use courier::Courier;
 use post::Post;
 use queue::Answer;
+
+/// After a failure, until it is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What every message says, or leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,16 +82,40 @@ pub struct Office {
     turns: Semaphore,
     /// Tests that may still begin.
     tests: Semaphore,
+    counts: Mutex<BTreeMap<Name, Counts>>,
+}
+
+/// What became of deliveries to one receiver since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub delivered: u64,
+    pub dropped: u64,
+    /// Attempts after which it was to be tried again.
+    pub failed: u64,
+    /// Deliveries that wait now.
+    pub waiting: usize,
 }
 
 impl Office {
     pub fn new(store: Store, context: Context, receivers: Vec<Receiver>, post: Post) -> Self {
         let (turns, tests) = (Semaphore::new(1), Semaphore::new(1));
-        Self { store, context, receivers, post, turns, tests }
+        let named = |receiver: &Receiver| (receiver.name.clone(), Counts::default());
+        let counts = Mutex::new(receivers.iter().map(named).collect());
+        Self { store, context, receivers, post, turns, tests, counts }
     }
 
     async fn turn(&self) -> SemaphorePermit<'_> {
         self.turns.acquire().await.expect("it is never closed")
+    }
+
+    /// Of each receiver, by name.
+    pub fn counts(&self) -> BTreeMap<Name, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn count(&self, name: &Name, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        change(counts.entry(name.clone()).or_default());
     }
 
     /// Tells every receiver of every event that comes after the last one it was told of, until `stop`.
@@ -104,15 +132,19 @@ impl Office {
         let mut couriers = JoinSet::new();
         if self.open(&stop).await {
             for receiver in self.receivers.clone() {
-                let courier = Courier { office: self.clone(), receiver };
-                couriers.spawn(courier.run(newest.clone(), stop.clone()));
+                let (office, newest, stop) = (self.clone(), newest.clone(), stop.clone());
+                couriers.spawn(async move {
+                    let name = receiver.name.clone();
+                    let again = stop.clone();
+                    let run = || {
+                        let (office, receiver) = (office.clone(), receiver.clone());
+                        Courier { office, receiver }.run(newest.clone(), stop.clone())
+                    };
+                    begun_anew(&name, run, AGAIN, again).await;
+                });
             }
         }
-        while let Some(ended) = couriers.join_next().await {
-            if let Err(error) = ended {
-                error!(%error, "a courier failed: its receiver is told again after the next start");
-            }
-        }
+        while couriers.join_next().await.is_some() {}
         // Without a receiver there is nothing to do, and no reason to end.
         stop.cancelled().await;
         Ok(())
@@ -120,7 +152,6 @@ impl Office {
 
     /// Notes who is told from now on; false: it is to stop.
     async fn open(&self, stop: &CancellationToken) -> bool {
-        const AGAIN: Duration = Duration::from_secs(5);
         let receivers: Vec<_> =
             self.receivers.iter().map(|one| (one.name.clone(), one.channel.kind())).collect();
         loop {
@@ -223,6 +254,24 @@ impl Office {
     }
 }
 
+/// Runs a courier until it ends, and another one `after` one that failed: that keeps nobody from being told.
+async fn begun_anew<F>(name: &Name, run: impl Fn() -> F, after: Duration, stop: CancellationToken)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    loop {
+        // Dropped with this, if that is.
+        let mut courier = JoinSet::new();
+        courier.spawn(run());
+        let Some(Err(error)) = courier.join_next().await else { return };
+        error!(receiver = %name, %error, "a courier failed; another one takes over");
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(after) => {}
+        }
+    }
+}
+
 fn report(receiver: &Receiver, tally: Option<&Tally>) -> ReceiverReport {
     let filter = &receiver.filter;
     ReceiverReport {
@@ -272,7 +321,7 @@ pub fn secret_findings(receivers: &[Receiver]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use proto::UnixTime;
-    use proto::id::{Digest, Scope};
+    use proto::id::Digest;
 
     use super::*;
     use crate::events::{Kind, Numbered};
@@ -284,16 +333,34 @@ mod tests {
 
     /// Of a rollout of `web` in `production`.
     pub(super) fn event(kind: Kind, text: &str) -> Event {
-        let scope = Scope { service: "web".parse().unwrap(), env: "production".parse().unwrap() };
         Event {
             at: UnixTime(1_700_000_000),
             kind,
-            scope: Some(scope),
+            service: Some("web".parse().unwrap()),
+            env: Some("production".parse().unwrap()),
             rollout: Some(Digest::of(b"rollout")),
             host: None,
             text: text.to_owned(),
             detail: serde_json::json!({ "hosts": 3 }),
         }
+    }
+
+    #[tokio::test]
+    async fn a_courier_that_fails_is_begun_anew_until_it_is_to_stop() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let begun = Arc::new(AtomicUsize::new(0));
+        let run = || {
+            let begun = begun.clone();
+            async move { assert!(begun.fetch_add(1, Ordering::Relaxed) >= 2, "it fails twice") }
+        };
+        let name = "bot".parse().unwrap();
+        begun_anew(&name, run, Duration::ZERO, CancellationToken::new()).await;
+        assert_eq!(begun.load(Ordering::Relaxed), 3);
+        begun.store(0, Ordering::Relaxed);
+        let stop = CancellationToken::new();
+        stop.cancel();
+        begun_anew(&name, run, AGAIN, stop).await;
+        assert_eq!(begun.load(Ordering::Relaxed), 1);
     }
 
     pub(super) fn numbered(seq: u64, event: Event) -> Numbered {

@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use super::Context;
 use super::incident::Incident;
 use super::text::{bounded, clip, iso};
-use super::webhook::severity;
 use crate::events::{Event, Kind, Numbered};
 
 const SUMMARY_MAX: usize = 1_024;
@@ -26,20 +25,25 @@ pub(super) struct Call {
 
 /// Whether there is anything to send of an event, to who wants these kinds.
 pub(super) fn wants(context: &Context, kinds: &[Kind], event: &Event) -> bool {
-    kinds.contains(&event.kind) || ended(context, kinds, event).next().is_some()
+    kinds.contains(&event.kind) || ends(context, kinds, event)
 }
 
-/// What an event makes, the alert first. An end is sent for whatever `kinds` can open, asked for or
-/// not.
+/// Whether an event ends what one of `kinds` can have opened.
+pub(super) fn ends(context: &Context, kinds: &[Kind], event: &Event) -> bool {
+    ended(context, kinds, event).next().is_some()
+}
+
+/// What an event makes, ends first: whatever comes of the rest, they are sent. An end is sent for whatever
+/// `kinds` can open, asked for or not.
 pub(super) fn calls(context: &Context, key: &str, kinds: &[Kind], event: &Numbered) -> Vec<Call> {
-    let mut calls = Vec::new();
+    let ended = ended(context, kinds, &event.event);
+    let mut calls: Vec<_> = ended.map(|dedup| resolve(key, &dedup)).collect();
     if kinds.contains(&event.event.kind) {
         calls.push(match Incident::opened_by(event.event.kind) {
             Some(incident) => trigger(context, key, incident, event),
             None => change(context, key, event),
         });
     }
-    calls.extend(ended(context, kinds, &event.event).map(|dedup| resolve(key, &dedup)));
     calls
 }
 
@@ -63,11 +67,11 @@ pub(super) fn test_calls(context: &Context, key: &str, at: UnixTime, text: &str)
 
 /// The keys of the incidents that an event ends.
 fn ended(context: &Context, kinds: &[Kind], event: &Event) -> impl Iterator<Item = String> {
-    Incident::closed_by(event.kind, kinds).filter_map(|one| one.key(&context.fleet, event))
+    Incident::closed_by(event.kind, kinds).flat_map(|one| one.keys(&context.fleet, event))
 }
 
 fn trigger(context: &Context, key: &str, incident: &Incident, event: &Numbered) -> Call {
-    let dedup = incident.key(&context.fleet, &event.event);
+    let dedup = incident.keys(&context.fleet, &event.event).pop();
     // Of what it is about nothing is said: an alert of its own, which a person ends.
     let dedup =
         dedup.unwrap_or_else(|| format!("groundswell/{}/event/{}", context.fleet, event.seq));
@@ -76,13 +80,14 @@ fn trigger(context: &Context, key: &str, incident: &Incident, event: &Numbered) 
 
 fn alert(context: &Context, key: &str, dedup: &str, numbered: &Numbered) -> Value {
     let event = &numbered.event;
-    let scope = event.scope.as_ref();
     let mut payload = payload(context, numbered);
-    payload["severity"] = json!(severity(event.kind.severity()));
+    payload["severity"] = json!(event.kind.severity().name());
     payload["class"] = json!(event.kind.name());
-    if let Some(scope) = scope {
-        payload["component"] = json!(scope.service.to_string());
-        payload["group"] = json!(scope.env.to_string());
+    if let Some(service) = &event.service {
+        payload["component"] = json!(service.to_string());
+    }
+    if let Some(env) = &event.env {
+        payload["group"] = json!(env.to_string());
     }
     let mut body = json!({
         "routing_key": key,
@@ -114,7 +119,7 @@ fn change(context: &Context, key: &str, event: &Numbered) -> Call {
 
 /// What alerts and changes have both.
 fn payload(context: &Context, Numbered { seq, event }: &Numbered) -> Value {
-    let source = match (&event.host, &event.scope) {
+    let source = match (&event.host, event.scope()) {
         (Some(host), _) => host.to_string(),
         (None, Some(scope)) => scope.to_string(),
         (None, None) => context.fleet.to_string(),
@@ -231,35 +236,25 @@ mod tests {
     fn what_wants_a_person_opens_an_alert_and_its_opposite_ends_it() {
         use Kind::*;
         let default = Sort::Pagerduty.kinds();
-        let cases: [(Kind, &[&str]); 12] = [
+        let cases: [(Kind, &[&str]); 14] = [
             (RolloutHeld, &["trigger held"]),
-            (RolloutMoves, &["resolve held"]),
-            (RolloutHalted, &["trigger halted", "resolve held"]),
-            (
-                RolloutRolledBack,
-                &["change ", "resolve held", "resolve halted", "resolve failed", "resolve stuck"],
-            ),
+            (RolloutMoves, &["resolve held", "resolve expired"]),
+            (RolloutHalted, &["resolve held", "trigger halted"]),
+            (RolloutRolledBack, &["resolve held", "resolve halted", "resolve failed", "change "]),
             (
                 RolloutComplete,
                 &[
-                    "change ",
                     "resolve held",
                     "resolve halted",
                     "resolve failed",
                     "resolve expired",
                     "resolve drifted",
-                ],
-            ),
-            (
-                RolloutAborted,
-                &[
                     "change ",
-                    "resolve approval",
-                    "resolve held",
-                    "resolve halted",
-                    "resolve failed",
                 ],
             ),
+            (RolloutAborted, &["resolve approval", "resolve held", "change "]),
+            (RolloutPaused, &["resolve held"]),
+            (HostsMended, &["resolve stuck"]),
             (HostStuck, &["trigger stuck"]),
             (RootExpiring, &["trigger root"]),
             (ApprovalWanted, &["trigger approval"]),
@@ -282,7 +277,7 @@ mod tests {
         let calls = made(Kind::RolloutHalted, &[Kind::RolloutHalted]);
         let rollout = event(Kind::RolloutHalted, "").rollout.unwrap();
         let url = format!("https://deploy.example.com/rollouts/{rollout:#}");
-        let key = format!("groundswell/shop-0123abcd/rollout/{rollout:#}/halted");
+        let key = "groundswell/shop-0123abcd/scope/web/production/halted";
         let expected = json!({
             "routing_key": KEY,
             "event_action": "trigger",
@@ -314,7 +309,7 @@ mod tests {
     #[test]
     fn an_alert_that_names_nothing_has_a_key_of_its_own_and_a_test_ends_itself() {
         let mut lost = event(Kind::HostLost, "a host is lost");
-        (lost.rollout, lost.scope) = (None, None);
+        (lost.rollout, lost.service) = (None, None);
         let calls = calls(&context(None), KEY, Kind::ALL, &numbered(9, lost));
         assert_eq!(calls[0].body["dedup_key"], "groundswell/shop-0123abcd/event/9");
         let test = test_calls(&context(None), KEY, UnixTime(1), "it works");

@@ -43,6 +43,8 @@ pub struct Request {
     pub to: Target,
     pub headers: Vec<(&'static str, String)>,
     pub body: Vec<u8>,
+    /// Whether what it refuses may be taken later: by a program of somebody's own, once that is mended.
+    pub patient: bool,
 }
 
 /// Sends requests, each on a connection of its own: there is one a second at most.
@@ -144,7 +146,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let failed = |error: hyper::Error| format!("no HTTP answer: {}", chain(&error));
-    let Request { to, headers, body } = request;
+    let Request { to, headers, body, patient } = request;
     let mut builder = hyper::Request::post(to.path.as_str())
         .header(HOST, to.authority())
         .header(USER_AGENT, concat!("groundswell/", env!("CARGO_PKG_VERSION")))
@@ -162,7 +164,7 @@ where
         .map_err(failed)?;
     let exchange = async {
         let response = sender.send_request(post).await.map_err(failed)?;
-        Ok(judge(response, now).await)
+        Ok(judge(response, now, patient).await)
     };
     // The connection is driven here and dropped with the answer: nothing is left in the background.
     tokio::pin!(exchange);
@@ -175,7 +177,7 @@ where
     }
 }
 
-async fn judge(response: Response<Incoming>, now: UnixTime) -> Answer {
+async fn judge(response: Response<Incoming>, now: UnixTime, patient: bool) -> Answer {
     let status = response.status();
     if status.is_success() {
         return Answer::Taken;
@@ -189,10 +191,10 @@ async fn judge(response: Response<Incoming>, now: UnixTime) -> Answer {
         "" => String::new(),
         said => format!(": {}", clip(said, SHOWN_MAX)),
     };
-    answer_of(status, after_s, &said)
+    answer_of(status, after_s, &said, patient)
 }
 
-fn answer_of(status: StatusCode, after_s: Option<u64>, said: &str) -> Answer {
+fn answer_of(status: StatusCode, after_s: Option<u64>, said: &str, patient: bool) -> Answer {
     let code = status.as_u16();
     match code {
         200..=299 => Answer::Taken,
@@ -201,8 +203,10 @@ fn answer_of(status: StatusCode, after_s: Option<u64>, said: &str) -> Answer {
                 format!("it answers {code}, from another place: put the new one into its url");
             Answer::Refused { why }
         }
+        // Gone for ever, as it says.
+        410 => Answer::Refused { why: format!("it answers {code}{said}") },
         408 | 429 => Answer::Failed { why: format!("it answers {code}{said}"), after_s },
-        400..=499 => Answer::Refused { why: format!("it answers {code}{said}") },
+        400..=499 if !patient => Answer::Refused { why: format!("it answers {code}{said}") },
         _ => Answer::Failed { why: format!("it answers {code}{said}"), after_s },
     }
 }
@@ -223,22 +227,28 @@ mod tests {
 
     #[test]
     fn answers_table() {
-        for (status, expected) in [
-            (200, "taken"),
-            (202, "taken"),
-            (204, "taken"),
-            (301, "refused"),
-            (307, "refused"),
-            (400, "refused"),
-            (404, "refused"),
-            (408, "failed 7"),
-            (410, "refused"),
-            (429, "failed 7"),
-            (500, "failed 7"),
-            (503, "failed 7"),
-            (599, "failed 7"),
-        ] {
-            let answer = answer_of(StatusCode::from_u16(status).unwrap(), Some(7), ": so");
+        // With and without patience.
+        let cases = [
+            (200, "taken", "taken"),
+            (202, "taken", "taken"),
+            (204, "taken", "taken"),
+            (301, "refused", "refused"),
+            (307, "refused", "refused"),
+            (400, "failed 7", "refused"),
+            (401, "failed 7", "refused"),
+            (404, "failed 7", "refused"),
+            (408, "failed 7", "failed 7"),
+            (410, "refused", "refused"),
+            (429, "failed 7", "failed 7"),
+            (500, "failed 7", "failed 7"),
+            (503, "failed 7", "failed 7"),
+            (599, "failed 7", "failed 7"),
+        ];
+        let both = |(status, patient, not)| [(status, patient, true), (status, not, false)];
+        for (status, expected, patient) in cases.into_iter().flat_map(both) {
+            let status = StatusCode::from_u16(status).unwrap();
+            let answer = answer_of(status, Some(7), ": so", patient);
+            let status = status.as_u16();
             let told = match answer {
                 Answer::Taken => "taken".to_owned(),
                 Answer::Refused { why } => {

@@ -18,8 +18,8 @@ use crate::events::{Event, Numbered};
 pub const WAITING_MAX: usize = 256;
 /// Events in one delivery.
 const BATCH_MAX: usize = 100;
-/// How long after its newest event a delivery is still tried, in seconds.
-pub const KEPT_S: u64 = 86_400;
+/// How long a delivery is tried, in milliseconds.
+pub const KEPT_MS: u64 = 86_400_000;
 /// The wait after the first failure, which doubles from then on, and the longest, in milliseconds.
 const RETRY_MS: u64 = 1_000;
 const RETRY_MAX_MS: u64 = 600_000;
@@ -41,6 +41,19 @@ pub struct Delivery {
     pub attempts: u32,
     /// Not before.
     pub due_ms: u64,
+    /// No longer than that.
+    pub until_ms: u64,
+}
+
+impl Delivery {
+    /// One that waited before a restart, tried from now on. No clock says for how long it had waited: a wall
+    /// clock may have been set, and one that never steps begins anew. Its attempts do, since one comes
+    /// within the longest wait after the other.
+    pub fn again(self, now_ms: u64, due_ms: u64) -> Self {
+        let waited_ms = u64::from(self.attempts).saturating_mul(RETRY_MAX_MS);
+        let until_ms = now_ms.saturating_add(KEPT_MS.saturating_sub(waited_ms));
+        Self { due_ms, until_ms, ..self }
+    }
 }
 
 /// What came of an attempt.
@@ -127,12 +140,21 @@ impl Queue {
         if let Some(delivery) = last.filter(open).filter(|_| self.together) {
             delivery.events.push(*seq);
             delivery.newest = delivery.newest.max(event.at);
+            delivery.until_ms = now_ms.saturating_add(KEPT_MS);
             return delivery.id.clone();
         }
         let id = fresh();
         let (newest, events) = (event.at, vec![*seq]);
-        let new = Delivery { id: id.clone(), lane, events, newest, attempts: 0, due_ms: now_ms };
-        self.waiting.push(new);
+        let until_ms = now_ms.saturating_add(KEPT_MS);
+        self.waiting.push(Delivery {
+            id: id.clone(),
+            lane,
+            events,
+            newest,
+            attempts: 0,
+            due_ms: now_ms,
+            until_ms,
+        });
         id
     }
 
@@ -185,9 +207,16 @@ impl Queue {
         }
     }
 
+    /// Puts one that was taken out back in its place, for as long as a new one.
+    pub fn keep(&mut self, delivery: Delivery, now_ms: u64) {
+        let until_ms = now_ms.saturating_add(KEPT_MS);
+        let place = self.waiting.partition_point(|one| one.events < delivery.events);
+        self.waiting.insert(place, Delivery { until_ms, ..delivery });
+    }
+
     /// Takes out what nobody has to hear any more.
-    pub fn expire(&mut self, now: UnixTime) -> Vec<Delivery> {
-        let old = |one: &mut Delivery| one.newest.plus_s(KEPT_S) < now;
+    pub fn expire(&mut self, now_ms: u64) -> Vec<Delivery> {
+        let old = |one: &mut Delivery| one.until_ms < now_ms;
         self.waiting.extract_if(.., old).collect()
     }
 }
@@ -205,12 +234,12 @@ fn of_rollout(event: &Event) -> String {
 }
 
 fn of_scope(event: &Event) -> String {
-    event.scope.as_ref().map(ToString::to_string).unwrap_or_default()
+    event.scope().map(|scope| scope.to_string()).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::id::{Digest, Scope};
+    use proto::id::Digest;
 
     use super::super::tests::event;
     use super::*;
@@ -222,10 +251,7 @@ mod tests {
         event.at = UnixTime(seq);
         let name = rollout.to_string();
         event.rollout = (rollout != '-').then(|| Digest::of(name.as_bytes()));
-        event.scope = name.parse().ok().map(|service| {
-            let env = event.scope.map(|scope| scope.env).unwrap();
-            Scope { service, env }
-        });
+        event.service = name.parse().ok();
         Numbered { seq, event }
     }
 
@@ -407,18 +433,39 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_day_old_is_dropped_and_a_full_queue_says_so() {
+    fn what_was_tried_for_a_day_is_dropped_and_a_full_queue_says_so() {
         let mut queue = queue(true, 0, "ab");
-        take(&mut queue, 100, "a");
-        assert_eq!(queue.expire(UnixTime(2 + KEPT_S)), []);
-        let gone = queue.expire(UnixTime(3 + KEPT_S));
+        queue.take(&of('a', 100), 7, || unreachable!("it joins the one that waits"));
+        assert_eq!(queue.expire(KEPT_MS), []);
+        let gone = queue.expire(KEPT_MS + 1);
         assert_eq!(gone.iter().map(|one| &one.events[..]).collect::<Vec<_>>(), [[2]]);
         assert_eq!(queue.waiting().len(), 1, "the newest counts");
         assert!(!queue.is_full());
         let mut queue = self::queue(false, 0, &"a".repeat(WAITING_MAX));
         assert!(queue.is_full());
-        queue.expire(UnixTime(1_000 + KEPT_S));
+        queue.expire(KEPT_MS + 1);
         assert_eq!(queue.next(0), Next::Nothing);
+    }
+
+    #[test]
+    fn what_is_kept_all_the_same_stays_in_its_place() {
+        let mut queue = queue(false, 0, "aab");
+        let mut gone = queue.expire(KEPT_MS + 1);
+        queue.keep(gone.remove(1), KEPT_MS + 1);
+        queue.keep(gone.remove(0), KEPT_MS + 1);
+        let waiting: Vec<_> = queue.waiting().iter().map(|one| one.events[0]).collect();
+        assert_eq!(waiting, [1, 2]);
+        assert_eq!(queue.expire(2 * KEPT_MS), []);
+        assert_eq!(queue.expire(2 * KEPT_MS + 2).len(), 2);
+    }
+
+    #[test]
+    fn over_restarts_the_attempts_tell_for_how_long_it_was_tried() {
+        let delivery = queue(false, 0, "a").waiting()[0].clone();
+        for (attempts, left_ms) in [(0, KEPT_MS), (6, KEPT_MS - 3_600_000), (144, 0), (9_999, 0)] {
+            let again = Delivery { attempts, ..delivery.clone() }.again(5_000, 6_000);
+            assert_eq!((again.due_ms, again.until_ms), (6_000, 5_000 + left_ms), "{attempts}");
+        }
     }
 
     #[test]

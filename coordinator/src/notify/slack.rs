@@ -3,13 +3,16 @@
 //! Limits: <https://docs.slack.dev/reference/block-kit/blocks>. Escaping:
 //! <https://docs.slack.dev/messaging/formatting-message-text>.
 
+use std::cmp::Reverse;
+
 use serde_json::{Value, json};
 
 use super::Context;
 use super::text::clip_by;
 use crate::events::{Event, Numbered, Severity};
 
-/// Events that a message shows, a line each; of others it tells the number.
+/// Events that a message shows, a line each, the worst and then the newest first; of others it tells the
+/// number.
 pub(super) const LINES_MAX: usize = 10;
 /// Longest line: all of them fit into a section's 3,000.
 const LINE_MAX: usize = 280;
@@ -21,7 +24,9 @@ const FALLBACK_MAX: usize = 1_000;
 pub(super) fn body(context: &Context, events: &[Numbered]) -> Value {
     let last = &events[events.len() - 1].event;
     let title = format!("{}: {}", place(context, last), last.kind.name().replace('-', " "));
-    let lines = events.iter().take(LINES_MAX).map(|one| line(&one.event));
+    let mut shown: Vec<_> = events.iter().collect();
+    shown.sort_by_key(|one| Reverse((one.event.kind.severity(), one.seq)));
+    let lines = shown.into_iter().take(LINES_MAX).map(|one| line(&one.event));
     let more = events.len().saturating_sub(LINES_MAX);
     let more = (more > 0).then(|| format!("and {more} more"));
     let text: Vec<_> = lines.chain(more).collect();
@@ -54,9 +59,11 @@ pub(super) fn test_body(text: &str) -> Value {
 }
 
 fn place(context: &Context, event: &Event) -> String {
-    match &event.scope {
-        Some(scope) => scope.to_string(),
-        None => context.fleet.to_string(),
+    match (&event.service, &event.env) {
+        (Some(service), Some(env)) => format!("{service}/{env}"),
+        (Some(service), None) => service.to_string(),
+        (None, Some(env)) => env.to_string(),
+        (None, None) => context.fleet.to_string(),
     }
 }
 
@@ -74,11 +81,10 @@ fn fields(context: &Context, event: &Event) -> Vec<Value> {
     // Shown in the reader's own time.
     let when = format!("<!date^{}^{{date_short_pretty}} {{time_secs}}|{at} UTC>", at.0);
     let escaped = |text: String| escaped(&text, FIELD_MAX / 2);
-    let scope = event.scope.as_ref();
     let fields = [
         ("Fleet", Some(escaped(context.fleet.to_string()))),
-        ("Service", scope.map(|scope| escaped(scope.service.to_string()))),
-        ("Environment", scope.map(|scope| escaped(scope.env.to_string()))),
+        ("Service", event.service.as_ref().map(|service| escaped(service.to_string()))),
+        ("Environment", event.env.as_ref().map(|env| escaped(env.to_string()))),
         ("Rollout", event.rollout.map(|rollout| format!("`{rollout}`"))),
         ("Host", event.host.as_ref().map(|host| escaped(host.to_string()))),
         ("When", Some(when)),
@@ -189,10 +195,27 @@ mod tests {
             check(&message);
             let shown = message["blocks"][1]["text"]["text"].as_str().unwrap();
             let lines: Vec<_> = shown.lines().collect();
-            assert_eq!(lines[9], "• web 2 to production: wave 10 is open");
+            assert_eq!(lines[0], format!("• {}", text(count)), "the newest first");
+            assert_eq!(lines[9], format!("• {}", text(count - 9)));
             assert_eq!(lines.get(10).copied(), told);
             assert_eq!(message["text"], text(count), "the newest");
         }
+    }
+
+    #[test]
+    fn what_is_worst_is_shown_whatever_came_after_it() {
+        let kind = |number| match number {
+            3 => Kind::RolloutHalted,
+            2 => Kind::HostFailed,
+            _ => Kind::WaveOpened,
+        };
+        let events: Vec<_> = (1..=60)
+            .map(|number| numbered(number, event(kind(number), &format!("event {number}"))))
+            .collect();
+        let message = body(&context(None), &events);
+        let shown = message["blocks"][1]["text"]["text"].as_str().unwrap();
+        let lines: Vec<_> = shown.lines().take(3).collect();
+        assert_eq!(lines, [":rotating_light: event 3", ":warning: event 2", "• event 60"]);
     }
 
     #[test]

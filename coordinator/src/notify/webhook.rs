@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::text::{bounded, iso};
-use crate::events::{Kind, Numbered, Severity};
+use crate::events::{Kind, Numbered};
 
 /// What a secret begins with.
 const PREFIX: &str = "whsec_";
@@ -44,7 +44,6 @@ pub(super) fn headers(
 /// An event. `data` always has the same keys; what an event is not about is null.
 pub(super) fn body(context: &Context, numbered: &Numbered) -> Value {
     let Numbered { seq, event } = numbered;
-    let scope = event.scope.as_ref();
     json!({
         "type": type_of(event.kind),
         "timestamp": iso(event.at),
@@ -52,9 +51,9 @@ pub(super) fn body(context: &Context, numbered: &Numbered) -> Value {
             "fleet": context.fleet.to_string(),
             "event": seq,
             "kind": event.kind.name(),
-            "severity": severity(event.kind.severity()),
-            "service": scope.map(|scope| scope.service.to_string()),
-            "env": scope.map(|scope| scope.env.to_string()),
+            "severity": event.kind.severity().name(),
+            "service": event.service.as_ref().map(ToString::to_string),
+            "env": event.env.as_ref().map(ToString::to_string),
             "rollout": event.rollout.map(|rollout| format!("{rollout:#}")),
             "host": event.host.as_ref().map(ToString::to_string),
             "text": event.text,
@@ -76,15 +75,6 @@ pub(super) fn test_body(context: &Context, at: UnixTime, text: &str) -> Value {
 /// The specification's form of a kind's name: `rollout-rolled-back` is `rollout.rolled_back`.
 fn type_of(kind: Kind) -> String {
     kind.name().replacen('-', ".", 1).replace('-', "_")
-}
-
-/// As everywhere outside.
-pub(super) const fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
 }
 
 #[cfg(test)]

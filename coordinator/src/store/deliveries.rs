@@ -19,7 +19,8 @@ use crate::notify::queue::Delivery;
 pub struct Progress {
     /// Number of the last event that was taken for it, or passed over.
     pub cursor: u64,
-    /// What waits, in order, and when each is to be tried; [`Delivery::due_ms`] is 0.
+    /// What waits, in order, and when each is to be tried; [`Delivery::due_ms`] and
+    /// [`Delivery::until_ms`] are 0.
     pub waiting: Vec<(Delivery, UnixTime)>,
 }
 
@@ -113,7 +114,7 @@ impl Store {
         const STEP: &str = "keep what waits for a receiver";
         let mut change = self.change(STEP).await?;
         for delivery in changed {
-            let Delivery { id, lane, events, newest, attempts, due_ms: _ } = delivery;
+            let Delivery { id, lane, events, newest, attempts, due_ms: _, until_ms: _ } = delivery;
             sqlx::query(
                 "INSERT INTO deliveries (id, receiver, lane, first, events, newest, attempts, next_try)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)
@@ -293,6 +294,7 @@ fn delivery(row: &SqliteRow) -> Result<(Delivery, UnixTime), StoreError> {
         newest: UnixTime(number(row, "newest")?),
         attempts: number(row, "attempts")?,
         due_ms: 0,
+        until_ms: 0,
     };
     Ok((delivery, UnixTime(number(row, "next_try")?)))
 }
@@ -322,7 +324,8 @@ mod tests {
         Event {
             at: UnixTime(number),
             kind: Kind::HostLost,
-            scope: None,
+            service: None,
+            env: None,
             rollout: None,
             host: None,
             text: format!("host {number} is lost"),
@@ -333,7 +336,15 @@ mod tests {
     fn delivery(id: &str, events: &[u64]) -> Delivery {
         let newest = UnixTime(*events.last().unwrap());
         let (id, events) = (id.to_owned(), events.to_vec());
-        Delivery { id, lane: "lane".to_owned(), events, newest, attempts: 0, due_ms: 0 }
+        Delivery {
+            id,
+            lane: "lane".to_owned(),
+            events,
+            newest,
+            attempts: 0,
+            due_ms: 0,
+            until_ms: 0,
+        }
     }
 
     fn name(text: &str) -> Name {

@@ -1,6 +1,6 @@
 //! The table of events: written at the end, read in order or from the newest back.
 
-use proto::id::{Digest, Env, HostId, Scope, Service};
+use proto::id::{Digest, Env, HostId, Service};
 use proto::statement::UnixTime;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
@@ -119,6 +119,19 @@ impl Store {
         Ok(done.rows_affected())
     }
 
+    /// When the newest event that is kept happened.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn events_newest_at(&self) -> Result<Option<UnixTime>, StoreError> {
+        let row = sqlx::query("SELECT at FROM events ORDER BY seq DESC LIMIT 1")
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed("read events"))?;
+        row.map(|row| Ok(UnixTime(number(&row, "at")?))).transpose()
+    }
+
     /// The number of the newest event that ever was; 0: there was none.
     ///
     /// # Errors
@@ -165,7 +178,7 @@ pub(super) async fn append(
     let mut seq = last(&mut *change).await?;
     for event in events {
         seq += 1;
-        let Event { at, kind, scope, rollout, host, text, detail } = event;
+        let Event { at, kind, service, env, rollout, host, text, detail } = event;
         sqlx::query(
             "INSERT INTO events (seq, at, kind, service, env, rollout, host, text, detail)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
@@ -173,8 +186,8 @@ pub(super) async fn append(
         .bind(i64::try_from(seq).expect("fewer than 2^63 events"))
         .bind(stored_time(*at))
         .bind(kind.name())
-        .bind(scope.as_ref().map(|scope| scope.service.to_string()))
-        .bind(scope.as_ref().map(|scope| scope.env.to_string()))
+        .bind(service.as_ref().map(ToString::to_string))
+        .bind(env.as_ref().map(ToString::to_string))
         .bind(rollout.map(|rollout| format!("{rollout:#}")))
         .bind(host.as_ref().map(ToString::to_string))
         .bind(text)
@@ -193,10 +206,7 @@ pub(super) async fn append(
 
 pub(super) fn numbered(row: &SqliteRow) -> Result<Numbered, StoreError> {
     let service: Option<String> = column(row, "service")?;
-    let scope = match service {
-        Some(_) => Some(Scope { service: text(row, "service")?, env: text(row, "env")? }),
-        None => None,
-    };
+    let env: Option<String> = column(row, "env")?;
     let rollout: Option<String> = column(row, "rollout")?;
     let host: Option<String> = column(row, "host")?;
     let (kind, detail): (String, String) = (column(row, "kind")?, column(row, "detail")?);
@@ -204,7 +214,8 @@ pub(super) fn numbered(row: &SqliteRow) -> Result<Numbered, StoreError> {
     let event = Event {
         at: UnixTime(number(row, "at")?),
         kind: kind.parse::<Kind>().map_err(|error| corrupt("kind", error.to_string()))?,
-        scope,
+        service: service.map(|_| text(row, "service")).transpose()?,
+        env: env.map(|_| text(row, "env")).transpose()?,
         rollout: rollout.map(|_| text(row, "rollout")).transpose()?,
         host: host.map(|_| text(row, "host")).transpose()?,
         text: column(row, "text")?,
@@ -247,10 +258,8 @@ mod tests {
         Event {
             at: UnixTime(number),
             kind: Kind::WaveOpened,
-            scope: Some(Scope {
-                service: service.parse().unwrap(),
-                env: "production".parse().unwrap(),
-            }),
+            service: Some(service.parse().unwrap()),
+            env: Some("production".parse().unwrap()),
             rollout: Some(Digest::of(service.as_bytes())),
             host: None,
             text: format!("wave {number} is open"),
@@ -265,7 +274,7 @@ mod tests {
         assert_eq!(store.events_last().await.unwrap(), 0);
         let events: Vec<_> = (1..=3).map(|number| event(number, "web")).collect();
         assert_eq!(store.events_keep(&events).await.unwrap(), 3);
-        let lost = Event { scope: None, rollout: None, kind: Kind::HostLost, ..event(4, "web") };
+        let lost = Event { service: None, rollout: None, kind: Kind::HostLost, ..event(4, "web") };
         let lost = Event { host: Some("abcdefghij23".parse().unwrap()), ..lost };
         assert_eq!(store.events_keep(&[lost.clone(), event(5, "shop")]).await.unwrap(), 5);
         let read = store.events_after(1, 2).await.unwrap();
@@ -284,7 +293,7 @@ mod tests {
         let host = Which { host: lost.host, ..Which::default() };
         assert_eq!(numbers(u64::MAX, &host).await, [4]);
         let env = Which { env: Some("production".parse().unwrap()), ..Which::default() };
-        assert_eq!(numbers(u64::MAX, &env).await, [5, 3, 2, 1]);
+        assert_eq!(numbers(u64::MAX, &env).await, [5, 4, 3, 2, 1], "the host, too");
     }
 
     #[tokio::test]

@@ -83,13 +83,13 @@ impl Store {
         audit_after(&self.pool, seq, limit).await
     }
 
-    /// The entries with this very subject, the oldest first.
+    /// The newest entries with this very subject, the newest first.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
     pub async fn audit_about(&self, subject: &str) -> Result<Vec<Entry>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM audit WHERE subject = ?1 ORDER BY seq LIMIT ?2")
+        let rows = sqlx::query("SELECT * FROM audit WHERE subject = ?1 ORDER BY seq DESC LIMIT ?2")
             .bind(subject)
             .bind(ABOUT_MAX)
             .fetch_all(&self.pool)

@@ -3,6 +3,7 @@
 use coordinator::config::Config;
 use coordinator::events::{Event, Kind};
 use coordinator::store::Store;
+use proto::UnixTime;
 use proto::checkup::{Grade, Topic};
 use proto::wire::{ControlReply, ControlRequest, RefusedKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -71,7 +72,8 @@ async fn what_happens_is_told_and_operators_see_and_test_who_is() {
     let event = Event {
         at: now(),
         kind: Kind::HostLost,
-        scope: None,
+        service: None,
+        env: None,
         rollout: None,
         host: None,
         text: "host n7 is lost".to_owned(),
@@ -91,5 +93,34 @@ async fn what_happens_is_told_and_operators_see_and_test_who_is() {
         panic!()
     };
     assert_eq!((list.len(), list[0].name.as_str(), list[0].kind.as_str()), (1, "bot", "webhook"));
+    fleet.stop().await;
+}
+
+/// What is older than 400 days goes by itself, a little after the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_events_are_removed() {
+    let mut fleet = Fleet::new(root(0));
+    std::fs::create_dir(&fleet.config.state_dir).unwrap();
+    let store = Store::open(&fleet.state("coordinator.db")).await.unwrap();
+    let event = |days: u64| Event {
+        at: UnixTime(now().0 - days * 86_400),
+        kind: Kind::HostLost,
+        service: None,
+        env: None,
+        rollout: None,
+        host: None,
+        text: "a host is lost".to_owned(),
+        detail: serde_json::json!({}),
+    };
+    store.events_keep(&[event(402), event(390), event(0)]).await.unwrap();
+    fleet.start_again().await;
+    let trimmed = async {
+        while store.events_after(0, 9).await.unwrap()[0].seq == 1 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, trimmed).await.unwrap();
+    assert_eq!(store.events_after(0, 1).await.unwrap()[0].seq, 2);
+    store.close().await;
     fleet.stop().await;
 }

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coordinator::events::Kind::{
-    ReleasePublished, RolloutComplete, RolloutHalted, RolloutHeld, RolloutMoves, RolloutRolledBack,
-    RolloutStarted, WaveOpened,
+    HostFailed, HostLost, ReleasePublished, RolloutComplete, RolloutHalted, RolloutHeld,
+    RolloutMoves, RolloutRolledBack, RolloutStarted, WaveOpened,
 };
 use coordinator::store::Store;
 use proto::wire::{ControlReply, RefusedKind};
@@ -52,8 +52,8 @@ async fn a_webhook_gets_each_event_in_order_signed_and_nothing_from_before() {
     before.close().await;
     let telling = Telling::start(dir.path(), &config).await;
     let mut elsewhere = event("other", RolloutComplete);
-    elsewhere.scope.as_mut().unwrap().env = "staging".parse().unwrap();
-    let nowhere = coordinator::events::Event { scope: None, ..elsewhere.clone() };
+    elsewhere.env = Some("staging".parse().unwrap());
+    let nowhere = coordinator::events::Event { env: None, ..elsewhere.clone() };
     telling.keep(&[event("a", RolloutStarted), elsewhere, nowhere, event("a", WaveOpened)]).await;
     telling.keep(&[event("a", RolloutComplete)]).await;
     let sent = receiver.wait(3).await;
@@ -65,9 +65,13 @@ async fn a_webhook_gets_each_event_in_order_signed_and_nothing_from_before() {
         (sent[0].path.as_str(), sent[0].header("content-type")),
         ("/hook?of=us", "application/json")
     );
-    telling.until(|tally| tally.delivered == 3 && tally.waiting == 0 && tally.last.is_some()).await;
+    // A host is of no service, and is somewhere all the same.
+    let lost = event("n7", HostLost);
+    telling.keep(&[coordinator::events::Event { service: None, rollout: None, ..lost }]).await;
+    assert_eq!(kinds(&receiver.wait(4).await)[3], "host-lost");
+    telling.until(|tally| tally.delivered == 4 && tally.waiting == 0 && tally.last.is_some()).await;
     telling.stop().await;
-    assert_eq!(receiver.sent().len(), 3);
+    assert_eq!(receiver.sent().len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +128,7 @@ async fn what_is_refused_is_dropped_at_once_and_redirects_lead_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     secret(dir.path(), "bot", SIGNING);
     let receiver = Receiver::start(|number| match number {
-        0 => status(404, "no such hook"),
+        0 => status(410, "no such hook"),
         1 => {
             let mut moved = status(307, "");
             moved.headers_mut().insert("location", "/elsewhere".parse().unwrap());
@@ -136,7 +140,7 @@ async fn what_is_refused_is_dropped_at_once_and_redirects_lead_nowhere() {
     let telling = Telling::start(dir.path(), &webhook(&receiver, "")).await;
     let events = [RolloutStarted, WaveOpened, RolloutComplete].map(|kind| event("a", kind));
     telling.keep(&events[..1]).await;
-    telling.until(|tally| tally.fault.as_deref() == Some("it answers 404: no such hook")).await;
+    telling.until(|tally| tally.fault.as_deref() == Some("it answers 410: no such hook")).await;
     telling.keep(&events[1..]).await;
     telling.until(|tally| (tally.dropped, tally.delivered) == (2, 1)).await;
     let sent = receiver.sent();
@@ -171,7 +175,7 @@ async fn slack_gets_one_message_for_what_waited_together_and_its_url_is_shown_no
         let section = message["blocks"][1]["text"]["text"].as_str().unwrap().to_owned();
         section.lines().map(|line| line.rsplit(": ").next().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    let first = ["rollout-started", "rollout-held", "rollout-moves"];
+    let first = ["rollout-held", "rollout-moves", "rollout-started"];
     assert_eq!(lines(&sent[0]), first);
     let mut others: Vec<_> = sent[1..].iter().map(lines).collect();
     others.sort();
@@ -224,26 +228,54 @@ async fn pagerduty_gets_an_alert_and_its_end_under_one_key() {
             "/v2/enqueue resolve approval",
             "/v2/enqueue resolve expired",
             "/v2/enqueue resolve expired",
-            "/v2/enqueue trigger halted",
             "/v2/enqueue resolve held",
+            "/v2/enqueue trigger halted",
         ]
     );
     telling.until(|tally| tally.waiting == 0).await;
     telling.keep(&[event("a", RolloutRolledBack)]).await;
-    let sent = receiver.wait(10).await;
+    let sent = receiver.wait(9).await;
     assert_eq!(
         told(&sent[5..]),
         [
-            "/v2/change/enqueue change ",
             "/v2/enqueue resolve held",
             "/v2/enqueue resolve halted",
             "/v2/enqueue resolve failed",
-            "/v2/enqueue resolve stuck",
+            "/v2/change/enqueue change ",
         ]
     );
     let key = |one: &Sent| one.json()["dedup_key"].as_str().unwrap().to_owned();
-    assert_eq!(key(&sent[3]), key(&sent[7]), "recovery ends what the halt began");
-    assert_eq!(sent[5].json()["payload"]["summary"], "a: rollout-rolled-back");
+    assert_eq!(key(&sent[4]), key(&sent[6]), "recovery ends what the halt began");
+    assert_eq!(sent[8].json()["payload"]["summary"], "a: rollout-rolled-back");
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_an_alert_is_not_given_up_with_age() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "key", ROUTING);
+    // Down until the coordinator is started anew.
+    let receiver = Receiver::start(|number| match number {
+        0 => status(503, "down"),
+        _ => takes(number),
+    })
+    .await;
+    let config = pagerduty(&receiver);
+    let telling = Telling::start(dir.path(), &config).await;
+    telling.keep(&[event("a", RolloutHalted), event("a", HostFailed)]).await;
+    telling.keep(&[event("a", RolloutRolledBack)]).await;
+    telling.until(|tally| tally.fault.is_some() && tally.waiting == 3).await;
+    let pager = "pager".parse().unwrap();
+    for (delivery, _) in telling.store.receiver_progress(&pager).await.unwrap().waiting {
+        telling.store.delivery_begun(&delivery.id, 9_999).await.unwrap();
+    }
+    telling.kill().await;
+    let telling = Telling::start(dir.path(), &config).await;
+    // The halt is an alert, and ends another one; a host that failed ends none.
+    telling.until(|tally| (tally.dropped, tally.delivered) == (1, 2)).await;
+    let told = told(&receiver.sent());
+    assert!(told.contains(&"/v2/enqueue resolve halted".to_owned()), "{told:?}");
+    assert!(!told.contains(&"/v2/enqueue trigger failed".to_owned()), "{told:?}");
     telling.stop().await;
 }
 
@@ -261,9 +293,8 @@ async fn a_dead_receiver_keeps_no_other_waiting() {
         webhook(&receiver, "")
     );
     let telling = Telling::start(dir.path(), &config).await;
-    for _ in 0..3 {
-        telling.keep(&[event("a", RolloutStarted), event("b", RolloutComplete)]).await;
-    }
+    // At once: who is being waited for takes nothing meanwhile.
+    telling.keep(&["a", "b", "a", "b", "a", "b"].map(|rollout| event(rollout, WaveOpened))).await;
     assert_eq!(receiver.wait(6).await.len(), 6);
     let dead = || async { telling.store.receivers().await.unwrap().remove(1) };
     assert_eq!(
@@ -292,16 +323,60 @@ async fn a_secret_that_cannot_be_used_is_told_and_a_new_one_counts_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happened_a_day_ago_is_not_told_any_more() {
+async fn a_webhook_that_is_being_mended_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     secret(dir.path(), "bot", SIGNING);
-    let receiver = Receiver::start(takes).await;
+    // Its secret was changed on one side, then it was not there for a moment.
+    let receiver = Receiver::start(|number| match number {
+        0 => status(401, "another secret"),
+        1 => status(404, "deploying"),
+        _ => takes(number),
+    })
+    .await;
     let telling = Telling::start(dir.path(), &webhook(&receiver, "")).await;
-    let mut old = event("a", RolloutStarted);
-    old.at.0 -= 86_402;
-    telling.keep(&[old, event("a", RolloutComplete)]).await;
-    telling.until(|tally| (tally.dropped, tally.delivered) == (1, 1)).await;
-    assert_eq!(kinds(&receiver.sent()), ["rollout-complete"]);
+    telling.keep(&[event("a", RolloutComplete)]).await;
+    telling.until(|tally| (tally.delivered, tally.dropped) == (1, 0)).await;
+    let counts = telling.office.counts()[&"bot".parse().unwrap()];
+    assert_eq!((counts.delivered, counts.failed, counts.dropped), (1, 2, 0));
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_receiver_asks_for_is_waited_for_and_attempts_outlive_the_coordinator() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    let receiver = Receiver::start(|_| {
+        let mut busy = status(429, "later");
+        busy.headers_mut().insert("retry-after", "1800".parse().unwrap());
+        busy
+    })
+    .await;
+    let config = webhook(&receiver, "");
+    let telling = Telling::start(dir.path(), &config).await;
+    telling.keep(&[event("a", RolloutComplete)]).await;
+    let soon = member::clock::unix().plus_s(1_700);
+    telling.until(|tally| tally.next_try.is_some_and(|next| next > soon)).await;
+    telling.kill().await;
+    let telling = Telling::start(dir.path(), &config).await;
+    let waiting = telling.store.receiver_progress(&"bot".parse().unwrap()).await.unwrap().waiting;
+    let attempts: Vec<_> = waiting.iter().map(|(delivery, _)| delivery.attempts).collect();
+    assert_eq!((attempts, receiver.sent().len()), (vec![1], 1));
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_very_much_that_happens_only_so_much_is_taken_at_a_time() {
+    use coordinator::notify::queue::WAITING_MAX;
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    let receiver = Receiver::start(|_| status(503, "down")).await;
+    let telling = Telling::start(dir.path(), &webhook(&receiver, "")).await;
+    // Not a multiple of what is read at a time.
+    let many: Vec<_> = (0..WAITING_MAX + 50).map(|_| event("a", WaveOpened)).collect();
+    telling.keep(&many).await;
+    telling.until(|tally| tally.waiting == WAITING_MAX as u64).await;
+    let progress = telling.store.receiver_progress(&"bot".parse().unwrap()).await.unwrap();
+    assert_eq!((progress.waiting.len(), progress.cursor), (WAITING_MAX, WAITING_MAX as u64));
     telling.stop().await;
 }
 

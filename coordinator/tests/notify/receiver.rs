@@ -19,7 +19,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::TokioIo;
-use proto::id::{Digest, Scope};
+use proto::id::Digest;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -214,7 +214,8 @@ pub(crate) fn event(rollout: &str, kind: Kind) -> Event {
     Event {
         at: member::clock::unix(),
         kind,
-        scope: Some(Scope { service: "web".parse().unwrap(), env: "production".parse().unwrap() }),
+        service: Some("web".parse().unwrap()),
+        env: Some("production".parse().unwrap()),
         rollout: Some(Digest::of(rollout.as_bytes())),
         host: None,
         text: format!("{rollout}: {kind}"),

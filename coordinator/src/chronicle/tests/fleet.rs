@@ -49,6 +49,9 @@ fn a_host_that_was_removed_is_not_lost() {
     run.look_for(70, &two([true, true]));
     let mut removed = two([false, true]);
     removed.hosts[0].removed = true;
+    assert_eq!(run.look_for(60, &removed), [Kind::HostRemoved]);
+    assert_eq!(run.text(), "host n1 in production was removed from the fleet");
+    run.restart();
     assert!(run.look_for(60, &removed).is_empty());
     assert!(run.look_for(60, &two([false, true])).is_empty(), "and not one that was there");
 }
@@ -59,7 +62,11 @@ fn of_very_many_lost_hosts_one_event_tells() {
     let mut run = Run::begun();
     run.look_for(70, &all(true));
     assert_eq!(run.look_for(20, &all(false)), [Kind::HostLost]);
-    assert!(run.text().starts_with("25 hosts are not heard any more: n1, n2, "), "{}", run.text());
+    assert!(
+        run.text().starts_with("25 hosts in production are not heard any more: n1, "),
+        "{}",
+        run.text()
+    );
     assert!(run.text().ends_with(" and 5 more") && run.events.last().unwrap().host.is_none());
     assert_eq!(run.look_for(20, &all(true)), [Kind::HostBack]);
 }
@@ -75,13 +82,19 @@ fn drift_is_told_once_for_each_release_and_again_once_it_was_mended() {
     let mut run = Run::begun();
     assert_eq!(run.look_for(60, &drifted(b"1")), [Kind::HostDrifted]);
     assert_eq!(run.text(), "web on n1 is not what was released: a.txt, first of 2");
-    assert_eq!(run.events[0].scope.as_ref().unwrap().to_string(), "web/production");
+    assert_eq!(run.events[0].scope().unwrap().to_string(), "web/production");
     run.restart();
     // An agent that was restarted has not looked yet.
     assert!(run.look_for(300, &hosts(vec![present(1, true)])).is_empty());
     assert!(run.look_for(60, &drifted(b"1")).is_empty());
     assert_eq!(run.look_for(60, &drifted(b"2")), [Kind::HostDrifted]);
+    // What one that is silent said last says nothing: it may well be as it was.
+    run.look_for(901, &hosts(vec![present(1, false)]));
+    assert_eq!(run.look_for(20, &drifted(b"2")), [Kind::HostBack]);
     assert!(run.look_for(901, &hosts(vec![present(1, true)])).is_empty());
+    assert_eq!(run.look(&drifted(b"2")), [Kind::HostDrifted]);
+    // Of one that is no host any more nothing is remembered.
+    run.look(&hosts(Vec::new()));
     assert_eq!(run.look(&drifted(b"2")), [Kind::HostDrifted]);
 }
 

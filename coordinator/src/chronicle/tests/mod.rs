@@ -1,6 +1,7 @@
 //! Looks in a row, restarts between them, and what is told.
 
 mod fleet;
+mod incidents;
 mod random;
 mod rollouts;
 
@@ -165,6 +166,7 @@ fn report(phase: RolloutPhase, open: usize, hosts: Vec<StandingReport>) -> Rollo
         expires: BEGAN.plus_s(86_400),
         phase,
         held: false,
+        held_until: None,
         ended: None,
         why: "waiting for wave 1: 1 bakes".to_owned(),
         self_supporting: true,

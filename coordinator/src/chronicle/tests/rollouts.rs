@@ -88,7 +88,7 @@ fn what_people_do_is_told_at_once() {
     assert_eq!(run.text(), "web 1.4.0 to production: paused by an operator (by ada: look)");
     assert!(run.look_for(60, &paused).is_empty());
     run.restart();
-    assert_eq!(run.look(&goes), [Kind::RolloutResumed]);
+    assert_eq!(run.look_for(60, &goes), [Kind::RolloutResumed]);
     assert_eq!(run.look(&paused), [Kind::RolloutPaused], "a second pause is another one");
     let aborted = RolloutReport {
         why: "aborted by an operator (by ada: enough)".to_owned(),
@@ -98,12 +98,13 @@ fn what_people_do_is_told_at_once() {
     assert_eq!(run.text(), "web 1.4.0 to production: aborted by an operator (by ada: enough)");
     let mut back = three(RolloutPhase::Aborted, 1, [Some(State::Reverted), None, None]);
     back.hosts[0].cause = Some(Cause::Fleet);
-    assert_eq!(run.look(&one(back)), [Kind::RolloutRolledBack]);
+    assert!(run.look_for(9, &one(back.clone())).is_empty());
+    assert_eq!(run.look_for(1, &one(back)), [Kind::RolloutRolledBack]);
     assert_eq!(run.text(), "web 1.4.0 to production: every host that is heard is back on 1.3.0");
     let halted = three(RolloutPhase::Halted, 1, BAKES);
     assert!(run.look_for(20, &one(halted)).is_empty(), "it was over");
     let row = &run.rows.values().next().unwrap().row;
-    assert_eq!((row.outcome, row.back), (Some(Outcome::Aborted), Some(BEGAN.plus_s(60))));
+    assert_eq!((row.outcome, row.back), (Some(Outcome::Aborted), Some(BEGAN.plus_s(130))));
 }
 
 #[test]
@@ -144,7 +145,31 @@ fn a_halt_names_the_hosts_and_is_over_when_all_that_are_heard_are_back() {
     assert!(run.look_for(20, &one(halted(stuck.clone()))).is_empty());
     stuck[1].state = Some(State::Reverted);
     stuck[2].alive = false;
-    assert_eq!(run.look_for(20, &one(halted(stuck))), [Kind::RolloutRolledBack]);
+    let told = run.look_for(60, &one(halted(stuck)));
+    assert_eq!(told, [Kind::HostsMended, Kind::RolloutRolledBack]);
+}
+
+#[test]
+fn after_a_restart_those_who_were_not_reached_do_not_speak_for_those_who_serve_it() {
+    let seen = |heard: [bool; 3], canary| {
+        let mut halted = three(RolloutPhase::Halted, 1, [Some(canary), None, None]);
+        halted.hosts.iter_mut().zip(heard).for_each(|(host, alive)| host.alive = alive);
+        halted.hosts[0].cause = Some(Cause::Fleet);
+        one(halted)
+    };
+    let mut run = Run::begun();
+    run.look_for(20, &seen([true; 3], State::Committed));
+    run.restart();
+    assert!(run.look_for(20, &seen([false; 3], State::Committed)).is_empty());
+    assert!(run.look_for(35, &seen([false, true, false], State::Committed)).is_empty());
+    assert!(run.look_for(60, &seen([true; 3], State::Committed)).is_empty());
+    // It was not heard for a moment.
+    assert!(run.look_for(8, &seen([false, true, true], State::Committed)).is_empty());
+    assert!(run.look_for(60, &seen([true; 3], State::Committed)).is_empty());
+    let row = |run: &Run| run.rows.values().next().unwrap().row.back;
+    assert_eq!(row(&run), None);
+    assert_eq!(run.look_for(20, &seen([true; 3], State::Reverted)), [Kind::RolloutRolledBack]);
+    assert!(row(&run).is_some());
 }
 
 #[test]
@@ -186,8 +211,19 @@ fn what_ended_without_anybody_is_told_once_no_proof_has_come() {
     run.look(&sight(vec![past(RolloutPhase::Running)]));
     let told = run.look_for(11, &sight(vec![past(RolloutPhase::Superseded)]));
     assert_eq!(told, [Kind::RolloutSuperseded]);
-    let kept = run.rows.values().next().unwrap();
-    assert!(!kept.open && kept.row.outcome == Some(Outcome::Superseded));
+    let kept = |run: &Run| run.rows.values().next().unwrap().clone();
+    assert!(kept(&run).open && kept(&run).row.outcome == Some(Outcome::Superseded));
+    let mut late = run;
+    let past = |phase| sight(vec![past(phase)]);
+    let mut run = Run::begun();
+    run.look(&past(RolloutPhase::Running));
+    assert_eq!(run.look_for(590, &past(RolloutPhase::Superseded)), [Kind::RolloutSuperseded]);
+    assert!(run.look_for(30, &past(RolloutPhase::Superseded)).is_empty());
+    assert!(!kept(&run).open && run.look_for(9, &past(RolloutPhase::Complete)).is_empty());
+    // A host that was cut off has brought the proof.
+    late.look_for(500, &past(RolloutPhase::Superseded));
+    assert_eq!(late.look(&past(RolloutPhase::Complete)), [Kind::RolloutComplete]);
+    assert!(!kept(&late).open && kept(&late).row.outcome == Some(Outcome::Complete));
 
     let mut run = Run::begun();
     run.look(&one(three(RolloutPhase::Running, 1, BAKES)));
@@ -199,6 +235,11 @@ fn what_ended_without_anybody_is_told_once_no_proof_has_come() {
         "web 1.4.0 to production: expired: the root has expired, nothing new starts"
     );
     assert_eq!(run.rows.values().next().unwrap().row.outcome, Some(Outcome::Expired));
+    // It had ended before another one took over, or somebody paused it.
+    for phase in [RolloutPhase::Superseded, RolloutPhase::Paused] {
+        assert!(run.look_for(30, &one(three(phase, 1, BAKES))).is_empty(), "{phase:?}");
+        assert_eq!(run.rows.values().next().unwrap().row.outcome, Some(Outcome::Expired));
+    }
     // The next root was signed.
     let goes = one(three(RolloutPhase::Running, 1, BAKES));
     assert_eq!(run.look_for(30, &goes), [Kind::RolloutMoves]);
@@ -286,6 +327,97 @@ fn what_happened_while_nobody_looked_is_told_late_with_the_time_it_was_seen() {
 }
 
 #[test]
+fn r8_when_it_ended_is_a_time_of_this_clock() {
+    let ended = |phase, said: u64| {
+        let mut run = Run::begun();
+        run.look_for(30, &one(three(RolloutPhase::Running, 1, BAKES)));
+        let report = RolloutReport { ended: Some(BEGAN.plus_s(said)), ..three(phase, 1, BAKES) };
+        run.look_for(20, &one(report.clone()));
+        let first = run.rows.values().next().unwrap().row.ended;
+        // Nor does it change, as where the file of a proof was written anew.
+        let again = RolloutReport { ended: Some(BEGAN.plus_s(said + 7)), ..report };
+        run.restart();
+        run.look_for(90, &one(again));
+        assert_eq!(run.rows.values().next().unwrap().row.ended, first);
+        first.unwrap().0 - BEGAN.0
+    };
+    for phase in [RolloutPhase::Aborted, RolloutPhase::Halted, RolloutPhase::Complete] {
+        assert_eq!(ended(phase, 9_000), 30, "{phase:?}: after it was seen");
+    }
+    assert_eq!(ended(RolloutPhase::Aborted, 10), 30, "whoever signed it says when");
+    assert_eq!(ended(RolloutPhase::Complete, 10), 10, "when the proof came");
+}
+
+#[test]
+fn what_stands_still_until_a_known_time_waits_and_is_not_held() {
+    let goes = || three(RolloutPhase::Running, 1, BAKES);
+    let still = |until: Option<u64>| {
+        let why = match until {
+            Some(_) => "held: outside its windows, the next one opens at 08:00".to_owned(),
+            None => "held: 1 of waves up to 1 not heard".to_owned(),
+        };
+        let held_until = until.map(UnixTime);
+        one(RolloutReport { held: true, held_until, why, ..goes() })
+    };
+    let mut run = Run::begun();
+    run.look_for(20, &one(goes()));
+    assert_eq!(run.look_for(20, &still(Some(7))), [Kind::RolloutWaits]);
+    assert_eq!(
+        run.text(),
+        "web 1.4.0 to production: waits: outside its windows, the next one opens at 08:00"
+    );
+    assert_eq!(run.events.last().unwrap().detail["held_until"], 7);
+    run.restart();
+    assert!(run.look_for(20, &still(Some(8))).is_empty());
+    assert_eq!(run.look_for(20, &one(goes())), [Kind::RolloutMoves]);
+    run.look_for(20, &still(Some(7)));
+    assert_eq!(run.look_for(20, &still(None)), [Kind::RolloutHeld], "the window is open, and yet");
+    let paused = one(RolloutReport { held: true, ..three(RolloutPhase::Paused, 1, BAKES) });
+    assert_eq!(run.look(&paused), [Kind::RolloutPaused]);
+    assert_eq!(run.look(&still(Some(7))), [Kind::RolloutResumed]);
+}
+
+#[test]
+fn a_rollout_that_is_not_of_the_line_any_more_comes_to_an_end() {
+    let mut run = Run::begun();
+    run.look_for(20, &one(three(RolloutPhase::Running, 1, BAKES)));
+    assert!(run.look_for(9, &sight(Vec::new())).is_empty());
+    assert_eq!(run.look_for(20, &sight(Vec::new())), [Kind::RolloutExpired]);
+    assert_eq!(run.text(), "web 1.4.0 to production: it is not known here any more");
+    let kept = run.rows.values().next().unwrap();
+    assert!(!kept.open && kept.row.outcome == Some(Outcome::Expired));
+    assert!(run.look_for(20, &sight(Vec::new())).is_empty());
+}
+
+#[test]
+fn r8_a_rollout_of_somebody_whose_clock_is_behind_is_no_history() {
+    let signed = |ago_s: u64| RolloutReport {
+        created: UnixTime(BEGAN.0 - ago_s),
+        ..three(RolloutPhase::Running, 1, BAKES)
+    };
+    let mut run = Run::new();
+    run.look_for(70, &sight(Vec::new()));
+    let told = run.look(&one(signed(3_600)));
+    assert_eq!(told, [Kind::RolloutStarted, Kind::WaveOpened]);
+    // What is there at first is: nobody knows for how long it has been.
+    let mut run = Run::new();
+    assert!(run.look_for(20, &one(signed(3_600))).is_empty());
+}
+
+/// What was kept before there was anything else to remember.
+#[test]
+fn the_memory_of_a_version_before_is_read() {
+    let mut run = Run::begun();
+    run.look_for(20, &one(three(RolloutPhase::Running, 1, BAKES)));
+    run.fleet = Some(format!("{{\"since\":{}}}", BEGAN.0));
+    for kept in run.rows.values_mut() {
+        kept.memory = "{\"stance\":\"going\",\"loud\":true,\"started\":true}".to_owned();
+    }
+    run.restart();
+    assert!(run.look_for(20, &one(three(RolloutPhase::Running, 0, BAKES))).is_empty());
+}
+
+#[test]
 fn a_row_learns_what_its_release_was_built_from() {
     let mut run = Run::begun();
     let goes = || seen(three(RolloutPhase::Running, 1, BAKES));
@@ -314,6 +446,14 @@ fn samples_count_requests_by_the_release_that_serves() {
     assert_eq!(sample.sampled.new, Some(CountedReport { bad: 5, requests: 100 }));
     assert_eq!(sample.sampled.control, Some(CountedReport { bad: 3, requests: 200 }));
     assert_eq!(sample.sampled.latency, latency);
+    // While hosts go back there are more of them, and none once they are.
+    let mut back = Run::begun();
+    let halted = |state| one(three(RolloutPhase::Halted, 1, [Some(state), None, None]));
+    back.look_for(9, &halted(State::Baking));
+    let last = |run: &Run| run.rows.values().next().unwrap().sample.as_ref().map(|one| one.n);
+    let before = last(&back);
+    back.look_for(9, &halted(State::Activating));
+    assert!(last(&back) > before, "{before:?}");
     // One that has ended leaves no more of them.
     run.look_for(3, &one(three(RolloutPhase::Complete, 2, ALL)));
     let last = run.rows.values().next().unwrap().sample.clone();

@@ -56,7 +56,8 @@ fn event() -> Event {
     Event {
         at: UnixTime(1),
         kind: Kind::RolloutStarted,
-        scope: None,
+        service: None,
+        env: None,
         rollout: None,
         host: None,
         text: "started".to_owned(),

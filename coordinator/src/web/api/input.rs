@@ -275,6 +275,27 @@ impl Input for Seq {
     }
 }
 
+/// Longest phrase, in bytes.
+const PHRASE_BYTES_MAX: usize = 200;
+
+/// What something is called, or some of it.
+#[derive(Debug)]
+pub(super) struct Phrase(pub(super) String);
+
+impl Input for Phrase {
+    fn read(value: &Value) -> Result<Self, String> {
+        let phrase = text(value)?;
+        match (1..=PHRASE_BYTES_MAX).contains(&phrase.len()) {
+            true => Ok(Self(phrase.to_owned())),
+            false => Err(format!("must have 1 to {PHRASE_BYTES_MAX} bytes")),
+        }
+    }
+
+    fn schema() -> Value {
+        json!({ "type": "string", "minLength": 1, "maxLength": PHRASE_BYTES_MAX })
+    }
+}
+
 /// Why something is done, for the record.
 #[derive(Debug)]
 pub(super) struct Reason(pub(super) String);

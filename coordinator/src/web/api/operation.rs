@@ -1,7 +1,8 @@
 //! The calls there are: what each takes, gives and does.
 
 use futures_util::future::BoxFuture;
-use proto::report::{HostReport, RolloutReport};
+use proto::audit::Entry;
+use proto::report::{EventReport, HostReport, RolloutReport};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::{RefOr, Schema};
@@ -11,8 +12,7 @@ use super::input::Field;
 use super::paging::{self, CURSOR, LIMIT};
 use super::problem::Kind;
 use super::values::{
-    ActReport, AuditEntry, EventReport, FleetSummary, Published, ReleaseReport, RollBackReport,
-    ServiceSummary,
+    ActReport, FleetSummary, Published, ReleaseReport, RollBackReport, ServiceSummary,
 };
 use super::{acting, reading};
 use crate::access::Visitor;
@@ -216,10 +216,21 @@ pub(super) static OPERATIONS: &[Operation] = &[
         "listAudit",
         "/audit",
         "Who changed what, the first first",
-        &[reading::AFTER.field(), LIMIT.field(), CURSOR.field()],
-        (page::<AuditEntry>, look!(reading::audit)),
+        &[
+            reading::AFTER.field(),
+            reading::BY_ACTOR.field(),
+            reading::OF_ACTION.field(),
+            reading::ON_SUBJECT.field(),
+            reading::SINCE.field(),
+            LIMIT.field(),
+            CURSOR.field(),
+        ],
+        (page::<Entry>, look!(reading::audit)),
     )
-    .more("To follow the record, ask for what comes `after` the last entry you have."),
+    .more(
+        "To follow the record, ask for what comes `after` the last entry you have. Of few among many a page \
+         is what is found in a moment: it may be empty and not the last.",
+    ),
     operation(
         "getDescription",
         "/openapi.json",

@@ -133,6 +133,12 @@ pub(super) fn cut<T>(
     Page { next: cursor.map(|cursor| cursor.to_text()), items }
 }
 
+/// A page of numbered things as it was found; `next`: the number behind which the next one begins.
+pub(super) fn found<T>(list: &str, items: Vec<T>, next: Option<u64>) -> Page<T> {
+    let cursor = |number: u64| Cursor { list: list.to_owned(), key: number.to_string() };
+    Page { items, next: next.map(|number| cursor(number).to_text()) }
+}
+
 /// The address of the page after this one.
 pub(super) fn link(path: &str, query: &str, next: &str) -> String {
     let kept = query.split('&').filter(|pair| {

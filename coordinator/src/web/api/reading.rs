@@ -4,20 +4,21 @@ use axum::body::Bytes;
 use proto::dsse::Envelope;
 use proto::id::{Digest, Env, HostId, Scope, Service, Version};
 use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport};
-use proto::statement::Statement;
-use proto::wire::{ControlReply, ControlRequest};
+use proto::statement::{Statement, UnixTime};
+use proto::wire::{AuditPage, AuditQuery, ControlReply, ControlRequest};
 
 use super::super::sight::not_understood;
 use super::call::{Answer, Asked, Outcome};
 use super::document;
-use super::input::{Limit, Param, RolloutId, Seq};
+use super::input::{Limit, Param, Phrase, RolloutId, Seq};
 use super::paging::{self, LIMIT};
 use super::problem::{Kind, Problem};
 use super::values::{
-    AuditEntry, EnvironmentSummary, EventReport, FleetSummary, Published, ReleaseReport,
-    RolloutCounts, ScopeSummary, ServiceSummary,
+    EnvironmentSummary, FleetSummary, Published, ReleaseReport, RolloutCounts, ScopeSummary,
+    ServiceSummary,
 };
 use crate::desk::out_of_order;
+use crate::events::Numbered;
 use crate::store::Which;
 
 pub(super) const HOST: Param<HostId> = Param::path("id", "Id of the host.", "k3vxq2m5n7ad");
@@ -36,6 +37,12 @@ pub(super) const BEFORE: Param<Seq> =
     Param::query("before", "Before this number; none: from the newest on.");
 pub(super) const AFTER: Param<Seq> =
     Param::query("after", "After this number; none: from the first on.").with("0");
+pub(super) const BY_ACTOR: Param<Phrase> = Param::query("actor", "By whom: all of it.");
+pub(super) const OF_ACTION: Param<Phrase> = Param::query("action", "What was done: all of it.");
+pub(super) const ON_SUBJECT: Param<Phrase> =
+    Param::query("subject", "Part of the subject, or of what is told of it.");
+pub(super) const SINCE: Param<Seq> =
+    Param::query("since", "Not before this time, in seconds since 1970.");
 
 /// `GET /openapi.json`.
 pub(super) async fn description(_: Asked) -> Outcome {
@@ -214,17 +221,28 @@ pub(super) async fn events(asked: Asked) -> Outcome {
     let before = start("events", &asked, &BEFORE)?.unwrap_or(u64::MAX);
     let read = asked.web.desk.store.events_before(before, &which, one_more(&asked)).await;
     let read = read.map_err(|error| out_of_order("read what happened", &error))?;
-    let events = read.into_iter().map(EventReport::from);
+    let events = read.into_iter().map(Numbered::report);
     Ok(asked.page(&paging::cut("events", events, |event| event.seq.to_string(), given)))
 }
 
 /// `GET /audit`.
 pub(super) async fn audit(asked: Asked) -> Outcome {
-    let after = start("audit", &asked, &AFTER)?.unwrap_or(0);
-    let read = asked.web.desk.store.audit_after(after, one_more(&asked)).await;
-    let read = read.map_err(|error| out_of_order("read the audit record", &error))?;
-    let entries = read.into_iter().map(AuditEntry::from);
-    Ok(asked.page(&paging::cut("audit", entries, |entry| entry.seq.to_string(), &asked.given)))
+    let given = &asked.given;
+    let phrase = |param| given.get(param).map(|Phrase(text)| text);
+    let Limit(limit) = given.get(&LIMIT).unwrap_or_default();
+    let query = AuditQuery {
+        newest_first: false,
+        beyond: start("audit", &asked, &AFTER)?,
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        actor: phrase(&BY_ACTOR),
+        action: phrase(&OF_ACTION),
+        subject: phrase(&ON_SUBJECT),
+        since: given.get(&SINCE).map(|Seq(seconds)| UnixTime(seconds)),
+    };
+    let read = asked.web.desk.store.audit_page(&query).await;
+    let AuditPage { entries, next, .. } =
+        read.map_err(|error| out_of_order("read the audit record", &error))?;
+    Ok(asked.page(&paging::found("audit", entries, next)))
 }
 
 /// Behind which number a page of numbered things begins; none: where the list does.

@@ -1,15 +1,13 @@
 //! What answers hold that no other interface tells: the rest are the reports of `swell ... --json`.
 
 use proto::dsse::Envelope;
-use proto::id::{Digest, Env, FleetId, HostId, Name, Service, Version};
+use proto::id::{Digest, Env, FleetId, Name, Service, Version};
 use proto::report::{Fitness, FreezeReport, RolloutPhase, RolloutReport};
-use proto::statement::{Release, UnixTime};
+use proto::statement::Release;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::acts::{Acted, WayBack};
-use crate::audit::Entry;
-use crate::events::{Numbered, Severity};
 
 /// The fleet in a few numbers.
 #[derive(Debug, Serialize, ToSchema)]
@@ -101,71 +99,6 @@ pub(super) struct ReleaseReport {
 impl ReleaseReport {
     pub(super) fn of(envelope: &Envelope, release: Release, signers: String) -> Self {
         Self { id: envelope.id(), signers, release }
-    }
-}
-
-/// What happened, as the coordinator saw it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EventReport {
-    /// 1 first.
-    pub(super) seq: u64,
-    at: UnixTime,
-    /// Such as `wave-opened`: README, Events.
-    kind: &'static str,
-    #[schema(pattern = "^(info|warning|critical)$")]
-    severity: &'static str,
-    service: Option<Service>,
-    env: Option<Env>,
-    rollout: Option<Digest>,
-    host: Option<HostId>,
-    /// One line for people.
-    text: String,
-    /// The same for scripts; what it holds depends on the kind.
-    #[schema(value_type = Object)]
-    detail: serde_json::Value,
-}
-
-impl From<Numbered> for EventReport {
-    fn from(Numbered { seq, event }: Numbered) -> Self {
-        let (service, env) = event.scope.map(|scope| (scope.service, scope.env)).unzip();
-        Self {
-            seq,
-            at: event.at,
-            kind: event.kind.name(),
-            severity: match event.kind.severity() {
-                Severity::Info => "info",
-                Severity::Warning => "warning",
-                Severity::Critical => "critical",
-            },
-            service,
-            env,
-            rollout: event.rollout,
-            host: event.host,
-            text: event.text,
-            detail: event.detail,
-        }
-    }
-}
-
-/// An entry of the audit record: who changed what, hashed together with the entry before it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct AuditEntry {
-    /// 1 first, without gaps.
-    pub(super) seq: u64,
-    at: UnixTime,
-    actor: String,
-    action: String,
-    subject: String,
-    /// JSON text, hashed as it stands.
-    detail: String,
-    prev: Digest,
-    hash: Digest,
-}
-
-impl From<Entry> for AuditEntry {
-    fn from(entry: Entry) -> Self {
-        let Entry { seq, at, actor, action, subject, detail, prev, hash } = entry;
-        Self { seq, at, actor, action, subject, detail, prev, hash }
     }
 }
 

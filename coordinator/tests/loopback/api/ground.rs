@@ -101,10 +101,8 @@ impl Ground {
         let event = |number| Event {
             at: now(),
             kind: Kind::WaveOpened,
-            scope: Some(proto::id::Scope {
-                service: "web".parse().unwrap(),
-                env: "staging".parse().unwrap(),
-            }),
+            service: Some("web".parse().unwrap()),
+            env: Some("staging".parse().unwrap()),
             rollout: Some(self.rollout),
             host: None,
             text: format!("wave {number} is open"),

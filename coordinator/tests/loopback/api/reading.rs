@@ -89,6 +89,17 @@ async fn lists_come_in_pages_that_lead_to_each_other() {
     let audit = audit["items"].as_array().unwrap();
     let later = ground.get("/api/v1/audit?after=2&limit=1").await.json();
     assert_eq!(later["items"][0], audit[2]);
+    // As `swell audit` does it.
+    let actor = audit[0]["actor"].as_str().unwrap();
+    let named = |entry: &&Value| entry["actor"] == actor;
+    let since = audit[0]["at"].as_u64().unwrap();
+    let path = format!("/api/v1/audit?limit=200&actor={}&since={since}", actor.replace(' ', "%20"));
+    let found = ground.get(&path).await.json();
+    assert_eq!(found["items"], json!(audit.iter().filter(named).collect::<Vec<_>>()));
+    let found = ground.get("/api/v1/audit?action=no-such-thing").await.json();
+    assert_eq!((&found["items"], &found["next"]), (&json!([]), &json!(null)));
+    let found = ground.get("/api/v1/audit?since=99999999999").await.json();
+    assert_eq!(found["items"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
