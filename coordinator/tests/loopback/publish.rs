@@ -1,5 +1,6 @@
 //! Publishing over real QUIC: what is admitted, what is refused and why, what survives.
 
+use coordinator::store::{Store, Which};
 use net::frame;
 use proto::artifact::{Entry, Manifest, Piece, What};
 use proto::dsse::Envelope;
@@ -43,6 +44,12 @@ async fn r3_a_release_is_checked_counter_signed_and_kept() {
     let (asked, reply) = ci.publish(&same).await;
     assert_eq!((asked.len(), kind(&reply)), (0, None), "its pieces are here");
     assert_eq!(fleet.audit().await.len(), 3);
+    // Who looks for a service finds its releases, which are in no environment.
+    let store = Store::open(&fleet.state("coordinator.db")).await.unwrap();
+    let web = Which { service: Some("web".parse().unwrap()), ..Which::default() };
+    let told = store.events_before(u64::MAX, &web, 9).await.unwrap();
+    assert!(told.len() == 3 && told.iter().all(|one| one.event.env.is_none()), "{told:?}");
+    store.close().await;
     fleet.stop().await;
 }
 

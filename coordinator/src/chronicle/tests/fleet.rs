@@ -24,6 +24,7 @@ fn a_host_is_lost_once_it_was_silent_for_a_while_and_back_once_it_was_heard_for_
     assert!(run.look_for(14, &two([true, true])).is_empty());
     assert_eq!(run.look_for(30, &two([false, true])), [Kind::HostLost]);
     assert_eq!(run.text(), "host n1 in production is not heard any more");
+    assert_eq!(run.events[0].env, Some("production".parse().unwrap()));
     run.restart();
     assert!(run.look_for(120, &two([false, true])).is_empty());
     assert!(run.look_for(10, &two([true, true])).is_empty());
@@ -69,6 +70,23 @@ fn of_very_many_lost_hosts_one_event_tells() {
     );
     assert!(run.text().ends_with(" and 5 more") && run.events.last().unwrap().host.is_none());
     assert_eq!(run.look_for(20, &all(true)), [Kind::HostBack]);
+}
+
+#[test]
+fn of_many_lost_hosts_each_environment_is_told_of_its_own() {
+    let host = |number: u32| Presence {
+        env: Some(if number > 25 { "staging" } else { "production" }.parse().unwrap()),
+        ..present(number, true)
+    };
+    let all: Vec<_> = (1..=28).map(host).collect();
+    let mut run = Run::begun();
+    run.look_for(70, &hosts(all.clone()));
+    let lost = all.into_iter().map(|host| Presence { alive: false, ..host });
+    let told = run.look_for(20, &hosts(lost.collect()));
+    assert_eq!(told, [Kind::HostLost; 4]);
+    assert!(run.events[0].text.starts_with("25 hosts in production are not heard"));
+    let envs: Vec<_> = run.events.iter().map(|event| event.env.clone().unwrap()).collect();
+    assert_eq!(envs[1..].iter().filter(|env| env.as_str() == "staging").count(), 3);
 }
 
 #[test]
