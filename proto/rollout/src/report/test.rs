@@ -308,6 +308,13 @@ fn a_rollout_is_held_where_its_hosts_get_it_no_further() {
     for (case, view, held) in cases {
         let report = rollout_report(&view);
         assert_eq!(report.held, held, "{case}: {}", report.why);
+        // Where nobody has to act, it is known when it goes on.
+        let until = match case {
+            "frozen" => Some(60),
+            "outside its windows" => Some(4 * 86_400 + 9 * 3_600),
+            _ => None,
+        };
+        assert_eq!(report.held_until.map(|until| until.0), until, "{case}: {}", report.why);
     }
 }
 
