@@ -39,7 +39,8 @@ fn told(Certificate { fingerprint, expires, .. }: &Certificate, now: UnixTime) -
     Event {
         at: now,
         kind: Kind::CertificateExpiring,
-        scope: None,
+        service: None,
+        env: None,
         rollout: None,
         host: None,
         text: format!(
