@@ -209,12 +209,14 @@ impl Host {
 
     /// The older rollout whose release must go before the newest rollout has done anything here: it
     /// was stopped and the newest does not want what it brought, or its way back failed and nothing
-    /// serves.
+    /// serves. Not where the newest is the rollback of that very release: its `from` is what must not be
+    /// started again, and it leads away from it by itself.
     fn prior_to_leave(&self) -> Option<Digest> {
         let course = self.course.as_ref()?;
         let down = self.serving().is_none() && course.state != State::RevertFailed;
         let bad = self.bad_prior()?;
-        (down || self.is_unwanted(course)).then_some(bad)
+        let is_way_back = course.direction == Direction::Rollback && course.from == self.running;
+        (down && !is_way_back || self.is_unwanted(course)).then_some(bad)
     }
 
     /// The older rollout that brought what runs, where that was stopped or failed here.

@@ -114,6 +114,28 @@ fn r18_failed_ways_back_are_counted_anew_once_something_serves() {
     assert!(bench.pass(600_000).asked().is_empty(), "a person is needed");
 }
 
+/// R12: where a way back failed, a person mends what was in its way and rolls back: what is bad is not
+/// started again for that.
+#[test]
+fn r12_a_rollback_does_not_start_what_could_not_be_left() {
+    let mut bench = bench(0);
+    bench.follow(&rollout(&one_wave())).stage();
+    let (attempt, note) = (bench.attempt(), "migration failed".to_owned());
+    bench.give(Input::ActivationFailed { attempt, reverted: false, cause: Cause::Release, note });
+    assert_eq!(bench.state().0, State::RevertFailed);
+    let mut back = Rollout { direction: Direction::Rollback, ..next("b") };
+    back.to.release = release("a");
+    bench.follow(&back);
+    for missing in ["a", "b"] {
+        bench.give(Input::Fetched { release: release(missing) });
+    }
+    assert_eq!(bench.asked(), ["activate a or b"], "{}", bench.why());
+    let attempt = bench.attempt();
+    bench.give(Input::Activated { attempt }).pass(60_000);
+    assert_eq!(bench.state().0, State::Committed);
+    assert_eq!(bench.host.steady(), Some(release("a")));
+}
+
 /// R12: how far an activation came that a stop found under way, nobody knows after a restart.
 #[test]
 fn r12_an_activation_cut_off_by_a_stop_must_go_whatever_comes_next() {
