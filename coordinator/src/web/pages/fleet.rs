@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 use proto::id::{Env, Service, Version};
-use proto::report::{FleetReport, HostReport, RolloutReport};
+use proto::receipt::State;
+use proto::report::{FleetReport, HostReport, RolloutReport, ServiceReport};
 
 use super::super::charts;
 use super::super::live::Board;
@@ -81,6 +82,8 @@ fn health(fleet: &FleetReport) -> Markup {
     };
     let silent = named(&|host| !host.alive);
     let twins = named(&|host| host.twin.is_some());
+    let is_stuck = |service: &ServiceReport| service.state == State::RevertFailed;
+    let stuck = named(&|host| host.services.iter().any(is_stuck));
     let drifted = named(&|host| host.services.iter().any(|service| service.drift.is_some()));
     html! {
         section id="health" aria-label="Fleet" {
@@ -90,6 +93,7 @@ fn health(fleet: &FleetReport) -> Markup {
             }
             ul class="notes" {
                 @for (class, what, hosts) in [
+                    ("bad", "could not go back, a person is needed on", stuck),
                     ("bad", "not heard", silent),
                     ("bad", "two machines hold the key of", twins),
                     ("hold", "not as it was released on", drifted),
@@ -150,7 +154,7 @@ fn scope(
     let parts: Vec<_> = versions
         .iter()
         .map(|(version, hosts)| {
-            (version.map_or("nothing yet".to_owned(), ToString::to_string), *hosts)
+            (version.map_or("nothing that serves".to_owned(), ToString::to_string), *hosts)
         })
         .collect();
     html! {
