@@ -180,3 +180,35 @@ fn scope(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As `swell hosts` tells it: the name of the host, and how its service stands.
+    fn host((name, state, version): (&str, &str, Option<&str>)) -> serde_json::Value {
+        serde_json::json!({
+            "id": format!("{name:a<12}"), "name": name, "env": "production", "zone": "default",
+            "labels": [], "address": null, "twin": null, "alive": true, "agent_version": null,
+            "held": null, "removed": null,
+            "services": [{
+                "service": "web", "version": version, "state": state, "note": "", "to": "2",
+                "drift": null, "allowed": true,
+            }],
+        })
+    }
+
+    #[test]
+    fn a_host_that_could_not_go_back_is_named_first() {
+        let hosts = [("one", "revert-failed", None), ("two", "committed", Some("2"))].map(host);
+        let fleet = serde_json::json!({
+            "fleet": "test-00000000", "seen_by": "coordinator", "at": 1, "root_version": 1,
+            "coordinator_alive": true, "hosts": hosts, "rollouts": [], "freezes": [], "skips": [],
+        });
+        let fleet: FleetReport = serde_json::from_value(fleet).unwrap();
+        let shown = health(&fleet).0;
+        assert!(shown.contains("a person is needed on 1: one</li>"), "{shown}");
+        let cards = cards(&fleet, None);
+        assert!(cards[0].1.0.contains("nothing that serves "), "{}", cards[0].1.0);
+    }
+}
