@@ -110,7 +110,7 @@ impl Desk {
             Careful::Pause(id) => (self.directive(id, Action::Pause, reason).await?, Some(*id)),
             Careful::Abort(id) => (self.directive(id, Action::Abort, reason).await?, Some(*id)),
             Careful::RollBack { scope, of } => {
-                let way = self.way_back(scope, of.as_ref(), reason).await?;
+                let way = self.way_back(scope, *of, reason).await?;
                 (way.rollout.signed(&self.admit_key), None)
             }
             Careful::Freeze { env, lasts_s } => (self.freeze(env, *lasts_s, reason)?, None),
@@ -149,17 +149,16 @@ impl Desk {
     pub async fn way_back(
         self: &Arc<Self>,
         scope: &Scope,
-        of: Option<&Digest>,
+        of: Option<Digest>,
         reason: String,
     ) -> Result<WayBack, Refused> {
-        let (view, request) = (self.view.clone(), ControlRequest::Scope(scope.clone()));
-        let reply = blocking("look at the scope", move || view.answer(&request)).await?;
-        let Some(ControlReply::Scope(facts)) = reply else {
-            return Err(no(RefusedKind::NotFound, format!("there is no {scope} here"), ""));
-        };
-        let (desk, scope, of) = (self.clone(), scope.clone(), of.copied());
+        let (desk, scope) = (self.clone(), scope.clone());
         // Thousands of statements of hosts are read for it.
-        blocking("plan the way back", move || desk.plan_back(&scope, of, &facts, reason)).await?
+        let plan = move || match desk.view.answer(&ControlRequest::Scope(scope.clone())) {
+            Some(ControlReply::Scope(facts)) => desk.plan_back(&scope, of, &facts, reason),
+            _ => Err(no(RefusedKind::NotFound, format!("there is no {scope} here"), "")),
+        };
+        blocking("plan the way back", plan).await?
     }
 
     fn env_of(&self, careful: &Careful) -> Result<Env, Refused> {
@@ -323,20 +322,20 @@ impl Desk {
         envelope: Envelope,
         visitor: &Visitor,
     ) -> Result<(Digest, String), Refused> {
-        let ledger = &self.member.ledger;
+        let (ledger, bytes) = (&self.member.ledger, envelope.to_bytes());
         // Something may have come by gossip since it was planned.
-        if let Some(refused) = member::refuse_submitted(ledger, &envelope.to_bytes()) {
+        if let Some(refused) = member::refuse_submitted(ledger, &bytes) {
             return Err(refused);
         }
         let chain = ledger.chain();
-        let verified = verify(&chain, &envelope.to_bytes(), clock::unix());
+        let verified = verify(&chain, &bytes, clock::unix());
         let verified = verified.map_err(|refusal| refused(&refusal))?;
         let by = format!("access {}", visitor.access.id);
         let act = act_of(chain.root(), &verified.envelope, &verified.statement, "act", &by);
         // The coordinator's key signed; who asked is who did it.
         let act = Act { actor: visitor.to_string(), ..act };
         drop(chain);
-        match self.admit(Some(act), envelope.to_bytes()).await? {
+        match self.admit(Some(act), bytes).await? {
             ControlReply::Submitted { id, note, .. } => Ok((id, note)),
             _ => Err(no(RefusedKind::Invalid, "the statement was not taken".to_owned(), "")),
         }

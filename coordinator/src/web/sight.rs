@@ -81,8 +81,9 @@ impl Sight {
     /// [`Refused`]: there is none, or several begin so; or looking failed.
     pub(super) async fn rollout(&self, id: &str) -> Result<RolloutReport, Refused> {
         let fleet = self.fleet().await?;
-        if let Some(newest) = fleet.rollouts.iter().find(|one| format!("{:#}", one.id) == id) {
-            return Ok(newest.clone());
+        let mut shown = fleet.rollouts.iter().chain(&fleet.pending);
+        if let Some(report) = shown.find(|one| format!("{:#}", one.id) == id) {
+            return Ok(report.clone());
         }
         match self.answer(ControlRequest::Rollout(RolloutQuery::Id(id.to_owned()))).await? {
             ControlReply::Rollout(report) => Ok(*report),

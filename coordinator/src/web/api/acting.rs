@@ -52,7 +52,7 @@ pub(super) async fn roll_back(asked: Asked, visitor: Visitor) -> Outcome {
         Some(true) => {
             asked.web.desk.refuse_other(&visitor, &careful)?;
             let Reason(reason) = asked.given.need(&REASON);
-            let way = asked.web.desk.way_back(&scope, of.as_ref(), reason).await?;
+            let way = asked.web.desk.way_back(&scope, of, reason).await?;
             RollBackReport::Planned(way.into())
         }
         _ => RollBackReport::Done(sign(&asked, &visitor, careful).await?),

@@ -19,7 +19,7 @@ use super::super::gate::Guest;
 use super::super::live::Board;
 use super::super::page::{counted, problem, refused, status_of, told};
 use super::super::{REASON_BYTES_MAX, Web};
-use super::{find, not_found, show};
+use super::{not_found, show};
 use crate::acts::{Careful, WayBack};
 
 /// Hosts that are named before a rollback.
@@ -135,7 +135,7 @@ async fn asking_careful(
     kind: Kind,
     before: &Before<'_>,
 ) -> Result<Response, Refused> {
-    let report = find(web, id).await?;
+    let report = web.sight.rollout(id).await?;
     let meaning = match kind {
         Kind::Pause => pause_means(&report),
         Kind::Abort => abort_means(&report),
@@ -153,7 +153,7 @@ async fn asking_careful(
 }
 
 async fn way_back(web: &Web, report: &RolloutReport) -> Result<WayBack, Refused> {
-    web.desk.way_back(&scope_of(report), Some(&report.id), String::new()).await
+    web.desk.way_back(&scope_of(report), Some(report.id), String::new()).await
 }
 
 fn kind_of(text: &str) -> Option<Kind> {
@@ -249,7 +249,7 @@ async fn carry_out(
     kind: Kind,
     reason: &str,
 ) -> Result<Response, Refused> {
-    let report = find(web, id).await?;
+    let report = web.sight.rollout(id).await?;
     let careful = kind.careful(&report);
     let acted = web.desk.act(&guest.visitor, careful, within_limit(reason)?).await;
     web.sight.forget().await;
@@ -331,7 +331,7 @@ async fn asking_forward(
     name: &str,
     before: &Before<'_>,
 ) -> Result<Response, Refused> {
-    let report = find(web, id).await?;
+    let report = web.sight.rollout(id).await?;
     let title = format!("{name} {} {}", report.service, report.to);
     let form = Asking {
         heading: html! { (title) " " span class="quiet" { "in " (report.env) } },
@@ -353,7 +353,7 @@ async fn prepare(
     (action, name): (Action, &str),
     reason: &str,
 ) -> Result<Response, Refused> {
-    let report = find(web, id).await?;
+    let report = web.sight.rollout(id).await?;
     let reason = within_limit(reason)?;
     let digest = web.desk.prepare(&guest.visitor, &report.id, action, reason).await?;
     let title = format!("{name} {} {}", report.service, report.to);

@@ -17,7 +17,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::get;
 use proto::report::{FleetReport, RolloutReport};
-use proto::wire::{ControlReply, ControlRequest, Refused, RolloutQuery};
+use proto::wire::Refused;
 use proto::{Digest, Env};
 use tokio::sync::OnceCell;
 
@@ -25,7 +25,6 @@ use super::Web;
 use super::gate::Guest;
 use super::live::Board;
 use super::page::{Page, problem, refused};
-use super::sight::not_understood;
 use crate::desk::out_of_order;
 use crate::store::Which;
 
@@ -94,7 +93,7 @@ impl Live {
             Some(report) => report,
             // A newer one has taken over: there is nothing else to look at it with.
             None => {
-                found = find(web, &format!("{id:#}")).await?;
+                found = web.sight.rollout(&format!("{id:#}")).await?;
                 &found
             }
         };
@@ -120,7 +119,7 @@ async fn fleet_page(State(web): State<Web>, guest: Guest) -> Response {
 }
 
 async fn rollout_page(State(web): State<Web>, Path(id): Path<String>, guest: Guest) -> Response {
-    match find(&web, &id).await {
+    match web.sight.rollout(&id).await {
         Ok(report) => {
             let title = format!("{} {} to {}", report.service, report.to, report.env);
             live_page(&web, &guest, &format!("rollouts/{:#}", report.id), &title).await
@@ -141,15 +140,6 @@ async fn live_page(web: &Web, guest: &Guest, page: &str, title: &str) -> Respons
 fn show(web: &Web, guest: &Guest, title: &str, board: &Board, live: Option<&str>) -> Response {
     let chain = web.desk.member.ledger.chain();
     Page { title, guest, fleet: chain.fleet().as_str(), board, live }.answer()
-}
-
-/// A rollout by the start of its id.
-async fn find(web: &Web, id: &str) -> Result<RolloutReport, Refused> {
-    let query = ControlRequest::Rollout(RolloutQuery::Id(id.to_owned()));
-    match web.sight.answer(query).await? {
-        ControlReply::Rollout(report) => Ok(*report),
-        _ => Err(not_understood()),
-    }
 }
 
 pub(super) async fn not_found(_: Guest) -> Response {
