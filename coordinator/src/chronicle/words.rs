@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{HOSTS_EACH_MAX, Sight};
 use crate::events::{Event, Kind};
 use crate::store::{Counts, RolloutRow};
+use crate::web::Certificate;
 
 /// `web 1.4.0 to production`, and what it is besides a deployment.
 fn title(
@@ -343,16 +344,32 @@ pub(super) fn many_drifted(
 pub(super) fn root(sight: &Sight, now: UnixTime) -> Event {
     let (version, expires) = (sight.root_version, sight.root_expires);
     let left_s = expires.0.saturating_sub(now.0);
-    let when = match (left_s, left_s.div_ceil(86_400)) {
-        (0, _) => format!("has expired, at {expires} UTC: nothing new starts"),
-        (_, 1) => {
-            format!("expires within a day, at {expires} UTC: nothing new starts from then on")
-        }
-        (_, days) => {
-            format!("expires in {days} days, at {expires} UTC: nothing new starts from then on")
-        }
-    };
-    let text = format!("root {version} {when}; the root's keys must sign the next one");
+    let then = if left_s == 0 { "" } else { " from then on" };
+    let text = format!(
+        "root {version} {}: nothing new starts{then}; the root's keys must sign the next one",
+        expiring(expires, left_s)
+    );
     let detail = json!({ "root_version": version, "expires": expires, "left_s": left_s });
     of_fleet(Kind::RootExpiring, now, text, detail)
+}
+
+/// The certificate of the pages ends, or has ended.
+pub(super) fn certificate(certificate: &Certificate, now: UnixTime) -> Event {
+    let Certificate { fingerprint, expires, .. } = certificate;
+    let left_s = expires.0.saturating_sub(now.0);
+    let text = format!(
+        "the certificate of the pages {}: browsers refuse them from then on; put the next one where \
+         https_cert and https_key say",
+        expiring(*expires, left_s)
+    );
+    let detail = json!({ "fingerprint": fingerprint, "expires": expires, "left_s": left_s });
+    of_fleet(Kind::CertificateExpiring, now, text, detail)
+}
+
+fn expiring(expires: UnixTime, left_s: u64) -> String {
+    match (left_s, left_s.div_ceil(86_400)) {
+        (0, _) => format!("has expired, at {expires} UTC"),
+        (_, 1) => format!("expires within a day, at {expires} UTC"),
+        (_, days) => format!("expires in {days} days, at {expires} UTC"),
+    }
 }
