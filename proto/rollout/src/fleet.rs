@@ -116,16 +116,17 @@ impl Observer {
         key_of: &dyn Fn(&HostId) -> Option<PublicKey>,
     ) {
         self.follow(now_ms, chain);
+        let keys: Vec<_> = (0..record::SLOTS).map(record::receipt_key).collect();
         for (host, seen) in members {
-            for slot in 0..record::SLOTS {
-                if let Some(text) = seen.values.get(&record::receipt_key(slot)) {
+            for (slot, key) in keys.iter().enumerate() {
+                if let Some(text) = seen.values.get(key) {
                     self.hear(now_ms, (host, slot), text, key_of);
                 }
             }
         }
         self.read.retain(|(host, slot), _| {
             let seen = members.get(host);
-            seen.is_some_and(|seen| seen.values.contains_key(&record::receipt_key(*slot)))
+            seen.is_some_and(|seen| seen.values.contains_key(&keys[*slot]))
         });
         self.compare(now_ms, chain, members);
     }
