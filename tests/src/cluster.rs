@@ -584,7 +584,17 @@ fn text(output: &Output) -> String {
 
 /// Asks again and again until there is an answer; an error ends the wait at [`PATIENCE`] only, since
 /// a member that is being restarted is part of the game.
-pub fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+pub fn wait_until<T>(what: &str, ask: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    wait_within(PATIENCE, Duration::from_millis(50), what, ask)
+}
+
+/// The same, for at most `patience`, with a pause after each time that it asks.
+pub fn wait_within<T>(
+    patience: Duration,
+    pause: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let start = Instant::now();
     loop {
         ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted while waiting until {what}");
@@ -592,12 +602,18 @@ pub fn wait_until<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> 
         if let Ok(Some(answer)) = answer {
             return Ok(answer);
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > patience {
             match answer {
                 Err(error) => return Err(error.context(format!("waited in vain until {what}"))),
                 Ok(_) => bail!("waited in vain until {what}"),
             }
         }
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(pause);
     }
+}
+
+/// Where the daemons are that were built with this program: beside it.
+pub fn beside() -> Result<PathBuf> {
+    let me = std::env::current_exe()?;
+    Ok(me.parent().context("an executable lies in a directory")?.to_owned())
 }

@@ -1,6 +1,7 @@
 //! What no crate can test alone: a fleet of real processes, traffic to it, and the simulations.
 
 pub mod cluster;
+pub mod cores;
 #[cfg(feature = "simulate")]
 pub mod layer;
 pub mod memory;

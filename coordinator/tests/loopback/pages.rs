@@ -18,6 +18,14 @@ async fn word(ground: &Ground, cookie: &str) -> String {
     rest.split('"').next().unwrap().to_owned()
 }
 
+/// A session of somebody, and what its forms carry.
+async fn signed_in(ground: &Ground, who: u8, role: AccessRole) -> (String, String) {
+    let person = ground.fleet.person(who).await;
+    let cookie = session(&ground.visitor, &person, role).await;
+    let word = word(ground, &cookie).await;
+    (cookie, word)
+}
+
 /// A form as a browser sends it.
 async fn form(ground: &Ground, path: &str, cookie: &str, origin: &str, body: &str) -> Got {
     let headers = [
@@ -35,12 +43,9 @@ async fn acts(ground: &Ground) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_button_is_for_who_may_and_for_forms_of_ours_alone() {
     let ground = Ground::new().await;
-    let (ada, ci) = (ground.fleet.person(ADA).await, ground.fleet.person(CI).await);
-    let operator = session(&ground.visitor, &ada, AccessRole::Operator).await;
-    let other = session(&ground.visitor, &ada, AccessRole::Operator).await;
-    let viewer = session(&ground.visitor, &ci, AccessRole::Viewer).await;
-    let (own, strange) = (word(&ground, &operator).await, word(&ground, &other).await);
-    let looks = word(&ground, &viewer).await;
+    let (operator, own) = signed_in(&ground, ADA, AccessRole::Operator).await;
+    let (_, strange) = signed_in(&ground, ADA, AccessRole::Operator).await;
+    let (viewer, looks) = signed_in(&ground, CI, AccessRole::Viewer).await;
     let here = ground.visitor.origin();
     let id = format!("{:#}", ground.rollout);
     for act in ["pause", "abort", "roll-back", "resume"] {
@@ -90,12 +95,9 @@ async fn a_button_is_for_who_may_and_for_forms_of_ours_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_freeze_is_for_who_may_and_for_forms_of_ours_alone() {
     let ground = Ground::new().await;
-    let (ada, ci) = (ground.fleet.person(ADA).await, ground.fleet.person(CI).await);
-    let operator = session(&ground.visitor, &ada, AccessRole::Operator).await;
-    let other = session(&ground.visitor, &ada, AccessRole::Operator).await;
-    let viewer = session(&ground.visitor, &ci, AccessRole::Viewer).await;
-    let (own, strange) = (word(&ground, &operator).await, word(&ground, &other).await);
-    let looks = word(&ground, &viewer).await;
+    let (operator, own) = signed_in(&ground, ADA, AccessRole::Operator).await;
+    let (_, strange) = signed_in(&ground, ADA, AccessRole::Operator).await;
+    let (viewer, looks) = signed_in(&ground, CI, AccessRole::Viewer).await;
     let here = ground.visitor.origin();
     let filled = |word: &str, hours: u64| format!("word={word}&hours={hours}&reason=audit");
     let cases = [
@@ -163,9 +165,7 @@ async fn strangers_see_the_door_and_nobody_frames_it() {
          form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     );
     assert_eq!(door.header("x-frame-options"), "DENY");
-    let ada = ground.fleet.person(ADA).await;
-    let cookie = session(&ground.visitor, &ada, AccessRole::Operator).await;
-    let own = word(&ground, &cookie).await;
+    let (cookie, own) = signed_in(&ground, ADA, AccessRole::Operator).await;
     let left = form(&ground, "/leave", &cookie, &ground.visitor.origin(), "word=").await;
     assert_eq!(left.status, 403, "it is signed out by itself alone");
     let body = format!("word={own}");
@@ -356,9 +356,7 @@ async fn what_waits_for_approval_is_shown_with_the_line_that_signs_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_button_of_an_older_rollout_takes_nothing_back() {
     let ground = Ground::new().await;
-    let ada = ground.fleet.person(ADA).await;
-    let cookie = session(&ground.visitor, &ada, AccessRole::Operator).await;
-    let own = word(&ground, &cookie).await;
+    let (cookie, own) = signed_in(&ground, ADA, AccessRole::Operator).await;
     let path = format!("/rollouts/{:#}/roll-back", ground.first);
     let shown = ground.visitor.send("GET", &path, &[("cookie", &cookie)], b"").await;
     let body = format!("word={own}&reason=slow");

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -15,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use ed25519_dalek::SigningKey;
-use fleet_tests::cluster::{Behaviour, Cluster, PATIENCE};
+use fleet_tests::cluster::{Behaviour, Cluster, PATIENCE, beside, wait_within};
+use fleet_tests::cores;
 use fleet_tests::memory::{self, Figure};
 use net::gossip::{Gossip, GossipConfig};
 use net::join::Token;
@@ -32,10 +32,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Between two rounds of gossip of a host: one machine has to carry all of them.
 const GOSSIP_EVERY: Duration = Duration::from_secs(10);
+/// How long all of them may take to be heard, and how often that is looked at: looking costs, too.
+const JOIN_WITHIN: Duration = PATIENCE.saturating_mul(5);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Uses of one token.
 const TOKEN_USES_MAX: usize = 500;
-/// Clock ticks in a second, of `/proc/PID/stat` (proc(5); `getconf CLK_TCK` on every Linux there is).
-const TICKS_PER_S: f64 = 100.0;
 
 struct Asked {
     hosts: usize,
@@ -46,24 +47,24 @@ struct Asked {
 fn main() -> Result<()> {
     let asked = asked()?;
     let work = tempfile::tempdir()?;
-    let cluster = Cluster::start(&binaries()?, work.path())?;
+    let cluster = Cluster::start(&beside()?, work.path())?;
     let runtime = Runtime::new()?;
     let _entered = runtime.enter();
     let stop = CancellationToken::new();
     let mut crowd = runtime.block_on(Crowd::join(&cluster, asked.hosts, &stop))?;
     eprintln!("{} hosts have joined", asked.hosts);
-    until("all of them are heard", || {
+    wait_within(JOIN_WITHIN, LOOK_EVERY, "all of them are heard", || {
         let alive = cluster.status()?.hosts.iter().filter(|host| host.alive).count();
         eprintln!("{alive} are heard");
-        Ok(alive == asked.hosts)
+        Ok((alive == asked.hosts).then_some(()))
     })?;
     cluster.publish("1.0.0", Behaviour::Good)?;
     cluster.deploy("1.0.0")?;
     let rollout = cluster.status()?.rollouts.first().context("no rollout")?.id;
     crowd.begin(rollout)?;
-    until("their receipts are", || {
+    wait_within(JOIN_WITHIN, LOOK_EVERY, "their receipts are", || {
         let report = cluster.status()?.rollouts.remove(0);
-        Ok(report.hosts.iter().all(|host| host.state.is_some()))
+        Ok(report.hosts.iter().all(|host| host.state.is_some()).then_some(()))
     })?;
     measure(&cluster, &mut crowd, &rollout, &asked)?;
     stop.cancel();
@@ -130,23 +131,15 @@ fn looked_at(url: &str, token: &str) -> Result<(usize, f64)> {
     Ok((got.stdout.len(), begun.elapsed().as_secs_f64()))
 }
 
-/// How much of a core a process took over so many seconds, in each of which one host goes on.
+/// How much of a core a process, which is a group of its own, took over so many seconds, in each of which
+/// one host goes on.
 fn over(process: u32, crowd: &mut Crowd, seconds: u64) -> Result<f64> {
-    let (before, begun) = (core_s(process)?, Instant::now());
+    let (before, begun) = (cores::of_groups(&[process])?, Instant::now());
     for _ in 0..seconds {
         crowd.go_on()?;
         thread::sleep(Duration::from_secs(1));
     }
-    Ok((core_s(process)? - before) / begun.elapsed().as_secs_f64())
-}
-
-/// The time of a core that a process took since it began, in seconds.
-fn core_s(process: u32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // Behind the name, which may have blanks in it, the 12th and 13th.
-    let (_, rest) = stat.rsplit_once(") ").context("no stat")?;
-    let ticks = rest.split(' ').skip(11).take(2).map(str::parse::<u64>);
-    Ok(ticks.sum::<Result<u64, _>>()? as f64 / TICKS_PER_S)
+    Ok((cores::of_groups(&[process])? - before) / begun.elapsed().as_secs_f64())
 }
 
 // --- the hosts ---
@@ -309,19 +302,4 @@ fn asked() -> Result<Asked> {
     }
     ensure!((1..=10_000).contains(&asked.hosts), "--hosts: must be 1 to 10000");
     Ok(asked)
-}
-
-/// Beside this program.
-fn binaries() -> Result<PathBuf> {
-    let me = std::env::current_exe()?;
-    Ok(me.parent().context("no directory")?.to_owned())
-}
-
-fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let begun = Instant::now();
-    while !done()? {
-        ensure!(begun.elapsed() < 5 * PATIENCE, "{what}: not within {:?}", begun.elapsed());
-        thread::sleep(Duration::from_secs(2));
-    }
-    Ok(())
 }

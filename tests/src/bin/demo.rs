@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use fleet_tests::cluster::{Agent, Behaviour, Cluster, INTERRUPTED, wait_until};
+use fleet_tests::cluster::{Agent, Behaviour, Cluster, INTERRUPTED, beside, wait_until};
 use fleet_tests::memory::{self, Figure};
 use fleet_tests::traffic::{Sample, Traffic};
 use proto::receipt::State;
@@ -47,19 +47,13 @@ fn run() -> Result<()> {
         }
     }
     catch_interrupts()?;
-    let binaries = binaries()?;
+    let binaries = beside()?;
     let directory = tempfile::Builder::new().prefix("groundswell-demo-").tempdir()?;
     let outcome = demo(&binaries, directory.path(), ci);
     if outcome.is_err() && ci && !INTERRUPTED.load(Ordering::Relaxed) {
         print_logs(directory.path());
     }
     outcome
-}
-
-/// The binaries lie beside this one.
-fn binaries() -> Result<PathBuf> {
-    let me = std::env::current_exe()?;
-    Ok(me.parent().context("an executable lies in a directory")?.to_owned())
 }
 
 /// Ctrl-C, TERM and HUP end every wait, so that the fleet is stopped in order.

@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use fleet_tests::cores;
 use fleet_tests::memory::{self, Figure};
 use proto::Digest;
 use tempfile::TempDir;
@@ -26,8 +27,6 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 /// A tool that takes longer than that, in multiples of the bound times the hosts, hangs.
 const GIVE_UP_X: f64 = 3.0;
-/// Of `/proc` (proc(5)); the kernel's `USER_HZ`, the same on all of Linux.
-const TICKS_PER_S: f64 = 100.0;
 
 /// The file, in memory: no disk is measured.
 pub(crate) struct Payload {
@@ -196,13 +195,7 @@ impl<'a> Fleet<'a> {
 
     fn cpu_s(&self) -> Result<f64> {
         let groups: Vec<u32> = self.processes.iter().map(|process| process.child.id()).collect();
-        let mut ticks = 0;
-        for stat in processes()? {
-            if groups.contains(&stat.group) {
-                ticks += stat.ticks;
-            }
-        }
-        Ok(ticks as f64 / TICKS_PER_S)
+        cores::of_groups(&groups)
     }
 
     /// The most that one of them ever held.
@@ -260,28 +253,6 @@ impl Started {
 }
 
 // --- what it costs ---
-
-/// One process, by `/proc/PID/stat`.
-struct Stat {
-    group: u32,
-    /// Its own and those of its children that have ended.
-    ticks: u64,
-}
-
-fn processes() -> Result<Vec<Stat>> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        // What ended in between is gone.
-        let Ok(text) = std::fs::read_to_string(entry?.path().join("stat")) else { continue };
-        // Its name, in parentheses, may hold anything.
-        let Some((_, fields)) = text.rsplit_once(") ") else { continue };
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let Some(group) = fields.get(2).and_then(|field| field.parse().ok()) else { continue };
-        let ticks = fields.iter().skip(11).take(4).filter_map(|field| field.parse::<u64>().ok());
-        all.push(Stat { group, ticks: ticks.sum() });
-    }
-    Ok(all)
-}
 
 /// How busy the cores of this machine are.
 struct Busy {
