@@ -74,7 +74,9 @@ fn r17_a_halt_reaches_a_host_that_was_away() {
     let outcome = play(&bad);
     assert_eq!(outcome.ending, Ending::Halted);
     assert!(outcome.ever_ran <= outcome.canaries, "{outcome:?}");
-    assert!(outcome.stop_known_after_ms.is_some_and(|ms| ms < 650_000), "{outcome:?}");
+    // From the one host that is left, so before the others are back. Whom gossip asks is drawn by
+    // chitchat and not by our seed: most often it takes seconds, one time in some hundreds ten.
+    assert!(outcome.stop_known_after_ms.is_some_and(|ms| ms < 670_000), "{outcome:?}");
 }
 
 #[test]
