@@ -10,6 +10,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use member::{chain, clock};
 use net::certificate::{self, CertificateError};
+use net::gossip::HOSTS_MAX;
 use net::join::Admit;
 use proto::id::{Digest, HostId, Name};
 use proto::statement::{Host, Payload as _, Statement};
@@ -89,7 +90,16 @@ impl Registrar {
         })
     }
 
-    fn host_statement(&self, joiner: &Joiner, labels: BTreeMap<Name, Name>) -> Vec<u8> {
+    /// The statement of a new host. Those who join at the same moment do not count each other: gossip
+    /// bears far more of them than that lets in.
+    fn host_statement(
+        &self,
+        joiner: &Joiner,
+        labels: BTreeMap<Name, Name>,
+    ) -> Result<Vec<u8>, JoinError> {
+        if self.desk.member.directory.others(self.desk.member.gossip.me()) >= HOSTS_MAX {
+            return Err(JoinError::Full);
+        }
         let statement = Host {
             fleet: self.desk.member.ledger.chain().fleet().clone(),
             id: HostId::of(&joiner.key),
@@ -99,7 +109,7 @@ impl Registrar {
             issued: clock::unix(),
             critical: Vec::new(),
         };
-        statement.signed(&self.desk.host_ca_key).to_bytes()
+        Ok(statement.signed(&self.desk.host_ca_key).to_bytes())
     }
 
     /// The coordinator first, then live members: other ones for every host, so that those who join

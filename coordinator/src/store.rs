@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
+use net::gossip::HOSTS_MAX;
 use proto::dsse::Envelope;
 use proto::id::{Digest, HostId, Name, Service, Version};
 use proto::key::PublicKey;
@@ -128,6 +129,11 @@ pub enum JoinError {
     OtherToken,
     #[error("another host has this host's id: make a new key")]
     IdTaken,
+    #[error(
+        "the fleet has {HOSTS_MAX} hosts, as many as can gossip with each other: remove those that \
+         are gone (`swell host remove`), or make a fleet of its own for more"
+    )]
+    Full,
     #[error("the coordinator cannot do it now")]
     Store(#[from] StoreError),
 }
@@ -335,7 +341,7 @@ impl Store {
     }
 
     /// Uses a token up once for `joiner` and keeps the host statement that `make` signs for the
-    /// token's labels. A host that lost the answer asks again and gets the same statement; the
+    /// token's labels, unless it refuses. A host that lost the answer asks again and gets the same statement; the
     /// token is not used twice for it, and may have expired meanwhile.
     ///
     /// # Errors
@@ -345,7 +351,7 @@ impl Store {
         &self,
         joiner: &Joiner,
         now: UnixTime,
-        make: impl FnOnce(BTreeMap<Name, Name>) -> Vec<u8>,
+        make: impl FnOnce(BTreeMap<Name, Name>) -> Result<Vec<u8>, JoinError>,
     ) -> Result<Joined, JoinError> {
         const STEP: &str = "use the token";
         let mut change = self.change(STEP).await?;
@@ -372,7 +378,7 @@ impl Store {
         if token.uses_left == 0 {
             return Err(JoinError::UsedUp);
         }
-        let envelope = make(token.labels.into_iter().collect());
+        let envelope = make(token.labels.into_iter().collect())?;
         insert_host(&mut change, joiner, &envelope, now).await?;
         change.commit().await.map_err(failed(STEP))?;
         Ok(Joined { envelope, new: true })

@@ -53,7 +53,7 @@ async fn join(store: &Store, joiner: &Joiner, now: UnixTime) -> Result<Joined, J
     store
         .join(joiner, now, |labels| {
             let [(key, value)] = labels.into_iter().collect::<Vec<_>>().try_into().unwrap();
-            format!("{key}={value} {}", joiner.key).into_bytes()
+            Ok(format!("{key}={value} {}", joiner.key).into_bytes())
         })
         .await
 }
@@ -76,6 +76,10 @@ async fn r9_a_token_fixes_uses_expiry_and_labels() {
         assert_eq!(refused.to_string(), reason, "{case}");
     }
     assert_eq!(store.tokens().await.unwrap()[0].uses_left, 2, "a refusal uses nothing up");
+
+    let refused = store.join(&joiner(1), NOW, |_| Err(JoinError::Full)).await.unwrap_err();
+    assert!(refused.to_string().starts_with("the fleet has 256 hosts"), "{refused}");
+    assert_eq!(store.tokens().await.unwrap()[0].uses_left, 2, "as little as that");
 
     let one = join(&store, &joiner(1), NOW).await.unwrap();
     assert!(one.new && one.envelope.starts_with(b"env=staging "));

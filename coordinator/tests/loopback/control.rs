@@ -1,12 +1,15 @@
 //! The coordinator over real QUIC: who gets in, who may ask for what, what is recorded.
 
+use std::net::SocketAddr;
+
 use coordinator::daemon::Daemon;
+use ed25519_dalek::SigningKey;
 use net::certificate;
 use net::frame::{self, FrameError};
 use net::{Alpn, Directory, Endpoint, Expect, Identity};
 use proto::checkup::{Grade, Topic};
 use proto::dsse::Envelope;
-use proto::id::{HostId, KeyId, Scope};
+use proto::id::{Digest, HostId, KeyId, Scope};
 use proto::report::RolloutPhase;
 use proto::statement::{
     Action, Directive, ENVELOPE_BYTES_MAX, Freeze, Payload as _, Revocation, Statement, Target,
@@ -59,6 +62,29 @@ async fn r9_a_token_makes_a_host_that_everybody_can_verify() {
     assert_eq!(audit.len(), 3, "{audit:?}");
     assert!(audit[0].starts_with("ada token-create token "), "{audit:?}");
     assert!(audit[1].ends_with(&format!(" host-join host {}", statement.id)), "{audit:?}");
+}
+
+/// More than gossip bears would make all of them mute, and not only the last.
+#[tokio::test(flavor = "multi_thread")]
+async fn r11_a_full_fleet_lets_nobody_in_and_says_so() {
+    let fleet = Fleet::start().await;
+    let token = fleet.token(300).await;
+    let join = async |number: u16| {
+        let [high, low] = number.to_be_bytes();
+        let from = SocketAddr::from(([127, 65, high, low], 0));
+        let key = SigningKey::from_bytes(Digest::of(&[high, low]).as_bytes());
+        fleet.join_from(from, &token, &key, &format!("host-{number}")).await
+    };
+    for number in 1..=256 {
+        let reply = join(number).await;
+        assert!(matches!(reply, JoinReply::Welcome { .. }), "{number}: {reply:?}");
+    }
+    let why = refused_join(join(257).await);
+    assert!(
+        why.starts_with("the fleet has 256 hosts") && why.contains("swell host remove"),
+        "{why}"
+    );
+    assert!(matches!(join(7).await, JoinReply::Welcome { .. }), "its answer was lost");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -199,16 +199,26 @@ impl Fleet {
     }
 
     pub(crate) async fn join(&self, token: &Token, seed: u8) -> JoinReply {
-        let host = key(seed);
+        let any = "127.0.0.1:0".parse().unwrap();
+        self.join_from(any, token, &key(seed), &format!("host-{seed}")).await
+    }
+
+    /// Of one address not many may join in a minute.
+    pub(crate) async fn join_from(
+        &self,
+        from: SocketAddr,
+        token: &Token,
+        host: &SigningKey,
+        named: &str,
+    ) -> JoinReply {
         let request = JoinRequest {
             token: token.token,
             secret: token.secret,
-            key: PublicKey::of(&host),
-            name: name(&format!("host-{seed}")),
-            proof: Signature::of(&host, &join_proof(&token.token, &PublicKey::of(&host))),
+            key: PublicKey::of(host),
+            name: name(named),
+            proof: Signature::of(host, &join_proof(&token.token, &PublicKey::of(host))),
         };
-        let any = "127.0.0.1:0".parse().unwrap();
-        let endpoint = Endpoint::bind(any, Identity::anonymous(), Directory::empty()).unwrap();
+        let endpoint = Endpoint::bind(from, Identity::anonymous(), Directory::empty()).unwrap();
         net::join::ask(&endpoint, token.coordinator, token.key, &request).await.unwrap()
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use durable::SecretError;
 use net::SocketFacts;
 use net::endpoint::SOCKET_BUFFER_BYTES;
+use net::gossip::HOSTS_MAX;
 use proto::checkup::{self, Finding, Topic};
 use proto::record::HOST_EVERY_MS;
 use proto::wire::{ControlReply, ControlRequest};
@@ -49,6 +50,7 @@ pub fn running(member: &Membership, view: &View) -> Vec<Finding> {
         let (heard, of) =
             others.fold((0, 0), |(heard, of), host| (heard + u32::from(host.alive), of + 1));
         findings.push(hosts(heard, of));
+        findings.extend(room(report.hosts.iter().filter(|host| host.removed.is_none()).count()));
         findings.extend((!report.coordinator_alive).then(no_coordinator));
     }
     findings.extend(member.endpoint.socket_facts().into_iter().flat_map(network));
@@ -88,6 +90,14 @@ fn hosts(heard: u32, of: u32) -> Finding {
         _ if heard < of.div_ceil(2) => Finding::doubt(Topic::Hosts, what, next),
         _ => Finding::good(Topic::Hosts, what),
     }
+}
+
+/// Whether others can still join, told before nobody can.
+fn room(hosts: usize) -> Option<Finding> {
+    const NEARLY: usize = HOSTS_MAX / 10 * 9;
+    let what = format!("{hosts} of the {HOSTS_MAX} hosts that a fleet can have");
+    let next = "remove those that are gone (`swell host remove`); for more make a fleet of its own";
+    (hosts >= NEARLY).then(|| Finding::doubt(Topic::Hosts, what, next))
 }
 
 fn no_coordinator() -> Finding {
@@ -213,6 +223,12 @@ mod tests {
         for (ahead_s, grade, text) in cases {
             is(&clock_finding(ahead_s), grade, text);
         }
+    }
+
+    #[test]
+    fn a_fleet_that_is_nearly_full_is_told_of() {
+        assert_eq!(room(HOSTS_MAX / 10 * 9 - 1), None);
+        is(&room(240).expect("told"), Doubt, "240 of the 256 hosts");
     }
 
     #[test]

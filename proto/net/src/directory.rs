@@ -222,7 +222,7 @@ impl Directory {
     }
 
     /// How many hosts there are beside this one, without those that were removed.
-    pub(crate) fn others(&self, me: &HostId) -> usize {
+    pub fn others(&self, me: &HostId) -> usize {
         let removed = self.removed.borrow();
         let known = self.read();
         known.hosts.keys().filter(|host| *host != me && !removed.contains_key(*host)).count()

@@ -51,6 +51,9 @@ use supervisor::Supervisor;
 use transport::{Hub, Incoming};
 use wire::{Incarnation, KEYS_MAX};
 
+/// Hosts of a fleet: everybody gossips with everybody, and what each sends rises with their number.
+pub const HOSTS_MAX: usize = 256;
+
 /// How a member gossips.
 #[derive(Clone)]
 pub struct GossipConfig {

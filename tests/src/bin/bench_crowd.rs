@@ -1,4 +1,4 @@
-//! `./scripts/bench-crowd`: what a coordinator takes where very many hosts gossip and many people look.
+//! `./scripts/bench-crowd`: what a coordinator takes where a full fleet gossips and many people look.
 //!
 //! The coordinator is a process of its own, as on a server. The hosts are all in this process: each has a
 //! key, a certificate, a port and gossip of its own, says what it is, and signs receipts of a rollout that
@@ -17,7 +17,7 @@ use ed25519_dalek::SigningKey;
 use fleet_tests::cluster::{Behaviour, Cluster, PATIENCE, beside, wait_within};
 use fleet_tests::cores;
 use fleet_tests::memory::{self, Figure};
-use net::gossip::{Gossip, GossipConfig};
+use net::gossip::{Gossip, GossipConfig, HOSTS_MAX};
 use net::join::Token;
 use net::{Alpn, Directory, Endpoint, Handlers, Identity};
 use proto::dsse::Envelope;
@@ -30,13 +30,11 @@ use proto::{Digest, HostId, PublicKey};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-/// Between two rounds of gossip of a host: one machine has to carry all of them.
-const GOSSIP_EVERY: Duration = Duration::from_secs(10);
+/// Between two rounds of gossip of a host, as on servers.
+const GOSSIP_EVERY: Duration = Duration::from_secs(1);
 /// How long all of them may take to be heard, and how often that is looked at: looking costs, too.
 const JOIN_WITHIN: Duration = PATIENCE.saturating_mul(5);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Uses of one token.
-const TOKEN_USES_MAX: usize = 500;
 
 struct Asked {
     hosts: usize,
@@ -171,14 +169,11 @@ impl Crowd {
             bail!("root.json is no root")
         };
         let mut all = Vec::new();
-        while all.len() < count {
-            let uses = (count - all.len()).min(TOKEN_USES_MAX).to_string();
-            let arguments = ["token", "create", "--uses", &uses, "--label", "env=production"];
-            let token = String::from_utf8(cluster.swell(&arguments)?.stdout)?;
-            let token: Token = token.trim().parse()?;
-            for _ in 0..uses.parse()? {
-                all.push(join(&token, all.len()).await?);
-            }
+        let uses = count.to_string();
+        let arguments = ["token", "create", "--uses", &uses, "--label", "env=production"];
+        let token: Token = String::from_utf8(cluster.swell(&arguments)?.stdout)?.trim().parse()?;
+        for number in 0..count {
+            all.push(join(&token, number).await?);
         }
         let seed = (cluster.coordinator_address(), 7070).into();
         Self::gossip(all, &root, seed, stop)
@@ -289,7 +284,7 @@ fn address(number: usize) -> SocketAddr {
 
 fn asked() -> Result<Asked> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let mut asked = Asked { hosts: 1_000, watchers: 50, seconds: 60 };
+    let mut asked = Asked { hosts: HOSTS_MAX, watchers: 50, seconds: 60 };
     for pair in arguments.chunks(2) {
         let [name, value] = pair else { bail!("{} needs a number", pair[0]) };
         let number = value.parse().with_context(|| format!("{name} {value}: no number"))?;
@@ -300,6 +295,6 @@ fn asked() -> Result<Asked> {
             _ => bail!("usage: bench-crowd [--hosts N] [--watchers N] [--seconds N]"),
         }
     }
-    ensure!((1..=10_000).contains(&asked.hosts), "--hosts: must be 1 to 10000");
+    ensure!((1..=HOSTS_MAX).contains(&asked.hosts), "--hosts: must be 1 to {HOSTS_MAX}");
     Ok(asked)
 }

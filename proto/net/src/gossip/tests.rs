@@ -193,7 +193,7 @@ fn syn_bytes(digest: &[u8], fleet: &str) -> Vec<u8> {
 fn r11_table_of_broken_messages() {
     let malformed = Violation::Malformed;
     let a = life("a");
-    let lives = (1..=401).map(|generation| Incarnation { generation, ..a.clone() });
+    let lives = (1..=801).map(|generation| Incarnation { generation, ..a.clone() });
     let twice = digest_of(&[a.clone(), a.clone()], 0);
     let packed = zstd::bulk::compress(&vec![0; 60_000], 3).unwrap();
     let bomb = [&[1][..], &u16::try_from(packed.len()).unwrap().to_le_bytes(), &packed].concat();
@@ -209,7 +209,7 @@ fn r11_table_of_broken_messages() {
         (
             "the digest is too large",
             syn_bytes(&digest_of(&lives.collect::<Vec<_>>(), 0), "fleet-a"),
-            Violation::TooManyNodes { got: 401 },
+            Violation::TooManyNodes { got: 801 },
         ),
         (
             "the digest is shorter than it says",

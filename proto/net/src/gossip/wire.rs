@@ -17,8 +17,10 @@ use proto::HostId;
 
 /// Longest message read or sent, in bytes: chitchat keeps each half below 64 KiB.
 pub(super) const MESSAGE_BYTES_MAX: usize = 160 << 10;
-/// Incarnations in one message. Far below the number at which chitchat panics or goes mute.
-pub(super) const NODES_MAX: usize = 400;
+/// Incarnations in one message: each host of a full fleet may start three times within the ten minutes
+/// that its dead lives are remembered, as when all daemons are upgraded at once. With addresses of IPv6
+/// such a digest has 52 kB, and a thousand make chitchat go mute.
+pub(super) const NODES_MAX: usize = 800;
 /// Keys of one incarnation.
 pub(super) const KEYS_MAX: usize = 48;
 /// A delta unpacked, in bytes. Signatures do not compress, so an honest one stays far below.
