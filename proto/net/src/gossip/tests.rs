@@ -406,6 +406,30 @@ fn r11_a_delta_vouches_for_the_digest_beside_it() {
     assert_eq!(left(&mut filter(), &syn(vec![heard(a)])), syn(vec![]), "nothing vouches for it");
 }
 
+/// As when all daemons are upgraded twice within the ten minutes that their dead lives are remembered.
+#[test]
+fn r11_every_host_of_a_full_fleet_may_start_anew_twice() {
+    let fleet = Fleet::new("fleet-a");
+    let directory = fleet.directory();
+    let names: Vec<_> = (0..HOSTS_MAX).map(|number| format!("host-{number}")).collect();
+    names.iter().for_each(|name| directory.add_host(fleet.host(name)));
+    let mut filter = Filter::new(fleet.id(), life("me"), directory, Duration::from_secs(1));
+    let addr = SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, 1], 7070));
+    let mut all = Vec::new();
+    for generation in [BORN, BORN + 10_000, BORN + 20_000] {
+        for name in &names {
+            let who = Incarnation { generation, addr, ..life(name) };
+            let passed = judge(&mut filter, &ack(vec![news(&who, name)])).unwrap();
+            assert_eq!(passed.left_out, 0, "{name}");
+            all.push(heard(who));
+        }
+    }
+    let all = syn(all);
+    assert_eq!(left(&mut filter, &all), all);
+    let bytes = encode(&all).len();
+    assert!(bytes < 60_000, "{bytes} bytes leave chitchat no room for news in 65,507");
+}
+
 #[test]
 fn r11_nobody_starts_lives_without_end() {
     let mut filter = filter();
