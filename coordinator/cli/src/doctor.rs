@@ -40,7 +40,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 pub(crate) struct Checkups {
     /// On the machine of whoever asks.
     pub(crate) here: Vec<Finding>,
-    /// None: it was not asked.
+    /// None: nobody was asked, since nothing here lets anybody in.
     pub(crate) coordinator: Option<Checkup>,
     pub(crate) hosts: Vec<Checkup>,
 }
@@ -184,15 +184,22 @@ async fn ask_around(
 ) -> Result<(), Failure> {
     let first = client::member(home, via)?;
     let (findings, fleet) = ask_for_fleet(home, key, &first).await;
-    match via {
+    found.coordinator = Some(match via {
         None => {
             let address = Some(first.address.to_string());
-            found.coordinator = Some(Checkup::new(None, "the coordinator", address, findings));
+            Checkup::new(None, "the coordinator", address, findings)
         }
-        // The list of hosts has it, too; only where there is no list must it be told of here.
-        Some(_) if fleet.is_none() => found.here.extend(findings),
-        Some(_) => {}
-    }
+        Some(_) => {
+            // The list of hosts has that host, too; only where there is no list must it be told of here.
+            if fleet.is_none() {
+                found.here.extend(findings);
+            }
+            // Who knows the others is somebody else; that the coordinator is gone is wrong all the same.
+            let coordinator = client::coordinator(home);
+            let name = coordinator.name.clone();
+            ask_host(home, key, Patient { host: None, name, member: Some(coordinator) }).await
+        }
+    });
     let fleet = match fleet {
         Some(fleet) => {
             home.remember_hosts(&fleet);
