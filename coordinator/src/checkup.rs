@@ -4,13 +4,15 @@
 //! Nothing is repaired. Without the coordinator its database is not opened: whoever looks may be
 //! another user, and would leave files that it cannot write.
 
+mod pages;
+
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use member::chain;
 use member::checkup::{config_problems, directory, key_file, port, running};
+use member::{chain, clock};
 use proto::UnixTime;
 use proto::checkup::{self, Finding, Topic, bounded};
 use proto::wire::{ControlReply, Refused, RefusedKind};
@@ -21,6 +23,7 @@ use crate::desk::{Desk, blocking};
 use crate::files::{self, FilesError, Keys, Roots};
 use crate::notify::secret_findings;
 use crate::store::StoreError;
+use crate::web::{self, called};
 
 impl Desk {
     /// What is found now.
@@ -38,6 +41,10 @@ impl Desk {
         };
         let mut findings =
             vec![database(self.store.probe().await), record(&self.record.borrow().verified)];
+        findings.extend(match &*self.https_certificate.borrow() {
+            Some(found) => pages::certificate(found, &called(&self.config), clock::unix()),
+            None => vec![pages::none("the coordinator has not come to serve them")],
+        });
         // Where the database does not work, that has been told.
         findings.extend(self.notify.findings().await.unwrap_or_default());
         let desk = self.clone();
@@ -65,6 +72,14 @@ pub fn of_machine(config: &Path, now: UnixTime) -> Vec<Finding> {
     findings.extend(on_disk(&loaded));
     findings.extend(owners(&loaded));
     findings.extend(roots(&loaded, now));
+    findings.extend(match web::on_disk(&loaded) {
+        Ok(Some(found)) => pages::certificate(&found, &called(&loaded), now),
+        Ok(None) => {
+            let what = "the coordinator makes a certificate for the pages at its start";
+            vec![Finding::good(Topic::Certificate, what)]
+        }
+        Err(error) => vec![pages::none(&chain(&error))],
+    });
     bounded(findings)
 }
 

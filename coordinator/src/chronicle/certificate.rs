@@ -6,7 +6,7 @@ use super::{Look, words};
 use crate::web::Certificate;
 
 /// How long before its end it is told of, in seconds: 14 days.
-const TOLD_S: u64 = 14 * 86_400;
+pub(crate) const TOLD_S: u64 = 14 * 86_400;
 
 /// The certificate that was told of; empty: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

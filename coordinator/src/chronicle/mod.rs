@@ -52,6 +52,7 @@ use waits::Waits;
 pub(crate) use part::keep;
 
 /// How long something must have lasted to be told: a hold, that a hold is over, that all hosts are back,
+pub(crate) use certificate::TOLD_S as CERTIFICATE_TOLD_S;
 /// that a rollout ended without anybody having ended it. The proof of another end may be on its way.
 pub const STANCE_LASTS_MS: u64 = 10_000;
 /// How long the proof of another end is waited for, once another rollout has taken over. It travels for

@@ -51,6 +51,7 @@ use sight::Sight;
 use tls::Tls;
 
 pub use tls::Certificate;
+pub(crate) use tls::{called, on_disk};
 
 /// Longest body of a request, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;

@@ -60,6 +60,16 @@ pub struct Certificate {
     pub expires: UnixTime,
     /// The coordinator made it, and makes the next one in time.
     pub is_own: bool,
+    /// Names and addresses that it is for.
+    pub names: BTreeSet<String>,
+}
+
+impl Certificate {
+    /// Whether browsers take it for this name: one with a star stands for any one first part.
+    pub fn is_for(&self, name: &str) -> bool {
+        let under = name.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+        self.names.contains(name) || under.is_some_and(|under| self.names.contains(&under))
+    }
 }
 
 /// What connections are taken with.
@@ -67,8 +77,6 @@ pub struct Certificate {
 pub(crate) struct Tls {
     pub(crate) acceptor: TlsAcceptor,
     pub(crate) certificate: Certificate,
-    /// Names and addresses that it is for.
-    names: BTreeSet<String>,
 }
 
 /// Reads the certificate, and makes one first where that is for us to do. Blocks on the disk.
@@ -86,7 +94,11 @@ pub(crate) fn load(config: &Config) -> Result<Tls, TlsError> {
 fn own(config: &Config, now: UnixTime) -> Result<Tls, TlsError> {
     let (files, names) = (own_files(&config.state_dir), names(config));
     match read(&files, true) {
-        Ok(tls) if now.plus_s(RENEW_S) < tls.certificate.expires && tls.names == names => Ok(tls),
+        Ok(tls)
+            if now.plus_s(RENEW_S) < tls.certificate.expires && tls.certificate.names == names =>
+        {
+            Ok(tls)
+        }
         _ => {
             make(names, &files, now)?;
             read(&files, true)
@@ -94,8 +106,27 @@ fn own(config: &Config, now: UnixTime) -> Result<Tls, TlsError> {
     }
 }
 
+/// The certificate as it is on disk: none where one is made at the start. Blocks on the disk.
+///
+/// # Errors
+///
+/// [`TlsError`].
+pub(crate) fn on_disk(config: &Config) -> Result<Option<Certificate>, TlsError> {
+    let files = match &config.https_files {
+        Some(files) => return read(files, false).map(|tls| Some(tls.certificate)),
+        None => own_files(&config.state_dir),
+    };
+    // What does not do is made anew.
+    Ok(read(&files, true).ok().map(|tls| tls.certificate))
+}
+
 /// What people call this place.
 fn names(config: &Config) -> BTreeSet<String> {
+    BTreeSet::from([called(config), config.advertise.ip().to_string(), "localhost".to_owned()])
+}
+
+/// The name or the address that people are sent to.
+pub(crate) fn called(config: &Config) -> String {
     let named = config.https_url.trim_start_matches("https://");
     let name = match named.strip_prefix('[') {
         Some(v6) => v6.split(']').next(),
@@ -103,8 +134,7 @@ fn names(config: &Config) -> BTreeSet<String> {
     };
     let name = name.unwrap_or_default();
     // An address has one way to be written.
-    let name = name.parse().map_or_else(|_| name.to_owned(), |ip: IpAddr| ip.to_string());
-    BTreeSet::from([name, config.advertise.ip().to_string(), "localhost".to_owned()])
+    name.parse().map_or_else(|_| name.to_owned(), |ip: IpAddr| ip.to_string())
 }
 
 fn own_files(state_dir: &Path) -> CertificateFiles {
@@ -139,8 +169,7 @@ fn read(files: &CertificateFiles, is_own: bool) -> Result<Tls, TlsError> {
     server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Tls {
         acceptor: TlsAcceptor::from(Arc::new(server)),
-        certificate: Certificate { fingerprint, expires: UnixTime(expires), is_own },
-        names,
+        certificate: Certificate { fingerprint, expires: UnixTime(expires), is_own, names },
     })
 }
 
@@ -227,14 +256,22 @@ mod tests {
         for (lines, has) in cases {
             let config = config(dir.path(), lines);
             let tls = own(&config, NOW).unwrap();
-            assert!(has.iter().all(|name| tls.names.contains(*name)), "{lines}: {:?}", tls.names);
-            assert!(tls.names.iter().all(|name| name.len() > 1), "{lines}: {:?}", tls.names);
+            assert!(
+                has.iter().all(|name| tls.certificate.names.contains(*name)),
+                "{lines}: {:?}",
+                tls.certificate.names
+            );
+            assert!(
+                tls.certificate.names.iter().all(|name| name.len() > 1),
+                "{lines}: {:?}",
+                tls.certificate.names
+            );
             assert_eq!(
                 own(&config, NOW).unwrap().certificate.fingerprint,
                 tls.certificate.fingerprint,
                 "{lines}: kept"
             );
-            seen.push((tls.names, tls.certificate.fingerprint));
+            seen.push((tls.certificate.names.clone(), tls.certificate.fingerprint));
         }
         // Where only the port is another one it is the same certificate.
         let differ = seen.windows(2).map(|two| two[0].1 != two[1].1);

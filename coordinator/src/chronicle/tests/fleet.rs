@@ -1,5 +1,7 @@
 //! What is told of hosts and of the root.
 
+use std::collections::BTreeSet;
+
 use proto::Digest;
 use proto::report::DriftReport;
 use proto::statement::UnixTime;
@@ -153,7 +155,12 @@ fn the_end_of_a_certificate_is_told_once_and_of_one_that_is_made_anew_never() {
     let mut certificate = |name: &str, left_s: u64, is_own: bool| {
         run.now.unix = BEGAN;
         let expires = UnixTime(BEGAN.0 + left_s);
-        let certificate = Some(Certificate { fingerprint: name.to_owned(), expires, is_own });
+        let certificate = Some(Certificate {
+            fingerprint: name.to_owned(),
+            expires,
+            is_own,
+            names: BTreeSet::new(),
+        });
         let sight = Sight { certificate, ..sight(Vec::new()) };
         let told = run.look(&sight);
         run.restart();
