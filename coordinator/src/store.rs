@@ -164,7 +164,7 @@ pub enum AdmitError {
 /// Why the audit record does not stand.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    #[error("the audit record is not what was written: {0}")]
+    #[error("the audit record is not what was written")]
     Fault(#[from] AuditFault),
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -96,7 +96,7 @@ pub(crate) enum ClientError {
     Unexpected { what: &'static str, member: Box<Member> },
     #[error("cannot {what}: {}", plain(&refused.reason))]
     Refused { what: &'static str, refused: Box<Refused> },
-    #[error("cannot {what}: {source}")]
+    #[error("cannot {what}")]
     Piece { what: &'static str, source: std::io::Error },
 }
 

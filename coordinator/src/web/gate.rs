@@ -11,10 +11,12 @@ use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use axum::body::to_bytes;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, COOKIE, HOST, HeaderName, ORIGIN,
-    REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, HOST,
+    HeaderName, ORIGIN, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use axum::http::request::Parts;
 use axum::http::uri::PathAndQuery;
@@ -37,6 +39,8 @@ pub(super) const COOKIE_NAME: &str = "__Host-swell";
 /// Requests that one caller may make at once, and how many are given back each second.
 const BURST: f64 = 120.0;
 const PER_S: f64 = 40.0;
+/// Longest line that is told on, in bytes.
+const LINE_BYTES_MAX: usize = 1_024;
 /// Callers that are remembered: whoever has not come for long begins anew.
 const CALLERS_MAX: NonZeroUsize = NonZeroUsize::new(4_096).expect("not zero");
 
@@ -91,12 +95,43 @@ impl Gate {
 /// Before every request, and after every answer.
 pub(super) async fn guard(State(web): State<Web>, mut request: Request, next: Next) -> Response {
     let for_script = api::is_below(request.uri());
+    // Nobody reads what streams and style are answered with.
+    let for_people = !for_script && !is_for_programs(request.uri().path());
     let answer = match admit(&web, &mut request).await {
+        Ok(()) if for_people => in_house(next.run(request).await).await,
         Ok(()) => next.run(request).await,
         Err(refusal) if for_script => Problem::from(refusal).into_response(),
         Err(refusal) => refusal.page(),
     };
     seal(answer)
+}
+
+fn is_for_programs(path: &str) -> bool {
+    path.starts_with("/live/") || path.starts_with("/assets/")
+}
+
+/// A page in place of the line of plain text, or of nothing, with which what does not read is turned away.
+async fn in_house(answer: Response) -> Response {
+    let is_text = |kind: &HeaderValue| kind.as_bytes().starts_with(b"text/plain");
+    let is_page = answer.headers().get(CONTENT_TYPE).is_some_and(|kind| !is_text(kind));
+    let status = answer.status();
+    if is_page || !(status.is_client_error() || status.is_server_error()) {
+        return answer;
+    }
+    let allowed = answer.headers().get(ALLOW).cloned();
+    let line = to_bytes(answer.into_body(), LINE_BYTES_MAX).await.unwrap_or_default();
+    let line = String::from_utf8_lossy(&line);
+    let text = match line.trim() {
+        "" => "that is not done to this address".to_owned(),
+        // What stands first is of the program's making.
+        line => {
+            let why = line.split_once(": ").map_or(line, |(_, why)| why);
+            format!("what was sent does not read: {why}")
+        }
+    };
+    let mut page = problem(status, &text);
+    page.headers_mut().extend(allowed.map(|methods| (ALLOW, methods)));
+    page
 }
 
 async fn admit(web: &Web, request: &mut Request) -> Result<(), Refusal> {

@@ -44,7 +44,7 @@ pub(crate) enum TlsError {
     Secret(#[from] SecretError),
     #[error("{path:?} holds no {what} in PEM")]
     NoPem { path: PathBuf, what: &'static str },
-    #[error("cannot make a certificate for the pages: {0}")]
+    #[error("cannot make a certificate for the pages")]
     Make(#[from] rcgen::Error),
     #[error("certificate and key of the pages do not fit")]
     Unfit(#[from] rustls::Error),

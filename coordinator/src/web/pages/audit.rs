@@ -70,7 +70,7 @@ fn standing(verified: &Verified, head: Head) -> Markup {
         @match verified {
             Verified::Pending => { p class="quiet" { (entries) "; being verified" } },
             Verified::Sound(sound) => { p class="quiet" { (entries) "; verified at the start, up to entry " (sound.length) } },
-            Verified::Broken(why) => { p class="bad" { (entries) "; it is not what was written: " (why) } },
+            Verified::Broken(why) => { p class="bad" { (entries) "; " (why) } },
         }
         p class="line" { "To verify it where your key is, with what hosts remember of it: " code { "swell audit --verify" } }
     }
