@@ -145,6 +145,14 @@ impl Facts {
                 page.say(name, &labels, count);
             }
         }
+        let name = "swell_notify_mute";
+        page.gauge(
+            name,
+            "1: the secret of the receiver cannot be used, so nothing would reach it.",
+        );
+        for (receiver, told) in &self.told {
+            page.say(name, &[("receiver", receiver.as_str())], u8::from(told.is_mute));
+        }
         let name = "swell_notify_waiting";
         page.gauge(name, "Notifications that wait for the receiver.");
         for (receiver, told) in &self.told {

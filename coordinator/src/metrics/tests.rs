@@ -91,7 +91,7 @@ fn facts() -> Facts {
         looked: Some(UnixTime(1_700_000_000)),
         told: [(
             "pager".parse().unwrap(),
-            Counts { delivered: 8, dropped: 1, failed: 5, waiting: 2 },
+            Counts { delivered: 8, dropped: 1, failed: 5, waiting: 2, is_mute: true },
         )]
         .into(),
     }
@@ -121,6 +121,7 @@ fn every_fact_is_on_the_page() {
         "swell_notify_deliveries_total{receiver=\"pager\",outcome=\"dropped\"} 1".to_owned(),
         "swell_notify_deliveries_total{receiver=\"pager\",outcome=\"failed\"} 5".to_owned(),
         "swell_notify_waiting{receiver=\"pager\"} 2".to_owned(),
+        "swell_notify_mute{receiver=\"pager\"} 1".to_owned(),
         format!("swell_rollout_phase{{{web},phase=\"running\"}} 1"),
         format!("swell_rollout_phase{{{web},phase=\"complete\"}} 0"),
         format!("swell_rollout_phase{{{shop},phase=\"complete\"}} 1"),

@@ -58,6 +58,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 
 /// What every message says, or leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+/// Between two looks at the secrets of all receivers.
+const SECRETS_EVERY: Duration = Duration::from_secs(60);
 pub struct Context {
     pub fleet: FleetId,
     /// Where the dashboard is, without a slash at its end; none: there is none.
@@ -97,6 +99,8 @@ pub struct Counts {
 }
 
 impl Office {
+    /// Its secret cannot be used: nothing would reach it.
+    pub is_mute: bool,
     pub fn new(store: Store, context: Context, receivers: Vec<Receiver>, post: Post) -> Self {
         let (turns, tests) = (Semaphore::new(1), Semaphore::new(1));
         let named = |receiver: &Receiver| (receiver.name.clone(), Counts::default());
@@ -133,6 +137,8 @@ impl Office {
         if self.open(&stop).await {
             for receiver in self.receivers.clone() {
                 let (office, newest, stop) = (self.clone(), newest.clone(), stop.clone());
+        let (office, stopped) = (self.clone(), stop.clone());
+        couriers.spawn(async move { office.watch_secrets(stopped).await });
                 couriers.spawn(async move {
                     let name = receiver.name.clone();
                     let again = stop.clone();
@@ -153,6 +159,48 @@ impl Office {
     /// Notes who is told from now on; false: it is to stop.
     async fn open(&self, stop: &CancellationToken) -> bool {
         let receivers: Vec<_> =
+    /// Looks at the secrets at the start and from time to time: one that cannot be used is told before
+    /// something is to be sent. Nothing else depends on it.
+    async fn watch_secrets(&self, stop: CancellationToken) {
+        let mut told = BTreeMap::new();
+        loop {
+            let mut faults = self.secret_faults().await;
+            for receiver in &self.receivers {
+                let name = &receiver.name;
+                let fault = faults.remove(name);
+                self.count(name, |counts| counts.is_mute = fault.is_some());
+                match (told.get(name), &fault) {
+                    (before, Some(cause)) if before != Some(cause) => {
+                        let file = receiver.channel.secret_file().display();
+                        error!(receiver = %name, %file, cause, "nothing can be sent to a receiver");
+                    }
+                    (Some(_), None) => info!(receiver = %name, "its secret can be used again"),
+                    _ => {}
+                }
+                match fault {
+                    Some(cause) => _ = told.insert(name.clone(), cause),
+                    None => _ = told.remove(name),
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(SECRETS_EVERY) => {}
+            }
+        }
+    }
+
+    /// Why the secrets of receivers cannot be used, as they are now.
+    async fn secret_faults(&self) -> BTreeMap<Name, String> {
+        let receivers = self.receivers.clone();
+        let read = move || {
+            let fault = |one: &Receiver| Some((one.name.clone(), one.channel.secret().err()?));
+            let faults = receivers.iter().filter_map(fault);
+            faults.map(|(name, fault)| (name, chain(&fault))).collect()
+        };
+        // The log has why.
+        blocking("read secrets", read).await.unwrap_or_default()
+    }
+
             self.receivers.iter().map(|one| (one.name.clone(), one.channel.kind())).collect();
         loop {
             let Err(error) = self.store.receivers_set(&receivers).await else { return true };
@@ -176,7 +224,9 @@ impl Office {
         let tallies = tallies.map_err(|error| out_of_order("read the receivers", &error))?;
         let report = |receiver: &Receiver| {
             let tally = tallies.iter().find(|tally| tally.name == receiver.name);
-            report(receiver, tally)
+            let told = report(receiver, tally);
+            ReceiverReport { fault: faults.remove(&receiver.name).or(told.fault), ..told }
+        let mut faults = self.secret_faults().await;
         };
         Ok(ControlReply::Receivers(self.receivers.iter().map(report).collect()))
     }
@@ -197,7 +247,7 @@ impl Office {
                     true => {
                         "add one under [[notify]] in coordinator.toml, and restart it".to_owned()
                     }
-                    false => format!("there are {}", names.join(", ")),
+                    false => advice(name.as_str(), names),
                 },
             });
         };
@@ -246,6 +296,21 @@ impl Office {
     /// What a checkup finds of those whose newest notification did not arrive.
     ///
     /// # Errors
+    /// Receivers that are not told, and why: of a secret that cannot be used as it is now, of others as of
+    /// the last attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`RefusedKind::Busy`]: the database does not work.
+    pub(crate) async fn troubles(&self) -> Result<BTreeMap<Name, String>, Refused> {
+        let tallies = self.store.receivers().await;
+        let tallies = tallies.map_err(|error| out_of_order("read the receivers", &error))?;
+        let failing = tallies.into_iter().filter_map(|tally| Some((tally.name, tally.fault?)));
+        let mut troubles: BTreeMap<_, _> = failing.collect();
+        troubles.extend(self.secret_faults().await);
+        Ok(troubles)
+    }
+
     ///
     /// [`StoreError`].
     pub async fn findings(&self) -> Result<Vec<Finding>, StoreError> {

@@ -4,6 +4,7 @@ use coordinator::config::Config;
 use coordinator::events::{Event, Kind};
 use coordinator::store::Store;
 use proto::UnixTime;
+use proto::access::AccessRole;
 use proto::checkup::{Grade, Topic};
 use proto::wire::{ControlReply, ControlRequest, RefusedKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,6 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::fleet::*;
+use crate::https::{Visitor, session};
 
 /// A receiver that takes everything; what it is sent, a text each.
 async fn receiver() -> (String, mpsc::UnboundedReceiver<String>) {
@@ -57,6 +59,20 @@ async fn what_happens_is_told_and_operators_see_and_test_who_is() {
     let ControlReply::Checkup(told) = ada.ask(&ControlRequest::Checkup).await else { panic!() };
     assert_eq!(found(&told), Some((Topic::Keys, Grade::Wrong)), "{told:?}");
 
+    let list = async || match ada.ask(&ControlRequest::NotifyList).await {
+        ControlReply::Receivers(list) => list,
+        other => panic!("{other:?}"),
+    };
+    let fault = list().await[0].fault.clone().expect("it is told before anything is to be sent");
+    assert!(fault.contains("No such file"), "{fault}");
+    let visitor = Visitor::of(&fleet).await;
+    for (who, role, is_told) in [(ADA, AccessRole::Operator, true), (CI, AccessRole::Viewer, false)]
+    {
+        let cookie = session(&visitor, &fleet.person(who).await, role).await;
+        let page = visitor.send("GET", "/events", &[("cookie", &cookie)], b"").await.text();
+        assert_eq!(page.contains("Receiver bot is not told: "), is_told, "{page}");
+    }
+
     let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     durable::create_secret(&fleet.dir.path().join("bot"), secret.as_bytes()).unwrap();
     let ControlReply::Notified { taken, answer } = ada.ask(&test).await else { panic!() };
@@ -90,9 +106,8 @@ async fn what_happens_is_told_and_operators_see_and_test_who_is() {
         }
     };
     assert!(told.contains("webhook-signature: v1,"), "{told}");
-    let ControlReply::Receivers(list) = ada.ask(&ControlRequest::NotifyList).await else {
-        panic!()
-    };
+    let list = list().await;
+    assert_eq!(list[0].fault, None);
     assert_eq!((list.len(), list[0].name.as_str(), list[0].kind.as_str()), (1, "bot", "webhook"));
     fleet.stop().await;
 }
