@@ -18,6 +18,7 @@ use proto::statement::{
 };
 use proto::trust::{Refusal, verify};
 use proto::wire::{ControlReply, ControlRequest, Refused, RefusedKind, RolloutQuery, ScopeFacts};
+use rollout::fleet::names::known_env;
 use rollout::fleet::refused;
 use rollout::plan::{self, Candidate, EXPIRES_S, Times};
 use tracing::info;
@@ -156,6 +157,7 @@ impl Desk {
         // Thousands of statements of hosts are read for it.
         let plan = move || match desk.view.answer(&ControlRequest::Scope(scope.clone())) {
             Some(ControlReply::Scope(facts)) => desk.plan_back(&scope, of, &facts, reason),
+            Some(ControlReply::Refused(refused)) => Err(refused),
             _ => Err(no(RefusedKind::NotFound, format!("there is no {scope} here"), "")),
         };
         blocking("plan the way back", plan).await?
@@ -225,6 +227,7 @@ impl Desk {
             return Err(no(RefusedKind::Invalid, reason, next));
         }
         let (chain, now) = (self.member.ledger.chain(), clock::unix());
+        known_env(&chain, env)?;
         let freeze = Freeze {
             fleet: chain.fleet().clone(),
             env: env.clone(),

@@ -11,12 +11,27 @@
 pub(crate) mod learn;
 pub(crate) mod tell;
 
+use proto::audit::RECOVER;
 use proto::dsse::Envelope;
 use proto::id::KeyId;
 use proto::statement::{Root, Statement};
 use serde_json::{Value, json};
 
 pub use proto::audit::{Act, AuditFault, Entry, GENESIS, Head, Origin, Told, ends_at, follow};
+
+/// What entries tell to have been done: all that this version writes.
+pub const ACTIONS: [&str; 10] = [
+    "access-end",
+    "access-give",
+    "act",
+    "host-join",
+    learn::LEARNED,
+    "publish",
+    RECOVER,
+    "submit",
+    "token-create",
+    "token-revoke",
+];
 
 /// What the coordinator knows of its own record.
 #[derive(Debug, Clone, Default)]

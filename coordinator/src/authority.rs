@@ -59,7 +59,7 @@ const fn needs(request: &ControlRequest) -> Needs {
         | ControlRequest::Evidence { .. }
         | ControlRequest::AccessCreate { .. }
         | ControlRequest::Draft { .. }
-        | ControlRequest::Events { .. }
+        | ControlRequest::Events(_)
         | ControlRequest::Dora { .. }
         | ControlRequest::Audit(_)
         | ControlRequest::AuditMemory => Needs::ReadByPeople,
@@ -215,7 +215,7 @@ pub(crate) mod tests {
             (ControlRequest::Releases { service: service.clone() }, people),
             (ControlRequest::Evidence { service, rollout: Digest::of(b""), before: None }, people),
             (ControlRequest::Checkup, people),
-            (ControlRequest::Events { before: None, limit: 1, service: None, env: None }, people),
+            (ControlRequest::Events(Box::default()), people),
             (ControlRequest::Dora { scope, days: 90 }, people),
             (ControlRequest::Audit(Box::default()), people),
             (ControlRequest::AuditMemory, people),

@@ -25,7 +25,6 @@ use crate::audit::{Act, act_of};
 use crate::authority::{self, Asker};
 use crate::desk::{Desk, blocking, out_of_order};
 use crate::publish::{UPLOADS_MAX, Upload};
-use crate::store::Which;
 
 /// Requests of people under way, and of one key of theirs; a frame may have [`CONTROL_BYTES_MAX`].
 const PEOPLE_MAX: usize = 8;
@@ -154,11 +153,7 @@ impl Control {
                 self.desk.token_create(owner, uses, ttl_s, &labels).await
             }
             (ControlRequest::Checkup, _) => self.desk.checkup().await,
-            (ControlRequest::Events { before, limit, service, env }, _) => {
-                self.desk
-                    .events_before(before, Which { service, env, ..Which::default() }, limit)
-                    .await
-            }
+            (ControlRequest::Events(query), _) => self.desk.events(&query).await,
             (ControlRequest::Dora { scope, days }, _) => self.desk.dora(scope, days).await,
             (ControlRequest::TokenList, _) => self.desk.token_list().await,
             (ControlRequest::TokenRevoke { token }, Asker::Person { owner, .. }) => {
@@ -173,8 +168,7 @@ impl Control {
                 self.desk.access_revoke(&owner, &id).await
             }
             (ControlRequest::Audit(query), _) => {
-                let page = self.desk.store.audit_page(&query).await;
-                let page = page.map_err(|error| out_of_order("read the audit record", &error))?;
+                let page = self.desk.audit(&query).await.map_err(|unknown| unknown.refused)?;
                 Ok(ControlReply::Audit(Box::new(page)))
             }
             (ControlRequest::AuditMemory, _) => Err(Refused {

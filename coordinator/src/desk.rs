@@ -19,9 +19,8 @@ use tracing::error;
 use crate::audit::{self, Act};
 use crate::config::Config;
 use crate::drafts::Drafts;
-use crate::events::Numbered;
 use crate::notify::Office;
-use crate::store::{Store, Which};
+use crate::store::Store;
 use crate::web::Certificate;
 
 /// The coordinator's keys, its records, what it sees of the fleet.
@@ -88,25 +87,6 @@ impl Desk {
     /// The owners of the keys that signed an envelope whose signatures were verified.
     pub fn signers(&self, envelope: &Envelope) -> String {
         audit::signers(self.member.ledger.chain().root(), envelope)
-    }
-}
-
-impl Desk {
-    /// The newest of the events in question that come before number `before`.
-    ///
-    /// # Errors
-    ///
-    /// [`Refused`]: the database does not work.
-    pub async fn events_before(
-        &self,
-        before: Option<u64>,
-        which: Which,
-        limit: u32,
-    ) -> Result<ControlReply, Refused> {
-        let limit = limit.min(proto::wire::EVENTS_MAX);
-        let events = self.store.events_before(before.unwrap_or(u64::MAX), &which, limit).await;
-        let events = events.map_err(|error| out_of_order("read events", &error))?;
-        Ok(ControlReply::Events(events.into_iter().map(Numbered::report).collect()))
     }
 }
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use proto::id::{Digest, Env, HostId, Scope, Service};
+use proto::near::advice;
 use proto::report::EventReport;
 use proto::statement::UnixTime;
 
@@ -162,7 +163,7 @@ impl fmt::Display for Kind {
 
 /// There is no such kind of event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no event `{0}`; there are {all}", all = names())]
+#[error("there is no event `{}`: {}", .0, advice(.0, names()))]
 pub struct UnknownKind(String);
 
 impl FromStr for Kind {
@@ -174,8 +175,8 @@ impl FromStr for Kind {
     }
 }
 
-fn names() -> String {
-    Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ")
+fn names() -> impl Iterator<Item = &'static str> {
+    Kind::ALL.iter().map(|kind| kind.name())
 }
 
 #[cfg(test)]
@@ -187,9 +188,11 @@ mod tests {
         for kind in Kind::ALL {
             assert_eq!(kind.to_string().parse(), Ok(*kind));
         }
-        let told = "rollout-began".parse::<Kind>().unwrap_err().to_string();
-        assert!(
-            told.starts_with("there is no event `rollout-began`; there are release-published, ")
+        let told = |text: &str| text.parse::<Kind>().unwrap_err().to_string();
+        assert_eq!(
+            told("rollout-halte"),
+            "there is no event `rollout-halte`: did you mean rollout-halted?"
         );
     }
 }
+        assert!(told("x").starts_with("there is no event `x`: there are approval-wanted, "));

@@ -43,6 +43,7 @@ pub mod drafts;
 pub mod events;
 pub mod files;
 pub mod join;
+mod lookup;
 mod metrics;
 pub mod notify;
 mod patches;

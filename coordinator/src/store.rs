@@ -41,7 +41,7 @@ use record::append;
 use tables::MIGRATIONS;
 
 pub use deliveries::{Progress, Tally};
-pub use events::{EVENTS_MAX, EVENTS_PAGE_MAX, TRIM_MAX, Which};
+pub use events::{EVENTS_MAX, EVENTS_PAGE_MAX, Found, TRIM_MAX, Which};
 pub use recover::Recovered;
 pub use rollouts::{
     Counts, Kept, Outcome, ROLLOUTS_ENDED_MAX, ROLLOUTS_PAGE_MAX, Remembered, RolloutRow,

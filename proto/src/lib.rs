@@ -22,6 +22,7 @@
 //! | [`mod@access`] | what lets people in by HTTPS |
 //! | [`checkup`] | what members find about themselves |
 //! | [`audit`] | the coordinator's record of who did what, and what hosts remember of it |
+//! | [`near`] | what somebody meant who names what nobody knows |
 //! | [`wire`] | messages of the `join`, `swarm` and `control` protocols |
 //! | [`codec`] | frames between daemons: the only file that names bincode |
 
@@ -36,6 +37,7 @@ pub mod dsse;
 pub mod evidence;
 pub mod id;
 pub mod key;
+pub mod near;
 pub mod patch;
 pub mod receipt;
 pub mod record;

@@ -253,14 +253,8 @@ pub enum ControlRequest {
     Draft {
         id: Digest,
     },
-    /// The newest events, up to `limit`, that come before number `before` (none: before none). Of one
-    /// service, of one environment: none is any. For people. Coordinator, and the same for those below.
-    Events {
-        before: Option<u64>,
-        limit: u32,
-        service: Option<Service>,
-        env: Option<Env>,
-    },
+    /// The newest events in question. For people. Coordinator, and the same for those below.
+    Events(Box<EventsQuery>),
     /// The measures of the last `days` days, 1 to [`DORA_DAYS_MAX`](crate::dora::DORA_DAYS_MAX). For
     /// people.
     Dora {
@@ -277,6 +271,36 @@ pub enum ControlRequest {
     NotifyTest {
         receiver: Name,
     },
+}
+
+/// Which events; what is none fits any. Older coordinators know the first four only, and pass over the
+/// others: whoever asks for those looks whether the answer fits.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventsQuery {
+    /// Only those before this number.
+    pub before: Option<u64>,
+    /// At most so many, and at most [`EVENTS_MAX`].
+    pub limit: u32,
+    pub service: Option<Service>,
+    pub env: Option<Env>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutQuery>,
+    /// A name or an id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// As events have it: `wave-opened`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Not before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<UnixTime>,
+}
+
+impl EventsQuery {
+    /// Whether every event fits.
+    pub fn is_of_all(&self) -> bool {
+        *self == Self { limit: self.limit, ..Self::default() }
+    }
 }
 
 /// Which entries of the audit record; what is none fits any.

@@ -675,6 +675,18 @@ pub(crate) struct EventsArgs {
     #[arg(long, value_name = "ENV")]
     pub(crate) env: Option<Env>,
     /// Only those before the one with this number
+    /// Only of this rollout: 4 or more digits of its id, or SERVICE/ENV
+    #[arg(long, value_name = "ROLLOUT")]
+    pub(crate) rollout: Option<RolloutRef>,
+    /// Only of this host: its name or id
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// Only of this kind: rollout-halted, host-lost, environment-frozen, ...
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+    /// Only from then on: 7d ago, or a moment in UTC: 2027-03-01T09:30
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    pub(crate) since: Option<UnixTime>,
     #[arg(long, value_name = "NUMBER")]
     pub(crate) before: Option<u64>,
     /// How many, the newest

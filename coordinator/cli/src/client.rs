@@ -15,6 +15,7 @@ use net::{Alpn, CloseCode, Connection, ConnectionLost, Directory, Endpoint, Expe
 use proto::checkup::{CHECKUP_BYTES_MAX, Finding};
 use proto::evidence::Evidence;
 use proto::id::{Digest, Scope, Service};
+use proto::near;
 use proto::report::{FleetReport, HostReport, RolloutReport};
 use proto::wire::{
     CONTROL_BYTES_MAX, ControlReply, ControlRequest, EVIDENCE_REPLY_BYTES_MAX, Refused,
@@ -67,7 +68,11 @@ pub(crate) enum ClientError {
     #[error("cannot open a socket")]
     Bind(#[source] NetError),
     #[error("there is no host {via:?} among those last seen, and it is no IP:PORT")]
-    NoSuchHost { via: String },
+    NoSuchHost {
+        via: String,
+        /// Which may be meant.
+        advice: String,
+    },
     #[error("several hosts are called {via:?}: {}", ids.join(", "))]
     Ambiguous { via: String, ids: Vec<String> },
     #[error("host {via:?} was never heard, so its address is not known")]
@@ -130,6 +135,8 @@ impl Advise for ClientError {
             _ if self.is_unreachable() => Exit::Unreachable,
             Self::Home(source) => source.exit(),
             Self::NoSuchHost { .. } | Self::Ambiguous { .. } => Exit::Usage,
+            // What was named on the command line is not there.
+            Self::Refused { refused, .. } if refused.kind == RefusedKind::NotFound => Exit::Usage,
             _ => Exit::Error,
         }
     }
@@ -137,7 +144,10 @@ impl Advise for ClientError {
     fn next(&self) -> Option<String> {
         match self {
             Self::Home(source) => source.next(),
-            Self::NoSuchHost { .. } | Self::NoAddress { .. } => {
+            Self::NoSuchHost { advice, .. } => {
+                Some(format!("{advice}; or give its IP:PORT: swell hosts shows and remembers them"))
+            }
+            Self::NoAddress { .. } => {
                 Some("give its IP:PORT; swell hosts shows and remembers them".to_owned())
             }
             Self::Ambiguous { .. } => Some("give the id or IP:PORT".to_owned()),
@@ -187,7 +197,10 @@ fn by_name(hosts: &[HostReport], via: &str) -> Result<Member, ClientError> {
     let called = |host: &&HostReport| host.id.as_str() == via() || host.name.as_str() == via();
     let found: Vec<_> = hosts.iter().filter(called).collect();
     match found[..] {
-        [] => Err(ClientError::NoSuchHost { via: via() }),
+        [] => {
+            let advice = near::advice(&via(), hosts.iter().map(|host| host.name.as_str()));
+            Err(ClientError::NoSuchHost { via: via(), advice })
+        }
         [host] => of_host(host).ok_or_else(|| ClientError::NoAddress { via: via() }),
         _ => {
             let ids = found.iter().map(|host| host.id.to_string()).collect();

@@ -3,6 +3,7 @@
 use ed25519_dalek::SigningKey;
 use proto::id::{Env, HostId, KeyId, Name};
 use proto::key::PublicKey;
+use proto::near;
 use proto::report::{FleetReport, RemovalReport};
 use proto::statement::{Payload as _, Revocation};
 
@@ -19,7 +20,11 @@ use crate::{ask, output, render};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostError {
     #[error("there is no host {called:?}")]
-    Unknown { called: String },
+    Unknown {
+        called: String,
+        /// What may have been meant.
+        advice: String,
+    },
     #[error("several hosts are called {called:?}: {}", ids.join(", "))]
     Ambiguous { called: String, ids: Vec<String> },
     #[error("host {name} ({id}) has no label env, so it is in no environment")]
@@ -38,7 +43,7 @@ impl Advise for HostError {
 
     fn next(&self) -> Option<String> {
         match self {
-            Self::Unknown { .. } => Some("swell hosts shows them all".to_owned()),
+            Self::Unknown { advice, .. } => Some(format!("{advice}; swell hosts shows them all")),
             Self::Ambiguous { .. } => Some("give the id".to_owned()),
             Self::NoEnv { .. } => None,
             Self::Removed { .. } => Some("swell hosts shows which hosts there are".to_owned()),
@@ -95,7 +100,11 @@ pub(crate) fn one_of<'a, T>(
     let found: Vec<_> = hosts.iter().filter(is_it).collect();
     let called = called.to_owned();
     match found[..] {
-        [] => Err(HostError::Unknown { called }),
+        [] => {
+            let names = hosts.iter().map(|host| words(host).1.as_str());
+            let advice = near::advice(&called, names);
+            Err(HostError::Unknown { called, advice })
+        }
         [host] => Ok(host),
         _ => {
             let ids = found.iter().map(|host| words(host).0.to_string()).collect();

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use proto::id::{Digest, Env, FleetId, HostId, KeyId, Name, Service, Version};
+use proto::near;
 use proto::receipt::State;
 use proto::record::SLOTS;
 use proto::report::{Fitness, RolloutPhase, RolloutReport};
@@ -16,7 +17,7 @@ use rollout::plan::{self, EXPIRES_S, Note, Plan, PlanError, Strategy, Times};
 use serde::Serialize;
 
 use self::settings::Setting;
-use crate::failure::Advise;
+use crate::failure::{Advise, Exit};
 use crate::knowledge::Facts;
 use crate::swell_toml::{Deploy, Lines, Thresholds};
 use crate::windows;
@@ -164,8 +165,18 @@ pub(crate) fn list(envs: &[Env]) -> String {
 }
 
 impl Advise for PlanningError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::NoEnv { .. } => Exit::Usage,
+            _ => Exit::Error,
+        }
+    }
+
     fn next(&self) -> Option<String> {
         match self {
+            Self::NoEnv { env, known, .. } => {
+                Some(near::advice(env.as_str(), known.iter().map(Env::as_str)))
+            }
             Self::Stable { service, version, env } => Some(format!(
                 "see swell explain {service}/{env}; to go back to it from a rollout that was stopped: \
                  swell rollback {service} --env {env} --to {version} --reason TEXT"

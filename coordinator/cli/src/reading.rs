@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use ed25519_dalek::SigningKey;
 use proto::id::{Digest, Scope};
-use proto::report::{RolloutReport, StandingReport};
-use proto::wire::{ControlReply, ControlRequest, RefusedKind, RolloutQuery};
+use proto::near;
+use proto::report::{EventReport, RolloutReport, StandingReport};
+use proto::wire::{ControlReply, ControlRequest, EventsQuery, RefusedKind, RolloutQuery};
 use serde::Serialize;
 
 use crate::args::{DoraArgs, EventsArgs, ExplainArgs, HistoryArgs, JsonArgs, ReleasesArgs};
@@ -16,18 +17,37 @@ use crate::home::Home;
 use crate::output;
 use crate::render::{self, fleet, rollout};
 
-/// A host that is not in the cohort.
+/// A host that is not in the cohort, and which of it may be meant.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no host {0:?} in the cohort of this rollout")]
-struct NoSuchHost(String);
+#[error("there is no host {called:?} in the cohort of this rollout")]
+struct NoSuchHost {
+    called: String,
+    advice: String,
+}
 
 impl Advise for NoSuchHost {
+    fn exit(&self) -> Exit {
+        Exit::Usage
+    }
+
     fn next(&self) -> Option<String> {
-        Some(
-            "leave out --host to see them all; one that joined or came back later follows once the \
-             rollout is complete, and swell hosts shows how it is"
-                .to_owned(),
-        )
+        let rest = "leave out --host to see them all; one that joined or came back later follows once the \
+                    rollout is complete, and swell hosts shows how it is";
+        Some(format!("{}; {rest}", self.advice))
+    }
+}
+
+/// It gave more than it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot tell these events from others: the coordinator is older than this swell and does not know all \
+     that was asked for"
+)]
+struct OlderCoordinator;
+
+impl Advise for OlderCoordinator {
+    fn next(&self) -> Option<String> {
+        Some("upgrade the coordinator, or leave out --rollout, --host, --kind, --since".to_owned())
     }
 }
 
@@ -69,10 +89,12 @@ pub(crate) async fn explain(
     if let Some(wanted) = &args.host {
         let is_it =
             |host: &StandingReport| host.host.as_str() == wanted || host.name.as_str() == wanted;
-        report.hosts.retain(is_it);
-        if report.hosts.is_empty() {
-            return Err(NoSuchHost(wanted.clone()).into());
+        if !report.hosts.iter().any(is_it) {
+            let names = report.hosts.iter().map(|host| host.name.as_str());
+            let advice = near::advice(wanted, names);
+            return Err(NoSuchHost { called: wanted.clone(), advice }.into());
         }
+        report.hosts.retain(is_it);
         evidence = evidence::of_failures(&Asker::new(home, client, key), &report).await;
     }
     let explained = Explained { report: &report, evidence };
@@ -118,16 +140,31 @@ pub(crate) async fn releases(client: &Client, args: ReleasesArgs) -> Result<Exit
 }
 
 pub(crate) async fn events(client: &Client, args: EventsArgs) -> Result<Exit, Failure> {
-    let EventsArgs { service, env, before, limit, json } = args;
+    let EventsArgs { service, env, rollout, host, kind, since, before, limit, json } = args;
     let what = "ask for events";
-    let request = ControlRequest::Events { before, limit, service, env };
+    let rollout = rollout.map(|rollout| rollout.query());
+    let query = EventsQuery { before, limit, service, env, rollout, host, kind, since };
+    let request = ControlRequest::Events(Box::new(query.clone()));
     let ControlReply::Events(mut events) = client.ask(what, &request).await? else {
         return Err(client.unexpected(what).into());
     };
+    if events.iter().any(|event| !fits(&query, event)) {
+        return Err(OlderCoordinator.into());
+    }
     // As they happened, so that the newest stands where the reader is.
     events.reverse();
-    output::print(json, &events, || render::events::events(&events));
+    output::print(json, &events, || render::events::events(&events, query.is_of_all()));
     Ok(Exit::Done)
+}
+
+/// Whether an event is one of those that were asked for, as far as that shows: an older coordinator passes
+/// over what it does not know of a question.
+fn fits(query: &EventsQuery, event: &EventReport) -> bool {
+    let EventsQuery { rollout, host, kind, since, .. } = query;
+    kind.as_ref().is_none_or(|kind| *kind == event.kind)
+        && since.is_none_or(|since| event.at >= since)
+        && (host.is_none() || event.host.is_some())
+        && (rollout.is_none() || event.rollout.is_some())
 }
 
 pub(crate) async fn dora(client: &Client, args: DoraArgs) -> Result<Exit, Failure> {

@@ -27,7 +27,7 @@ use proto::statement::{
     Action, CohortHost, Direction, OnFailure, Payload as _, RULES, Rollout, Statement, Target, Wave,
 };
 use proto::trust::{Standing, verify};
-use proto::wire::{ControlReply, ControlRequest, RefusedKind, ScopeFacts, ScopeHost};
+use proto::wire::{ControlReply, ControlRequest, EventsQuery, RefusedKind, ScopeFacts, ScopeHost};
 
 const SWELL_TOML: &[u8] = b"
 service = 'web'
@@ -596,17 +596,24 @@ fn events_are_asked_for_as_was_typed_and_told_with_the_newest_last() {
         detail: serde_json::json!({ "wave": seq }),
     };
     let member = fleet.coordinator(move |request: &ControlRequest| match request {
-        ControlRequest::Events { .. } => ControlReply::Events(vec![event(8), event(7)]),
+        ControlRequest::Events(_) => ControlReply::Events(vec![event(8), event(7)]),
         other => submitted(other),
     });
-    let asked = ["events", "--service", "web", "--before", "9", "--limit", "2", "--json"];
-    let output = fleet.swell(&asked);
+    let asked = ["--service", "web", "--before", "9", "--limit", "2", "--kind", "wave-opened"];
+    let output = fleet.swell(&[&["events", "--json"], &asked[..]].concat());
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     let printed: Vec<EventReport> = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(printed.iter().map(|event| event.seq).collect::<Vec<_>>(), [7, 8]);
     let service = Some("web".parse().unwrap());
-    let expected = ControlRequest::Events { before: Some(9), limit: 2, service, env: None };
-    assert_eq!(member.asked.lock().unwrap()[0], expected);
+    let kind = Some("wave-opened".to_owned());
+    let query = EventsQuery { before: Some(9), limit: 2, service, kind, ..EventsQuery::default() };
+    assert_eq!(member.asked.lock().unwrap()[0], ControlRequest::Events(Box::new(query)));
+    // A coordinator that does not know all of the question would give what was not asked for.
+    for asked in [["--host", "n1"], ["--rollout", "web/production"], ["--kind", "host-lost"]] {
+        let output = fleet.swell(&[&["events"], &asked[..]].concat());
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains("is older than this swell"), "{}", text(&output));
+    }
 }
 
 // --- tokens, publish, strangers ---

@@ -23,7 +23,7 @@ use super::{act_of, subject_of};
 use crate::desk::{Desk, blocking, out_of_order};
 
 /// The action of such entries.
-const LEARNED: &str = "learned";
+pub(super) const LEARNED: &str = "learned";
 /// Statements that are read at a time, and recorded in one transaction at most.
 const AT_ONCE: usize = 64;
 /// Until it is tried again, where the database or the disk failed.

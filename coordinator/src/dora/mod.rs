@@ -24,6 +24,7 @@ use proto::dora::{DORA_DAYS_MAX, DoraFrequency, DoraMeasures, DoraReport, DoraSh
 use proto::id::Scope;
 use proto::statement::Direction;
 use proto::wire::{ControlReply, Refused, RefusedKind};
+use rollout::fleet::names::known_scope;
 
 use crate::desk::{Desk, out_of_order};
 use crate::store::{Outcome, RolloutRow, Store, StoreError};
@@ -243,6 +244,8 @@ impl Desk {
                 next: String::new(),
             });
         }
+        let chain = self.member.ledger.chain();
+        known_scope(&chain, &scope)?;
         let counted = counted(&self.store, scope, clock::unix(), days).await;
         let report = counted.map_err(|error| out_of_order("read rollouts", &error))?;
         Ok(ControlReply::Dora(Box::new(report)))

@@ -490,7 +490,7 @@ mod tests {
              not that itself",
             "notify \"chat\": url: unknown key, the keys are name, kind, url_file, events, ",
             "notify \"chat\": events = \"rollout-began\": must be kinds of events: there is no event \
-             `rollout-began`; there are release-published, ",
+             `rollout-began`: there are approval-wanted, ",
             "notify \"chat\": services = []: must be a list of 1 to 64 names of services; leave it \
              out for all",
             "notify \"chat\": envs = \"-\": must be names of environments: ",

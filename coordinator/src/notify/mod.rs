@@ -38,6 +38,7 @@ use member::{chain, clock};
 use net::NetError;
 use proto::checkup::{Finding, Topic};
 use proto::id::{FleetId, Name};
+use proto::near::advice;
 use proto::wire::{ControlReply, ReceiverReport, Refused, RefusedKind};
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinSet;

@@ -11,9 +11,14 @@ pub(super) fn failed(step: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     move |source| StoreError::Database { step, source }
 }
 
+/// A number as the database holds it; what lies beyond is as good as the last there is.
+pub(super) fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// A time as the database holds it; what lies beyond is as good as never.
 pub(super) fn stored_time(time: UnixTime) -> i64 {
-    i64::try_from(time.0).unwrap_or(i64::MAX)
+    stored(time.0)
 }
 
 pub(super) fn column<'r, T>(row: &'r SqliteRow, name: &'static str) -> Result<T, StoreError>

@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use tokio::sync::watch;
 
-use super::columns::{column, failed, number, stored_time, text};
+use super::columns::{column, failed, number, stored, stored_time, text};
 use super::{Store, StoreError};
 use crate::events::{Event, Kind, Numbered};
 
@@ -15,9 +15,12 @@ pub const EVENTS_PAGE_MAX: u32 = 1_000;
 
 /// Events kept at most.
 pub const EVENTS_MAX: u64 = 1_000_000;
+/// Events that are looked at for one page: what bounds its time, whatever is looked for.
+const LOOKED_AT_MAX: i64 = 20_000;
 /// Events that one step of trimming removes at most: nobody waits for the database for long.
 pub const TRIM_MAX: u32 = 500;
 
+const READ: &str = "read events";
 const AFTER: &str = "SELECT * FROM events WHERE seq > ?1 ORDER BY seq LIMIT ?2";
 const TRIM: &str = "
     DELETE FROM events WHERE seq IN (
@@ -32,6 +35,19 @@ pub struct Which {
     pub env: Option<Env>,
     pub rollout: Option<Digest>,
     pub host: Option<HostId>,
+    pub kind: Option<Kind>,
+    /// Not before this time.
+    pub since: Option<UnixTime>,
+}
+
+/// A page of events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The newest first.
+    pub events: Vec<Numbered>,
+    /// The next page comes before this number, and may be empty and still not the last: a page is what is
+    /// found in a bounded time. None: this was the last one.
+    pub next: Option<u64>,
 }
 
 impl Store {
@@ -70,15 +86,16 @@ impl Store {
     /// [`StoreError`].
     pub async fn events_after(&self, seq: u64, limit: u32) -> Result<Vec<Numbered>, StoreError> {
         let rows = sqlx::query(AFTER)
-            .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+            .bind(stored(seq))
             .bind(i64::from(limit.min(EVENTS_PAGE_MAX)))
             .fetch_all(&self.pool)
             .await
-            .map_err(failed("read events"))?;
+            .map_err(failed(READ))?;
         rows.iter().map(numbered).collect()
     }
 
-    /// Up to `limit` of the events in question that come before number `seq`, the newest first.
+    /// Up to `limit` of the events in question that come before number `seq`, as many as are found among
+    /// [`LOOKED_AT_MAX`].
     ///
     /// # Errors
     ///
@@ -88,10 +105,32 @@ impl Store {
         seq: u64,
         which: &Which,
         limit: u32,
-    ) -> Result<Vec<Numbered>, StoreError> {
-        let mut query = before_query(seq, which, limit);
-        let rows = query.build().fetch_all(&self.pool).await.map_err(failed("read events"))?;
-        rows.iter().map(numbered).collect()
+    ) -> Result<Found, StoreError> {
+        let limit = limit.clamp(1, EVENTS_PAGE_MAX);
+        // One more, by which it is known whether another page comes.
+        let mut query = before_query(seq, which, limit + 1);
+        let rows = query.build().fetch_all(&self.pool).await.map_err(failed(READ))?;
+        let mut events: Vec<_> = rows.iter().map(numbered).collect::<Result<_, _>>()?;
+        let full = events.len() > limit as usize;
+        events.truncate(limit as usize);
+        let next = match events.last() {
+            Some(last) if full => Some(last.seq),
+            _ => self.looked_back_to(seq, which).await?,
+        };
+        Ok(Found { events, next })
+    }
+
+    /// The last event that was looked at, if there may be more to find before it.
+    async fn looked_back_to(&self, seq: u64, which: &Which) -> Result<Option<u64>, StoreError> {
+        let mut sql = QueryBuilder::new("");
+        candidates(&mut sql, "seq, at", seq, which);
+        sql.push("1 OFFSET ").push_bind(LOOKED_AT_MAX - 1);
+        let row = sql.build().fetch_optional(&self.pool).await.map_err(failed(READ))?;
+        let Some(row) = row else { return Ok(None) };
+        // Times rise with the numbers, but for a clock that was set: none goes wrong for that long.
+        let at = UnixTime(number(&row, "at")?);
+        let may_be = which.since.is_none_or(|since| at >= since);
+        may_be.then(|| number(&row, "seq")).transpose()
     }
 
     /// Removes up to [`TRIM_MAX`] of the oldest events: those of before `oldest`, and those that are more
@@ -111,7 +150,7 @@ impl Store {
         let done = sqlx::query(TRIM)
             .bind(i64::from(TRIM_MAX))
             .bind(stored_time(oldest))
-            .bind(i64::try_from(surplus).unwrap_or(i64::MAX))
+            .bind(stored(surplus))
             .execute(&mut *change)
             .await
             .map_err(failed(STEP))?;
@@ -128,7 +167,7 @@ impl Store {
         let row = sqlx::query("SELECT at FROM events ORDER BY seq DESC LIMIT 1")
             .fetch_optional(&self.pool)
             .await
-            .map_err(failed("read events"))?;
+            .map_err(failed(READ))?;
         row.map(|row| Ok(UnixTime(number(&row, "at")?))).transpose()
     }
 
@@ -142,30 +181,57 @@ impl Store {
     }
 }
 
+/// `SELECT what` of the events before number `seq`, the newest first, by the one index that leaves the
+/// fewest: to be followed by a limit.
+fn candidates(sql: &mut QueryBuilder<Sqlite>, what: &str, seq: u64, which: &Which) {
+    let Which { service, env, rollout, host, kind, since: _ } = which;
+    sql.push(format!("SELECT {what} FROM events WHERE seq < "));
+    sql.push_bind(stored(seq));
+    match (rollout, host, service, env, kind) {
+        (Some(rollout), ..) => sql.push(" AND rollout = ").push_bind(format!("{rollout:#}")),
+        (_, Some(host), ..) => sql.push(" AND host = ").push_bind(host.to_string()),
+        (_, _, Some(service), Some(env), _) => sql
+            .push(" AND service = ")
+            .push_bind(service.to_string())
+            .push(" AND env = ")
+            .push_bind(env.to_string()),
+        (.., Some(kind)) => sql.push(" AND kind = ").push_bind(kind.name()),
+        (_, _, Some(service), ..) => sql.push(" AND service = ").push_bind(service.to_string()),
+        (_, _, _, Some(env), _) => sql.push(" AND env = ").push_bind(env.to_string()),
+        _ => sql,
+    };
+    sql.push(" ORDER BY seq DESC LIMIT ");
+}
+
+/// What is asked for, among the events that are looked at.
 fn before_query(seq: u64, which: &Which, limit: u32) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM events WHERE seq < ");
-    query.push_bind(i64::try_from(seq).unwrap_or(i64::MAX));
-    if let Some(service) = &which.service {
-        query.push(" AND service = ").push_bind(service.to_string());
+    let mut sql = QueryBuilder::new("SELECT * FROM (");
+    candidates(&mut sql, "*", seq, which);
+    sql.push_bind(LOOKED_AT_MAX).push(") WHERE TRUE");
+    let Which { service, env, rollout: _, host, kind, since } = which;
+    let asked = [
+        ("service", service.as_ref().map(ToString::to_string)),
+        ("env", env.as_ref().map(ToString::to_string)),
+        ("host", host.as_ref().map(ToString::to_string)),
+        ("kind", kind.as_ref().map(ToString::to_string)),
+    ];
+    for (column, value) in asked {
+        if let Some(value) = value {
+            sql.push(format!(" AND {column} = ")).push_bind(value);
+        }
     }
-    if let Some(env) = &which.env {
-        query.push(" AND env = ").push_bind(env.to_string());
+    if let Some(since) = since {
+        sql.push(" AND at >= ").push_bind(stored_time(*since));
     }
-    if let Some(rollout) = &which.rollout {
-        query.push(" AND rollout = ").push_bind(format!("{rollout:#}"));
-    }
-    if let Some(host) = &which.host {
-        query.push(" AND host = ").push_bind(host.to_string());
-    }
-    query.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(limit.min(EVENTS_PAGE_MAX)));
-    query
+    sql.push(" ORDER BY seq DESC LIMIT ").push_bind(i64::from(limit));
+    sql
 }
 
 async fn last(database: impl sqlx::Executor<'_, Database = Sqlite>) -> Result<u64, StoreError> {
     let row = sqlx::query("SELECT seq FROM events_head")
         .fetch_one(database)
         .await
-        .map_err(failed("read events"))?;
+        .map_err(failed(READ))?;
     number(&row, "seq")
 }
 
@@ -247,6 +313,10 @@ pub(super) fn every_query() -> Vec<(&'static str, String)> {
             page(Which { rollout: Some(Digest::of(b"")), ..any() }),
         ),
         ("events_of_host (host=? AND seq<?)", page(Which { host, ..any() })),
+        (
+            "events_of_kind (kind=? AND seq<?)",
+            page(Which { kind: Some(Kind::HostLost), service: service(), ..any() }),
+        ),
     ]
 }
 
@@ -283,7 +353,7 @@ mod tests {
         assert_eq!(store.events_after(3, 1).await.unwrap()[0].event, lost);
         let numbers = async |before, which: &Which| {
             let read = store.events_before(before, which, 10).await.unwrap();
-            read.iter().map(|one| one.seq).collect::<Vec<_>>()
+            read.events.iter().map(|one| one.seq).collect::<Vec<_>>()
         };
         assert_eq!(numbers(u64::MAX, &Which::default()).await, [5, 4, 3, 2, 1]);
         let shop = Which { service: Some("shop".parse().unwrap()), ..Which::default() };
@@ -292,6 +362,12 @@ mod tests {
         assert_eq!(numbers(3, &web).await, [2, 1]);
         let host = Which { host: lost.host, ..Which::default() };
         assert_eq!(numbers(u64::MAX, &host).await, [4]);
+        let kind = Which { kind: Some(Kind::WaveOpened), ..shop.clone() };
+        assert_eq!(numbers(u64::MAX, &kind).await, [5]);
+        let kind = Which { kind: Some(Kind::HostLost), ..shop };
+        assert_eq!(numbers(u64::MAX, &kind).await, [0; 0]);
+        let since = Which { since: Some(UnixTime(4)), ..Which::default() };
+        assert_eq!(numbers(u64::MAX, &since).await, [5, 4]);
         let env = Which { env: Some("production".parse().unwrap()), ..Which::default() };
         assert_eq!(numbers(u64::MAX, &env).await, [5, 4, 3, 2, 1], "the host, too");
     }
@@ -318,6 +394,31 @@ mod tests {
         let store = Store::open(&path).await.unwrap();
         assert_eq!(*store.events_newest().borrow(), 3);
         assert_eq!(store.events_keep(&events[..1]).await.unwrap(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_page_of_few_among_very_many_is_what_is_found_in_a_bounded_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("db")).await.unwrap();
+        let many: Vec<_> = (1..=20_010).map(|number| event(number, "web")).collect();
+        store.events_keep(&[event(0, "web"), event(0, "shop")]).await.unwrap();
+        store.events_keep(&many).await.unwrap();
+        let rare = |since| Which {
+            kind: Some(Kind::WaveOpened),
+            service: Some("shop".parse().unwrap()),
+            since,
+            ..Which::default()
+        };
+        let first = store.events_before(u64::MAX, &rare(None), 5).await.unwrap();
+        assert_eq!((first.events.len(), first.next), (0, Some(13)));
+        let second = store.events_before(13, &rare(None), 5).await.unwrap();
+        assert_eq!((second.events[0].seq, second.next), (2, None));
+        let late = store.events_before(u64::MAX, &rare(Some(UnixTime(99))), 5).await.unwrap();
+        assert_eq!(late, Found::default(), "what is before that is not looked for");
+        let full = store.events_before(3, &Which::default(), 1).await.unwrap();
+        assert_eq!((full.events.len(), full.next), (1, Some(2)));
+        let last = store.events_before(2, &Which::default(), 1).await.unwrap();
+        assert_eq!((last.events.len(), last.next), (1, None));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use proto::wire::{AuditPage, AuditQuery};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::columns::{column, digest, failed, number, stored_time};
+use super::columns::{column, digest, failed, number, stored, stored_time};
 use super::{Store, StoreError, VerifyError};
 use crate::audit::{self, Act, Entry, Head};
 
@@ -16,6 +16,17 @@ const LOOKED_AT_MAX: i64 = 20_000;
 const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Entries about one statement: one for each set of signatures that came.
 const ABOUT_MAX: i64 = 256;
+/// Actors that are told to somebody who looks for another one.
+const ACTORS_MAX: i64 = 1_000;
+/// From each to the next one in the index: entries are not counted for it.
+const ACTORS: &str = "
+    WITH RECURSIVE one (actor) AS (
+        SELECT MIN(actor) FROM audit
+        UNION ALL
+        SELECT (SELECT MIN(actor) FROM audit WHERE actor > one.actor) FROM one
+        WHERE one.actor IS NOT NULL LIMIT ?1
+    )
+    SELECT actor FROM one WHERE actor IS NOT NULL";
 const READ: &str = "read the audit record";
 const WRITE: &str = "write the audit record";
 
@@ -98,6 +109,33 @@ impl Store {
         rows.iter().map(audit_entry).collect()
     }
 
+    /// Who has done something, as far as it fits.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn audit_actors(&self) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar(ACTORS)
+            .bind(ACTORS_MAX)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed(READ))
+    }
+
+    /// Whether anything is recorded of this actor.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn audit_has_actor(&self, actor: &str) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT seq FROM audit WHERE actor = ?1 LIMIT 1")
+            .bind(actor)
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed(READ))?;
+        Ok(row.is_some())
+    }
+
     /// The entries in question, as many as are found in a bounded time.
     ///
     /// # Errors
@@ -146,7 +184,7 @@ fn fitting(entries: &[Entry]) -> usize {
 fn candidates(sql: &mut QueryBuilder<Sqlite>, what: &str, query: &AuditQuery) {
     let AuditQuery { newest_first, beyond, actor, action, .. } = query;
     let bound = match (beyond, newest_first) {
-        (Some(seq), _) => i64::try_from(*seq).unwrap_or(i64::MAX),
+        (Some(seq), _) => stored(*seq),
         (None, true) => i64::MAX,
         (None, false) => 0,
     };
@@ -212,7 +250,7 @@ async fn audit_after(
     limit: u32,
 ) -> Result<Vec<Entry>, StoreError> {
     let rows = sqlx::query("SELECT * FROM audit WHERE seq > ?1 ORDER BY seq LIMIT ?2")
-        .bind(i64::try_from(seq).unwrap_or(i64::MAX))
+        .bind(stored(seq))
         .bind(i64::from(limit.min(PAGE_MAX)))
         .fetch_all(database)
         .await
@@ -226,6 +264,7 @@ pub(super) async fn append(
     now: UnixTime,
     act: Act,
 ) -> Result<(), StoreError> {
+    debug_assert!(audit::ACTIONS.contains(&act.action), "{} is looked for by nobody", act.action);
     let head = audit_head(&mut *change).await?;
     let entry = Entry::after(head, now, act);
     let seq = i64::try_from(entry.seq).expect("fewer than 2^63 entries");

@@ -190,4 +190,5 @@ pub(super) const MIGRATIONS: &[&str] = &[
     );
     CREATE INDEX turns_by_age ON turns (at);
 ",
+    "CREATE INDEX events_of_kind ON events (kind, seq);",
 ];

@@ -16,7 +16,8 @@ use proto::statement::{
 };
 use proto::trust::{Chain, Standing, verify};
 use proto::wire::{
-    CONTROL_BYTES_MAX, ControlReply, ControlRequest, JoinReply, RefusedKind, RolloutQuery,
+    AuditQuery, CONTROL_BYTES_MAX, ControlReply, ControlRequest, EventsQuery, JoinReply,
+    RefusedKind, RolloutQuery,
 };
 
 use crate::fleet::*;
@@ -148,6 +149,49 @@ async fn r4_a_request_that_is_too_long_is_neither_read_nor_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_knows_by_that_name_is_refused_with_what_was_likely_meant() {
+    let fleet = Fleet::start().await;
+    let (ci, ada) = (fleet.person(CI).await, fleet.person(ADA).await);
+    published(ci.publish(&Parcel::new("1", 10)).await);
+    let events = |query: EventsQuery| ControlRequest::Events(Box::new(query));
+    let of = |service: &str, env: &str| Scope {
+        service: service.parse().unwrap(),
+        env: env.parse().unwrap(),
+    };
+    let labels = vec![(name("env"), name("stagin"))];
+    let all = EventsQuery { limit: 9, ..EventsQuery::default() };
+    let cases = [
+        (ControlRequest::TokenCreate { uses: 1, ttl_s: 60, labels }, "staging"),
+        (ControlRequest::Scope(of("wbe", "staging")), "web"),
+        (ControlRequest::Scope(of("web", "stagin")), "staging"),
+        (ControlRequest::Dora { scope: of("wbe", "staging"), days: 9 }, "web"),
+        (ControlRequest::Releases { service: "wbe".parse().unwrap() }, "web"),
+        (ControlRequest::Rollout(RolloutQuery::Scope(of("web", "stagin"))), "staging"),
+        (events(EventsQuery { service: Some("wbe".parse().unwrap()), ..all.clone() }), "web"),
+        (
+            events(EventsQuery { kind: Some("root-expirin".to_owned()), ..all.clone() }),
+            "root-expiring",
+        ),
+        (
+            ControlRequest::Audit(Box::new(AuditQuery {
+                action: Some("publsh".to_owned()),
+                ..AuditQuery::default()
+            })),
+            "publish",
+        ),
+    ];
+    for (request, meant) in cases {
+        let refused = ada.refused(&request).await;
+        assert_eq!(refused.kind, RefusedKind::NotFound, "{request:?}: {refused:?}");
+        let told = (refused.next.as_str(), refused.next.contains("did you mean"));
+        let only = format!("there is only {meant}");
+        assert!(told.1 && told.0.contains(meant) || told.0 == only, "{request:?}: {refused:?}");
+    }
+    let ControlReply::Events(told) = ada.ask(&events(all)).await else { panic!() };
+    assert!(told.iter().any(|event| event.kind == "release-published"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn r4_each_key_gets_what_its_roles_allow() {
     let fleet = Fleet::start().await;
     let host = fleet.host(20).await;
@@ -164,8 +208,9 @@ async fn r4_each_key_gets_what_its_roles_allow() {
         ("an operator publishes", &ada, parcel.request(), Some(RefusedKind::Forbidden)),
         ("a person renews", &ada, ControlRequest::Renew, Some(RefusedKind::Forbidden)),
         ("CI reads", &ci, ControlRequest::Fleet, None),
-        ("an operator reads", &ada, scope.clone(), None),
-        ("a host reads", &as_host, scope, None),
+        // They may, and nothing was published of it yet.
+        ("an operator reads", &ada, scope.clone(), Some(RefusedKind::NotFound)),
+        ("a host reads", &as_host, scope, Some(RefusedKind::NotFound)),
         ("a host renews", &as_host, ControlRequest::Renew, None),
     ];
     for (case, client, request, refused) in cases {
@@ -386,6 +431,7 @@ async fn a_scope_of_which_no_host_would_hear_is_refused() {
     assert_eq!(refused.kind, RefusedKind::Conflict);
     assert!(refused.reason.contains("would not be told of i/staging"), "{}", refused.reason);
     assert!(refused.next.starts_with("make another fleet"), "{}", refused.next);
+    target("web").await;
     let facts = ada.ask(&ControlRequest::Scope(scope())).await;
     let ControlReply::Scope(facts) = facts else { panic!("{facts:?}") };
     assert_eq!(facts.scopes, 8);

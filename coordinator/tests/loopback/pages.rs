@@ -386,3 +386,65 @@ async fn sessions_and_tokens_live_as_long_as_they_may_and_no_longer() {
         assert_eq!(made, good, "{kind:?} of {ttl_s} s");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_read_is_turned_away_by_a_page_of_ours() {
+    let ground = Ground::new().await;
+    let (viewer, _) = signed_in(&ground, CI, AccessRole::Viewer).await;
+    let cases = [
+        ("GET", "/audit?before=abc", 400),
+        ("GET", "/events?before=-1", 400),
+        ("GET", "/hosts?from=x", 400),
+        ("GET", "/hosts/%ff", 400),
+        ("POST", "/events", 405),
+        ("GET", "/environments/stagin/freeze", 404),
+        ("GET", "/nothing", 404),
+    ];
+    for (method, path, status) in cases {
+        let origin = ground.visitor.origin();
+        let headers = [("cookie", viewer.as_str()), ("origin", origin.as_str())];
+        let got = ground.visitor.send(method, path, &headers, b"").await;
+        assert_eq!(got.status, status, "{path}: {}", got.text());
+        assert_eq!(got.header("content-type"), "text/html; charset=utf-8", "{path}");
+        assert!(got.text().contains("To the fleet"), "{path}: {}", got.text());
+        assert!(!got.text().contains("deserialize"), "{path}: {}", got.text());
+        assert_eq!(got.header("allow").is_empty(), status != 405, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_of_events_has_the_filters_of_the_others_and_keeps_them() {
+    let ground = Ground::new().await;
+    ground.keep_events(120).await;
+    let (viewer, _) = signed_in(&ground, CI, AccessRole::Viewer).await;
+    let page = async |path: &str| {
+        let got = ground.visitor.send("GET", path, &[("cookie", &viewer)], b"").await;
+        (got.status.as_u16(), got.text())
+    };
+    let asked = "service=web&env=staging&kind=wave-opened&host=&since=2020-01-01T00%3A00";
+    let (status, text) = page(&format!("/events?{asked}")).await;
+    assert_eq!((status, text.matches("<li class").count()), (200, 100), "{text}");
+    let earlier = "/events?service=web&amp;env=staging&amp;kind=wave-opened\
+                   &amp;since=2020-01-01T00%3A00&amp;before=";
+    let (_, rest) = text.split_once(earlier).expect(&text);
+    let before = rest.split('"').next().unwrap();
+    let (_, text) = page(&format!("/events?{asked}&before={before}")).await;
+    assert_eq!(text.matches("<li class").count(), 20, "{text}");
+    assert!(text.contains("value=\"wave-opened\" selected"), "{text}");
+    let (status, text) = page("/events?host=host-20").await;
+    assert_eq!((status, text.matches("wave ").count()), (200, 0), "{text}");
+    let wrong = [
+        ("host=host-2", 404, "did you mean host-20?"),
+        ("env=stagin", 404, "did you mean staging?"),
+        ("service=No", 422, "service name must be"),
+        ("kind=wave", 404, "did you mean wave-opened?"),
+        ("since=yesterday", 422, "must be a moment in UTC"),
+        ("rollout=ffffffff", 404, "ffffffff"),
+    ];
+    for (asked, expected, says) in wrong {
+        let (status, text) = page(&format!("/events?{asked}")).await;
+        assert_eq!(status, expected, "{asked}");
+        assert!(text.contains(says) && text.contains("role=\"alert\""), "{asked}: {text}");
+        assert!(!text.contains("nothing yet"), "{asked}: {text}");
+    }
+}

@@ -47,7 +47,7 @@ async fn r3_a_release_is_checked_counter_signed_and_kept() {
     // Who looks for a service finds its releases, which are in no environment.
     let store = Store::open(&fleet.state("coordinator.db")).await.unwrap();
     let web = Which { service: Some("web".parse().unwrap()), ..Which::default() };
-    let told = store.events_before(u64::MAX, &web, 9).await.unwrap();
+    let told = store.events_before(u64::MAX, &web, 9).await.unwrap().events;
     assert!(told.len() == 3 && told.iter().all(|one| one.event.env.is_none()), "{told:?}");
     store.close().await;
     fleet.stop().await;

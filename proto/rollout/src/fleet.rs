@@ -6,6 +6,7 @@
 //! [`ControlRequest`] that only reads. No IO: gossip values, statements and the time come in.
 
 mod answer;
+pub mod names;
 mod outlook;
 
 use std::collections::{BTreeMap, BTreeSet};

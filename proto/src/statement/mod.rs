@@ -7,6 +7,7 @@
 mod directive;
 mod freeze;
 mod host;
+mod moment;
 mod range;
 mod release;
 mod revocation;

@@ -4,10 +4,15 @@ use proto::report::EventReport;
 
 use super::plain;
 
-/// `swell events`.
-pub(crate) fn events(events: &[EventReport]) -> String {
+/// `swell events`; `of_all`: they are not those of something.
+pub(crate) fn events(events: &[EventReport], of_all: bool) -> String {
     if events.is_empty() {
-        return "nothing has happened yet, as far as the coordinator has seen\n".to_owned();
+        return match of_all {
+            true => "nothing has happened yet, as far as the coordinator has seen\n".to_owned(),
+            false => {
+                "nothing of that has happened, as far as the coordinator has seen\n".to_owned()
+            }
+        };
     }
     events.iter().map(line).collect()
 }
@@ -43,10 +48,11 @@ mod tests {
         };
         let all = [event("info", "web 1.3.0: wave 1 of 2"), event("critical", "\u{1b}[2Jroot")];
         assert_eq!(
-            events(&all),
+            events(&all, true),
             "     7  2027-01-15 08:00:00  wave-opened           web 1.3.0: wave 1 of 2\n     \
              7  2027-01-15 08:00:00  wave-opened           critical:  [2Jroot\n"
         );
-        assert!(events(&[]).starts_with("nothing has happened yet"));
+        assert!(events(&[], true).starts_with("nothing has happened yet"));
+        assert!(events(&[], false).starts_with("nothing of that has happened"));
     }
 }

@@ -52,7 +52,7 @@ fn a_test_that_is_not_taken_ends_with_1() {
     for (name, code, part) in [
         ("ops", 0, "ops: it has taken it"),
         ("bot", 1, "bot did not take the test message: it answers 404"),
-        ("x", 1, "there is no receiver x"),
+        ("x", 2, "there is no receiver x"),
     ] {
         let told = fleet.swell(&["notify", "test", name]);
         let all = format!("{}{}", text(&told), String::from_utf8_lossy(&told.stderr));

@@ -154,7 +154,7 @@ fn what_cannot_be_frozen_or_lifted_is_not_signed() {
         (&["host", "hold", "n1", "--lift"], 1, "host n1 is not held: there is nothing to lift"),
         (
             &["freeze", "--env", "moon", "--for", "2h", "--reason", "x"],
-            1,
+            2,
             "there is no environment moon in fleet",
         ),
         (
@@ -251,7 +251,9 @@ fn r4_a_host_that_is_called_otherwise_is_not_believed() {
     }
     let output = fleet.swell(&["skip", "n9"]);
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
-    assert!(text(&output).contains("there is no host \"n9\"\n  next: swell hosts"));
+    let told = text(&output);
+    assert!(told.contains("there is no host \"n9\"\n  next: "), "{told}");
+    assert!(told.contains("; swell hosts shows them all"), "{told}");
 }
 
 // --- skip ---

@@ -13,6 +13,7 @@ use utoipa::PartialSchema;
 
 use super::super::REASON_BYTES_MAX;
 use super::problem::{FieldError, Kind, Problem};
+use crate::events;
 
 /// Things on one page, and without a word.
 pub(super) const LIMIT_MAX: u64 = 200;
@@ -237,6 +238,18 @@ impl Input for RolloutId {
 
     fn schema() -> Value {
         json!({ "type": "string", "pattern": "^[0-9a-f]{4,64}$" })
+    }
+}
+
+/// A kind of event.
+impl Input for events::Kind {
+    fn read(value: &Value) -> Result<Self, String> {
+        text(value)?.parse().map_err(|error: events::UnknownKind| error.to_string())
+    }
+
+    fn schema() -> Value {
+        let names: Vec<_> = Self::ALL.iter().map(|kind| kind.name()).collect();
+        json!({ "type": "string", "enum": names })
     }
 }
 

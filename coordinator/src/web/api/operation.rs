@@ -203,15 +203,21 @@ pub(super) static OPERATIONS: &[Operation] = &[
         &[
             reading::BEFORE.field(),
             reading::OF_SERVICE.field(),
-            reading::IN_ENV.field(),
+            reading::OF_ENV.field(),
             reading::OF_ROLLOUT.field(),
             reading::OF_HOST.field(),
+            reading::OF_KIND.field(),
+            reading::SINCE.field(),
             LIMIT.field(),
             CURSOR.field(),
         ],
         (page::<EventReport>, look!(reading::events)),
     )
-    .more("`service` and `env` go together."),
+    .more(
+        "All that is given goes together. A service, environment, host, rollout or kind that there is not \
+         is refused. Of few among many a page is what is found in a moment: it may be empty and not the \
+         last.",
+    ),
     operation(
         "listAudit",
         "/audit",

@@ -7,6 +7,9 @@ use proto::wire::{Refused, RefusedKind};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::super::page::told;
+use crate::lookup::Unknown;
+
 /// Type of the body of a problem.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 /// What every `type` begins with.
@@ -154,6 +157,18 @@ impl From<Refused> for Problem {
             RefusedKind::Busy => Kind::Busy,
         };
         Self::new(kind, refused.reason, refused.next)
+    }
+}
+
+/// A parameter that names what is not there.
+impl From<Unknown> for Problem {
+    fn from(Unknown { field, refused }: Unknown) -> Self {
+        match refused.kind {
+            RefusedKind::NotFound | RefusedKind::Invalid => {
+                Self::fields(vec![FieldError { field: field.to_owned(), detail: told(&refused) }])
+            }
+            _ => refused.into(),
+        }
     }
 }
 

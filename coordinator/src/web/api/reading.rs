@@ -5,12 +5,14 @@ use proto::dsse::Envelope;
 use proto::id::{Digest, Env, HostId, Scope, Service, Version};
 use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport};
 use proto::statement::{Statement, UnixTime};
-use proto::wire::{AuditPage, AuditQuery, ControlReply, ControlRequest};
+use proto::wire::{AuditPage, AuditQuery, ControlReply, ControlRequest, EventsQuery, RolloutQuery};
+
+use rollout::fleet::names::{known_env, known_service};
 
 use super::super::sight::not_understood;
 use super::call::{Answer, Asked, Outcome};
 use super::document;
-use super::input::{Limit, Param, Phrase, RolloutId, Seq};
+use super::input::{Given, Limit, Param, Phrase, RolloutId, Seq};
 use super::paging::{self, LIMIT};
 use super::problem::{Kind, Problem};
 use super::values::{
@@ -18,8 +20,9 @@ use super::values::{
     ServiceSummary,
 };
 use crate::desk::out_of_order;
-use crate::events::Numbered;
-use crate::store::Which;
+use crate::events::{self, Numbered};
+use crate::lookup::Unknown;
+use crate::store::Found;
 
 pub(super) const HOST: Param<HostId> = Param::path("id", "Id of the host.", "k3vxq2m5n7ad");
 pub(super) const SERVICE: Param<Service> = Param::path("service", "The service.", "web");
@@ -28,11 +31,14 @@ pub(super) const ROLLOUT: Param<RolloutId> =
     Param::path("id", "Id of the rollout, or its first 4 digits or more.", "5f2c9a10");
 
 pub(super) const OF_ENV: Param<Env> = Param::query("env", "Of this environment.").with("staging");
-/// The same where it goes together with the service.
-pub(super) const IN_ENV: Param<Env> = Param::query("env", "In this environment.");
 pub(super) const OF_SERVICE: Param<Service> = Param::query("service", "Of this service.");
-pub(super) const OF_ROLLOUT: Param<Digest> = Param::query("rollout", "About this rollout: its id.");
-pub(super) const OF_HOST: Param<HostId> = Param::query("host", "About this host: its id.");
+pub(super) const OF_ROLLOUT: Param<RolloutId> =
+    Param::query("rollout", "About this rollout: its id, or its first 4 digits or more.")
+        .with("5f2c9a10");
+pub(super) const OF_HOST: Param<Phrase> =
+    Param::query("host", "About this host: its id, or its name.");
+pub(super) const OF_KIND: Param<events::Kind> =
+    Param::query("kind", "Of this kind.").with("wave-opened");
 pub(super) const BEFORE: Param<Seq> =
     Param::query("before", "Before this number; none: from the newest on.");
 pub(super) const AFTER: Param<Seq> =
@@ -91,8 +97,9 @@ fn rollout_counts(report: &FleetReport) -> RolloutCounts {
 
 /// `GET /hosts`.
 pub(super) async fn hosts(asked: Asked) -> Outcome {
-    let report = asked.web.sight.fleet().await?;
     let env = asked.given.get(&OF_ENV);
+    refuse_unknown(&asked, None, env.as_ref())?;
+    let report = asked.web.sight.fleet().await?;
     let of_env = |host: &&HostReport| env.is_none() || host.env == env;
     let mut hosts: Vec<_> = report.hosts.iter().filter(of_env).collect();
     hosts.sort_by_key(|host| &host.id);
@@ -138,9 +145,6 @@ pub(super) async fn releases(asked: Asked) -> Outcome {
     let ControlReply::Releases(releases) = asked.web.sight.answer(request).await? else {
         return Err(not_understood().into());
     };
-    if releases.is_empty() {
-        return Err(nothing(format!("nothing was published of {service}")));
-    }
     let published = |(version, release)| Published { version, release };
     let releases = releases.into_iter().map(published).collect();
     let list = format!("releases/{service}");
@@ -167,6 +171,7 @@ pub(super) async fn release(asked: Asked) -> Outcome {
 /// `GET /rollouts`.
 pub(super) async fn rollouts(asked: Asked) -> Outcome {
     let (service, env) = (asked.given.get(&OF_SERVICE), asked.given.get(&OF_ENV));
+    refuse_unknown(&asked, service.as_ref(), env.as_ref())?;
     match (service, env) {
         (Some(service), Some(env)) => history(asked, Scope { service, env }).await,
         (service, env) => {
@@ -186,6 +191,18 @@ pub(super) async fn rollouts(asked: Asked) -> Outcome {
             Ok(asked.page(&paging::sorted("rollouts", rollouts, key, &asked.given)?))
         }
     }
+}
+
+/// A list of what there is not would be empty, as one of what there is may be.
+fn refuse_unknown(
+    asked: &Asked,
+    service: Option<&Service>,
+    env: Option<&Env>,
+) -> Result<(), Problem> {
+    let chain = asked.web.desk.member.ledger.chain();
+    let wrong = |field| move |refused| Problem::from(Unknown { field, refused });
+    service.map_or(Ok(()), |one| known_service(&chain, one)).map_err(wrong("service"))?;
+    env.map_or(Ok(()), |one| known_env(&chain, one)).map_err(wrong("env"))
 }
 
 /// Lists would be long with every host of every rollout.
@@ -212,36 +229,39 @@ pub(super) async fn rollout(asked: Asked) -> Outcome {
 /// `GET /events`.
 pub(super) async fn events(asked: Asked) -> Outcome {
     let given = &asked.given;
-    let which = Which {
+    let query = EventsQuery {
+        before: start("events", &asked, &BEFORE)?,
+        limit: 0,
         service: given.get(&OF_SERVICE),
-        env: given.get(&IN_ENV),
-        rollout: given.get(&OF_ROLLOUT),
-        host: given.get(&OF_HOST),
+        env: given.get(&OF_ENV),
+        rollout: given.get(&OF_ROLLOUT).map(|RolloutId(id)| RolloutQuery::Id(id)),
+        host: given.get(&OF_HOST).map(|Phrase(host)| host),
+        kind: given.get(&OF_KIND).map(|kind| kind.to_string()),
+        since: given.get(&SINCE).map(|Seq(seconds)| UnixTime(seconds)),
     };
-    let before = start("events", &asked, &BEFORE)?.unwrap_or(u64::MAX);
-    let read = asked.web.desk.store.events_before(before, &which, one_more(&asked)).await;
-    let read = read.map_err(|error| out_of_order("read what happened", &error))?;
-    let events = read.into_iter().map(Numbered::report);
-    Ok(asked.page(&paging::cut("events", events, |event| event.seq.to_string(), given)))
+    let which = asked.web.desk.which(&query).await?;
+    let before = query.before.unwrap_or(u64::MAX);
+    let found = asked.web.desk.store.events_before(before, &which, limit(given)).await;
+    let Found { events, next } =
+        found.map_err(|error| out_of_order("read what happened", &error))?;
+    let events = events.into_iter().map(Numbered::report).collect();
+    Ok(asked.page(&paging::found("events", events, next)))
 }
 
 /// `GET /audit`.
 pub(super) async fn audit(asked: Asked) -> Outcome {
     let given = &asked.given;
     let phrase = |param| given.get(param).map(|Phrase(text)| text);
-    let Limit(limit) = given.get(&LIMIT).unwrap_or_default();
     let query = AuditQuery {
         newest_first: false,
         beyond: start("audit", &asked, &AFTER)?,
-        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        limit: limit(given),
         actor: phrase(&BY_ACTOR),
         action: phrase(&OF_ACTION),
         subject: phrase(&ON_SUBJECT),
         since: given.get(&SINCE).map(|Seq(seconds)| UnixTime(seconds)),
     };
-    let read = asked.web.desk.store.audit_page(&query).await;
-    let AuditPage { entries, next, .. } =
-        read.map_err(|error| out_of_order("read the audit record", &error))?;
+    let AuditPage { entries, next, .. } = asked.web.desk.audit(&query).await?;
     Ok(asked.page(&paging::found("audit", entries, next)))
 }
 
@@ -259,8 +279,8 @@ fn start(list: &str, asked: &Asked, param: &Param<Seq>) -> Result<Option<u64>, P
     }
 }
 
-/// What a page holds and one more, by which it is known whether another page comes.
-fn one_more(asked: &Asked) -> u32 {
-    let Limit(limit) = asked.given.get(&LIMIT).unwrap_or_default();
-    u32::try_from(limit + 1).unwrap_or(u32::MAX)
+/// How many things a page holds.
+fn limit(given: &Given) -> u32 {
+    let Limit(limit) = given.get(&LIMIT).unwrap_or_default();
+    u32::try_from(limit).unwrap_or(u32::MAX)
 }

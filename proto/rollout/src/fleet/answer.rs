@@ -3,6 +3,7 @@
 use proto::trust::Refusal;
 use proto::wire::{ControlReply, ControlRequest, Refused, RefusedKind};
 
+use super::names;
 use super::outlook::{Outlook, not_found};
 
 impl Outlook<'_> {
@@ -30,13 +31,14 @@ impl Outlook<'_> {
                 }
             }
             ControlRequest::Releases { service } => {
-                let releases = self.chain.releases_of(service).into_iter();
-                let versions = releases.map(|(id, release)| (release.version.clone(), id));
-                Ok(ControlReply::Releases(versions.collect()))
+                names::known_service(self.chain, service).map(|()| {
+                    let releases = self.chain.releases_of(service).into_iter();
+                    let versions = releases.map(|(id, release)| (release.version.clone(), id));
+                    ControlReply::Releases(versions.collect())
+                })
             }
-            ControlRequest::Scope(scope) => {
-                Ok(ControlReply::Scope(Box::new(self.scope_facts(scope))))
-            }
+            ControlRequest::Scope(scope) => names::known_scope(self.chain, scope)
+                .map(|()| ControlReply::Scope(Box::new(self.scope_facts(scope)))),
             ControlRequest::Host { id } => match (self.host_statement)(id) {
                 Some(envelope) => Ok(ControlReply::Statement { envelope }),
                 None => Err(not_found(format!("no statement about host {id} is here"))),
@@ -54,7 +56,7 @@ impl Outlook<'_> {
             | ControlRequest::Draft { .. }
             | ControlRequest::Disk { .. }
             | ControlRequest::Evidence { .. }
-            | ControlRequest::Events { .. }
+            | ControlRequest::Events(_)
             | ControlRequest::Dora { .. } => return None,
             ControlRequest::Audit(_) | ControlRequest::AuditMemory => return None,
             ControlRequest::NotifyList | ControlRequest::NotifyTest { .. } => return None,

@@ -19,7 +19,7 @@ use proto::trust::Chain;
 use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts, ScopeHost};
 use proto::{Digest, Env, HostId, KeyId, Name, Scope, Service, UnixTime};
 
-use super::{Observer, Seen};
+use super::{Observer, Seen, names};
 use crate::Now;
 use crate::gate::{Expiry, Order};
 use crate::receipts::Receipts;
@@ -240,7 +240,8 @@ impl Outlook<'_> {
             RolloutQuery::Latest => self.newest(|_| true),
         };
         found.ok_or_else(|| match query {
-            RolloutQuery::Scope(scope) => not_found(format!("{scope} has no rollout")),
+            RolloutQuery::Scope(scope) => names::known_scope(self.chain, scope)
+                .map_or_else(|unknown| unknown, |()| not_found(format!("{scope} has no rollout"))),
             RolloutQuery::Id(_) | RolloutQuery::Latest => {
                 not_found("there is no rollout yet".to_owned())
             }
