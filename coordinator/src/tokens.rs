@@ -8,6 +8,7 @@ use proto::PublicKey;
 use proto::id::{Env, Name, Zone};
 use proto::statement::{check_label, within};
 use proto::wire::{ControlReply, Refused, RefusedKind};
+use rollout::fleet::names::known_env;
 use tracing::info;
 
 use crate::access::Credential;
@@ -42,6 +43,12 @@ impl Desk {
                 reason: format!("no such token can be made: {}", problems.join("; ")),
                 next: String::new(),
             });
+        }
+        // Labels are signed with each host, for good: one of another environment would be in none that there
+        // is.
+        let env = labels.iter().find(|(key, _)| key.as_str() == "env");
+        if let Some(env) = env.and_then(|(_, env)| env.as_str().parse().ok()) {
+            known_env(&self.member.ledger.chain(), &env)?;
         }
         let Credential { id, secret } = Credential::make()?;
         let now = clock::unix();
