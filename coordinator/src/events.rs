@@ -153,6 +153,16 @@ kinds! {
     HostsMended = "hosts-mended", Info;
     /// It stands still until a time that is known: outside its windows, or frozen.
     RolloutWaits = "rollout-waits", Info;
+    /// A person had the next wave opened.
+    RolloutPromoted = "rollout-promoted", Info;
+    /// A person has signed one that somebody else made.
+    RolloutApproved = "rollout-approved", Info;
+    /// Nothing new starts in an environment until a time.
+    EnvironmentFrozen = "environment-frozen", Info;
+    EnvironmentUnfrozen = "environment-unfrozen", Info;
+    /// Nothing new starts on a host until a time.
+    HostHeld = "host-held", Info;
+    HostReleased = "host-released", Info;
 }
 
 impl fmt::Display for Kind {
@@ -193,6 +203,6 @@ mod tests {
             told("rollout-halte"),
             "there is no event `rollout-halte`: did you mean rollout-halted?"
         );
+        assert!(told("x").starts_with("there is no event `x`: there are approval-wanted, "));
     }
 }
-        assert!(told("x").starts_with("there is no event `x`: there are approval-wanted, "));

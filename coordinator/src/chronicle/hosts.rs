@@ -12,7 +12,7 @@ use serde_json::json;
 use super::certificate::CertificateTold;
 use super::stuck::Stuck;
 use super::waits::Wait;
-use super::{HOSTS_EACH_MAX, Look, PRESENCE_LASTS_MS, START_MS, Sight, words};
+use super::{HOSTS_EACH_MAX, Look, PRESENCE_LASTS_MS, START_MS, Sight, acts, words};
 use crate::events::{Event, Kind};
 
 /// How many days before its end the root is told of, each once; 0: that it has ended.
@@ -36,6 +36,8 @@ pub(super) struct Fleet {
     /// Of the lost ones those of which one event told, under the name of what it opened.
     together: BTreeMap<HostId, String>,
     pub(super) stuck: Stuck,
+    /// Freezes and holds of the look before; none: nobody has looked.
+    freezes: Option<BTreeSet<Digest>>,
     /// Services told to have drifted, and from which release.
     drifted: BTreeMap<HostId, BTreeMap<Service, Digest>>,
 }
@@ -54,8 +56,10 @@ impl Fleet {
         self.drifted.retain(|id, _| there.contains(id));
         let (removed, hosts): (Vec<_>, Vec<_>) = sight.hosts.iter().partition(|host| host.removed);
         self.follow_presence(&hosts, look);
-        self.follow_removals(&removed, look);
+        self.follow_removals(&removed, sight, look);
         self.follow_drift(&hosts, look);
+        let since = self.since.unwrap_or(look.now.unix);
+        acts::follow_freezes(&mut self.freezes, since, sight, look);
         self.follow_root(sight, look);
         self.certificate.follow(sight.certificate.as_ref(), look);
     }
@@ -83,11 +87,18 @@ impl Fleet {
         self.find(Kind::HostBack, &back, look);
     }
 
-    fn follow_removals(&mut self, removed: &[&Presence], look: &mut Look<'_>) {
+    fn follow_removals(&mut self, removed: &[&Presence], sight: &Sight, look: &mut Look<'_>) {
         let known = |host: &&Presence| self.seen.contains(&host.id);
         let removed: Vec<_> = removed.iter().copied().filter(known).collect();
         removed.iter().for_each(|host| _ = self.seen.remove(&host.id));
+        let told = look.events.len();
         self.find(Kind::HostRemoved, &removed, look);
+        for event in &mut look.events[told..] {
+            let said = event.host.as_ref().and_then(|host| sight.removals.get(host));
+            if let Some((by, reason)) = said {
+                words::by_whom(event, by, reason);
+            }
+        }
     }
 
     fn lose(&mut self, hosts: &[&Presence], look: &mut Look<'_>) {

@@ -10,6 +10,7 @@
 //! | `stance` | how a rollout stands, as far as people are told |
 //! | `rollouts` | one rollout followed: its events, its row, its samples |
 //! | `certificate` | the end of the pages' certificate |
+//! | `acts` | what people said: freezes, holds, promotions, approvals |
 //! | `hosts` | hosts lost and back, drift, the end of the root |
 //! | `stuck` | hosts that could not go back |
 //! | `words` | what an event says |
@@ -21,6 +22,7 @@
 //! it began has a row, and events only from a minute after it was first seen, while it is the newest of
 //! its scope. Of a look at which very much happened to hosts, one event tells of all of them.
 
+mod acts;
 mod certificate;
 mod hosts;
 mod part;
@@ -35,24 +37,25 @@ mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proto::report::RolloutReport;
+use proto::report::{FreezeReport, RolloutReport};
 use proto::statement::{Source, UnixTime};
-use proto::{Digest, Scope};
+use proto::{Digest, HostId, Name, Scope};
 use rollout::Now;
 use rollout::fleet::Presence;
 
 use crate::events::Event;
 use crate::store::{Kept, Remembered, StoreError};
 use crate::web::Certificate;
+pub use acts::Word;
 use hosts::Fleet;
 use rollouts::Tracked;
 use stuck::Stuck;
 use waits::Waits;
 
+pub(crate) use certificate::TOLD_S as CERTIFICATE_TOLD_S;
 pub(crate) use part::keep;
 
 /// How long something must have lasted to be told: a hold, that a hold is over, that all hosts are back,
-pub(crate) use certificate::TOLD_S as CERTIFICATE_TOLD_S;
 /// that a rollout ended without anybody having ended it. The proof of another end may be on its way.
 pub const STANCE_LASTS_MS: u64 = 10_000;
 /// How long the proof of another end is waited for, once another rollout has taken over. It travels for
@@ -80,6 +83,10 @@ pub struct Sight {
     pub root_expires: UnixTime,
     /// Of the pages; none while there are none.
     pub certificate: Option<Certificate>,
+    /// Of environments and hosts, the newest of each side, in force or not.
+    pub freezes: Vec<FreezeReport>,
+    /// Who removed the hosts that are no longer ones of the fleet, and why.
+    pub removals: BTreeMap<HostId, (Name, String)>,
 }
 
 /// A rollout, with what its report does not tell.
@@ -93,6 +100,10 @@ pub struct Seen {
     pub to: Digest,
     /// What `to` was built from, as far as that is known.
     pub source: Source,
+    /// The directive in force.
+    pub said: Option<Word>,
+    /// Who has signed it beside its author, as far as it needs that and is not known to be in force.
+    pub approved: Vec<Name>,
 }
 
 /// What was told, and what is waited for.
@@ -155,6 +166,11 @@ impl Memory {
     /// thousand hosts, and what came to a good end waits for the next look at all.
     pub fn moving(&self) -> impl Iterator<Item = &Digest> {
         self.rollouts.iter().filter(|(_, tracked)| !tracked.is_settled()).map(|(id, _)| id)
+    }
+
+    /// Whether it has yet to be told that a rollout is in force.
+    pub fn awaits(&self, rollout: &Digest) -> bool {
+        self.rollouts.get(rollout).is_none_or(|tracked| !tracked.told.started)
     }
 
     /// Whether a rollout has a row already.

@@ -15,7 +15,7 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::{Changes, Memory, Seen, Sight, observe};
+use super::{Changes, Memory, Seen, Sight, acts, observe};
 use crate::desk::{Desk, blocking};
 use crate::store::{Store, StoreError};
 
@@ -145,15 +145,24 @@ impl Sight {
             let release = chain.release(&rollout.to.release);
             let source = release.map(|release| release.source.clone()).unwrap_or_default();
             let from = rollout.from.as_ref().map(|from| from.release);
-            Some(Seen { report, newest, from, to: rollout.to.release, source })
+            let said = acts::word(outlook, &id);
+            let approved = match memory.awaits(&id) {
+                true => acts::approved(outlook, &id, rollout),
+                false => Vec::new(),
+            };
+            let to = rollout.to.release;
+            Some(Seen { report, newest, from, to, source, said, approved })
         };
+        let hosts = outlook.presence();
         let sight = Self {
-            hosts: outlook.presence(),
+            removals: acts::removals(outlook, &hosts),
+            hosts,
             rollouts: ids.filter_map(seen).collect(),
             heads: chain.heads().map(|(scope, head)| (scope.clone(), head.epoch)).collect(),
             root_version: chain.root().version,
             root_expires: chain.root().expires,
             certificate: None,
+            freezes: outlook.freezes().collect(),
         };
         (sight, more)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::receipt::{Cause, State};
 use proto::report::{RolloutPhase, RolloutReport, StandingReport};
 use proto::statement::UnixTime;
-use proto::{HostId, Scope};
+use proto::{Digest, HostId, Name, Scope};
 use rollout::host::NEVER_STARTED;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ pub(super) struct Told {
     /// Whether anything of it is told: not of one that is older than the chronicle, at first.
     loud: bool,
     /// That it is in force.
-    started: bool,
+    pub(super) started: bool,
     /// Waves that are open, from the first one on.
     waves: u32,
     /// That every host is back.
@@ -42,12 +42,16 @@ pub(super) struct Told {
     failed: BTreeSet<HostId>,
     stuck: BTreeSet<HostId>,
     sample: Option<Mark>,
+    /// The directive in force.
+    said: Option<Digest>,
+    /// Who has signed it beside its author.
+    approved: BTreeSet<Name>,
 }
 
 impl Tracked {
     /// One that is seen for the first time, by a chronicle that began at `since`.
     pub(super) fn new(seen: &Seen, since: UnixTime, now: UnixTime) -> Self {
-        let Seen { report, newest: _, from, to, source } = seen;
+        let Seen { report, from, to, source, .. } = seen;
         let target = |(version, release)| RowTarget { version, release };
         let row = RolloutRow {
             seq: 0,
@@ -106,7 +110,9 @@ impl Tracked {
         let (row, told) = (self.row.clone(), self.told.clone());
         self.told.loud |= seen.newest && look.now.unix >= self.row.first_seen.plus_s(QUIET_S);
         let mut events = Vec::new();
+        self.approve(seen, look.now.unix, &mut events);
         self.start(report, look.now.unix, &mut events);
+        self.hear(seen, look.now.unix, &mut events);
         self.open_waves(report, look.now.unix, &mut events);
         self.fail_hosts(report, look, &mut events);
         let before = self.told.stance;
@@ -129,6 +135,25 @@ impl Tracked {
     fn kept(&self, open: bool, sample: Option<crate::store::NewSample>) -> Kept {
         let memory = serde_json::to_string(&self.told).expect("memories serialize");
         Kept { row: self.row.clone(), open, memory, sample }
+    }
+
+    fn approve(&mut self, seen: &Seen, now: UnixTime, events: &mut Vec<Event>) {
+        let news = seen.approved.iter().filter(|name| self.told.approved.insert((*name).clone()));
+        events.extend(news.map(|name| words::approved(&seen.report, name, now)));
+    }
+
+    /// What people have said of it: that it is paused or aborted is told as where it stands, and what is said
+    /// of one that has ended means nothing.
+    fn hear(&mut self, seen: &Seen, now: UnixTime, events: &mut Vec<Event>) {
+        let Some(word) = seen.said.as_ref().filter(|word| self.told.said != Some(word.statement))
+        else {
+            return;
+        };
+        self.told.said = Some(word.statement);
+        if self.told.stance.outcome().is_some() {
+            return;
+        }
+        events.extend(words::said(&seen.report, word, now));
     }
 
     fn start(&mut self, report: &RolloutReport, now: UnixTime, events: &mut Vec<Event>) {
@@ -196,8 +221,8 @@ impl Tracked {
     /// that is older than the chronicle nobody here knows it without a proof.
     fn ended(&self, report: &RolloutReport, now: UnixTime) -> Option<UnixTime> {
         let proven = matches!(report.phase, RolloutPhase::Halted | RolloutPhase::Complete);
-        let proof_came = report.ended.filter(|ended| proven && *ended <= now);
-        proof_came.or_else(|| self.told.loud.then_some(now))
+        let proof_came = report.ended.filter(|ended| proven && *ended <= seen);
+        proof_came.or_else(|| self.told.loud.then_some(seen))
     }
 
     /// Told once, and never taken back: so only after it has lasted, and once those who are there have had

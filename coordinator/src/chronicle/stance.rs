@@ -85,7 +85,7 @@ impl Stance {
     pub(super) const fn told_after(self, before: Self) -> Option<Kind> {
         match (before, self) {
             (Self::Held | Self::Waiting | Self::Expired, Self::Going) => Some(Kind::RolloutMoves),
-            (Self::Paused, Self::Going) => Some(Kind::RolloutResumed),
+            // Whoever ended the pause is told of, see `acts`.
             (_, Self::New | Self::Going) => None,
             (_, Self::Pending) => Some(Kind::ApprovalWanted),
             (_, Self::Held) => Some(Kind::RolloutHeld),

@@ -1,13 +1,13 @@
 //! What an event says, for people and for scripts.
 
 use proto::receipt::{Cause, State};
-use proto::report::{DriftReport, RolloutReport, StandingReport};
-use proto::statement::{Direction, UnixTime};
+use proto::report::{DriftReport, FreezeReport, RolloutReport, StandingReport};
+use proto::statement::{Action, Direction, UnixTime};
 use proto::{Env, HostId, Name, Scope, Service, Version};
 use rollout::fleet::Presence;
 use serde_json::{Value, json};
 
-use super::{HOSTS_EACH_MAX, Sight};
+use super::{HOSTS_EACH_MAX, Sight, Word};
 use crate::events::{Event, Kind};
 use crate::store::{Counts, RolloutRow};
 use crate::web::Certificate;
@@ -50,7 +50,6 @@ pub(super) fn rollout(kind: Kind, report: &RolloutReport, now: UnixTime) -> Even
         Kind::RolloutHeld => after("held", &why),
         Kind::RolloutWaits => after("waits", why.strip_prefix("held: ").unwrap_or(&why)),
         Kind::RolloutMoves => format!("moves again: {why}"),
-        Kind::RolloutResumed => format!("resumed: {why}"),
         Kind::RolloutRolledBack => match &report.from {
             Some(from) => format!("every host that is heard is back on {from}"),
             None => "it is off every host that is heard".to_owned(),
@@ -68,6 +67,39 @@ pub(super) fn rollout(kind: Kind, report: &RolloutReport, now: UnixTime) -> Even
         _ => json!({}),
     };
     event(kind, report, now, &says, more)
+}
+
+/// Somebody directed it; none: that tells itself in where the rollout stands.
+pub(super) fn said(report: &RolloutReport, word: &Word, now: UnixTime) -> Option<Event> {
+    let by = by(&word.by, &word.reason);
+    let (kind, says) = match word.action {
+        Action::Resume => (Kind::RolloutResumed, format!("resumed {by}")),
+        Action::Promote => {
+            let (wave, of) = (word.wave.map_or(0, |wave| wave + 1), report.waves.len());
+            (Kind::RolloutPromoted, format!("promoted to wave {wave} of {of} {by}"))
+        }
+        Action::Skip | Action::Pause | Action::Abort => return None,
+    };
+    let more = json!({
+        "by": word.by,
+        "said": word.reason,
+        "statement": word.statement,
+        "wave": word.wave.map(|wave| wave + 1),
+    });
+    Some(event(kind, report, now, &says, more))
+}
+
+/// `by ada: why`.
+fn by(who: &Name, reason: &str) -> String {
+    match reason.is_empty() {
+        true => format!("by {who}"),
+        false => format!("by {who}: {}", plain(reason)),
+    }
+}
+
+pub(super) fn approved(report: &RolloutReport, by: &Name, now: UnixTime) -> Event {
+    let says = format!("approved by {by}");
+    event(Kind::RolloutApproved, report, now, &says, json!({ "by": by }))
 }
 
 /// `halted: ` and why; a reason that starts with the very word is not told twice.
@@ -262,6 +294,12 @@ pub(super) fn present(kind: Kind, host: &Presence, now: UnixTime, more: Value) -
     }
 }
 
+/// Who brought an event about, and why.
+pub(super) fn by_whom(event: &mut Event, who: &Name, reason: &str) {
+    event.text = format!("{} {}", event.text, by(who, reason));
+    event.detail = with(event.detail.take(), json!({ "by": who, "said": reason }));
+}
+
 /// The same of very many, all of one environment.
 pub(super) fn many_present(kind: Kind, hosts: &[&Presence], now: UnixTime, more: Value) -> Event {
     let says = match kind {
@@ -286,6 +324,34 @@ pub(super) fn mended(scope: &Scope, last: &HostId, now: UnixTime) -> Event {
     let Scope { service, env } = scope;
     let text = format!("{service} in {env}: no host is stuck there any more, {last} was the last");
     let event = of_fleet(Kind::HostsMended, now, text, json!({ "last": last }));
+/// An environment is frozen, or a host held, or that is lifted; `name`: the host's, as far as it is known.
+pub(super) fn freeze(freeze: &FreezeReport, name: Option<&Name>, now: UnixTime) -> Event {
+    let FreezeReport { statement, env, host, until, reason, .. } = freeze;
+    let (by, lifted) = (by(&freeze.by, reason), freeze.until <= freeze.created);
+    let called = name.map(Name::as_str).or(host.as_ref().map(HostId::as_str)).unwrap_or_default();
+    let (kind, text) = match (host, lifted) {
+        (None, false) => {
+            (Kind::EnvironmentFrozen, format!("{env} is frozen until {until} UTC {by}"))
+        }
+        (None, true) => (Kind::EnvironmentUnfrozen, format!("{env} is not frozen any more, {by}")),
+        (Some(_), false) => {
+            (Kind::HostHeld, format!("host {called} in {env} is held until {until} UTC {by}"))
+        }
+        (Some(_), true) => {
+            (Kind::HostReleased, format!("host {called} in {env} is not held any more, {by}"))
+        }
+    };
+    let detail = json!({
+        "by": freeze.by,
+        "said": reason,
+        "statement": statement,
+        "until": (!lifted).then_some(until),
+        "host_name": name,
+    });
+    let about = of_fleet(kind, now, text, detail);
+    Event { env: Some(env.clone()), host: host.clone(), ..about }
+}
+
     Event { service: Some(service.clone()), env: Some(env.clone()), ..event }
 }
 

@@ -52,8 +52,10 @@ fn a_host_that_was_removed_is_not_lost() {
     run.look_for(70, &two([true, true]));
     let mut removed = two([false, true]);
     removed.hosts[0].removed = true;
+    let said = ("ada".parse().unwrap(), "sold".to_owned());
+    removed.removals.insert(removed.hosts[0].id.clone(), said);
     assert_eq!(run.look_for(60, &removed), [Kind::HostRemoved]);
-    assert_eq!(run.text(), "host n1 in production was removed from the fleet");
+    assert_eq!(run.text(), "host n1 in production was removed from the fleet by ada: sold");
     run.restart();
     assert!(run.look_for(60, &removed).is_empty());
     assert!(run.look_for(60, &two([false, true])).is_empty(), "and not one that was there");

@@ -1,5 +1,6 @@
 //! Looks in a row, restarts between them, and what is told.
 
+mod acts;
 mod fleet;
 mod incidents;
 mod random;
@@ -195,6 +196,8 @@ fn seen(report: RolloutReport) -> Seen {
         to: Digest::of(b"1.4.0"),
         source: Source::default(),
     }
+        said: None,
+        approved: Vec::new(),
 }
 
 fn sight(rollouts: Vec<Seen>) -> Sight {
@@ -211,6 +214,8 @@ fn sight(rollouts: Vec<Seen>) -> Sight {
         root_expires: UnixTime(BEGAN.0 + 365 * 86_400),
         certificate: None,
     }
+        freezes: Vec::new(),
+        removals: BTreeMap::new(),
 }
 
 /// One rollout and nothing else.

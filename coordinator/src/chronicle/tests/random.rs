@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proto::Digest;
 use proto::receipt::{Cause, State};
 use proto::report::{RolloutPhase, RolloutReport};
+use proto::statement::Action;
 
 use super::{Run, Seen, present, seen, sight, standing};
+use crate::chronicle::Word;
 use crate::events::{Event, Kind};
 
 /// What can be seen of the rollout, of three hosts in three waves, at one moment.
@@ -71,6 +74,23 @@ fn as_seen(moment: &Moment) -> Seen {
     Seen { newest: moment.newest, ..seen(RolloutReport { held: moment.held, ..report }) }
 }
 
+/// The directive in force at a moment: a pause while it is paused, and after that who ended it.
+fn directed(before: Option<Word>, phase: RolloutPhase, number: usize) -> Option<Word> {
+    let is_paused = before.as_ref().is_some_and(|word| word.action == Action::Pause);
+    let action = match phase {
+        RolloutPhase::Paused if !is_paused => Action::Pause,
+        // What is paused may seem to have ended, until the proof of another end comes.
+        RolloutPhase::Paused
+        | RolloutPhase::Pending
+        | RolloutPhase::Superseded
+        | RolloutPhase::Expired => return before,
+        _ if is_paused => Action::Resume,
+        _ => return before,
+    };
+    let statement = Digest::of(&number.to_be_bytes());
+    Some(Word { statement, action, wave: None, by: "ada".parse().unwrap(), reason: String::new() })
+}
+
 /// All kinds that stand for a rollout at most once.
 const ONCE: [Kind; 7] = [
     Kind::ApprovalWanted,
@@ -122,11 +142,13 @@ proptest! {
     #[test]
     fn nothing_is_told_twice_nor_before_its_time(moments in vec(moment(), 1..30)) {
         let mut run = Run::begun();
-        for moment in &moments {
+        let mut said = None;
+        for (number, moment) in moments.iter().enumerate() {
             if moment.restart {
                 run.restart();
             }
-            let mut sight = sight(vec![as_seen(moment)]);
+            said = directed(said, moment.phase, number);
+            let mut sight = sight(vec![Seen { said: said.clone(), ..as_seen(moment) }]);
             sight.hosts = (0..3).map(|index| present(index, moment.alive[index as usize])).collect();
             run.look_for(moment.lasts_s, &sight);
             // Hosts are lost and back in turn.

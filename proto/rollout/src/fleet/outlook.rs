@@ -296,7 +296,7 @@ impl Outlook<'_> {
     // --- freezes, skips ---
 
     /// The newest of each target and side.
-    fn freezes(&self) -> impl Iterator<Item = FreezeReport> {
+    pub fn freezes(&self) -> impl Iterator<Item = FreezeReport> {
         self.chain.newest_freezes().map(|(id, freeze)| self.freeze_report(id, freeze))
     }
 
@@ -443,7 +443,7 @@ impl Outlook<'_> {
     }
 
     /// The owner of a key, or the key itself once the root has forgotten it.
-    fn name_of_key(&self, key: &KeyId) -> Name {
+    pub fn name_of_key(&self, key: &KeyId) -> Name {
         let entry = self.chain.root().keys.get(key);
         entry.map_or_else(|| as_name(key.as_str()), |entry| entry.owner.clone())
     }
