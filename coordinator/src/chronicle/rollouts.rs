@@ -211,15 +211,17 @@ impl Tracked {
         self.told.stance = stance;
         events.extend(stance.told_after(before).map(|kind| words::rollout(kind, report, now)));
         self.row.outcome = stance.outcome();
-        self.row.ended = self.row.outcome.and_then(|_| self.ended(report, now));
+        // One that nobody brought about was waited for.
+        let began = look.waits.began(&Wait::Stance(id, stance), now);
+        self.row.ended = self.row.outcome.and_then(|_| self.ended(report, began));
         // Nothing is halted or complete without having begun.
         self.row.began |= matches!(stance, Stance::Halted | Stance::Complete);
     }
 
     /// When it ended, by this member's own clock: when the proof of it came, which may have been before
-    /// anybody looked, or when that was seen. What others wrote into statements is another clock's (R8). Of one
+    /// anybody looked, or when that was seen first. What others wrote into statements is another clock's (R8). Of one
     /// that is older than the chronicle nobody here knows it without a proof.
-    fn ended(&self, report: &RolloutReport, now: UnixTime) -> Option<UnixTime> {
+    fn ended(&self, report: &RolloutReport, seen: UnixTime) -> Option<UnixTime> {
         let proven = matches!(report.phase, RolloutPhase::Halted | RolloutPhase::Complete);
         let proof_came = report.ended.filter(|ended| proven && *ended <= seen);
         proof_came.or_else(|| self.told.loud.then_some(seen))
@@ -238,7 +240,8 @@ impl Tracked {
         }
         let now = look.now.unix;
         self.told.back = true;
-        self.row.back = self.told.loud.then_some(now);
+        let began = look.waits.began(&Wait::Returned(self.row.id), now);
+        self.row.back = self.told.loud.then_some(began);
         events.push(words::rollout(Kind::RolloutRolledBack, &seen.report, now));
     }
 

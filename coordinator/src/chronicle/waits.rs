@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proto::{Digest, HostId, Service};
+use proto::{Digest, HostId, Service, UnixTime};
 
 use super::stance::Stance;
 
@@ -44,6 +44,13 @@ impl Waits {
         let since_ms = self.before.get(&wait).copied().unwrap_or(self.now_ms);
         self.after.insert(wait, since_ms);
         self.now_ms.saturating_sub(since_ms) >= for_ms
+    }
+
+    /// When what [has lasted](Self::lasts) began, as far as it was looked at: what it had to last for is no
+    /// part of what is measured. `now`: of this look.
+    pub(super) fn began(&self, wait: &Wait, now: UnixTime) -> UnixTime {
+        let since_ms = self.after.get(wait).copied().unwrap_or(self.now_ms);
+        UnixTime(now.0.saturating_sub(self.now_ms.saturating_sub(since_ms) / 1_000))
     }
 
     /// Whether the first look is so long ago.

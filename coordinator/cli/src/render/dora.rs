@@ -5,6 +5,12 @@ use proto::dora::{DoraMeasures, DoraReport, DoraShare, DoraTimes};
 use super::table;
 use crate::span;
 
+/// By which clock, and how exactly: it stands below the numbers.
+const RESOLUTION: &str = "
+Ends are by the coordinator's clock: when their proof came there, or when it first saw them, 2 s late at
+most. Commit times are as the publisher gave them.
+";
+
 /// `swell dora`.
 pub(crate) fn dora(report: &DoraReport) -> String {
     let DoraReport { service, env, window, weeks } = report;
@@ -41,6 +47,7 @@ pub(crate) fn dora(report: &DoraReport) -> String {
         text.push('\n');
         text.push_str(&table(header, &rows));
     }
+    text.push_str(RESOLUTION);
     text
 }
 
@@ -137,6 +144,8 @@ mod tests {
              rollbacks\n\n\
              WEEK FROM   DEPLOYMENTS  LEAD p50  FAILED  RECOVERY p50  REWORK\n\
              2027-01-15  0            -         -       -             -\n"
+                .to_owned()
+                + RESOLUTION
         );
     }
 

@@ -104,7 +104,7 @@ fn what_people_do_is_told_at_once() {
     let halted = three(RolloutPhase::Halted, 1, BAKES);
     assert!(run.look_for(20, &one(halted)).is_empty(), "it was over");
     let row = &run.rows.values().next().unwrap().row;
-    assert_eq!((row.outcome, row.back), (Some(Outcome::Aborted), Some(BEGAN.plus_s(130))));
+    assert_eq!((row.outcome, row.back), (Some(Outcome::Aborted), Some(BEGAN.plus_s(120))));
 }
 
 #[test]
