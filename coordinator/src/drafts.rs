@@ -113,7 +113,11 @@ impl Desk {
 }
 
 /// The wave that a promote opens, 0 first; none for a resume.
-fn wave_to_open(report: &RolloutReport, action: Action) -> Result<Option<u32>, Refused> {
+///
+/// # Errors
+///
+/// [`Refused`]: there is nothing to let go on.
+pub(crate) fn wave_to_open(report: &RolloutReport, action: Action) -> Result<Option<u32>, Refused> {
     let id = report.id;
     let not_now = |why: &str| no(RefusedKind::Conflict, format!("rollout {id} {why}"), "");
     match (action, report.phase) {

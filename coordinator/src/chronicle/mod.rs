@@ -31,7 +31,7 @@ mod sampling;
 mod stance;
 mod stuck;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod waits;
 mod words;
 

@@ -179,7 +179,7 @@ fn report(phase: RolloutPhase, open: usize, hosts: Vec<StandingReport>) -> Rollo
 }
 
 /// Three hosts in two waves, in these states.
-fn three(phase: RolloutPhase, open: usize, states: [Option<State>; 3]) -> RolloutReport {
+pub(crate) fn three(phase: RolloutPhase, open: usize, states: [Option<State>; 3]) -> RolloutReport {
     let hosts = states.into_iter().zip([(1, 0), (2, 1), (3, 1)]);
     report(
         phase,

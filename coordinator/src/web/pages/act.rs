@@ -8,11 +8,12 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use axum::{Form, Router};
 use maud::{Markup, html};
-use proto::Env;
 use proto::id::Scope;
-use proto::report::RolloutReport;
-use proto::statement::Action;
+use proto::report::{RolloutReport, WaveReport};
+use proto::statement::{Action, OnFailure};
 use proto::wire::{Refused, RefusedKind};
+use proto::{Env, Name};
+use rollout::fleet::names::known_env;
 use serde::Deserialize;
 
 use super::super::gate::Guest;
@@ -20,7 +21,8 @@ use super::super::live::Board;
 use super::super::page::{counted, problem, refused, status_of, told};
 use super::super::{REASON_BYTES_MAX, Web};
 use super::{not_found, show};
-use crate::acts::{Careful, WayBack};
+use crate::acts::{Careful, WayBack, no};
+use crate::drafts::wave_to_open;
 
 /// Hosts that are named before a rollback.
 const NAMED_MAX: usize = 20;
@@ -122,8 +124,8 @@ async fn asking(
     (id, act): (&str, &str),
     before: &Before<'_>,
 ) -> Option<Result<Response, Refused>> {
-    if let Some((_, name)) = forward_of(act) {
-        return Some(asking_forward(web, guest, id, name, before).await);
+    if let Some(forward) = forward_of(act) {
+        return Some(asking_forward(web, guest, id, forward, before).await);
     }
     Some(asking_careful(web, guest, id, kind_of(act)?, before).await)
 }
@@ -138,7 +140,12 @@ async fn asking_careful(
     let report = web.sight.rollout(id).await?;
     let meaning = match kind {
         Kind::Pause => pause_means(&report),
-        Kind::Abort => abort_means(&report),
+        Kind::Abort => {
+            let chain = web.desk.member.ledger.chain();
+            let signed = chain.rollout(&report.id).map(|signed| signed.on_failure);
+            let why = || format!("rollout {} is not in force: it lacks signatures", report.id);
+            abort_means(&report, signed.ok_or_else(|| no(RefusedKind::Conflict, why(), ""))?)
+        }
         Kind::RollBack => {
             let way = way_back(web, &report).await?;
             back_means(&report, &way)
@@ -280,19 +287,33 @@ fn pause_means(report: &RolloutReport) -> Markup {
     }
 }
 
-fn abort_means(report: &RolloutReport) -> Markup {
+fn abort_means(report: &RolloutReport, on_failure: OnFailure) -> Markup {
     let runs = report.waves.iter().map(|wave| wave.activating + wave.baking + wave.committed);
-    let hosts = counted(runs.sum::<u32>() as usize, "host");
+    let runs = runs.sum::<u32>();
+    let (hosts, to) = (counted(runs as usize, "host"), &report.to);
     html! {
         ul {
             li { "It ends here: nothing new starts." }
             li {
-                (hosts) " that run or start " (report.to) " "
-                @match &report.from {
-                    Some(from) => { "go back to " strong { (from) } ", if its on_failure is rollback" },
-                    None => { "stop and remove it: nothing was there before" },
+                @match (runs, on_failure, &report.from) {
+                    (0, ..) => { "No host runs or starts " (to) ": there is nothing to go back from." },
+                    (_, OnFailure::Rollback, _) if report.adopt => {
+                        strong { (hosts) } " with " (to) " left as found: what runs there runs on."
+                    },
+                    (_, OnFailure::Rollback, Some(from)) => {
+                        "Back to " strong { (from) } " by themselves, since its on_failure is rollback: "
+                        strong { (hosts) } " with " (to) "."
+                    },
+                    (_, OnFailure::Rollback, None) => {
+                        "Stopped and removed there, since its on_failure is rollback and nothing was there before: "
+                        strong { (hosts) } " with " (to) "."
+                    },
+                    (_, OnFailure::Pause, _) => {
+                        "Nothing goes back by itself, since its on_failure is pause: "
+                        strong { (hosts) } " with " (to) ". To go back: "
+                        code { "swell rollback " (report.service) " --env " (report.env) " --reason TEXT" }
+                    },
                 }
-                "."
             }
             li { (report.to) " starts in " (report.env) " again only by " code { "swell retry " (report.id) } }
         }
@@ -300,14 +321,12 @@ fn abort_means(report: &RolloutReport) -> Markup {
 }
 
 fn back_means(report: &RolloutReport, way: &WayBack) -> Markup {
-    let named: Vec<_> = way.hosts.iter().take(NAMED_MAX).map(ToString::to_string).collect();
-    let more = way.hosts.len() - named.len();
+    let names: Vec<_> = way.hosts.iter().map(Name::as_str).collect();
     html! {
         ul {
             li {
                 strong { (counted(way.hosts.len(), "host")) } " go from " (report.to) " back to "
-                strong { (way.rollout.to.version) } ", all at once, without bakes: " (named.join(", "))
-                @if more > 0 { " and " (more) " more" }
+                strong { (way.rollout.to.version) } ", all at once, without bakes: " (listed(&names))
             }
             li { "About " (way.times.promote_s) " s, at " (way.times.restart_s) " s for a restart." }
             @if !way.left_out.is_empty() {
@@ -328,14 +347,21 @@ async fn asking_forward(
     web: &Web,
     guest: &Guest,
     id: &str,
-    name: &str,
+    (action, name): (Action, &str),
     before: &Before<'_>,
 ) -> Result<Response, Refused> {
     let report = web.sight.rollout(id).await?;
+    let meaning = match (wave_to_open(&report, action), before.refused) {
+        (Ok(wave), _) => forward_means(&report, wave),
+        // What was typed is not lost, whatever has changed since.
+        (Err(error), Some(_)) => html! { p class="hold" { (told(&error)) } },
+        (Err(error), None) => return Err(error),
+    };
     let title = format!("{name} {} {}", report.service, report.to);
     let form = Asking {
         heading: html! { (title) " " span class="quiet" { "in " (report.env) } },
         meaning: html! {
+            (meaning)
             p { "The coordinator may not sign this: it is prepared here, and signed with your key." }
         },
         fields: html! {},
@@ -344,6 +370,40 @@ async fn asking_forward(
         title,
     };
     Ok(form.page(web, guest, before))
+}
+
+/// `wave`: that is opened, 0 first; none: it goes on after a pause.
+fn forward_means(report: &RolloutReport, wave: Option<u32>) -> Markup {
+    let Some(wave) = wave else {
+        return html! { ul { li { "Hosts start again where they stood, and bakes go on." } } };
+    };
+    let hosts = report.hosts.iter().filter(|host| host.wave == wave && !host.skipped);
+    let names: Vec<_> = hosts.map(|host| host.name.as_str()).collect();
+    let (before, _) = report.waves.split_at((wave as usize).min(report.waves.len()));
+    let sum = |count: fn(&WaveReport) -> u32| before.iter().map(count).sum::<u32>();
+    let (all, done) = (sum(|wave| wave.hosts), sum(|wave| wave.committed));
+    let (bake, silent) = (sum(|wave| wave.baking), sum(|wave| wave.unreachable));
+    html! {
+        ul {
+            li {
+                strong { "Wave " (wave + 1) " of " (report.waves.len()) } " opens: "
+                (counted(names.len(), "host")) " may start " (report.to) ": " (listed(&names))
+            }
+            @if !before.is_empty() {
+                li {
+                    "Of " (counted(all as usize, "host")) " in the waves before it: " (done) " committed, " (bake) " baking, " (silent) " not heard: they are not waited for."
+                }
+            }
+            li { "A halt, a freeze, max_unavailable and missing approvals hold it all the same." }
+        }
+    }
+}
+
+/// The first names of many.
+fn listed(names: &[&str]) -> String {
+    let more = names.len().saturating_sub(NAMED_MAX);
+    let first = names[..names.len() - more].join(", ");
+    if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
 async fn prepare(
@@ -356,9 +416,11 @@ async fn prepare(
     let report = web.sight.rollout(id).await?;
     let reason = within_limit(reason)?;
     let digest = web.desk.prepare(&guest.visitor, &report.id, action, reason).await?;
+    let wave = wave_to_open(&report, action)?;
     let title = format!("{name} {} {}", report.service, report.to);
     let body = html! {
         h1 { (title) " " span class="quiet" { "in " (report.env) } }
+        (forward_means(&report, wave))
         p { "Where your key is, this shows it once more and signs it:" }
         pre { "swell sign " (format!("{digest:#}")) }
         dl class="facts" {
@@ -373,9 +435,10 @@ async fn prepare(
 // --- freezes ---
 
 async fn ask_freeze(State(web): State<Web>, Path(env): Path<String>, guest: Guest) -> Response {
-    match env.parse::<Env>() {
-        Ok(env) => asking_freeze(&web, &guest, &env, &Before::default()),
-        Err(_) => not_found(guest).await,
+    let Ok(env) = env.parse::<Env>() else { return not_found(guest).await };
+    match known_env(&web.desk.member.ledger.chain(), &env) {
+        Ok(()) => asking_freeze(&web, &guest, &env, &Before::default()),
+        Err(error) => refused(&error),
     }
 }
 
@@ -423,5 +486,70 @@ async fn freeze(
             let again = asking_freeze(&web, &guest, &env, &Before::of(&written, &error));
             asked_again(Some(again), &error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::receipt::State;
+    use proto::report::RolloutPhase;
+
+    use super::*;
+    use crate::chronicle::tests::three;
+
+    fn text(markup: Markup) -> String {
+        let mut text = String::new();
+        let mut is_tag = false;
+        for letter in markup.into_string().chars() {
+            match letter {
+                '<' => is_tag = true,
+                '>' => is_tag = false,
+                letter if !is_tag => text.push(letter),
+                _ => {}
+            }
+        }
+        text
+    }
+
+    #[test]
+    fn an_abort_says_what_happens_to_how_many_hosts() {
+        let runs = [Some(State::Committed), Some(State::Baking), None];
+        let report = three(RolloutPhase::Running, 2, runs);
+        let first = RolloutReport { from: None, ..report.clone() };
+        let adopts = RolloutReport { adopt: true, ..report.clone() };
+        let none = three(RolloutPhase::Running, 1, [None; 3]);
+        let cases = [
+            (
+                &report,
+                OnFailure::Rollback,
+                "Back to 1.3.0 by themselves, since its on_failure is rollback: 2 hosts with 1.4.0.",
+            ),
+            (
+                &report,
+                OnFailure::Pause,
+                "since its on_failure is pause: 2 hosts with 1.4.0. To go back: swell",
+            ),
+            (&first, OnFailure::Rollback, "Stopped and removed there, since"),
+            (&adopts, OnFailure::Rollback, "2 hosts with 1.4.0 left as found"),
+            (&none, OnFailure::Rollback, "there is nothing to go back from"),
+        ];
+        for (report, on_failure, says) in cases {
+            let told = text(abort_means(report, on_failure));
+            assert!(told.contains(says) && !told.contains(", if "), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_promote_says_which_wave_opens_with_which_hosts_over_what() {
+        let report = three(RolloutPhase::Running, 1, [Some(State::Baking), None, None]);
+        let told = text(forward_means(&report, wave_to_open(&report, Action::Promote).unwrap()));
+        assert!(told.contains("Wave 2 of 2 opens: 2 hosts may start 1.4.0: n2, n3"), "{told}");
+        assert!(told.contains("0 committed, 1 baking, 0 not heard"), "{told}");
+        let paused = RolloutReport { phase: RolloutPhase::Paused, ..report };
+        let told = text(forward_means(&paused, wave_to_open(&paused, Action::Resume).unwrap()));
+        assert!(told.contains("Hosts start again where they stood"), "{told}");
+        let names: Vec<_> = (1..=22).map(|number| format!("n{number}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        assert!(listed(&names).ends_with(", n20 and 2 more"));
     }
 }
