@@ -279,7 +279,7 @@ fn of_fleet(kind: Kind, now: UnixTime, text: String, detail: Value) -> Event {
 
 /// A host was lost, is back, or was removed; `more`: what begins or ends with it.
 pub(super) fn present(kind: Kind, host: &Presence, now: UnixTime, more: Value) -> Event {
-    let place = host.env.as_ref().map(|env| format!(" in {env}")).unwrap_or_default();
+    let place = place_of(host.env.as_ref());
     let says = match kind {
         Kind::HostBack => "is heard again",
         Kind::HostRemoved => "was removed from the fleet",
@@ -309,21 +309,21 @@ pub(super) fn many_present(kind: Kind, hosts: &[&Presence], now: UnixTime, more:
     };
     let names = listed(hosts.iter().map(|host| &host.name));
     let env = hosts.first().and_then(|host| host.env.clone());
-    let place = env.as_ref().map(|env| format!(" in {env}")).unwrap_or_default();
+    let place = place_of(env.as_ref());
     let detail = json!({ "number": hosts.len(), "env": env, "host_names": first_names(hosts) });
     let text = format!("{} hosts{place} {says}: {names}", hosts.len());
     Event { env, ..of_fleet(kind, now, text, with(detail, more)) }
+}
+
+/// ` in production`; nothing where it is in no environment.
+fn place_of(env: Option<&Env>) -> String {
+    env.map(|env| format!(" in {env}")).unwrap_or_default()
 }
 
 fn first_names<'a>(hosts: &[&'a Presence]) -> Vec<&'a Name> {
     hosts.iter().take(HOSTS_EACH_MAX).map(|host| &host.name).collect()
 }
 
-/// Of the hosts of a service in an environment that were stuck none is so any more; `last`: the last of them.
-pub(super) fn mended(scope: &Scope, last: &HostId, now: UnixTime) -> Event {
-    let Scope { service, env } = scope;
-    let text = format!("{service} in {env}: no host is stuck there any more, {last} was the last");
-    let event = of_fleet(Kind::HostsMended, now, text, json!({ "last": last }));
 /// An environment is frozen, or a host held, or that is lifted; `name`: the host's, as far as it is known.
 pub(super) fn freeze(freeze: &FreezeReport, name: Option<&Name>, now: UnixTime) -> Event {
     let FreezeReport { statement, env, host, until, reason, .. } = freeze;
@@ -352,6 +352,11 @@ pub(super) fn freeze(freeze: &FreezeReport, name: Option<&Name>, now: UnixTime) 
     Event { env: Some(env.clone()), host: host.clone(), ..about }
 }
 
+/// Of the hosts of a service in an environment that were stuck none is so any more; `last`: the last of them.
+pub(super) fn mended(scope: &Scope, last: &HostId, now: UnixTime) -> Event {
+    let Scope { service, env } = scope;
+    let text = format!("{service} in {env}: no host is stuck there any more, {last} was the last");
+    let event = of_fleet(Kind::HostsMended, now, text, json!({ "last": last }));
     Event { service: Some(service.clone()), env: Some(env.clone()), ..event }
 }
 
@@ -366,7 +371,8 @@ pub(super) fn drifted(
         found => format!(", first of {found}"),
     };
     let first = plain(&drift.first);
-    let text = format!("{service} on {} is not what was released: {first}{more}", host.name);
+    let place = place_of(host.env.as_ref());
+    let text = format!("{service}{place} on {} is not what was released: {first}{more}", host.name);
     let detail = json!({
         "host_name": host.name,
         "env": host.env,
@@ -392,7 +398,8 @@ pub(super) fn many_drifted(
 ) -> Event {
     let names = listed(hosts.iter().map(|host| &host.name));
     let on = count(hosts.len(), "host");
-    let text = format!("{service} on {on} is not what was released: {names}");
+    let place = place_of(env);
+    let text = format!("{service}{place} on {on} is not what was released: {names}");
     let detail = json!({
         "env": env,
         "service": service,

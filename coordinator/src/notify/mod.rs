@@ -53,14 +53,16 @@ use config::{Receiver, SecretFault};
 use courier::Courier;
 use post::Post;
 use queue::Answer;
+#[cfg(test)]
+pub(crate) use text::first_line;
 
 /// After a failure, until it is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// Between two looks at the secrets of all receivers.
+const SECRETS_EVERY: Duration = Duration::from_secs(60);
 
 /// What every message says, or leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-/// Between two looks at the secrets of all receivers.
-const SECRETS_EVERY: Duration = Duration::from_secs(60);
 pub struct Context {
     pub fleet: FleetId,
     /// Where the dashboard is, without a slash at its end; none: there is none.
@@ -97,11 +99,11 @@ pub struct Counts {
     pub failed: u64,
     /// Deliveries that wait now.
     pub waiting: usize,
+    /// Its secret cannot be used: nothing would reach it.
+    pub is_mute: bool,
 }
 
 impl Office {
-    /// Its secret cannot be used: nothing would reach it.
-    pub is_mute: bool,
     pub fn new(store: Store, context: Context, receivers: Vec<Receiver>, post: Post) -> Self {
         let (turns, tests) = (Semaphore::new(1), Semaphore::new(1));
         let named = |receiver: &Receiver| (receiver.name.clone(), Counts::default());
@@ -135,11 +137,11 @@ impl Office {
         stop: CancellationToken,
     ) -> Result<(), NetError> {
         let mut couriers = JoinSet::new();
+        let (office, stopped) = (self.clone(), stop.clone());
+        couriers.spawn(async move { office.watch_secrets(stopped).await });
         if self.open(&stop).await {
             for receiver in self.receivers.clone() {
                 let (office, newest, stop) = (self.clone(), newest.clone(), stop.clone());
-        let (office, stopped) = (self.clone(), stop.clone());
-        couriers.spawn(async move { office.watch_secrets(stopped).await });
                 couriers.spawn(async move {
                     let name = receiver.name.clone();
                     let again = stop.clone();
@@ -157,9 +159,6 @@ impl Office {
         Ok(())
     }
 
-    /// Notes who is told from now on; false: it is to stop.
-    async fn open(&self, stop: &CancellationToken) -> bool {
-        let receivers: Vec<_> =
     /// Looks at the secrets at the start and from time to time: one that cannot be used is told before
     /// something is to be sent. Nothing else depends on it.
     async fn watch_secrets(&self, stop: CancellationToken) {
@@ -202,6 +201,9 @@ impl Office {
         blocking("read secrets", read).await.unwrap_or_default()
     }
 
+    /// Notes who is told from now on; false: it is to stop.
+    async fn open(&self, stop: &CancellationToken) -> bool {
+        let receivers: Vec<_> =
             self.receivers.iter().map(|one| (one.name.clone(), one.channel.kind())).collect();
         loop {
             let Err(error) = self.store.receivers_set(&receivers).await else { return true };
@@ -223,11 +225,11 @@ impl Office {
     pub async fn list(&self) -> Result<ControlReply, Refused> {
         let tallies = self.store.receivers().await;
         let tallies = tallies.map_err(|error| out_of_order("read the receivers", &error))?;
+        let mut faults = self.secret_faults().await;
         let report = |receiver: &Receiver| {
             let tally = tallies.iter().find(|tally| tally.name == receiver.name);
             let told = report(receiver, tally);
             ReceiverReport { fault: faults.remove(&receiver.name).or(told.fault), ..told }
-        let mut faults = self.secret_faults().await;
         };
         Ok(ControlReply::Receivers(self.receivers.iter().map(report).collect()))
     }
@@ -294,9 +296,6 @@ impl Office {
         Answer::Taken
     }
 
-    /// What a checkup finds of those whose newest notification did not arrive.
-    ///
-    /// # Errors
     /// Receivers that are not told, and why: of a secret that cannot be used as it is now, of others as of
     /// the last attempt.
     ///
@@ -312,6 +311,9 @@ impl Office {
         Ok(troubles)
     }
 
+    /// What a checkup finds of those whose newest notification did not arrive.
+    ///
+    /// # Errors
     ///
     /// [`StoreError`].
     pub async fn findings(&self) -> Result<Vec<Finding>, StoreError> {

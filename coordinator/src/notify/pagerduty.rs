@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::incident::Incident;
-use super::text::{bounded, clip, iso};
+use super::text::{bounded, clip, first_line, iso};
 use crate::events::{Event, Kind, Numbered};
 
 const SUMMARY_MAX: usize = 1_024;
@@ -125,7 +125,7 @@ fn payload(context: &Context, Numbered { seq, event }: &Numbered) -> Value {
         (None, None) => context.fleet.to_string(),
     };
     json!({
-        "summary": clip(&event.text, SUMMARY_MAX),
+        "summary": clip(&first_line(&context.fleet, event), SUMMARY_MAX),
         "source": source,
         "timestamp": iso(event.at),
         "custom_details": {

@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use serde_json::{Value, json};
 
 use super::Context;
-use super::text::clip_by;
+use super::text::{clip_by, first_line};
 use crate::events::{Event, Numbered, Severity};
 
 /// Events that a message shows, a line each, the worst and then the newest first; of others it tells the
@@ -23,9 +23,10 @@ const FALLBACK_MAX: usize = 1_000;
 /// The message for events of one rollout, or of none, in their order; there is one at least.
 pub(super) fn body(context: &Context, events: &[Numbered]) -> Value {
     let last = &events[events.len() - 1].event;
-    let title = format!("{}: {}", place(context, last), last.kind.name().replace('-', " "));
     let mut shown: Vec<_> = events.iter().collect();
     shown.sort_by_key(|one| Reverse((one.event.kind.severity(), one.seq)));
+    // The worst: all that a phone shows before somebody opens it.
+    let first = first_line(&context.fleet, &shown[0].event);
     let lines = shown.into_iter().take(LINES_MAX).map(|one| line(&one.event));
     let more = events.len().saturating_sub(LINES_MAX);
     let more = (more > 0).then(|| format!("and {more} more"));
@@ -33,7 +34,7 @@ pub(super) fn body(context: &Context, events: &[Numbered]) -> Value {
     let mut blocks = vec![
         json!({
             "type": "header",
-            "text": { "type": "plain_text", "text": escaped(&title, HEADER_MAX) },
+            "text": { "type": "plain_text", "text": escaped(&first, HEADER_MAX) },
         }),
         json!({
             "type": "section",
@@ -46,7 +47,7 @@ pub(super) fn body(context: &Context, events: &[Numbered]) -> Value {
         let button = json!({ "type": "button", "text": label, "url": url });
         blocks.push(json!({ "type": "actions", "elements": [button] }));
     }
-    json!({ "text": escaped(&last.text, FALLBACK_MAX), "blocks": blocks })
+    json!({ "text": escaped(&first, FALLBACK_MAX), "blocks": blocks })
 }
 
 /// A message that says `text` alone.
@@ -56,15 +57,6 @@ pub(super) fn test_body(text: &str) -> Value {
         "text": escaped(text, FALLBACK_MAX),
         "blocks": [{ "type": "section", "text": section }],
     })
-}
-
-fn place(context: &Context, event: &Event) -> String {
-    match (&event.service, &event.env) {
-        (Some(service), Some(env)) => format!("{service}/{env}"),
-        (Some(service), None) => service.to_string(),
-        (None, Some(env)) => env.to_string(),
-        (None, None) => context.fleet.to_string(),
-    }
 }
 
 fn line(event: &Event) -> String {
@@ -153,7 +145,7 @@ mod tests {
         check(&message);
         assert_eq!(message["text"], "web 2 to production: 2 of 3 failed");
         let blocks = &message["blocks"];
-        assert_eq!(blocks[0]["text"]["text"], "web/production: rollout halted");
+        assert_eq!(blocks[0]["text"]["text"], "web 2 to production: 2 of 3 failed");
         assert_eq!(
             blocks[1]["text"]["text"],
             ":rotating_light: web 2 to production: 2 of 3 failed"
@@ -214,6 +206,10 @@ mod tests {
             .collect();
         let message = body(&context(None), &events);
         let shown = message["blocks"][1]["text"]["text"].as_str().unwrap();
+        assert_eq!(
+            (&message["text"], &message["blocks"][0]["text"]["text"]),
+            (&json!("event 3"), &json!("event 3"))
+        );
         let lines: Vec<_> = shown.lines().take(3).collect();
         assert_eq!(lines, [":rotating_light: event 3", ":warning: event 2", "• event 60"]);
     }

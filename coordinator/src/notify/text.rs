@@ -1,7 +1,10 @@
 //! Texts and values within the limits of those who get them.
 
 use proto::UnixTime;
+use proto::id::FleetId;
 use serde_json::{Value, json};
+
+use crate::events::Event;
 
 /// Longest detail of an event that is passed on, in bytes of JSON.
 pub(super) const DETAIL_BYTES_MAX: usize = 16 << 10;
@@ -29,6 +32,31 @@ pub(super) fn clip_by(text: &str, max: usize, shown: impl Fn(char) -> String) ->
         }
     }
     kept
+}
+
+/// What somebody who reads nothing else has to know: of what, where, how far it is, what happened. On a
+/// phone there is one line.
+pub(crate) fn first_line(fleet: &FleetId, event: &Event) -> String {
+    let text = &event.text;
+    if event.service.is_none() && event.env.is_none() {
+        return format!("{fleet}: {text}");
+    }
+    match (progress(event), text.split_once(": ")) {
+        (Some(so_far), Some((of, says))) => format!("{of}, {so_far}: {says}"),
+        (Some(so_far), None) => format!("{text}, {so_far}"),
+        (None, _) => text.clone(),
+    }
+}
+
+/// Of a rollout: how many of its hosts failed, or else have it for good.
+fn progress(event: &Event) -> Option<String> {
+    let number = |value: &Value| value.as_u64();
+    let (of, counts) = (number(&event.detail["hosts"])?, &event.detail["counts"]);
+    let (failed, done) = (number(&counts["failed"])?, number(&counts["committed"])?);
+    Some(match failed {
+        0 => format!("{done} of {of} hosts done"),
+        failed => format!("{failed} of {of} hosts failed"),
+    })
 }
 
 /// ISO 8601: `2027-03-01T09:30:00Z`.

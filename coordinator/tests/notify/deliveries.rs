@@ -181,7 +181,7 @@ async fn slack_gets_one_message_for_what_waited_together_and_its_url_is_shown_no
     others.sort();
     assert_eq!(others, [vec!["rollout-complete"], vec!["rollout-complete"], first.to_vec()]);
     assert!(sent.iter().all(|one| one.path == PATH));
-    assert_eq!(sent[0].json()["blocks"][0]["text"]["text"], "web/production: rollout moves");
+    assert_eq!(sent[0].json()["blocks"][0]["text"]["text"], "a: rollout-held");
     let told = format!("{:?}", telling.office.list().await.unwrap());
     assert!(!told.contains("s3cret"), "{told}");
     telling.stop().await;

@@ -103,7 +103,7 @@ fn drift_is_told_once_for_each_release_and_again_once_it_was_mended() {
     };
     let mut run = Run::begun();
     assert_eq!(run.look_for(60, &drifted(b"1")), [Kind::HostDrifted]);
-    assert_eq!(run.text(), "web on n1 is not what was released: a.txt, first of 2");
+    assert_eq!(run.text(), "web in production on n1 is not what was released: a.txt, first of 2");
     assert_eq!(run.events[0].scope().unwrap().to_string(), "web/production");
     run.restart();
     // An agent that was restarted has not looked yet.

@@ -3,6 +3,7 @@
 mod acts;
 mod fleet;
 mod incidents;
+mod lines;
 mod random;
 mod rollouts;
 
@@ -195,9 +196,9 @@ fn seen(report: RolloutReport) -> Seen {
         from: Some(Digest::of(b"1.3.0")),
         to: Digest::of(b"1.4.0"),
         source: Source::default(),
-    }
         said: None,
         approved: Vec::new(),
+    }
 }
 
 fn sight(rollouts: Vec<Seen>) -> Sight {
@@ -213,9 +214,9 @@ fn sight(rollouts: Vec<Seen>) -> Sight {
         root_version: 1,
         root_expires: UnixTime(BEGAN.0 + 365 * 86_400),
         certificate: None,
-    }
         freezes: Vec::new(),
         removals: BTreeMap::new(),
+    }
 }
 
 /// One rollout and nothing else.
