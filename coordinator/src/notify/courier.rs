@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::config::{Channel, Receiver};
+use super::incident::{Incident, REPEATED_WITHIN_S};
 use super::queue::{Answer, Delivery, Next, Queue, Settled};
 use super::{Context, Office, letters, pagerduty};
 use crate::desk::blocking;
 use crate::events::{Event, Numbered};
-use crate::store::{Progress, StoreError};
+use crate::store::{Progress, StoreError, Which};
 
 /// Between two looks for events that nobody has told of.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -26,6 +27,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const STORE_AGAIN: Duration = Duration::from_secs(5);
 /// Events read at a time.
 const PAGE: u32 = 100;
+/// Events before one that opens an alert among which another one is looked for.
+const BEFORE_MAX: u32 = 200;
 
 /// What tells one receiver.
 pub(super) struct Courier {
@@ -135,7 +138,8 @@ impl Courier {
             self.office.store.delivery_begun(&delivery.id, delivery.attempts).await?;
             self.office.store.events_of(&delivery.events).await?
         };
-        let answer = self.send(work, &delivery, &events).await;
+        let open = self.open_already(&events).await?;
+        let answer = self.send(work, &delivery, (&events, &open)).await;
         let (now, now_ms, chance) = (clock::unix(), clock::boot_ms(), random());
         let settled = work.queue.settle(place, answer, now_ms, chance);
         let (store, name) = (&self.office.store, &self.receiver.name);
@@ -160,7 +164,12 @@ impl Courier {
     }
 
     /// Sends what a delivery consists of, one after the other, beginning with what was not taken yet.
-    async fn send(&self, work: &mut Work, delivery: &Delivery, events: &[Numbered]) -> Answer {
+    async fn send(
+        &self,
+        work: &mut Work,
+        delivery: &Delivery,
+        (events, open): (&[Numbered], &BTreeSet<u64>),
+    ) -> Answer {
         if events.is_empty() {
             return Answer::Refused { why: "its events are not kept any more".to_owned() };
         }
@@ -173,8 +182,13 @@ impl Courier {
         if work.sent.0 != delivery.id {
             work.sent = (delivery.id.clone(), 0);
         }
-        let letters =
-            letters::of(&self.office.context, &self.receiver, &secret, &delivery.id, events);
+        let letters = letters::of(
+            &self.office.context,
+            &self.receiver,
+            &secret,
+            &delivery.id,
+            (events, open),
+        );
         let first = work.sent.1;
         for (place, letter) in letters.into_iter().enumerate().skip(first) {
             if place > first {
@@ -186,6 +200,35 @@ impl Courier {
             }
         }
         Answer::Taken
+    }
+
+    /// The numbers of those that open an alert that another one has just opened; none while the newest
+    /// notification did not arrive, since that may have been the other one.
+    async fn open_already(&self, events: &[Numbered]) -> Result<BTreeSet<u64>, StoreError> {
+        let mut open = BTreeSet::new();
+        if !matches!(self.receiver.channel, Channel::Pagerduty { .. }) || self.is_failing().await? {
+            return Ok(open);
+        }
+        for one in events {
+            let Some(incident) = Incident::opened_by(one.event.kind) else { continue };
+            let Event { at, service, env, .. } = one.event.clone();
+            let since = Some(UnixTime(at.0.saturating_sub(REPEATED_WITHIN_S)));
+            // What opens and what ends it is of the same place.
+            let which = Which { service, env, since, ..Which::default() };
+            let _turn = self.office.turn().await;
+            let before = self.office.store.events_before(one.seq, &which, BEFORE_MAX).await?.events;
+            if incident.is_open(&self.office.context.fleet, &one.event, &before) {
+                open.insert(one.seq);
+            }
+        }
+        Ok(open)
+    }
+
+    async fn is_failing(&self) -> Result<bool, StoreError> {
+        let _turn = self.office.turn().await;
+        let tallies = self.office.store.receivers().await?;
+        let mine = tallies.iter().find(|tally| tally.name == self.receiver.name);
+        Ok(mine.is_some_and(|tally| tally.fault.is_some()))
     }
 
     /// Whether an alert would stay open for ever without it.

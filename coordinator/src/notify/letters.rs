@@ -1,5 +1,7 @@
 //! What is sent for a delivery: requests, with their signatures, made anew for each attempt.
 
+use std::collections::BTreeSet;
+
 use member::clock;
 use proto::UnixTime;
 
@@ -22,13 +24,14 @@ pub(super) struct Letter {
     body: Vec<u8>,
 }
 
-/// The requests that tell a receiver of events, in their order; `id`: the delivery's.
+/// The requests that tell a receiver of events, in their order; `id`: the delivery's; `open`: the numbers of
+/// those that open what is open already.
 pub(super) fn of(
     context: &Context,
     receiver: &Receiver,
     secret: &Secret,
     id: &str,
-    events: &[Numbered],
+    (events, open): (&[Numbered], &BTreeSet<u64>),
 ) -> Vec<Letter> {
     match (&receiver.channel, secret) {
         (Channel::Slack { .. }, Secret::Url(url)) => {
@@ -36,7 +39,9 @@ pub(super) fn of(
         }
         (Channel::Pagerduty { url, .. }, Secret::RoutingKey(key)) => {
             let kinds = &receiver.filter.kinds;
-            let calls = events.iter().flat_map(|one| pagerduty::calls(context, key, kinds, one));
+            let calls = events.iter().flat_map(|one| {
+                pagerduty::calls(context, key, kinds, one, open.contains(&one.seq))
+            });
             calls.map(|call| called(url, id, &call)).collect()
         }
         (Channel::Webhook { url, .. }, Secret::Signing(_)) => {

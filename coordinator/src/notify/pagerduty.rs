@@ -34,14 +34,21 @@ pub(super) fn ends(context: &Context, kinds: &[Kind], event: &Event) -> bool {
 }
 
 /// What an event makes, ends first: whatever comes of the rest, they are sent. An end is sent for whatever
-/// `kinds` can open, asked for or not.
-pub(super) fn calls(context: &Context, key: &str, kinds: &[Kind], event: &Numbered) -> Vec<Call> {
+/// `kinds` can open, asked for or not. `is_open`: what it opens is open already, so that it is told and calls
+/// nobody.
+pub(super) fn calls(
+    context: &Context,
+    key: &str,
+    kinds: &[Kind],
+    event: &Numbered,
+    is_open: bool,
+) -> Vec<Call> {
     let ended = ended(context, kinds, &event.event);
     let mut calls: Vec<_> = ended.map(|dedup| resolve(key, &dedup)).collect();
     if kinds.contains(&event.event.kind) {
         calls.push(match Incident::opened_by(event.event.kind) {
-            Some(incident) => trigger(context, key, incident, event),
-            None => change(context, key, event),
+            Some(incident) if !is_open => trigger(context, key, incident, event),
+            _ => change(context, key, event),
         });
     }
     calls
@@ -204,7 +211,7 @@ mod tests {
     fn made(kind: Kind, kinds: &[Kind]) -> Vec<Call> {
         let context = context(Some("https://deploy.example.com"));
         let event = numbered(7, event(kind, "web 2 to production: so it is"));
-        let calls = calls(&context, KEY, kinds, &event);
+        let calls = calls(&context, KEY, kinds, &event, false);
         calls.iter().for_each(check);
         assert_eq!(wants(&context, kinds, &event.event), !calls.is_empty(), "{kind}");
         calls
@@ -227,7 +234,7 @@ mod tests {
         let context = context(None);
         let mut worst = event(Kind::RolloutHalted, &"😀".repeat(3_000));
         worst.detail = json!({ "hosts": vec!["x".repeat(1_000); 1_000] });
-        let calls = calls(&context, KEY, Kind::ALL, &numbered(1, worst));
+        let calls = calls(&context, KEY, Kind::ALL, &numbered(1, worst), false);
         assert!(!calls.is_empty());
         calls.iter().for_each(check);
     }
@@ -273,6 +280,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_open_already_is_told_as_a_change() {
+        let context = context(None);
+        let event = numbered(7, event(Kind::HostFailed, "failed on n2"));
+        let again = calls(&context, KEY, Kind::ALL, &event, true);
+        again.iter().for_each(check);
+        assert_eq!(told(&again), ["change "]);
+        assert_eq!(again[0].body["payload"]["summary"], "failed on n2");
+    }
+
+    #[test]
     fn an_alert_as_it_is_sent() {
         let calls = made(Kind::RolloutHalted, &[Kind::RolloutHalted]);
         let rollout = event(Kind::RolloutHalted, "").rollout.unwrap();
@@ -310,7 +327,7 @@ mod tests {
     fn an_alert_that_names_nothing_has_a_key_of_its_own_and_a_test_ends_itself() {
         let mut lost = event(Kind::HostLost, "a host is lost");
         (lost.rollout, lost.service) = (None, None);
-        let calls = calls(&context(None), KEY, Kind::ALL, &numbered(9, lost));
+        let calls = calls(&context(None), KEY, Kind::ALL, &numbered(9, lost), false);
         assert_eq!(calls[0].body["dedup_key"], "groundswell/shop-0123abcd/event/9");
         let test = test_calls(&context(None), KEY, UnixTime(1), "it works");
         test.iter().for_each(check);

@@ -6,7 +6,7 @@ use proto::statement::UnixTime;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::columns::{column, digest, failed, number, stored_time, text};
+use super::columns::{column, digest, failed, number, stored, stored_time, text};
 use super::record::append;
 use super::{Store, StoreError};
 use crate::access::{Access, Credential};
@@ -202,7 +202,7 @@ async fn insert(
     .bind(owner.as_str())
     .bind(stored_time(*created))
     .bind(stored_time(*expires))
-    .bind(i64::try_from(*session_s).unwrap_or(i64::MAX))
+    .bind(stored(*session_s))
     .execute(change)
     .await
     .map_err(failed("keep who may enter"))?;

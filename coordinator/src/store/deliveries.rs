@@ -5,14 +5,17 @@
 
 use proto::UnixTime;
 use proto::id::Name;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+use sqlx::{QueryBuilder, Sqlite};
 
-use super::columns::{column, failed, number, stored_time, text};
+use super::columns::{column, failed, number, stored, stored_time, text};
 use super::events::numbered;
 use super::{Store, StoreError};
 use crate::events::Numbered;
 use crate::notify::queue::Delivery;
+
+/// A change of the tables, not made yet.
+type Change<'q> = sqlx::query::Query<'q, Sqlite, SqliteArguments>;
 
 /// How far a receiver has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,17 +147,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
+    /// [`StoreError`]: nothing was noted, as of all below.
     pub async fn delivery_begun(&self, id: &str, attempts: u32) -> Result<(), StoreError> {
-        const STEP: &str = "note an attempt";
-        let mut change = self.change(STEP).await?;
-        sqlx::query("UPDATE deliveries SET attempts = ?2 WHERE id = ?1")
-            .bind(id)
-            .bind(i64::from(attempts))
-            .execute(&mut *change)
-            .await
-            .map_err(failed(STEP))?;
-        change.commit().await.map_err(failed(STEP))
+        let begun = sqlx::query("UPDATE deliveries SET attempts = ?2 WHERE id = ?1");
+        self.note("note an attempt", [begun.bind(id).bind(i64::from(attempts))]).await
     }
 
     /// Notes that a delivery was taken; it waits no more.
@@ -168,18 +164,11 @@ impl Store {
         id: &str,
         now: UnixTime,
     ) -> Result<(), StoreError> {
-        const STEP: &str = "note what was delivered";
-        let mut change = self.change(STEP).await?;
-        delete(&mut change, id).await?;
-        sqlx::query(
+        let tally = sqlx::query(
             "UPDATE receivers SET delivered = delivered + 1, last = ?2, fault = NULL WHERE name = ?1",
-        )
-        .bind(receiver.as_str())
-        .bind(stored_time(now))
-        .execute(&mut *change)
-        .await
-        .map_err(failed(STEP))?;
-        change.commit().await.map_err(failed(STEP))
+        );
+        let tally = tally.bind(receiver.as_str()).bind(stored_time(now));
+        self.note("note what was delivered", [ended(id), tally]).await
     }
 
     /// Notes that an attempt failed and when the next one is.
@@ -194,21 +183,11 @@ impl Store {
         next_try: UnixTime,
         why: &str,
     ) -> Result<(), StoreError> {
-        const STEP: &str = "note what was not delivered";
-        let mut change = self.change(STEP).await?;
-        sqlx::query("UPDATE deliveries SET next_try = ?2 WHERE id = ?1")
-            .bind(id)
-            .bind(stored_time(next_try))
-            .execute(&mut *change)
-            .await
-            .map_err(failed(STEP))?;
-        sqlx::query("UPDATE receivers SET fault = ?2 WHERE name = ?1")
-            .bind(receiver.as_str())
-            .bind(why)
-            .execute(&mut *change)
-            .await
-            .map_err(failed(STEP))?;
-        change.commit().await.map_err(failed(STEP))
+        let again = sqlx::query("UPDATE deliveries SET next_try = ?2 WHERE id = ?1");
+        let again = again.bind(id).bind(stored_time(next_try));
+        let tally = sqlx::query("UPDATE receivers SET fault = ?2 WHERE name = ?1");
+        let tally = tally.bind(receiver.as_str()).bind(why);
+        self.note("note what was not delivered", [again, tally]).await
     }
 
     /// Notes that a delivery is given up; it waits no more.
@@ -222,16 +201,23 @@ impl Store {
         id: &str,
         why: &str,
     ) -> Result<(), StoreError> {
-        const STEP: &str = "note what was dropped";
-        let mut change = self.change(STEP).await?;
-        delete(&mut change, id).await?;
-        sqlx::query("UPDATE receivers SET dropped = dropped + 1, fault = ?2 WHERE name = ?1")
-            .bind(receiver.as_str())
-            .bind(why)
-            .execute(&mut *change)
-            .await
-            .map_err(failed(STEP))?;
-        change.commit().await.map_err(failed(STEP))
+        let tally =
+            sqlx::query("UPDATE receivers SET dropped = dropped + 1, fault = ?2 WHERE name = ?1");
+        let tally = tally.bind(receiver.as_str()).bind(why);
+        self.note("note what was dropped", [ended(id), tally]).await
+    }
+
+    /// Several changes as one.
+    async fn note<'q>(
+        &self,
+        step: &'static str,
+        changes: impl IntoIterator<Item = Change<'q>>,
+    ) -> Result<(), StoreError> {
+        let mut change = self.change(step).await?;
+        for one in changes {
+            one.execute(&mut *change).await.map_err(failed(step))?;
+        }
+        change.commit().await.map_err(failed(step))
     }
 
     /// All receivers, by name.
@@ -269,18 +255,9 @@ impl Store {
     }
 }
 
-async fn delete(change: &mut SqliteConnection, id: &str) -> Result<(), StoreError> {
-    sqlx::query("DELETE FROM deliveries WHERE id = ?1")
-        .bind(id)
-        .execute(change)
-        .await
-        .map_err(failed("note the end of a delivery"))?;
-    Ok(())
-}
-
-/// A number as the database holds it.
-fn stored(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
+/// That a delivery waits no more.
+fn ended(id: &str) -> Change<'_> {
+    sqlx::query("DELETE FROM deliveries WHERE id = ?1").bind(id)
 }
 
 fn delivery(row: &SqliteRow) -> Result<(Delivery, UnixTime), StoreError> {

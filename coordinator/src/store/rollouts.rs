@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
-use super::columns::{column, failed, number, stored_time, text};
+use super::columns::{column, failed, number, stored, stored_time, text};
 use super::{Store, StoreError, events, samples};
 use crate::events::Event;
 
@@ -253,7 +253,7 @@ fn before_query(
     limit: u32,
 ) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM rollouts WHERE seq < ");
-    query.push_bind(i64::try_from(seq).unwrap_or(i64::MAX));
+    query.push_bind(stored(seq));
     if let Some(service) = service {
         query.push(" AND service = ").push_bind(service.to_string());
     }
@@ -347,7 +347,7 @@ async fn upsert(change: &mut SqliteConnection, kept: &Kept) -> Result<(), StoreE
         .bind(format!("{:#}", row.id))
         .bind(row.scope.service.as_str())
         .bind(row.scope.env.as_str())
-        .bind(i64::try_from(row.epoch).unwrap_or(i64::MAX))
+        .bind(stored(row.epoch))
         .bind(direction_name(row.direction))
         .bind(row.adopt)
         .bind(from.map(|from| from.version.to_string()))

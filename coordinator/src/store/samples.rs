@@ -10,7 +10,7 @@ use proto::statement::UnixTime;
 use serde::{Deserialize, Serialize};
 use sqlx::SqliteConnection;
 
-use super::columns::{column, failed, number, stored_time};
+use super::columns::{column, failed, number, stored, stored_time};
 use super::{Counts, Store, StoreError};
 
 /// Samples of one rollout at most.
@@ -120,7 +120,7 @@ pub(super) async fn append(
              WHERE rollout = (SELECT seq FROM rollouts WHERE id = ?1) AND n % ?2 <> 0",
         )
         .bind(&id)
-        .bind(i64::try_from(*stride).unwrap_or(i64::MAX))
+        .bind(stored(*stride))
         .execute(&mut *change)
         .await
         .map_err(failed(STEP))?;
@@ -130,7 +130,7 @@ pub(super) async fn append(
          SELECT seq, ?2, ?3, ?4 FROM rollouts WHERE id = ?1",
     )
     .bind(&id)
-    .bind(i64::try_from(*n).unwrap_or(i64::MAX))
+    .bind(stored(*n))
     .bind(stored_time(*at))
     .bind(serde_json::to_string(sampled).expect("samples serialize"))
     .execute(&mut *change)

@@ -210,13 +210,8 @@ pub(super) async fn follow(
         Ok(None) => return StatusCode::NOT_FOUND.into_response(),
         Err(error) => return status_of(error.kind).into_response(),
     };
-    let now = Instant::now();
-    let shown = match board.seen() == seen {
-        true => Shown::of(&board, now),
-        false => Shown::nothing(now),
-    };
-    let (until, beat_at, failures) = (now + LASTS, now, 0);
-    let watcher = Watcher { web, guest, page, shown, until, beat_at, failures, _place: place };
+    let watch = Watch::begin(&board, &seen, Instant::now());
+    let watcher = Watcher { web, guest, page, watch, _place: place };
     let told = stream::unfold(watcher, |mut watcher| async move {
         let event = match watcher.next().await? {
             Told::Changes(changes) => Event::default().event("change").data(changes),
@@ -232,11 +227,7 @@ struct Watcher {
     web: Web,
     guest: Guest,
     page: String,
-    shown: Shown,
-    until: Instant,
-    beat_at: Instant,
-    /// Looks that came to nothing, the last ones in a row.
-    failures: u32,
+    watch: Watch,
     _place: Place,
 }
 
@@ -250,25 +241,19 @@ enum Told {
 impl Watcher {
     /// What is told next; none: the stream is over, for now.
     async fn next(&mut self) -> Option<Told> {
-        while Instant::now() < self.until && self.failures < FAILURES_MAX {
-            if self.beat_at <= Instant::now() {
-                self.beat_at = Instant::now() + BEAT_EVERY;
+        while !self.watch.is_over(Instant::now()) {
+            if self.watch.beats(Instant::now()) {
                 match self.guest.again(&self.web).await {
                     Ok(Some(guest)) => self.guest = guest,
                     Ok(None) => return None,
-                    Err(_) => self.failures += 1,
+                    Err(_) => self.watch.failures += 1,
                 }
                 return Some(Told::Beat);
             }
-            match pages::board(&self.web, &self.guest, &self.page).await {
-                Ok(Some(board)) => {
-                    self.failures = 0;
-                    if let Some(changes) = self.shown.changes(&board, Instant::now()) {
-                        return Some(Told::Changes(changes));
-                    }
-                }
-                // Why is in the log.
-                Ok(None) | Err(_) => self.failures += 1,
+            // Why there is none is in the log.
+            let board = pages::board(&self.web, &self.guest, &self.page).await.ok().flatten();
+            if let Some(changes) = self.watch.take(board.as_deref(), Instant::now()) {
+                return Some(Told::Changes(changes));
             }
             tokio::select! {
                 () = self.web.stop.cancelled() => return None,
@@ -276,6 +261,50 @@ impl Watcher {
             }
         }
         None
+    }
+}
+
+/// How it stands with a page that is open.
+struct Watch {
+    shown: Shown,
+    until: Instant,
+    beat_at: Instant,
+    /// Looks that came to nothing, the last ones in a row.
+    failures: u32,
+}
+
+impl Watch {
+    /// Of a page that shows `board`, if it has `seen` that.
+    fn begin(board: &Board, seen: &str, now: Instant) -> Self {
+        let shown = match board.seen() == seen {
+            true => Shown::of(board, now),
+            false => Shown::nothing(now),
+        };
+        Self { shown, until: now + LASTS, beat_at: now, failures: 0 }
+    }
+
+    /// Whether it is to end: browsers ask again by themselves.
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.until || self.failures >= FAILURES_MAX
+    }
+
+    /// Whether it is time to say that nothing is said.
+    fn beats(&mut self, now: Instant) -> bool {
+        let due = self.beat_at <= now;
+        if due {
+            self.beat_at = now + BEAT_EVERY;
+        }
+        due
+    }
+
+    /// What brings the page up to date with what was found; none was found: that is a failure.
+    fn take(&mut self, board: Option<&Board>, now: Instant) -> Option<String> {
+        let Some(board) = board else {
+            self.failures += 1;
+            return None;
+        };
+        self.failures = 0;
+        self.shown.changes(board, now)
     }
 }
 
@@ -305,6 +334,23 @@ mod tests {
         let changes = shown.changes(&second, now).unwrap();
         assert_eq!(changes, r#"<i id="b" hx-swap-oob="true" class="c">2</i>"#);
         assert_eq!(shown.changes(&second, now), None, "it has been sent");
+    }
+
+    #[test]
+    fn a_board_that_fails_five_times_in_a_row_ends_the_stream() {
+        let (board, now) = (board(&[("a", "1")]), Instant::now());
+        let mut watch = Watch::begin(&board, &board.seen(), now);
+        for _ in 0..4 {
+            assert_eq!(watch.take(None, now), None);
+        }
+        assert_eq!(watch.take(Some(&board), now), None, "it has been seen");
+        for failed in 0..5 {
+            assert!(!watch.is_over(now), "after {failed}");
+            assert_eq!(watch.take(None, now), None);
+        }
+        assert!(watch.is_over(now));
+        let watch = Watch::begin(&board, "", now);
+        assert!(!watch.is_over(now) && watch.is_over(now + LASTS));
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coordinator::events::Kind::{
-    HostFailed, HostLost, ReleasePublished, RolloutComplete, RolloutHalted, RolloutHeld,
-    RolloutMoves, RolloutRolledBack, RolloutStarted, WaveOpened,
+    HostDrifted, HostFailed, HostLost, ReleasePublished, RolloutComplete, RolloutHalted,
+    RolloutHeld, RolloutMoves, RolloutRolledBack, RolloutStarted, WaveOpened,
 };
 use coordinator::store::Store;
 use proto::wire::{ControlReply, RefusedKind};
@@ -251,6 +251,78 @@ async fn pagerduty_gets_an_alert_and_its_end_under_one_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_open_calls_once_and_again_once_it_was_over_or_was_not_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "key", ROUTING);
+    // The last call but one is refused for good.
+    let receiver = Receiver::start(|number| match number {
+        8 => status(400, "no such key"),
+        _ => takes(number),
+    })
+    .await;
+    let config = pagerduty(&receiver);
+    let telling = Telling::start(dir.path(), &config).await;
+    telling.keep(&[event("a", HostFailed), event("a", HostFailed)]).await;
+    receiver.wait(2).await;
+    telling.until(|tally| tally.delivered == 2).await;
+    telling.stop().await;
+    // A coordinator that was started anew knows it, too.
+    let telling = Telling::start(dir.path(), &config).await;
+    telling.keep(&[event("a", HostFailed)]).await;
+    receiver.wait(3).await;
+    telling.keep(&[event("a", RolloutRolledBack)]).await;
+    receiver.wait(7).await;
+    telling.keep(&[event("b", HostFailed)]).await;
+    receiver.wait(8).await;
+    telling.keep(&[event("c", HostDrifted)]).await;
+    telling.until(|tally| tally.dropped == 1).await;
+    telling.keep(&[event("d", HostDrifted)]).await;
+    let sent = receiver.wait(10).await;
+    assert_eq!(
+        told(&sent),
+        [
+            "/v2/enqueue trigger failed",
+            "/v2/change/enqueue change ",
+            "/v2/change/enqueue change ",
+            "/v2/enqueue resolve held",
+            "/v2/enqueue resolve halted",
+            "/v2/enqueue resolve failed",
+            "/v2/change/enqueue change ",
+            "/v2/enqueue trigger failed",
+            "/v2/enqueue trigger drifted",
+            "/v2/enqueue trigger drifted",
+        ]
+    );
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_cannot_be_used_is_told_at_the_start_and_keeps_nobody_else_waiting() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "bot", SIGNING);
+    let receiver = Receiver::start(takes).await;
+    let config = format!("{}{}", webhook(&receiver, ""), pagerduty(&receiver));
+    let telling = Telling::start(dir.path(), &config).await;
+    let mute = || {
+        let counts = telling.office.counts();
+        ["bot", "pager"].map(|name| counts[&name.parse().unwrap()].is_mute)
+    };
+    let told = async {
+        while mute() != [false, true] {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(WITHIN, told).await.expect("before anything is to be sent");
+    let ControlReply::Receivers(list) = telling.office.list().await.unwrap() else { panic!() };
+    let faults: Vec<_> = list.iter().map(|one| one.fault.clone()).collect();
+    assert_eq!(faults[0], None);
+    assert!(faults[1].as_ref().unwrap().contains("cannot read its secret"), "{faults:?}");
+    telling.keep(&[event("a", RolloutStarted)]).await;
+    assert_eq!(kinds(&receiver.wait(1).await), ["rollout-started"]);
+    telling.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_an_alert_is_not_given_up_with_age() {
     let dir = tempfile::tempdir().unwrap();
     secret(dir.path(), "key", ROUTING);
@@ -410,7 +482,7 @@ async fn a_receiver_is_tested_with_a_message_of_its_kind() {
     let refused = test("nobody").await.unwrap_err();
     assert_eq!(
         (refused.kind, refused.next.as_str()),
-        (RefusedKind::NotFound, "there are bot, pager, chat")
+        (RefusedKind::NotFound, "there are bot, chat, pager")
     );
     let ControlReply::Receivers(list) = telling.office.list().await.unwrap() else { panic!() };
     let names: Vec<_> = list.iter().map(|one| (one.name.as_str(), one.to.as_str())).collect();
