@@ -23,8 +23,9 @@ use crate::span;
 #[derive(Debug, Parser)]
 #[command(name = "swell", version)]
 pub(crate) struct Cli {
-    /// The operator's directory: keys, fleet and coordinator [default: ~/.config/groundswell]
-    #[arg(long, env = "SWELL_DIR", value_name = "DIR", global = true)]
+    /// The operator's directory: keys, fleet and coordinator [default: $SWELL_DIR, or ~/.config/groundswell]
+    // Not by clap: it would show what stands in the environment as if it had to be typed.
+    #[arg(long, value_name = "DIR", global = true)]
     pub(crate) dir: Option<PathBuf>,
     /// Talk to this host instead of the coordinator: IP:PORT, or a name or id as `hosts` showed it
     #[arg(long, value_name = "HOST", global = true)]
@@ -674,7 +675,6 @@ pub(crate) struct EventsArgs {
     /// Only in this environment
     #[arg(long, value_name = "ENV")]
     pub(crate) env: Option<Env>,
-    /// Only those before the one with this number
     /// Only of this rollout: 4 or more digits of its id, or SERVICE/ENV
     #[arg(long, value_name = "ROLLOUT")]
     pub(crate) rollout: Option<RolloutRef>,
@@ -687,6 +687,7 @@ pub(crate) struct EventsArgs {
     /// Only from then on: 7d ago, or a moment in UTC: 2027-03-01T09:30
     #[arg(long, value_name = "TIME", value_parser = since)]
     pub(crate) since: Option<UnixTime>,
+    /// Only those before the one with this number
     #[arg(long, value_name = "NUMBER")]
     pub(crate) before: Option<u64>,
     /// How many, the newest

@@ -158,8 +158,8 @@ impl Advise for ClientError {
                 _ => None,
             },
             _ if self.is_unreachable() && self.is_about_the_coordinator() => Some(
-                "the fleet goes on without it; ask any host instead: --via HOST (a name, an id or \
-                 IP:PORT)"
+                "see that it runs at that address and that its UDP port is open: swell doctor; the fleet \
+                 goes on without it, and any host answers instead: --via HOST (a name, an id or IP:PORT)"
                     .to_owned(),
             ),
             _ if self.is_unreachable() => Some(
@@ -491,7 +491,8 @@ mod tests {
         assert_eq!(
             failure.to_string(),
             "cannot reach the coordinator (192.0.2.1:7070): 192.0.2.1:7070 did not answer within \
-             10 s\n  next: the fleet goes on without it; ask any host instead: --via HOST (a name, \
+             10 s\n  next: see that it runs at that address and that its UDP port is open: swell \
+             doctor; the fleet goes on without it, and any host answers instead: --via HOST (a name, \
              an id or IP:PORT)"
         );
     }

@@ -169,11 +169,10 @@ impl Advise for HomeError {
 ///
 /// [`HomeError::Nowhere`].
 pub(crate) fn locate(dir: Option<PathBuf>) -> Result<PathBuf, HomeError> {
-    if let Some(dir) = dir {
-        return Ok(dir);
-    }
-    let config = std::env::var_os("HOME").filter(|home| !home.is_empty());
-    config.map(|home| PathBuf::from(home).join(".config/groundswell")).ok_or(HomeError::Nowhere)
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let below_home = || set("HOME").map(|home| PathBuf::from(home).join(".config/groundswell"));
+    let named = dir.or_else(|| set("SWELL_DIR").map(PathBuf::from));
+    named.or_else(below_home).ok_or(HomeError::Nowhere)
 }
 
 /// The time of this machine: for expiry and as `created`, never to compare what hosts did.

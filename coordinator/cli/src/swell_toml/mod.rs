@@ -81,11 +81,13 @@ pub(crate) enum SwellTomlError {
 }
 
 fn places(tried: &[PathBuf]) -> String {
-    let shown: Vec<_> = tried
+    let mut shown: Vec<_> = tried
         .iter()
         .map(|path| path.parent().filter(|dir| *dir != Path::new("")).unwrap_or(Path::new(".")))
         .map(|dir| dir.display().to_string())
         .collect();
+    // Where what is published lies here there is one place.
+    shown.dedup();
     shown.join(" or ")
 }
 
@@ -101,7 +103,10 @@ impl fmt::Display for Lines<'_> {
 impl Advise for SwellTomlError {
     fn next(&self) -> Option<String> {
         match self {
-            Self::NotFound { .. } => Some(format!("name it by --config PATH/{SWELL_TOML}")),
+            Self::NotFound { .. } => Some(format!(
+                "write one (service, [run], [health], [deploy.ENV]), or name it by --config \
+                 PATH/{SWELL_TOML}"
+            )),
             Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some(format!("run this where it lies, or name it by --config PATH/{SWELL_TOML}"))
             }

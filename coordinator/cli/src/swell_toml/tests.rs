@@ -482,6 +482,9 @@ fn the_file_is_looked_for_where_it_may_stand() {
     let expected =
         format!("there is no swell.toml in {} or {}", one.path().display(), two.path().display());
     assert_eq!(missing.to_string(), expected);
+    let tried = vec![SWELL_TOML.into(), format!("./{SWELL_TOML}").into()];
+    let once = SwellTomlError::NotFound { tried };
+    assert_eq!(once.to_string(), "there is no swell.toml in .");
     std::fs::write(two.path().join(SWELL_TOML), GOOD).unwrap();
     assert!(load(None, &dirs).is_ok());
     // The nearer one wins, also when it is bad.
