@@ -148,6 +148,9 @@ pub struct Halted {
     /// Hosts failed in this wave alone, and hosts in it: more than half halts whatever the budget.
     pub failed_here: usize,
     pub hosts_here: usize,
+    /// Hosts failed in all waves, those after this one, too: for people. It may have been promoted, or
+    /// hosts of a later one may have failed while this one's still baked.
+    pub failed_in_all: usize,
 }
 
 /// Whether `receipts`, each host's latest, prove `claim` about `rollout`, where nobody waits for the
@@ -210,7 +213,11 @@ pub fn halted_by(rollout: &Rollout, failed_in: &dyn Fn(usize) -> usize) -> Optio
         let failed = failed_before + failed_here;
         let failed_max = budget.failed_max as usize;
         if failed > failed_max || 2 * failed_here > hosts_here {
-            return Some(Halted { wave, failed, failed_max, failed_here, hosts_here });
+            let later = wave + 1..rollout.waves.len();
+            let failed_in_all = failed + later.map(failed_in).sum::<usize>();
+            let halted =
+                Halted { wave, failed, failed_max, failed_here, hosts_here, failed_in_all };
+            return Some(halted);
         }
         failed_before = failed;
     }

@@ -173,6 +173,12 @@ fn r16_gate_table() {
             "halted: 2 failed in waves up to 2, at most 1 may",
         ),
         (
+            "what failed beyond the budget that is used up is told, too",
+            0,
+            "fcffbbbbbf",
+            "halted: 1 failed in waves up to 1, at most 0 may; 4 failed in all",
+        ),
+        (
             "one host that is not done is enough",
             2,
             "ccccs",
@@ -241,6 +247,11 @@ fn r14_more_than_half_of_a_wave_halts() {
         ("half of each", "cfccff", "open"),
         ("three of the four", "ccfffc", "halted: 3 of 4 hosts of wave 2 failed, more than half"),
         ("too late to count", "llllll", "open"),
+        (
+            "another one of the next wave",
+            "ffcccf",
+            "halted: 2 of 2 hosts of wave 1 failed, more than half; 3 failed in all",
+        ),
     ];
     for (name, letters, text) in cases {
         assert!(case(&waves, letters).text(0).starts_with(text), "{name}");

@@ -14,22 +14,31 @@ impl fmt::Display for Gate {
             Self::Open(open) => open.fmt(f),
             Self::Hold(hold) => hold.fmt(f),
             Self::Halt(None) => f.write_str("halted: a certificate proves that too many failed"),
-            Self::Halt(Some(halted)) => {
-                let Halted { wave, failed, failed_max, failed_here, hosts_here } = halted;
-                let wave = wave + 1;
-                match failed > failed_max {
-                    true => write!(
-                        f,
-                        "halted: {failed} failed in waves up to {wave}, at most {failed_max} may"
-                    ),
-                    false => write!(
-                        f,
-                        "halted: {failed_here} of {hosts_here} hosts of wave {wave} failed, more \
-                         than half"
-                    ),
-                }
-            }
+            Self::Halt(Some(halted)) => halt(f, halted),
         }
+    }
+}
+
+/// The budget that is used up, and all failures where there are more than those that it counts.
+fn halt(f: &mut fmt::Formatter<'_>, halted: &Halted) -> fmt::Result {
+    let Halted { wave, failed, failed_max, failed_here, hosts_here, failed_in_all } = halted;
+    let wave = wave + 1;
+    let counted = match failed > failed_max {
+        true => {
+            write!(f, "halted: {failed} failed in waves up to {wave}, at most {failed_max} may")?;
+            failed
+        }
+        false => {
+            write!(
+                f,
+                "halted: {failed_here} of {hosts_here} hosts of wave {wave} failed, more than half"
+            )?;
+            failed_here
+        }
+    };
+    match failed_in_all > counted {
+        true => write!(f, "; {failed_in_all} failed in all"),
+        false => Ok(()),
     }
 }
 
