@@ -7,7 +7,7 @@ use proto::certificate::Claim;
 use proto::receipt::{Receipt, State};
 use proto::record::{
     self, AllowedRecord, AuditRecord, DriftRecord, FETCH_BANNED_MAX, FetchRecord, HostRecord,
-    ProgressRecord, TallyRecord,
+    ProgressRecord,
 };
 use proto::report::{
     AuditReport, DriftReport, DroppedReport, FetchReport, Fitness, FleetReport, FreezeReport,
@@ -24,7 +24,7 @@ use crate::Now;
 use crate::gate::{Expiry, Order};
 use crate::receipts::Receipts;
 use crate::report::{self, HostFacts, View};
-use crate::verdict::{self, Conclusion, Counted, Signal, Tallies, Tally};
+use crate::verdict::{self, Conclusion, Counted, Signal, Tallies};
 
 /// Rollouts of a scope that its history tells of at most.
 const HISTORY_MAX: usize = 1_000;
@@ -160,8 +160,10 @@ impl Outlook<'_> {
         let excused = self.chain.excuses(id).into_values().collect();
         let frozen = self.chain.freeze(&rollout.env, None);
         let names: BTreeMap<_, _> = self.hosts.iter().map(|host| (&host.id, &host.name)).collect();
+        let tallies = self.tallies(rollout);
         let facts_of = |host: &HostId| {
-            self.host_facts(host, &|host| names.get(host).copied(), artifact, rollout)
+            let name = |host: &HostId| names.get(host).copied();
+            self.host_facts(host, &name, artifact, rollout, tallies.as_ref())
         };
         let pooled =
             |wave| followed.map_or(Conclusion::Doubt(None), |followed| followed.pooled(wave));
@@ -180,7 +182,7 @@ impl Outlook<'_> {
             superseded: head.is_some_and(|head| head.epoch > rollout.epoch),
             author: &author,
             facts_of: &facts_of,
-            latency: self.latency(rollout),
+            latency: tallies.as_ref().and_then(|tallies| latency(tallies, rollout)),
             pooled: &pooled,
         });
         report.ended = self.ended(id, rollout, report.phase);
@@ -190,15 +192,13 @@ impl Outlook<'_> {
         Some(report)
     }
 
-    /// How long answers take on the releases of a rollout, where its requests are counted.
-    fn latency(&self, rollout: &Rollout) -> Option<LatencyReport> {
+    /// What the hosts of its cohort that are heard say they counted, where its requests are counted.
+    fn tallies(&self, rollout: &Rollout) -> Option<Tallies> {
         rollout.limits.as_ref()?;
         let members =
             rollout.cohort.iter().filter_map(|host| Some((&host.id, self.members.get(&host.id)?)));
         let live = members.filter(|(_, seen)| seen.alive).map(|(host, seen)| (host, &seen.values));
-        let (new_p99_ms, control_p99_ms) = verdict::p99s_ms(rollout, &Tallies::read(live));
-        let said = new_p99_ms.is_some() || control_p99_ms.is_some();
-        said.then_some(LatencyReport { new_p99_ms, control_p99_ms })
+        Some(Tallies::read(live))
     }
 
     /// When it came to this end: for people, who ask how long it took.
@@ -539,6 +539,7 @@ impl Outlook<'_> {
         name: &dyn Fn(&HostId) -> Option<&'h Name>,
         artifact: Option<ArtifactRef>,
         rollout: &Rollout,
+        tallies: Option<&Tallies>,
     ) -> HostFacts {
         let seen = self.members.get(id);
         let alive = seen.is_some_and(|seen| seen.alive);
@@ -555,7 +556,7 @@ impl Outlook<'_> {
             pieces: held.as_ref().map_or(0, |held| held.pieces),
             of: held.as_ref().map_or(0, |held| held.of),
             fetch: fetch.map(|(artifact, said)| fetch_report(said, &artifact, alive, &name_of)),
-            counted: rollout.limits.as_ref().and_then(|_| counted(seen?, rollout)),
+            counted: tallies.and_then(|tallies| counted(tallies, id, rollout)),
             drift: self.drift_of(id, &rollout.service),
             allowed: self.is_allowed(id, &rollout.service),
         }
@@ -587,15 +588,18 @@ fn fetch_report(
     }
 }
 
-/// Errors of what a member says it counted on either side of a rollout.
-fn counted(seen: &Seen, rollout: &Rollout) -> Option<Counted> {
-    let serves = |tally: &TallyRecord| {
-        let from = rollout.from.as_ref().map(|from| from.release);
-        tally.release == rollout.to.release || Some(tally.release) == from
-    };
-    let texts = (0..record::SLOTS).filter_map(|slot| seen.values.get(&record::tally_key(slot)));
-    let tally = { texts }.filter_map(|text| record::from_text(text)).find(serves)?;
-    Some(Tally::of(tally).bad(Signal::Errors))
+/// Errors of what a host says it counted on either side of a rollout.
+fn counted(tallies: &Tallies, host: &HostId, rollout: &Rollout) -> Option<Counted> {
+    let from = rollout.from.as_ref().map(|from| from.release);
+    let mut sides = [Some(rollout.to.release), from].into_iter().flatten();
+    Some(sides.find_map(|release| tallies.of(host, release))?.bad(Signal::Errors))
+}
+
+/// How long answers take on either side of it.
+fn latency(tallies: &Tallies, rollout: &Rollout) -> Option<LatencyReport> {
+    let (new_p99_ms, control_p99_ms) = verdict::p99s_ms(rollout, tallies);
+    let said = new_p99_ms.is_some() || control_p99_ms.is_some();
+    said.then_some(LatencyReport { new_p99_ms, control_p99_ms })
 }
 
 /// What a host serves of a service, by its words, newest first; none: nothing, or it is not known.
