@@ -301,11 +301,15 @@ pub struct TallyRecord {
     pub over_ms: u32,
 }
 
-/// Whether what a host serves of a service is what was released (R25). Said once it was not.
+/// What a host serves of a service, and whether that is what was released (R25).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DriftRecord {
     pub service: Service,
     pub release: Digest,
+    /// Whether the release serves now and no step is about to replace it. A version that does not tell
+    /// says all of this only once something has drifted, and not that another release serves since.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub serves: bool,
     /// In how many places it differs; 0: it does no more.
     pub found: u32,
     /// The first of them, as a [`crate::receipt::note`].

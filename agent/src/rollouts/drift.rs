@@ -2,7 +2,8 @@
 //!
 //! The first look comes a minute after a release serves, the next ones every [`EVERY`]. A look lists
 //! the tree and reads a part of it, slowly and on a thread of the lowest priority: it must not be
-//! felt. It ends at once when a step begins. What it finds is told to the others until it is gone.
+//! felt. It ends at once when a step begins. What it finds is told to the others until it is gone, and so
+//! is which release it is that serves, at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,8 @@ impl Watcher {
                 changed = told.changed() => match changed {
                     Ok(()) => {
                         pause = FIRST;
+                        let serving = *told.borrow_and_update();
+                        self.say(serves(&self.service, serving, said.as_ref()), &mut said);
                         continue;
                     }
                     Err(_) => return,
@@ -96,32 +99,56 @@ impl Watcher {
         }
     }
 
-    /// Said once, and again when it is another one or gone.
+    /// Logged once, and again when it is another one or gone.
     fn tell(&self, release: Digest, found: Option<Drifted>, said: &mut Option<DriftRecord>) {
         let record = DriftRecord {
             service: self.service.clone(),
             release,
+            serves: true,
             found: found.as_ref().map_or(0, |drift| drift.found),
             first: found.map(|drift| note(&drift.first)).unwrap_or_default(),
         };
         let before = said.as_ref().map_or(0, |said| said.found);
-        if said.as_ref() == Some(&record) || (before, record.found) == (0, 0) {
-            return;
-        }
-        let DriftRecord { service, release, found, first } = &record;
+        let DriftRecord { service, release, found, first, .. } = &record;
         match found {
-            0 => info!(%service, %release, "what serves is again what was released"),
+            _ if said.as_ref() == Some(&record) => {}
+            0 if before > 0 => info!(%service, %release, "what serves is again what was released"),
+            0 => {}
             _ => warn!(
                 %service, %release, found, first,
                 "what serves is not what was released any more: it is left as it is; the next \
                  release replaces it, or put it right by hand"
             ),
         }
+        self.say(Some(record), said);
+    }
+
+    fn say(&self, record: Option<DriftRecord>, said: &mut Option<DriftRecord>) {
+        let Some(record) = record.filter(|record| said.as_ref() != Some(record)) else { return };
         if let Err(error) = self.gossip.set(&drift_key(self.slot), &to_text(&record)) {
-            error!(service = %self.service, %error, "drift is not gossiped");
+            error!(service = %self.service, %error, "what serves here is not gossiped");
         }
         *said = Some(record);
     }
+}
+
+/// What is to be said when this release serves, or none that no step is about to replace, after what was
+/// `said` last; none: nothing. What was found of the same release stays true until the next look.
+fn serves(
+    service: &Service,
+    serving: Option<Digest>,
+    said: Option<&DriftRecord>,
+) -> Option<DriftRecord> {
+    let same = said.filter(|said| serving.is_none_or(|release| said.release == release)).cloned();
+    let fresh = |release| DriftRecord {
+        service: service.clone(),
+        release,
+        serves: true,
+        found: 0,
+        first: String::new(),
+    };
+    let record = same.or_else(|| serving.map(fresh))?;
+    Some(DriftRecord { serves: serving.is_some(), ..record })
 }
 
 /// One look at what serves. None: given up.
@@ -169,5 +196,26 @@ impl Pace {
             self.unpaid_bytes = 0;
             std::thread::sleep(Duration::from_micros(us));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r25_what_serves_is_said_at_once_and_what_was_found_of_it_stays() {
+        let service: Service = "web".parse().unwrap();
+        let [one, two] = [b"one", b"two"].map(|bytes| Digest::of(bytes));
+        assert_eq!(serves(&service, None, None), None, "nothing was ever known to serve");
+        let said = serves(&service, Some(one), None).unwrap();
+        assert_eq!((said.release, said.serves, said.found), (one, true, 0));
+        let drifted = DriftRecord { found: 2, first: "bin/web: edited".to_owned(), ..said };
+        let under_way = serves(&service, None, Some(&drifted)).unwrap();
+        assert_eq!(under_way, DriftRecord { serves: false, ..drifted.clone() });
+        assert_eq!(serves(&service, Some(one), Some(&under_way)), Some(drifted));
+        let other = serves(&service, Some(two), Some(&under_way)).unwrap();
+        assert_eq!((other.release, other.serves, other.found), (two, true, 0));
+        assert_eq!(other.first, "");
     }
 }

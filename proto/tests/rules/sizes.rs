@@ -74,6 +74,7 @@ fn r11_the_longest_records_fit() {
     let drift = DriftRecord {
         service: parsed(&name(32)),
         release: digest,
+        serves: true,
         found: u32::MAX,
         first: note(&"w".repeat(1_000)),
     };

@@ -14,10 +14,10 @@ use proto::report::{
     HostReport, LatencyReport, RemovalReport, RiftReport, RolloutPhase, RolloutReport,
     ServiceReport, SkipReport,
 };
-use proto::statement::{Action, ArtifactRef, Direction, Freeze, Host, Role, Rollout, Target};
+use proto::statement::{Action, ArtifactRef, Direction, Freeze, Host, Release, Role, Rollout};
 use proto::trust::Chain;
 use proto::wire::{Refused, RefusedKind, RolloutQuery, ScopeFacts, ScopeHost};
-use proto::{Digest, Env, HostId, KeyId, Name, Scope, Service, UnixTime};
+use proto::{Digest, Env, HostId, KeyId, Name, Scope, Service, UnixTime, Version};
 
 use super::{Observer, Seen, names};
 use crate::Now;
@@ -503,10 +503,11 @@ impl Outlook<'_> {
             let allowed = self.is_allowed(&host.id, service);
             // One that is not allowed is spoken of as long as it is there: it may have been removed.
             let is_gone = !allowed && now.iter().all(|(rollout, _)| rollout.service != *service);
-            let serves = serving(&host.id, &words).filter(|_| !is_gone);
+            let own = || self.serves(&host.id, service).map(|release| &release.version);
+            let serves = serving(&host.id, &words, &own).filter(|_| !is_gone);
             Some(ServiceReport {
                 service: service.clone(),
-                version: serves.map(|target| target.version.clone()),
+                version: serves.cloned(),
                 state: said.state,
                 note: said.note.clone(),
                 to: Some(rollout.to.version.clone()),
@@ -517,13 +518,24 @@ impl Outlook<'_> {
         services.into_iter().filter_map(report).collect()
     }
 
-    /// How what a host serves differs from what was released, as it says itself.
-    fn drifts_of(&self, host: &HostId) -> impl Iterator<Item = DriftRecord> {
+    /// What a host serves, as it says itself.
+    fn served_by(&self, host: &HostId) -> impl Iterator<Item = DriftRecord> {
         let values = self.members.get(host).map(|seen| &seen.values);
         let texts =
             (0..record::SLOTS).filter_map(move |slot| values?.get(&record::drift_key(slot)));
-        let said = texts.filter_map(|text| record::from_text::<DriftRecord>(text));
-        said.filter(|drift| drift.found > 0)
+        texts.filter_map(|text| record::from_text::<DriftRecord>(text))
+    }
+
+    /// The release of a service that serves on a host and that no step is about to replace, as it says
+    /// itself; none: nothing, or it does not tell.
+    fn serves(&self, host: &HostId, service: &Service) -> Option<&Release> {
+        let said = self.served_by(host).find(|said| said.serves && said.service == *service)?;
+        self.chain.release(&said.release)
+    }
+
+    /// How what a host serves differs from what was released, as it says itself.
+    fn drifts_of(&self, host: &HostId) -> impl Iterator<Item = DriftRecord> {
+        self.served_by(host).filter(|said| said.found > 0)
     }
 
     /// The same of one service.
@@ -602,21 +614,31 @@ fn latency(tallies: &Tallies, rollout: &Rollout) -> Option<LatencyReport> {
     said.then_some(LatencyReport { new_p99_ms, control_p99_ms })
 }
 
-/// What a host serves of a service, by its words, newest first; none: nothing, or it is not known.
-fn serving<'a>(host: &HostId, words: &[(&'a Rollout, Receipt)]) -> Option<&'a Target> {
-    // A rollout that it has not begun leaves it where the one before has brought it.
-    match words.iter().find(|(_, said)| report::has_begun(said)) {
+/// What a host serves of a service, by its words, newest first; none: nothing, or it is not known. `own`:
+/// what it says itself that serves there.
+fn serving<'a>(
+    host: &HostId,
+    words: &[(&'a Rollout, Receipt)],
+    own: &dyn Fn() -> Option<&'a Version>,
+) -> Option<&'a Version> {
+    let (newest, said) = words.first()?;
+    // A rollout that it has not begun leaves it where it was: it may have come there in one whose cohort
+    // it is not in, and of which no receipt of it is left.
+    if !report::has_begun(said)
+        && let Some(version) = own()
+    {
+        return Some(version);
+    }
+    let brought = match words.iter().find(|(_, said)| report::has_begun(said)) {
         Some((rollout, said)) => match said.state {
             State::Baking | State::Committed => Some(&rollout.to),
             State::Reverted => rollout.from.as_ref(),
             _ => None,
         },
         // Whether one outside the cohort runs what the others came from is not known.
-        None => {
-            let (newest, _) = words.first()?;
-            newest.rank_of(host).and(newest.from.as_ref())
-        }
-    }
+        None => newest.rank_of(host).and(newest.from.as_ref()),
+    };
+    brought.map(|target| &target.version)
 }
 
 fn as_name(id: &str) -> Name {

@@ -193,6 +193,7 @@ fn r25_a_host_that_serves_something_else_than_was_released_is_told_with_its_serv
     let mut said = DriftRecord {
         service: scope().service,
         release: two.release,
+        serves: true,
         found: 2,
         first: "'bin/web' was edited".to_owned(),
     };
