@@ -29,6 +29,9 @@ const STORE_AGAIN: Duration = Duration::from_secs(5);
 const PAGE: u32 = 100;
 /// Events before one that opens an alert among which another one is looked for.
 const BEFORE_MAX: u32 = 200;
+/// So many times it is read on for the end of an alert: where far more has happened since, it calls all the
+/// same.
+const LATER_PAGES_MAX: usize = 20;
 
 /// What tells one receiver.
 pub(super) struct Courier {
@@ -138,8 +141,9 @@ impl Courier {
             self.office.store.delivery_begun(&delivery.id, delivery.attempts).await?;
             self.office.store.events_of(&delivery.events).await?
         };
-        let open = self.open_already(&events).await?;
-        let answer = self.send(work, &delivery, (&events, &open)).await;
+        let mut silent = self.open_already(&events).await?;
+        silent.append(&mut self.over(&events).await?);
+        let answer = self.send(work, &delivery, (&events, &silent)).await;
         let (now, now_ms, chance) = (clock::unix(), clock::boot_ms(), random());
         let settled = work.queue.settle(place, answer, now_ms, chance);
         let (store, name) = (&self.office.store, &self.receiver.name);
@@ -168,7 +172,7 @@ impl Courier {
         &self,
         work: &mut Work,
         delivery: &Delivery,
-        (events, open): (&[Numbered], &BTreeSet<u64>),
+        (events, silent): (&[Numbered], &BTreeSet<u64>),
     ) -> Answer {
         if events.is_empty() {
             return Answer::Refused { why: "its events are not kept any more".to_owned() };
@@ -182,13 +186,8 @@ impl Courier {
         if work.sent.0 != delivery.id {
             work.sent = (delivery.id.clone(), 0);
         }
-        let letters = letters::of(
-            &self.office.context,
-            &self.receiver,
-            &secret,
-            &delivery.id,
-            (events, open),
-        );
+        let (context, id) = (&self.office.context, &delivery.id);
+        let letters = letters::of(context, &self.receiver, &secret, id, (events, silent));
         let first = work.sent.1;
         for (place, letter) in letters.into_iter().enumerate().skip(first) {
             if place > first {
@@ -229,6 +228,37 @@ impl Courier {
         let tallies = self.office.store.receivers().await?;
         let mine = tallies.iter().find(|tally| tally.name == self.receiver.name);
         Ok(mine.is_some_and(|tally| tally.fault.is_some()))
+    }
+
+    /// Of these the alerts that have ended since: what came to its end while the coordinator was away, or
+    /// the receiver, is told and calls nobody.
+    async fn over(&self, events: &[Numbered]) -> Result<BTreeSet<u64>, StoreError> {
+        let mut over = BTreeSet::new();
+        if matches!(self.receiver.channel, Channel::Pagerduty { .. }) {
+            for one in events {
+                if self.is_over(one).await? {
+                    over.insert(one.seq);
+                }
+            }
+        }
+        Ok(over)
+    }
+
+    async fn is_over(&self, one: &Numbered) -> Result<bool, StoreError> {
+        let mut cursor = one.seq;
+        for _ in 0..LATER_PAGES_MAX {
+            let _turn = self.office.turn().await;
+            let later = self.office.store.events_after(cursor, PAGE).await?;
+            let Some(last) = later.last() else { return Ok(false) };
+            cursor = last.seq;
+            let ends = |later: &Numbered| {
+                pagerduty::is_ended_by(&self.office.context, &one.event, &later.event)
+            };
+            if later.iter().any(ends) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether an alert would stay open for ever without it.

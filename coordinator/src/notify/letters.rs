@@ -24,14 +24,14 @@ pub(super) struct Letter {
     body: Vec<u8>,
 }
 
-/// The requests that tell a receiver of events, in their order; `id`: the delivery's; `open`: the numbers of
-/// those that open what is open already.
+/// The requests that tell a receiver of events, in their order; `id`: the delivery's; `silent`: the numbers of
+/// those that nobody is to be called for.
 pub(super) fn of(
     context: &Context,
     receiver: &Receiver,
     secret: &Secret,
     id: &str,
-    (events, open): (&[Numbered], &BTreeSet<u64>),
+    (events, silent): (&[Numbered], &BTreeSet<u64>),
 ) -> Vec<Letter> {
     match (&receiver.channel, secret) {
         (Channel::Slack { .. }, Secret::Url(url)) => {
@@ -40,7 +40,7 @@ pub(super) fn of(
         (Channel::Pagerduty { url, .. }, Secret::RoutingKey(key)) => {
             let kinds = &receiver.filter.kinds;
             let calls = events.iter().flat_map(|one| {
-                pagerduty::calls(context, key, kinds, one, open.contains(&one.seq))
+                pagerduty::calls(context, key, kinds, one, silent.contains(&one.seq))
             });
             calls.map(|call| called(url, id, &call)).collect()
         }

@@ -33,22 +33,29 @@ pub(super) fn ends(context: &Context, kinds: &[Kind], event: &Event) -> bool {
     ended(context, kinds, event).next().is_some()
 }
 
+/// Whether `later` ends the very incident that `event` opens.
+pub(super) fn is_ended_by(context: &Context, event: &Event, later: &Event) -> bool {
+    let Some(incident) = Incident::opened_by(event.kind) else { return false };
+    let keys = incident.keys(&context.fleet, event);
+    ended(context, &[event.kind], later).any(|key| keys.contains(&key))
+}
+
 /// What an event makes, ends first: whatever comes of the rest, they are sent. An end is sent for whatever
-/// `kinds` can open, asked for or not. `is_open`: what it opens is open already, so that it is told and calls
-/// nobody.
+/// `kinds` can open, asked for or not. `silent`: nobody is called for it, since what it opens is open already
+/// or has ended since.
 pub(super) fn calls(
     context: &Context,
     key: &str,
     kinds: &[Kind],
     event: &Numbered,
-    is_open: bool,
+    silent: bool,
 ) -> Vec<Call> {
     let ended = ended(context, kinds, &event.event);
     let mut calls: Vec<_> = ended.map(|dedup| resolve(key, &dedup)).collect();
     if kinds.contains(&event.event.kind) {
-        calls.push(match Incident::opened_by(event.event.kind) {
-            Some(incident) if !is_open => trigger(context, key, incident, event),
-            _ => change(context, key, event),
+        calls.push(match Incident::opened_by(event.event.kind).filter(|_| !silent) {
+            Some(incident) => trigger(context, key, incident, event),
+            None => change(context, key, event),
         });
     }
     calls

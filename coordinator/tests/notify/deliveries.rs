@@ -250,6 +250,25 @@ async fn pagerduty_gets_an_alert_and_its_end_under_one_key() {
     telling.stop().await;
 }
 
+/// As after a start: it is told what happened meanwhile, and nobody is got out of bed for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_called_for_what_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    secret(dir.path(), "key", ROUTING);
+    let receiver = Receiver::start(takes).await;
+    let telling = Telling::start(dir.path(), &pagerduty(&receiver)).await;
+    telling
+        .keep(&[event("a", RolloutHalted), event("b", RolloutComplete), event("c", RolloutHalted)])
+        .await;
+    telling.until(|tally| tally.delivered == 3 && tally.waiting == 0).await;
+    let told = told(&receiver.sent());
+    let of = |what: &str| told.iter().filter(|told| told.contains(what)).count();
+    assert_eq!(of("trigger halted"), 1, "the newest alone: {told:?}");
+    assert_eq!(of("resolve halted"), 1, "{told:?}");
+    assert_eq!(of("/change/"), 2, "the one that is over, and its end: {told:?}");
+    telling.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_open_calls_once_and_again_once_it_was_over_or_was_not_taken() {
     let dir = tempfile::tempdir().unwrap();
