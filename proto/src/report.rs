@@ -256,6 +256,10 @@ pub struct RolloutReport {
     pub ended: Option<UnixTime>,
     /// Why it stands there, with numbers: the text of the very value the hosts decide by.
     pub why: String,
+    /// Of one that was halted or aborted: how far its hosts have gone back. None: it had begun on none, or a
+    /// newer one took over meanwhile; older members do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<BackReport>,
     /// Whether it would end without the coordinator (R21): two agents hold the statement and two
     /// whole copies of the artifact exist on hosts.
     pub self_supporting: bool,
@@ -269,6 +273,67 @@ pub struct RolloutReport {
     pub fetches: FetchesReport,
     /// In the order of the cohort.
     pub hosts: Vec<StandingReport>,
+}
+
+impl RolloutReport {
+    /// The first wave that is not open, 0 first: what a promote opens if no other is asked for.
+    pub fn first_closed(&self) -> Option<u32> {
+        let closed = self.waves.iter().position(|wave| !wave.open)?;
+        u32::try_from(closed).ok()
+    }
+
+    /// Whether it was stopped and no host that is heard has anything of it any more: it ended rolled back.
+    pub fn is_rolled_back(&self) -> bool {
+        self.back.as_ref().is_some_and(|back| back.state == BackState::RolledBack)
+    }
+}
+
+/// How far the hosts have gone back on which a rollout had begun that was stopped. Those that nobody waits
+/// for are not counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BackReport {
+    pub state: BackState,
+    /// Hosts that have nothing of it any more.
+    pub back: u32,
+    /// Hosts that are heard and go back.
+    pub going: u32,
+    /// Hosts that keep it: its `on_failure` is `pause`.
+    pub keep: u32,
+    /// Hosts that could not go back: a person is needed on each.
+    pub stuck: u32,
+    /// Hosts that had something of it when they were heard last.
+    pub silent: u32,
+    /// Hosts of the environment that are heard and serve another version than the others went back to, the
+    /// first of them; and how many there are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<ElsewhereReport>,
+    #[serde(default)]
+    pub elsewhere_found: u32,
+}
+
+/// See [`BackReport`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum BackState {
+    /// Hosts go back, or none of them is heard.
+    GoingBack,
+    /// No host that is heard has anything of it.
+    RolledBack,
+    /// All that can have gone back; some could not.
+    Stuck,
+    /// Hosts keep it, as its `on_failure` says.
+    Stays,
+}
+
+/// A host that serves another version than the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ElsewhereReport {
+    pub host: HostId,
+    pub name: Name,
+    pub version: Version,
 }
 
 /// How long answers take, over the last window of all hosts of a rollout: 99 of 100 take no longer, in
@@ -319,11 +384,26 @@ pub struct WaveReport {
     /// Not heard for too long, and not committed.
     pub unreachable: u32,
     pub wait_s: u32,
+    /// How long the last of its hosts that bake now bakes on. None: none does, or that is not known of each;
+    /// older members do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<BakeReport>,
     pub failed_max: u32,
     pub unreachable_max: u32,
     /// What the gate of the next wave makes of the requests of all hosts up to this one's, pooled
     /// (R24). None: requests are not counted in this rollout, or no gate comes after it.
     pub pooled: Option<VerdictReport>,
+}
+
+/// How long a bake lasts still, by the clock of the member that saw it begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct BakeReport {
+    /// In seconds; 1 at least.
+    pub left_s: u32,
+    /// None: the rollout is paused, and the time stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixTime>,
 }
 
 /// Whether the new release is worse by its requests (R24): the very value that was decided by.

@@ -24,7 +24,6 @@ use crate::knowledge::{Knowledge, KnowledgeError};
 use crate::outcome::{Outcome, outcome};
 use crate::output;
 use crate::render;
-use crate::render::live::Bakes;
 
 /// Between two looks; longer for cohorts whose reports are large.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -322,7 +321,6 @@ fn may_be_known_elsewhere(error: &ClientError) -> bool {
 struct Show {
     begin: Instant,
     how: How,
-    bakes: Bakes,
     before: Option<RolloutReport>,
 }
 
@@ -347,9 +345,16 @@ fn how(json: bool) -> How {
     How::Picture(bar.with_style(style))
 }
 
+/// What a report says besides how long bakes last still, which changes with every look.
+fn timeless(report: &RolloutReport) -> RolloutReport {
+    let mut report = report.clone();
+    report.waves.iter_mut().for_each(|wave| wave.bake = None);
+    report
+}
+
 impl Show {
     fn new(how: How) -> Self {
-        Self { begin: Instant::now(), how, bakes: Bakes::default(), before: None }
+        Self { begin: Instant::now(), how, before: None }
     }
 
     fn take(&mut self, report: &RolloutReport, member: &Member) {
@@ -358,9 +363,7 @@ impl Show {
         match &self.how {
             How::Picture(bar) => {
                 let elapsed_s = self.begin.elapsed().as_secs();
-                self.bakes.look(elapsed_s, report);
-                let picture = render::live::picture(report, Some(&self.bakes));
-                let picture = member.hint(&picture);
+                let picture = member.hint(&render::live::picture(report));
                 bar.set_message(format!("{picture}\n  {} so far", crate::span::show(elapsed_s)));
             }
             How::Lines => {
@@ -369,7 +372,7 @@ impl Show {
                 }
             }
             How::Json => {
-                if self.before.as_ref() != Some(report) {
+                if self.before.as_ref().map(timeless) != Some(timeless(report)) {
                     output::print_line(report);
                 }
             }
@@ -402,7 +405,7 @@ impl Show {
     fn last(&self, report: &RolloutReport, member: &Member) {
         if let How::Picture(bar) = &self.how {
             bar.finish_and_clear();
-            let picture = render::live::picture(report, None);
+            let picture = render::live::picture(report);
             output::write(&format!("{}\n", member.hint(&picture)));
         }
     }

@@ -6,7 +6,7 @@ use proto::receipt::{Cause, State};
 use proto::report::{RolloutPhase, RolloutReport, StandingReport};
 use proto::statement::UnixTime;
 use proto::{Digest, HostId, Name, Scope};
-use rollout::host::NEVER_STARTED;
+use rollout::report::began;
 use serde::{Deserialize, Serialize};
 
 use super::sampling::{self, Mark};
@@ -177,7 +177,7 @@ impl Tracked {
 
     fn fail_hosts(&mut self, report: &RolloutReport, look: &mut Look<'_>, events: &mut Vec<Event>) {
         let now = look.now.unix;
-        self.row.began |= report.hosts.iter().any(has_begun);
+        self.row.began |= report.hosts.iter().any(began);
         let failed = |host: &&StandingReport| {
             host.state.is_some_and(State::is_failed) && host.cause != Some(Cause::Fleet)
         };
@@ -231,7 +231,7 @@ impl Tracked {
     /// the time to be heard.
     fn come_back(&mut self, seen: &Seen, look: &mut Look<'_>, events: &mut Vec<Event>) {
         let stopped = self.told.stance.is_stopped() && self.row.began && seen.newest;
-        if !stopped || self.told.back || !is_back(&seen.report) {
+        if !stopped || self.told.back || !seen.report.is_rolled_back() {
             return;
         }
         let lasts = look.waits.lasts(Wait::Returned(self.row.id), STANCE_LASTS_MS);
@@ -303,22 +303,4 @@ impl Tracked {
 
 fn scope(report: &RolloutReport) -> Scope {
     Scope { service: report.service.clone(), env: report.env.clone() }
-}
-
-/// Whether it has begun to activate. One that had not says that it is back, too, once it was stopped.
-fn has_begun(host: &StandingReport) -> bool {
-    host.state.is_some_and(|state| state >= State::Activating) && !never_started(host)
-}
-
-pub(super) fn never_started(host: &StandingReport) -> bool {
-    host.cause == Some(Cause::Fleet) && host.note == NEVER_STARTED
-}
-
-/// Whether no host that is heard has anything of it.
-fn is_back(report: &RolloutReport) -> bool {
-    let mut heard = report.hosts.iter().filter(|host| host.alive && !host.skipped).peekable();
-    let returned = |host: &StandingReport| {
-        host.state.is_none_or(|state| state < State::Activating || state == State::Reverted)
-    };
-    heard.peek().is_some() && heard.all(returned)
 }

@@ -8,9 +8,9 @@ use proto::receipt::State;
 use proto::report::{RolloutReport, StandingReport};
 use proto::statement::UnixTime;
 use proto::{Env, HostId, Scope, Service};
+use rollout::report::never_started;
 use serde::{Deserialize, Serialize};
 
-use super::rollouts::never_started;
 use super::{Sight, words};
 use crate::events::Event;
 

@@ -50,10 +50,7 @@ pub(super) fn rollout(kind: Kind, report: &RolloutReport, now: UnixTime) -> Even
         Kind::RolloutHeld => after("held", &why),
         Kind::RolloutWaits => after("waits", why.strip_prefix("held: ").unwrap_or(&why)),
         Kind::RolloutMoves => format!("moves again: {why}"),
-        Kind::RolloutRolledBack => match &report.from {
-            Some(from) => format!("every host that is heard is back on {from}"),
-            None => "it is off every host that is heard".to_owned(),
-        },
+        Kind::RolloutRolledBack => rollout::report::back_words(report).unwrap_or(why),
         Kind::RolloutExpired => after("expired", why.strip_prefix("held: ").unwrap_or(&why)),
         Kind::RolloutPaused => after("paused", &why),
         Kind::RolloutHalted => after("halted", &why),

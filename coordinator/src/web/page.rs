@@ -5,7 +5,7 @@ use axum::response::{IntoResponse as _, Response};
 use maud::{DOCTYPE, Markup, html};
 use proto::access::AccessRole;
 use proto::receipt::State;
-use proto::report::RolloutPhase;
+use proto::report::{BackState, RolloutPhase, RolloutReport};
 use proto::statement::UnixTime;
 use proto::wire::{Refused, RefusedKind};
 
@@ -147,11 +147,24 @@ pub(super) fn time(at: UnixTime) -> Markup {
     html! { time datetime=(format!("{}Z", text.replace(' ', "T"))) { (text) " UTC" } }
 }
 
-/// Where a rollout stands, as a word with a colour.
-pub(super) fn phase(phase: RolloutPhase, held: bool) -> Markup {
-    let (class, name) = match phase {
+/// Where a rollout stands, as a word with a colour; of one that was stopped, also what has become of that.
+pub(super) fn stance(report: &RolloutReport) -> Markup {
+    let back = report.back.as_ref().map(|back| back.state);
+    html! {
+        @if back == Some(BackState::RolledBack) { span class="chip past" { "rolled back" } }
+        @else { (phase(report)) }
+        @match back {
+            Some(BackState::GoingBack) => { " " span class="chip hold" { "going back" } },
+            Some(BackState::Stuck) => { " " span class="chip bad" { "some could not go back" } },
+            Some(BackState::RolledBack | BackState::Stays) | None => {},
+        }
+    }
+}
+
+fn phase(report: &RolloutReport) -> Markup {
+    let (class, name) = match report.phase {
         RolloutPhase::Pending => ("hold", "waits for approval"),
-        RolloutPhase::Running if held => ("hold", "held"),
+        RolloutPhase::Running if report.held => ("hold", "held"),
         RolloutPhase::Running => ("go", "running"),
         RolloutPhase::Paused => ("hold", "paused"),
         RolloutPhase::Halted => ("bad", "halted"),

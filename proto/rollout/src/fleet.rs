@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proto::certificate::{self, Certificate, Claim};
-use proto::receipt::{Receipt, SignedReceipt};
+use proto::receipt::{Receipt, SignedReceipt, State};
 use proto::record;
 use proto::statement::{Action, Rollout};
 use proto::trust::Chain;
@@ -80,9 +80,35 @@ struct Followed {
     counted_ms: u64,
     /// The pooled verdicts by wave, but for the last one: none where requests are not counted (R24).
     pooled: Vec<Looks>,
+    /// Of hosts whose bake was seen to begin, in which attempt, and `held_ms` then.
+    bakes: BTreeMap<HostId, (u32, u64)>,
 }
 
 impl Followed {
+    fn new(receipts: Receipts, now_ms: u64) -> Self {
+        let (pooled, bakes) = (Vec::new(), BTreeMap::new());
+        Self { receipts, held_ms: 0, counted_ms: now_ms, pooled, bakes }
+    }
+
+    /// Takes in what a host of the cohort says, whoever brings it.
+    fn hear(&mut self, now_ms: u64, signed: SignedReceipt) {
+        let Ok(host) = signed.claimed_host() else { return };
+        let before = self.receipts.latest(&host).map(|said| (said.attempt, said.state));
+        let Ok(Some(said)) = self.receipts.offer(now_ms, signed) else { return };
+        // What was said first may be old: one that baked by then may have for long.
+        let Some((attempt, state)) = before else { return };
+        if said.state == State::Baking && (attempt, state) != (said.attempt, State::Baking) {
+            self.bakes.insert(host, (said.attempt, self.held_ms));
+        }
+    }
+
+    /// For how long a host has baked in its latest attempt; none: nobody saw it begin.
+    fn baked_ms(&self, host: &HostId) -> Option<u64> {
+        let (attempt, since_ms) = self.bakes.get(host)?;
+        let is_same = self.receipts.latest(host).is_some_and(|said| said.attempt == *attempt);
+        is_same.then(|| self.held_ms.saturating_sub(*since_ms))
+    }
+
     fn compare(&mut self, now_ms: u64, tallies: &Tallies, excused: &BTreeSet<HostId>) {
         let rollout = self.receipts.rollout();
         self.pooled.resize(rollout.waves.len() - 1, Looks::default());
@@ -195,7 +221,7 @@ impl Observer {
             // What was read before this rollout was known is read again.
             self.read.clear();
             let receipts = Receipts::new(id, Arc::new(rollout.clone()), now_ms);
-            Followed { receipts, held_ms: 0, counted_ms: now_ms, pooled: Vec::new() }
+            Followed::new(receipts, now_ms)
         })
     }
 
@@ -256,7 +282,7 @@ impl Observer {
             && let Ok(rollout) = signed.claimed_rollout()
             && let Some(followed) = self.followed.get_mut(&rollout)
         {
-            let _ = followed.receipts.offer(now_ms, signed);
+            followed.hear(now_ms, signed);
         }
         let word = Word { text: text.to_owned(), receipt, judged: key.is_some() };
         self.read.insert(place, word);

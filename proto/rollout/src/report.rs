@@ -1,16 +1,23 @@
 //! Where a rollout stands, for people: counted and explained by the same functions the hosts decide
 //! by, so that what an operator reads is what the fleet does.
 
+mod back;
+mod bake;
+
 use std::collections::BTreeSet;
 
 use proto::certificate;
 use proto::receipt::{Cause, Receipt, State};
 use proto::report::{
-    ComparedReport, CountedReport, DriftReport, FetchReport, FetchesReport, Finding, LatencyReport,
-    RolloutPhase, RolloutReport, StandingReport, VerdictReport, WaveReport,
+    BackReport, BackState, BakeReport, ComparedReport, CountedReport, DriftReport, FetchReport,
+    FetchesReport, Finding, LatencyReport, RolloutPhase, RolloutReport, StandingReport,
+    VerdictReport, WaveReport,
 };
 use proto::statement::{Action, Rollout};
 use proto::{HostId, Name, UnixTime};
+
+pub(crate) use back::name_others;
+pub use back::{back_words, began, never_started, way_back};
 
 use crate::Now;
 use crate::gate::{self, Counts, Expiry, Facts, Gate, Heard, Hold, Marks, Order, Sight};
@@ -48,6 +55,9 @@ pub struct View<'a> {
     /// Whose key made it.
     pub author: &'a Name,
     pub facts_of: &'a dyn Fn(&HostId) -> HostFacts,
+    /// For how long a host that bakes has, in milliseconds, without pauses; none: the member has not seen it
+    /// begin.
+    pub baked_ms: &'a dyn Fn(&HostId) -> Option<u64>,
     /// How long answers take on either release, as hosts say.
     pub latency: Option<LatencyReport>,
     /// What the requests of all hosts of the waves up to one come to (R24).
@@ -100,8 +110,14 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         held_until: held_until(&facts).filter(|_| held && phase == RolloutPhase::Running),
         ended: None,
         why: why(view, &facts, phase, &hosts),
+        back: back_report(view, phase, &hosts),
         self_supporting: is_self_supporting(&hosts),
-        waves: (0..rollout.waves.len()).map(|wave| wave_report(view, &facts, wave)).collect(),
+        waves: (0..rollout.waves.len())
+            .map(|wave| WaveReport {
+                bake: bake_report(view, (phase, wave), &hosts),
+                ..wave_report(view, &facts, wave)
+            })
+            .collect(),
         latency: view.latency,
         fetches: fetches(&hosts),
         hosts,
@@ -262,6 +278,34 @@ fn has_started(facts: &Facts<'_>, rank: usize) -> bool {
     (facts.seen)(rank).standing.is_some_and(|(state, _)| state > State::Staged)
 }
 
+/// How far it has gone back, if it was stopped. Once a newer one took over, hosts tell only of that.
+fn back_report(
+    view: &View<'_>,
+    phase: RolloutPhase,
+    hosts: &[StandingReport],
+) -> Option<BackReport> {
+    let stopped = matches!(phase, RolloutPhase::Halted | RolloutPhase::Aborted);
+    let on_failure = view.receipts.rollout().on_failure;
+    let back = stopped.then(|| way_back(hosts, on_failure)).flatten()?;
+    (!view.superseded || back.state == BackState::RolledBack).then_some(back)
+}
+
+/// How long the bake of a wave lasts still, in a rollout that goes on.
+fn bake_report(
+    view: &View<'_>,
+    (phase, wave): (RolloutPhase, usize),
+    hosts: &[StandingReport],
+) -> Option<BakeReport> {
+    let now = match phase {
+        RolloutPhase::Running => Some(view.now.unix),
+        RolloutPhase::Paused => None,
+        _ => return None,
+    };
+    let rollout = view.receipts.rollout();
+    let baked_ms = |host: &StandingReport| (view.baked_ms)(&host.host);
+    bake::left(hosts[rollout.ranks_in(wave)].iter(), gate::bake_s(rollout, wave), &baked_ms, now)
+}
+
 fn wave_report(view: &View<'_>, facts: &Facts<'_>, wave: usize) -> WaveReport {
     let rollout = facts.rollout;
     let ranks = rollout.ranks_in(wave);
@@ -292,6 +336,7 @@ fn wave_report(view: &View<'_>, facts: &Facts<'_>, wave: usize) -> WaveReport {
         skipped: number(count.skipped),
         unreachable: number(count.unheard),
         wait_s: gate::bake_s(rollout, wave),
+        bake: None,
         failed_max: budget.failed_max,
         unreachable_max: budget.unreachable_max,
         pooled: gate::pooled(facts, wave).filter(|_| gated && open).and_then(verdict_report),

@@ -3,7 +3,7 @@
 use proto::id::{Digest, Env, Name, Service, Version};
 use proto::receipt::State;
 use proto::report::{
-    FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport, StandingReport,
+    BackState, FleetReport, HostReport, RolloutPhase, RolloutReport, ServiceReport, StandingReport,
 };
 use proto::statement::{Direction, UnixTime};
 use proto::wire::TokenReport;
@@ -29,6 +29,33 @@ pub(crate) const fn phase(phase: RolloutPhase) -> &'static str {
         RolloutPhase::Superseded => "superseded",
         RolloutPhase::Expired => "expired",
     }
+}
+
+/// Where a rollout stands, as a word; of one that was stopped, also what has become of that.
+pub(crate) fn stance(report: &RolloutReport) -> String {
+    let phase = phase(report.phase);
+    match report.back.as_ref().map(|back| back.state) {
+        Some(BackState::RolledBack) => "rolled back".to_owned(),
+        Some(BackState::GoingBack) => format!("{phase}, going back"),
+        Some(BackState::Stuck | BackState::Stays) | None => phase.to_owned(),
+    }
+}
+
+/// `wave 2 bakes 3 min 12 s more, until 14:05:10 UTC`; none: nothing bakes, or nobody saw it begin.
+pub(super) fn bakes(report: &RolloutReport) -> Option<String> {
+    let waves = report.waves.iter().enumerate();
+    let (index, bake) = waves.filter_map(|(index, wave)| Some((index, wave.bake?))).next_back()?;
+    let left = span::show(bake.left_s.into());
+    Some(match bake.until {
+        Some(until) => format!("wave {} bakes {left} more, until {} UTC", index + 1, clock(until)),
+        None => format!("wave {} bakes {left} more once it is resumed", index + 1),
+    })
+}
+
+/// The time of the day.
+fn clock(at: UnixTime) -> String {
+    let text = at.to_string();
+    text.split_once(' ').map_or(text.clone(), |(_, clock)| clock.to_owned())
 }
 
 /// `swell status`.
@@ -59,7 +86,11 @@ pub(crate) fn status(report: &FleetReport) -> String {
             end(rollout),
             format!("{open}/{}", rollout.waves.len()),
             format!("{committed}/{}", rollout.hosts.len()),
-            plain(&rollout.why),
+            [Some(plain(&rollout.why)), bakes(rollout)]
+                .into_iter()
+                .flatten()
+                .collect::<Vec<_>>()
+                .join("; "),
         ]
     };
     let rows: Vec<_> = report.rollouts.iter().map(row).collect();
@@ -215,13 +246,13 @@ fn end(report: &RolloutReport) -> String {
         false => host.state == Some(State::RevertFailed),
     };
     let (stuck, failed) = (count(&stuck), count(&failed));
-    let phase = phase(report.phase);
+    let phase = stance(report);
     match report.phase {
         _ if stuck > 0 => format!("{phase}, {} could not go back", span::count(stuck, "host")),
         RolloutPhase::Complete if failed > 0 => {
             format!("{phase}, {} failed", span::count(failed, "host"))
         }
-        _ => phase.to_owned(),
+        _ => phase,
     }
 }
 

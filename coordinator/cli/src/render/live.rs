@@ -1,13 +1,9 @@
 //! A rollout as a picture that is drawn again and again in one place (`watch` in a terminal): a line
 //! for each wave, what is waited for, and the hosts that failed, are held or in doubt, each with why.
 
-use std::collections::BTreeMap;
+use proto::report::{RolloutReport, StandingReport, WaveReport};
 
-use proto::id::HostId;
-use proto::receipt::State;
-use proto::report::{RolloutPhase, RolloutReport, StandingReport, WaveReport};
-
-use super::fleet::phase;
+use super::fleet::stance;
 use super::rollout::{doubt, is_bad, is_in_doubt, is_kept, standing, title};
 use super::{fetching, plain};
 use crate::span;
@@ -17,16 +13,15 @@ const BAR_MAX: u32 = 30;
 /// Hosts told with their notes; of more, the rest is counted.
 const HOSTS_MAX: usize = 5;
 
-/// The picture. `bakes`: what is known of them; none for the last picture of all.
-pub(crate) fn picture(report: &RolloutReport, bakes: Option<&Bakes>) -> String {
-    let phase = phase(report.phase).to_uppercase();
+/// The picture.
+pub(crate) fn picture(report: &RolloutReport) -> String {
+    let phase = stance(report).to_uppercase();
     let mut text = format!("{}, rollout {}: {phase}", title(report), report.id);
     let bars: Vec<_> = report.waves.iter().map(bar).collect();
     let width = bars.iter().map(String::len).max().unwrap_or(0);
     for (index, (wave, bar)) in report.waves.iter().zip(&bars).enumerate() {
-        let left_s = bakes.and_then(|bakes| bakes.left_s(report, index));
         let number = index + 1;
-        text.push_str(&format!("\n  wave {number:<2}  {bar:<width$}  {}", numbers(wave, left_s)));
+        text.push_str(&format!("\n  wave {number:<2}  {bar:<width$}  {}", numbers(wave)));
     }
     text.push_str(&format!("\n  {}", plain(&report.why)));
     let fetches = fetching::sum(report).into_iter().chain(fetching::lines(report, HOSTS_MAX));
@@ -69,7 +64,7 @@ fn bar(wave: &WaveReport) -> String {
 }
 
 /// `1 baking, 1 failed (max 1 failed, 0 unreachable), bakes 4 min more`.
-fn numbers(wave: &WaveReport, bake_left_s: Option<u64>) -> String {
+fn numbers(wave: &WaveReport) -> String {
     if !wave.open {
         return format!("{}, not open", span::count(wave.hosts as usize, "host"));
     }
@@ -86,52 +81,17 @@ fn numbers(wave: &WaveReport, bake_left_s: Option<u64>) -> String {
     let shown: Vec<_> = shown.map(|(count, what)| format!("{count} {what}")).collect();
     let (failed_max, unreachable_max) = (wave.failed_max, wave.unreachable_max);
     let budgets = format!("(max {failed_max} failed, {unreachable_max} unreachable)");
-    let left = bake_left_s.map(|left_s| format!(", bakes {} more", span::show(left_s)));
+    let left = wave.bake.map(|bake| format!(", bakes {} more", span::show(bake.left_s.into())));
     format!("{} {budgets}{}", shown.join(", "), left.unwrap_or_default())
-}
-
-/// Since when hosts bake, as far as the watcher saw it: a report does not say it.
-#[derive(Debug, Default)]
-pub(crate) struct Bakes {
-    /// The watcher's time of the last look, in seconds.
-    at_s: u64,
-    /// When each host that bakes was first seen to; none: before it was watched, or its clock stood
-    /// still since.
-    since_s: BTreeMap<HostId, Option<u64>>,
-    looked: bool,
-}
-
-impl Bakes {
-    /// Takes in a report at this time of the watcher's own clock.
-    pub(crate) fn look(&mut self, at_s: u64, report: &RolloutReport) {
-        // A pause stops the clocks of the hosts: what was known of them is known no more.
-        let paused = report.phase == RolloutPhase::Paused;
-        let known = (self.looked && !paused).then_some(at_s);
-        let bakes = report.hosts.iter().filter(|host| host.state == Some(State::Baking));
-        let since = bakes.map(|host| {
-            let held = self.since_s.get(&host.host).copied();
-            (host.host.clone(), if paused { None } else { held.unwrap_or(known) })
-        });
-        self.since_s = since.collect();
-        (self.at_s, self.looked) = (at_s, true);
-    }
-
-    /// How long the last host of a wave that bakes now bakes on; none: nobody does, or not known.
-    fn left_s(&self, report: &RolloutReport, wave: usize) -> Option<u64> {
-        let wait_s = u64::from(report.waves.get(wave)?.wait_s);
-        let own = report.hosts.iter().filter(|host| host.wave as usize == wave);
-        let since = own.filter_map(|host| self.since_s.get(&host.host));
-        let left = |since: &Option<u64>| Some((since.as_ref()? + wait_s).saturating_sub(self.at_s));
-        let left: Option<Vec<_>> = since.map(left).collect();
-        left?.into_iter().max()
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proto::receipt::State;
+    use proto::report::{BakeReport, FetchReport};
+
     use super::*;
     use crate::render::sample::{self, standing, under_way};
-    use proto::report::FetchReport;
 
     #[test]
     fn picture_of_a_rollout() {
@@ -146,21 +106,21 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
   n2: reverted (release): healthz answered 500 three times",
             report.id
         );
-        assert_eq!(picture(&report, None), expected);
+        assert_eq!(picture(&report), expected);
     }
 
     #[test]
     fn a_host_that_fetches_is_in_the_picture_for_as_long_as_it_does() {
         let mut report = under_way(5);
-        let plain = picture(&report, None);
+        let plain = picture(&report);
         report.hosts[3].fetch = Some(sample::fetch());
         report.fetches.running = 1;
-        let text = picture(&report, None);
+        let text = picture(&report);
         assert!(text.contains("\n  fetching: 1 host, "), "{text}");
         assert!(text.contains("\n  n4: fetching 41.0 MiB of 64.0 MiB at 11.0 MiB/s "), "{text}");
         report.hosts[3].fetch = Some(FetchReport { running: false, ..sample::fetch() });
         report.fetches.running = 0;
-        assert_eq!(picture(&report, None), plain);
+        assert_eq!(picture(&report), plain);
     }
 
     #[test]
@@ -168,7 +128,7 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
         let mut report = under_way(5);
         report.hosts[3].state = Some(State::Fetching);
         report.hosts[3].note = "no space left on device".to_owned();
-        let text = picture(&report, None);
+        let text = picture(&report);
         assert!(text.ends_with("\n  n4: fetching: no space left on device"), "{text}");
     }
 
@@ -176,7 +136,7 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
     fn a_host_that_will_not_begin_is_in_the_picture_before_its_wave_is_open() {
         let mut report = under_way(5);
         report.hosts[4].allowed = false;
-        let text = picture(&report, None);
+        let text = picture(&report);
         let line = "  n5: no word: agent.toml there does not allow the service: swell skip n5";
         assert!(text.ends_with(&format!("\n{line}")), "{text}");
     }
@@ -185,7 +145,7 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
     fn a_host_in_doubt_is_in_the_picture_with_what_ends_it() {
         let mut report = under_way(5);
         report.hosts[2].note = "baked, but inconclusive: 0 of 20 requests".to_owned();
-        let text = picture(&report, None);
+        let text = picture(&report);
         let expected = format!(
             "\n  n3: baking: baked, but inconclusive: 0 of 20 requests\n  a host that has baked and \
              is in doubt waits for 5 min at most; swell promote {} passes over it",
@@ -205,41 +165,17 @@ web 1.2.0 -> 1.3.0 in production, rollout {}: RUNNING
         assert!(marks.len() <= BAR_MAX as usize + 6, "{marks}");
         assert!(marks.contains('!') && marks.contains('.'), "{marks}");
         report.hosts = (0..10).map(|index| standing(index, 1, Some(State::Reverted))).collect();
-        let text = picture(&report, None);
+        let text = picture(&report);
         assert_eq!(text.lines().count(), 1 + 3 + 1 + HOSTS_MAX + 1, "{text}");
         assert!(text.ends_with(&format!("  and 5 more: swell explain {}", report.id)), "{text}");
     }
 
     #[test]
-    fn a_bake_is_known_to_whoever_saw_it_begin() {
+    fn how_long_a_wave_bakes_still_is_in_its_line() {
         let mut report = under_way(5);
-        let before = |report: &RolloutReport| {
-            let mut before = report.clone();
-            before.hosts[2].state = Some(State::Activating);
-            before
-        };
-        let left = |bakes: &Bakes, report: &RolloutReport| bakes.left_s(report, 1);
-        let mut bakes = Bakes::default();
-        bakes.look(0, &report);
-        bakes.look(10, &report);
-        assert_eq!(left(&bakes, &report), None, "it baked before anybody watched");
-
-        bakes.look(20, &before(&report));
-        assert_eq!(left(&bakes, &report), None, "nobody bakes");
-        bakes.look(30, &report);
-        bakes.look(90, &report);
-        assert_eq!(left(&bakes, &report), Some(240));
-        assert!(picture(&report, Some(&bakes)).contains(", bakes 4 min more\n"));
-        assert_eq!(bakes.left_s(&report, 0), None);
-
-        // The last one of the wave counts; one that is not known hides them all.
-        report.hosts[3].state = Some(State::Baking);
-        bakes.look(100, &report);
-        assert_eq!(left(&bakes, &report), Some(300));
-        report.phase = RolloutPhase::Paused;
-        bakes.look(110, &report);
-        report.phase = RolloutPhase::Running;
-        bakes.look(120, &report);
-        assert_eq!(left(&bakes, &report), None, "their clocks stood");
+        report.waves[1].bake = Some(BakeReport { left_s: 240, until: None });
+        let text = picture(&report);
+        assert!(text.contains("1 unreachable), bakes 4 min more\n"), "{text}");
+        assert_eq!(text.matches("bakes").count(), 1, "{text}");
     }
 }

@@ -9,7 +9,7 @@ use proto::report::{
 };
 use proto::statement::Direction;
 
-use super::fleet::phase;
+use super::fleet::{bakes, stance};
 use super::{change, direction, drift, fetching, plain, table, yes};
 use crate::span;
 
@@ -33,8 +33,8 @@ pub(super) const fn kind(report: &RolloutReport) -> &'static str {
 
 /// `halted: ` and why; a reason that starts with the very word is not told twice.
 fn stands(report: &RolloutReport) -> String {
-    let (phase, why) = (phase(report.phase), plain(&report.why));
-    match why.starts_with(phase) {
+    let (phase, why) = (stance(report), plain(&report.why));
+    match why.starts_with(&phase) {
         true => why,
         false => format!("{phase}: {why}"),
     }
@@ -57,11 +57,14 @@ pub(crate) fn explain(report: &RolloutReport) -> String {
     if !report.reason.is_empty() {
         text.push_str(&format!("reason: {}\n", plain(&report.reason)));
     }
-    text.push_str(&format!(
-        "{}\nwould end without the coordinator: {}\n\n",
-        stands(report),
-        yes(report.self_supporting)
-    ));
+    text.push_str(&format!("{}\n", stands(report)));
+    // Of one that waits for a person, or is over, it says nothing.
+    if report.phase == RolloutPhase::Running {
+        let alone = yes(report.self_supporting);
+        text.push_str(&format!("would end without the coordinator: {alone}\n"));
+    }
+    text.extend(bakes(report).map(|bakes| format!("{bakes}\n")));
+    text.push('\n');
     let waves: Vec<_> = report.waves.iter().enumerate().map(wave_row).collect();
     let header = [
         "WAVE",
@@ -323,10 +326,12 @@ fn words(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use proto::report::{ComparedReport, DroppedReport, FetchReport, VerdictReport};
+    use proto::report::{
+        BackState, BakeReport, ComparedReport, DroppedReport, FetchReport, VerdictReport,
+    };
 
     use super::*;
-    use crate::render::sample::{fetch, host_id, under_way};
+    use crate::render::sample::{self, fetch, host_id, under_way};
 
     #[test]
     fn explain_carries_every_number() {
@@ -353,6 +358,34 @@ dddddddddddd  n4    2     no word    -        0/8     yes
             report.id
         );
         assert_eq!(explain(&report), expected);
+    }
+
+    /// Of what waits for a person, or is over, nothing is said about how it would end; and what has gone back is
+    /// called so.
+    #[test]
+    fn explain_says_what_has_become_of_it() {
+        let mut report = under_way(4);
+        report.waves[1].bake = Some(BakeReport { left_s: 192, until: Some(report.created) });
+        let shown = explain(&report);
+        let bakes = "would end without the coordinator: yes\nwave 2 bakes 3 min 12 s more, until 08:00:00 UTC\n";
+        assert!(shown.contains(bakes), "{shown}");
+        report.phase = RolloutPhase::Paused;
+        report.waves[1].bake = Some(BakeReport { left_s: 192, until: None });
+        let shown = explain(&report);
+        assert!(!shown.contains("would end"), "{shown}");
+        assert!(shown.contains("\nwave 2 bakes 3 min 12 s more once it is resumed\n"), "{shown}");
+        report.phase = RolloutPhase::Halted;
+        report.waves[1].bake = None;
+        report.why = "halted: 1 failed".to_owned();
+        for (state, stands) in [
+            (BackState::GoingBack, "\nhalted, going back: halted: 1 failed\n"),
+            (BackState::RolledBack, "\nrolled back: halted: 1 failed\n"),
+            (BackState::Stuck, "\nhalted: 1 failed\n"),
+        ] {
+            report.back = Some(sample::back(state));
+            let shown = explain(&report);
+            assert!(shown.contains(stands) && !shown.contains("would end"), "{shown}");
+        }
     }
 
     /// R24: the very value that the gate decided by, and what it came from.

@@ -6,8 +6,8 @@ use proto::key::PublicKey;
 use proto::receipt::{Cause, State};
 use proto::record::FetchSources;
 use proto::report::{
-    FetchReport, FetchesReport, Fitness, FleetReport, FreezeReport, HostReport, RolloutPhase,
-    RolloutReport, ServiceReport, StandingReport, WaveReport,
+    BackReport, BackState, FetchReport, FetchesReport, Fitness, FleetReport, FreezeReport,
+    HostReport, RolloutPhase, RolloutReport, ServiceReport, StandingReport, WaveReport,
 };
 use proto::statement::{
     ArtifactRef, Direction, Health, Host, OnFailure, RULES, Release, Rollout, Run, Source, Target,
@@ -87,6 +87,7 @@ pub(crate) fn rollout(phase: RolloutPhase, hosts: Vec<StandingReport>) -> Rollou
             skipped: 0,
             unreachable: 0,
             wait_s: 300,
+            bake: None,
             failed_max: wave,
             unreachable_max: wave,
             pooled: None,
@@ -110,11 +111,27 @@ pub(crate) fn rollout(phase: RolloutPhase, hosts: Vec<StandingReport>) -> Rollou
         held_until: None,
         ended: None,
         why: "wave 2 holds: 1 of 1 bake".to_owned(),
+        back: None,
         self_supporting: true,
         waves: (0..waves).map(wave).collect(),
         latency: None,
         fetches: FetchesReport::default(),
         hosts,
+    }
+}
+
+/// A way back of one host, come so far.
+pub(crate) fn back(state: BackState) -> BackReport {
+    let (elsewhere, elsewhere_found) = (Vec::new(), 0);
+    BackReport {
+        state,
+        back: 1,
+        going: 0,
+        keep: 0,
+        stuck: 0,
+        silent: 0,
+        elsewhere,
+        elsewhere_found,
     }
 }
 

@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 
 use proto::receipt::{Cause, State};
 use proto::report::{FetchesReport, RolloutPhase, RolloutReport, StandingReport, WaveReport};
-use proto::statement::{Direction, Source, UnixTime};
+use proto::statement::{Direction, OnFailure, Source, UnixTime};
 use proto::{Digest, HostId, Scope};
 use rollout::Now;
 use rollout::fleet::Presence;
+use rollout::report::way_back;
 
 use super::{Memory, Seen, Sight, observe};
 use crate::events::{Event, Kind};
@@ -148,6 +149,7 @@ fn report(phase: RolloutPhase, open: usize, hosts: Vec<StandingReport>) -> Rollo
             skipped: 0,
             unreachable: 0,
             wait_s: 60,
+            bake: None,
             failed_max: 0,
             unreachable_max: 0,
             pooled: None,
@@ -171,6 +173,7 @@ fn report(phase: RolloutPhase, open: usize, hosts: Vec<StandingReport>) -> Rollo
         held_until: None,
         ended: None,
         why: "waiting for wave 1: 1 bakes".to_owned(),
+        back: None,
         self_supporting: true,
         waves: (0..waves).map(wave).collect(),
         latency: None,
@@ -190,8 +193,10 @@ pub(crate) fn three(phase: RolloutPhase, open: usize, states: [Option<State>; 3]
 }
 
 fn seen(report: RolloutReport) -> Seen {
+    let stopped = matches!(report.phase, RolloutPhase::Halted | RolloutPhase::Aborted);
+    let back = stopped.then(|| way_back(&report.hosts, OnFailure::Rollback)).flatten();
     Seen {
-        report,
+        report: RolloutReport { back, ..report },
         newest: true,
         from: Some(Digest::of(b"1.3.0")),
         to: Digest::of(b"1.4.0"),

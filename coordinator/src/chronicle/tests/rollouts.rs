@@ -100,7 +100,7 @@ fn what_people_do_is_told_at_once() {
     back.hosts[0].cause = Some(Cause::Fleet);
     assert!(run.look_for(9, &one(back.clone())).is_empty());
     assert_eq!(run.look_for(1, &one(back)), [Kind::RolloutRolledBack]);
-    assert_eq!(run.text(), "web 1.4.0 to production: every host that is heard is back on 1.3.0");
+    assert_eq!(run.text(), "web 1.4.0 to production: the host that had it is back on 1.3.0");
     let halted = three(RolloutPhase::Halted, 1, BAKES);
     assert!(run.look_for(20, &one(halted)).is_empty(), "it was over");
     let row = &run.rows.values().next().unwrap().row;

@@ -90,7 +90,7 @@ fn rollout_counts(report: &FleetReport) -> RolloutCounts {
         counts.all += 1;
         counts.open += u64::from(matches!(rollout.phase, P::Pending | P::Running | P::Paused));
         counts.held += u64::from(rollout.held);
-        counts.halted += u64::from(rollout.phase == P::Halted);
+        counts.halted += u64::from(rollout.phase == P::Halted && !rollout.is_rolled_back());
     }
     counts
 }

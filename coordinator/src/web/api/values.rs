@@ -36,6 +36,7 @@ pub(super) struct RolloutCounts {
     pub(super) open: u64,
     /// Open, and somebody must act, or a time must come.
     pub(super) held: u64,
+    /// Too many hosts failed, and not all that are heard are back.
     pub(super) halted: u64,
 }
 
@@ -63,6 +64,8 @@ pub(super) struct ScopeSummary {
     /// The version that the rollout brings.
     pub(super) to: Version,
     pub(super) phase: RolloutPhase,
+    /// It was halted or aborted, and no host that is heard has anything of it any more.
+    pub(super) rolled_back: bool,
     pub(super) held: bool,
 }
 
@@ -73,6 +76,7 @@ impl ScopeSummary {
             rollout: report.id,
             to: report.to.clone(),
             phase: report.phase,
+            rolled_back: report.is_rolled_back(),
             held: report.held,
         }
     }

@@ -9,7 +9,7 @@ use proto::report::{FleetReport, HostReport, RolloutReport, ServiceReport};
 
 use super::super::charts;
 use super::super::live::Board;
-use super::super::page::{counted, phase, time};
+use super::super::page::{counted, stance, time};
 
 /// Hosts that are named where something is wrong with many.
 const NAMED_MAX: usize = 8;
@@ -123,7 +123,7 @@ fn waiting(fleet: &FleetReport) -> Markup {
             @for one in &fleet.pending {
                 @let id = format!("{:#}", one.id);
                 p {
-                    (phase(one.phase, one.held)) " "
+                    (stance(one)) " "
                     a id={ "waiting-" (id) } href={ "/rollouts/" (id) } {
                         (one.service) " "
                         @match &one.from { Some(from) => { (from) " to " }, None => {} }
@@ -168,7 +168,7 @@ fn scope(
             }
             @if let Some(newest) = newest {
                 p {
-                    (phase(newest.phase, newest.held)) " "
+                    (stance(newest)) " "
                     a id={ (id) "-rollout" } href={ "/rollouts/" (format!("{:#}", newest.id)) } {
                         @match &newest.from { Some(from) => { (from) " to " }, None => {} }
                         (newest.to)

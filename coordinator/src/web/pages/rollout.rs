@@ -4,13 +4,13 @@ use maud::{Markup, html};
 use proto::Env;
 use proto::receipt::State;
 use proto::report::{
-    Finding, FleetReport, RolloutPhase, RolloutReport, StandingReport, WaveReport,
+    BakeReport, Finding, FleetReport, RolloutPhase, RolloutReport, StandingReport, WaveReport,
 };
 use proto::statement::Direction;
 
 use super::super::charts;
 use super::super::live::Board;
-use super::super::page::{counted, phase, standing, time};
+use super::super::page::{counted, stance, standing, time};
 use crate::store::Sample;
 
 /// Hosts in the table of those that need a look.
@@ -72,7 +72,7 @@ fn head(report: &RolloutReport) -> Markup {
                 (service) " " (to) " " span class="quiet" { "to " (env) }
             }
             p {
-                (phase(report.phase, report.held)) " "
+                (stance(report)) " "
                 @if back { "rollback " } @if report.adopt { "adoption " }
                 @if let Some(from) = from { "from " (from) " " }
                 "by " strong { (author) } ", " (time(*created))
@@ -90,8 +90,11 @@ fn facts(report: &RolloutReport) -> Markup {
                 dt { "Epoch" } dd { (report.epoch) }
                 @if let Some(ended) = report.ended { dt { "Ended" } dd { (time(ended)) } }
                 @else { dt { "Expires" } dd { (time(report.expires)) } }
-                dt { "Without the coordinator" }
-                dd { @if report.self_supporting { "it would end by itself" } @else { "it could not end yet" } }
+                // Of one that waits for a person, or is over, it says nothing.
+                @if report.phase == RolloutPhase::Running {
+                    dt { "Without the coordinator" }
+                    dd { @if report.self_supporting { "it would end by itself" } @else { "it could not end yet" } }
+                }
                 dt { "Artifact" }
                 dd {
                     (report.fetches.whole) " of " (counted(report.hosts.len(), "host")) " have all of it"
@@ -132,7 +135,7 @@ fn acts(report: &RolloutReport, may: bool, newer: Option<&RolloutReport>) -> Mar
                 p {
                     "The newest of " (report.service) " in " (report.env) " is "
                     a id="newer" href={ "/rollouts/" (format!("{:#}", newer.id)) } { (newer.to) }
-                    ", " (phase(newer.phase, newer.held))
+                    ", " (stance(newer))
                 }
             } @else if may {
                 p class="buttons" {
@@ -142,7 +145,7 @@ fn acts(report: &RolloutReport, may: bool, newer: Option<&RolloutReport>) -> Mar
                         (button("promote", "Open the next wave ..."))
                     }
                     @if open || report.phase == RolloutPhase::Expired { (button("abort", "Abort")) }
-                    @if report.direction == Direction::Forward && report.from.is_some() {
+                    @if can_be_taken_back(report) {
                         (button("roll-back", "Roll back"))
                     }
                 }
@@ -158,6 +161,25 @@ fn acts(report: &RolloutReport, may: bool, newer: Option<&RolloutReport>) -> Mar
             }
         }
     }
+}
+
+/// Whether the coordinator may, and there is anything to take back: it has not all gone back by itself.
+fn can_be_taken_back(report: &RolloutReport) -> bool {
+    let elsewhere = report.back.as_ref().is_some_and(|back| back.elsewhere_found > 0);
+    let forward = report.direction == Direction::Forward && report.from.is_some();
+    forward && (!report.is_rolled_back() || elsewhere)
+}
+
+/// How long a bake lasts still, so that it is no news in every second; the minute in which it ends.
+fn bakes(bake: BakeReport) -> String {
+    let left = match bake.left_s {
+        left_s @ 121.. => format!("{} min", left_s.div_ceil(60)),
+        left_s => format!("{} s", left_s.div_ceil(10) * 10),
+    };
+    let Some(until) = bake.until else { return format!("{left} more once it is resumed") };
+    let until = until.to_string();
+    let clock = until.split_once(' ').and_then(|(_, clock)| clock.get(..5)).unwrap_or(&until);
+    format!("{left} more, until {clock} UTC")
 }
 
 fn wave_head(id: &str, index: usize, of: usize, wave: &WaveReport) -> Markup {
@@ -181,6 +203,7 @@ fn wave_head(id: &str, index: usize, of: usize, wave: &WaveReport) -> Markup {
                 @if wave.open { span class="chip go" { "open" } } @else { span class="chip past" { "not open" } }
                 " " (said.join(", "))
             }
+            @if let Some(bake) = wave.bake { p { "bakes " (bakes(bake)) } }
             p class="quiet" {
                 "bakes " (wave.wait_s) " s, may fail " (wave.failed_max) ", may be silent " (wave.unreachable_max)
             }
@@ -256,7 +279,7 @@ mod tests {
     use std::time::Instant;
 
     use proto::UnixTime;
-    use proto::report::{CountedReport, LatencyReport};
+    use proto::report::{BackReport, BackState, CountedReport, LatencyReport};
 
     use super::*;
     use crate::store::{Counts, Sampled};
@@ -387,6 +410,48 @@ mod tests {
         let shown = page(&fleet, &running);
         assert!(shown.contains("The newest of"), "{shown}");
         assert!(!shown.contains("id=\"act-pause\""), "{shown}");
+    }
+
+    /// What was stopped and has gone back says so at a glance, and offers no way back any more.
+    #[test]
+    fn a_rollout_that_has_gone_back_says_so_and_is_not_taken_back_again() {
+        let back = |state: BackState, elsewhere: u32| BackReport {
+            state,
+            back: 1,
+            going: 0,
+            keep: 0,
+            stuck: 0,
+            silent: 0,
+            elsewhere: Vec::new(),
+            elsewhere_found: elsewhere,
+        };
+        let of = |phase, back| {
+            let report = RolloutReport { phase, back, ..report(4) };
+            page(&fleet(report.clone()), &report)
+        };
+        let button = |shown: &str| shown.contains("id=\"act-roll-back\"");
+        let running = of(RolloutPhase::Running, None);
+        assert!(button(&running) && running.contains("it would end by itself"), "{running}");
+        for phase in [RolloutPhase::Paused, RolloutPhase::Complete, RolloutPhase::Halted] {
+            assert!(!of(phase, None).contains("by itself"), "{phase:?}");
+        }
+        let going = of(RolloutPhase::Halted, Some(back(BackState::GoingBack, 0)));
+        assert!(button(&going) && going.contains(">halted<") && going.contains(">going back<"));
+        let stuck = of(RolloutPhase::Halted, Some(back(BackState::Stuck, 0)));
+        assert!(button(&stuck) && stuck.contains(">some could not go back<"), "{stuck}");
+        let over = of(RolloutPhase::Halted, Some(back(BackState::RolledBack, 0)));
+        assert!(!button(&over) && over.contains(">rolled back<") && !over.contains(">halted<"));
+        assert!(button(&of(RolloutPhase::Aborted, Some(back(BackState::RolledBack, 1)))));
+    }
+
+    #[test]
+    fn how_long_a_wave_bakes_still_is_no_news_in_every_second() {
+        let until = Some(UnixTime(14 * 3_600 + 5 * 60 + 9));
+        let bakes = |left_s, until| bakes(BakeReport { left_s, until });
+        assert_eq!(bakes(192, until), "4 min more, until 14:05 UTC");
+        assert_eq!(bakes(190, until), bakes(185, until));
+        assert_eq!(bakes(61, until), "70 s more, until 14:05 UTC");
+        assert_eq!(bakes(3, None), "10 s more once it is resumed");
     }
 
     #[test]

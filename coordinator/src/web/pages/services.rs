@@ -14,7 +14,7 @@ use super::super::Web;
 use super::super::charts;
 use super::super::gate::Guest;
 use super::super::live::Board;
-use super::super::page::{counted, phase, refused, time};
+use super::super::page::{counted, refused, stance, time};
 use super::super::sight::not_understood;
 use super::{fleet, not_found, show};
 use crate::desk::{Desk, blocking};
@@ -163,7 +163,7 @@ fn history_of(env: &Env, rollouts: &[RolloutReport]) -> Markup {
                             }
                             td { (time(report.created)) }
                             td { (report.author) }
-                            td { (phase(report.phase, report.held)) }
+                            td { (stance(report)) }
                             td { (report.reason) }
                         }
                     }

@@ -10,9 +10,9 @@ use proto::record::{
     ProgressRecord,
 };
 use proto::report::{
-    AuditReport, DriftReport, DroppedReport, FetchReport, Fitness, FleetReport, FreezeReport,
-    HostReport, LatencyReport, RemovalReport, RiftReport, RolloutPhase, RolloutReport,
-    ServiceReport, SkipReport,
+    AuditReport, DriftReport, DroppedReport, ElsewhereReport, FetchReport, Fitness, FleetReport,
+    FreezeReport, HostReport, LatencyReport, RemovalReport, RiftReport, RolloutPhase,
+    RolloutReport, ServiceReport, SkipReport,
 };
 use proto::statement::{Action, ArtifactRef, Direction, Freeze, Host, Release, Role, Rollout};
 use proto::trust::Chain;
@@ -167,6 +167,8 @@ impl Outlook<'_> {
         };
         let pooled =
             |wave| followed.map_or(Conclusion::Doubt(None), |followed| followed.pooled(wave));
+        let baked_ms = |host: &HostId| followed.and_then(|followed| followed.baked_ms(host));
+        let superseded = head.is_some_and(|head| head.epoch > rollout.epoch);
         let mut report = report::rollout_report(&View {
             receipts,
             now: Now { unix: self.time(), ..self.now },
@@ -179,9 +181,10 @@ impl Outlook<'_> {
             expiry: self.expiry(rollout),
             frozen_until: frozen.map(|(_, freeze)| freeze.until),
             conflict: head.is_some_and(|head| head.conflict.is_some()),
-            superseded: head.is_some_and(|head| head.epoch > rollout.epoch),
+            superseded,
             author: &author,
             facts_of: &facts_of,
+            baked_ms: &baked_ms,
             latency: tallies.as_ref().and_then(|tallies| latency(tallies, rollout)),
             pooled: &pooled,
         });
@@ -189,7 +192,34 @@ impl Outlook<'_> {
         if matches!(report.phase, RolloutPhase::Paused | RolloutPhase::Aborted) {
             report.why.push_str(&self.by_whom(id));
         }
+        if let Some((back, from)) = report.back.as_mut().zip(rollout.from.as_ref())
+            && !superseded
+        {
+            let scope = rollout.scope();
+            report::name_others((back, &report.hosts[..]), &from.version, self.serve(&scope));
+        }
+        if let Some(words) = report::back_words(&report) {
+            report.why = format!("{}; {words}", report.why);
+        }
         Some(report)
+    }
+
+    /// The hosts of a scope that are heard, each with the version that it serves, as far as that is known.
+    fn serve(&self, scope: &Scope) -> impl Iterator<Item = ElsewhereReport> {
+        let there = self.hosts.iter().filter(|host| {
+            let removed = self.chain.revocation(&host.id, &scope.env).is_some();
+            host.env().as_ref() == Some(&scope.env) && self.is_alive(&host.id) && !removed
+        });
+        there.filter_map(|host| {
+            let version = self.version_on(host, &scope.service)?;
+            Some(ElsewhereReport { host: host.id.clone(), name: host.name.clone(), version })
+        })
+    }
+
+    /// What a host serves of a service.
+    fn version_on(&self, host: &Host, service: &Service) -> Option<Version> {
+        let mut services = self.services_on(host).into_iter();
+        services.find(|one| one.service == *service)?.version
     }
 
     /// What the hosts of its cohort that are heard say they counted, where its requests are counted.

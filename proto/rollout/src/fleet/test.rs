@@ -27,6 +27,7 @@ mod kept;
 mod others;
 mod pooled;
 mod serving;
+mod stopped;
 
 const NOW: UnixTime = UnixTime(1_000_000);
 const HOSTS: u8 = 3;
@@ -96,6 +97,8 @@ struct World {
     pending: Vec<Pending>,
     /// What the requests of the rollouts signed from now on are held against.
     limits: Option<Limits>,
+    /// How long the hosts of each wave of these bake.
+    bake_s: u32,
     now_ms: u64,
     /// What the member's wall clock says.
     clock: UnixTime,
@@ -114,6 +117,7 @@ impl World {
             observer: Observer::default(),
             pending: Vec::new(),
             limits: None,
+            bake_s: 0,
             now_ms: 5_000,
             clock: NOW,
         };
@@ -200,7 +204,8 @@ impl World {
             let (id, zone) = (host_id(host), "default".parse().unwrap());
             CohortHost { id, key: public(host), zone }
         };
-        let wave = |hosts| Wave { hosts, wait_s: 0, failed_max: 0, unreachable_max: 0 };
+        let wait_s = self.bake_s;
+        let wave = |hosts| Wave { hosts, wait_s, failed_max: 0, unreachable_max: 0 };
         let mut rollout = Rollout {
             fleet: "test".parse().unwrap(),
             service: scope().service,

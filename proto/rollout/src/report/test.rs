@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::UnixTime;
 use proto::receipt::Cause;
-use proto::statement::{Limits, Rollout, Wave};
+use proto::statement::{Limits, OnFailure, Rollout, Wave};
 
 use super::*;
 use crate::testing::{host_id, receipt, rollout, rollout_id, signing_key, wave};
@@ -62,6 +62,7 @@ fn view<'a>(receipts: &'a Receipts, author: &'a Name) -> View<'a> {
         superseded: false,
         author,
         facts_of: &facts_of,
+        baked_ms: &|_| None,
         latency: None,
         pooled: &|_| Conclusion::Doubt(None),
     }
@@ -433,6 +434,96 @@ fn r17_a_stop_opens_no_wave() {
     back(0, 3, "aborted");
     assert_eq!(opened(&back(1, 1, NEVER_STARTED)), [true, false]);
     assert_eq!(opened(&back(2, 1, "aborted")), [true, true], "this one had started");
+}
+
+/// The last host of a wave that bakes now counts, and one that is not known hides them all.
+#[test]
+fn how_long_a_wave_bakes_still_is_told_where_it_is_known() {
+    use State::{Baking, Committed};
+    let author: Name = "ada".parse().unwrap();
+    let all = receipts(rollout(&WAVES), &[Committed, Baking, Baking, Baking]);
+    let now = Now { boot_ms: 2_000, unix: UnixTime(1_000) };
+    let baked = |ms: [Option<u64>; 3]| {
+        move |id: &HostId| (0..3).find(|rank| host_id(rank + 1) == *id).and_then(|rank| ms[rank])
+    };
+    let known = baked([Some(500), Some(3_000), Some(9_000)]);
+    let left = |view: &View<'_>| {
+        rollout_report(view).waves.iter().map(|wave| wave.bake).collect::<Vec<_>>()
+    };
+    let see = |baked_ms| View { now, baked_ms, ..view(&all, &author) };
+    let told = |left_s, until| Some(BakeReport { left_s, until });
+    assert_eq!(left(&see(&known)), [None, told(5, Some(UnixTime(1_005)))], "of 5 s");
+    let paused = View { order: order(Action::Pause), ..see(&known) };
+    assert_eq!(left(&paused), [None, told(5, None)], "the time stands still");
+    let (one_is_not, over) = (baked([Some(500), None, Some(0)]), baked([Some(5_000); 3]));
+    assert_eq!(left(&see(&one_is_not)), [None, None]);
+    assert_eq!(left(&see(&over)), [None, None], "it is over, and something else waits");
+    assert_eq!(left(&View { order: order(Action::Abort), ..see(&known) }), [None, None]);
+    assert_eq!(left(&view(&receipts(rollout(&WAVES), &[Committed; 4]), &author)), [None, None]);
+}
+
+/// Whoever looks must see whether hosts go back still, are back, or could not.
+#[test]
+fn r17_how_far_the_way_back_has_come() {
+    use State::{Activating, Baking, Committed, RevertFailed, Reverted, Staged};
+    let host = |(rank, state): (usize, Option<State>)| {
+        let author: Name = "ada".parse().unwrap();
+        let of = receipts(rollout(&WAVES), &[]);
+        let host = rollout_report(&view(&of, &author)).hosts[0].clone();
+        StandingReport { name: format!("n{rank}").parse().unwrap(), state, ..host }
+    };
+    let hosts = |states: &[State]| {
+        states.iter().map(|state| Some(*state)).enumerate().map(host).collect::<Vec<_>>()
+    };
+    let words = |hosts: &[StandingReport], on_failure| {
+        let author: Name = "ada".parse().unwrap();
+        let of = receipts(rollout(&WAVES), &[]);
+        let back = way_back(hosts, on_failure);
+        let state = back.as_ref().map(|back| back.state);
+        let report = RolloutReport { back, ..rollout_report(&view(&of, &author)) };
+        (state, back_words(&report).unwrap_or_default())
+    };
+    let cases: [(&[State], BackState, &str); 6] = [
+        (
+            &[Reverted, Committed, Activating, Staged],
+            BackState::GoingBack,
+            "1 of 3 hosts that had it is back on a, 2 go back",
+        ),
+        (
+            &[Reverted, Reverted, Staged],
+            BackState::RolledBack,
+            "all 2 hosts that had it are back on a",
+        ),
+        (&[Reverted], BackState::RolledBack, "the host that had it is back on a"),
+        (
+            &[Reverted, RevertFailed],
+            BackState::Stuck,
+            "1 of 2 hosts that had it is back on a, 1 could not go back: a person is needed",
+        ),
+        (
+            &[RevertFailed, Baking],
+            BackState::GoingBack,
+            "0 of 2 hosts that had it are back on a, 1 goes back, 1 could not go back: a person is needed",
+        ),
+        (&[Baking], BackState::GoingBack, "0 of 1 host that had it are back on a, 1 goes back"),
+    ];
+    for (states, state, text) in cases {
+        assert_eq!(words(&hosts(states), OnFailure::Rollback), (Some(state), text.to_owned()));
+    }
+    let keep = "1 of 2 hosts that had it is back on a, 1 keeps it: its on_failure is pause";
+    let kept = words(&hosts(&[Reverted, Committed]), OnFailure::Pause);
+    assert_eq!(kept, (Some(BackState::Stays), keep.to_owned()));
+    let mut gone = hosts(&[Reverted, Committed, Committed]);
+    gone[1].alive = false;
+    gone[2].skipped = true;
+    let silent = "1 of 2 hosts that had it is back on a, 1 is not heard";
+    assert_eq!(words(&gone, OnFailure::Rollback), (Some(BackState::RolledBack), silent.to_owned()));
+    gone[0].alive = false;
+    assert_eq!(words(&gone, OnFailure::Rollback).0, Some(BackState::GoingBack), "nobody tells");
+    assert_eq!(words(&hosts(&[Staged]), OnFailure::Rollback), (None, String::new()));
+    let mut never = hosts(&[Reverted]);
+    (never[0].cause, never[0].note) = (Some(Cause::Fleet), NEVER_STARTED.to_owned());
+    assert_eq!(words(&never, OnFailure::Rollback).0, None, "it had begun nowhere");
 }
 
 /// R21: two hosts hold the rollout, two the whole artifact.
