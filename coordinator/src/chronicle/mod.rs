@@ -87,6 +87,17 @@ pub struct Sight {
     pub freezes: Vec<FreezeReport>,
     /// Who removed the hosts that are no longer ones of the fleet, and why.
     pub removals: BTreeMap<HostId, (Name, String)>,
+    /// Services of hosts that were told to be stuck, and are no more what a person is called for.
+    pub relieved: BTreeMap<(HostId, Scope), Relief>,
+}
+
+/// Why nobody is called any more for a host that could not go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Relief {
+    /// It serves again, as it says itself.
+    Well,
+    /// A person has said that nobody waits for it.
+    Skipped,
 }
 
 /// A rollout, with what its report does not tell.
@@ -226,8 +237,9 @@ pub fn observe(memory: &mut Memory, sight: &Sight, now: Now) -> Changes {
         }
     }
     memory.fleet.follow(sight, &mut look);
+    let knows = look.waits.has_looked_for(START_MS);
     let Look { mut events, mut stuck, .. } = look;
-    stuck.follow(sight, now.unix, &mut events);
+    stuck.follow(sight, (now.unix, knows), &mut events);
     memory.fleet.stuck = stuck;
     memory.waits.end();
     let fleet = (memory.fleet != before)

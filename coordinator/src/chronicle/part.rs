@@ -163,6 +163,7 @@ impl Sight {
             root_expires: chain.root().expires,
             certificate: None,
             freezes: outlook.freezes().collect(),
+            relieved: memory.fleet.stuck.relieved(outlook),
         };
         (sight, more)
     }

@@ -189,7 +189,7 @@ impl Tracked {
         let failed = news(&mut self.told.failed, &failed);
         let stuck = news(&mut self.told.stuck, &stuck);
         if self.told.loud {
-            stuck.iter().for_each(|host| look.stuck.insert(report, &host.host));
+            stuck.iter().for_each(|host| look.stuck.insert((scope(report), report.epoch), host));
         }
         for (kind, hosts) in [(Kind::HostFailed, failed), (Kind::HostStuck, stuck)] {
             if hosts.len() > HOSTS_EACH_MAX {

@@ -7,7 +7,7 @@ use proto::{Env, HostId, Name, Scope, Service, Version};
 use rollout::fleet::Presence;
 use serde_json::{Value, json};
 
-use super::{HOSTS_EACH_MAX, Sight, Word};
+use super::{HOSTS_EACH_MAX, Relief, Sight, Word};
 use crate::events::{Event, Kind};
 use crate::store::{Counts, RolloutRow};
 use crate::web::Certificate;
@@ -349,11 +349,25 @@ pub(super) fn freeze(freeze: &FreezeReport, name: Option<&Name>, now: UnixTime) 
     Event { env: Some(env.clone()), host: host.clone(), ..about }
 }
 
-/// Of the hosts of a service in an environment that were stuck none is so any more; `last`: the last of them.
-pub(super) fn mended(scope: &Scope, last: &HostId, now: UnixTime) -> Event {
+/// Of the hosts of a service in an environment that were stuck none is so any more; `last`: the last of them,
+/// and why; none: it was removed.
+pub(super) fn mended(
+    scope: &Scope,
+    (last, name): (&HostId, &Name),
+    why: Option<Relief>,
+    now: UnixTime,
+) -> Event {
     let Scope { service, env } = scope;
-    let text = format!("{service} in {env}: no host is stuck there any more, {last} was the last");
-    let event = of_fleet(Kind::HostsMended, now, text, json!({ "last": last }));
+    let says = match why {
+        Some(Relief::Well) => format!("no host is stuck there any more, {name} was the last"),
+        Some(Relief::Skipped) => {
+            format!("nobody waits for a stuck host there any more: {name}, the last, was skipped")
+        }
+        None => format!("no host is stuck there any more: {name}, the last, was removed"),
+    };
+    let detail =
+        json!({ "last": last, "host_name": name, "skipped": why == Some(Relief::Skipped) });
+    let event = of_fleet(Kind::HostsMended, now, format!("{service} in {env}: {says}"), detail);
     Event { service: Some(service.clone()), env: Some(env.clone()), ..event }
 }
 

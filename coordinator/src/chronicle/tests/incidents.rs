@@ -7,8 +7,10 @@ use proto::receipt::State;
 use proto::report::{RolloutPhase, RolloutReport, StandingReport};
 
 use super::{
-    Presence, Run, Seen, Sight, failed, one, present, report, seen, sight, standing, three,
+    Presence, Run, Seen, Sight, failed, host_id, one, present, report, scope, seen, sight,
+    standing, three,
 };
+use crate::chronicle::Relief;
 use crate::events::Kind;
 use crate::notify::incident::Incident;
 
@@ -50,27 +52,78 @@ fn a_halt_is_over_when_any_rollout_there_is_complete() {
     assert_eq!(open(&run), [""; 0]);
 }
 
-#[test]
-fn a_stuck_host_is_so_until_a_rollout_has_taken_it_in() {
-    let mut run = Run::begun();
+/// Two hosts that could not go back, and nobody else with them.
+fn stuck() -> Sight {
     let stuck = |number| StandingReport { state: Some(State::RevertFailed), ..failed(number, 0) };
     let halted = report(RolloutPhase::Halted, 1, vec![stuck(1), stuck(2), committed(3)]);
-    run.look_for(20, &one(halted));
-    // One that was stopped before it came to them.
-    let mut never = failed(1, 0);
-    never.note = rollout::host::NEVER_STARTED.to_owned();
-    never.cause = Some(proto::receipt::Cause::Fleet);
-    run.look_for(20, &sight(vec![fixed(vec![never, committed(3)])]));
+    let hosts = (1..=3).map(|number| present(number, true)).collect();
+    Sight { hosts, ..one(halted) }
+}
+
+/// What else it opens.
+fn halted() -> Vec<String> {
+    ["failed of production", "halted of production"].map(str::to_owned).to_vec()
+}
+
+fn relieved(relief: Relief, hosts: &[u32]) -> Sight {
+    let relieved = hosts.iter().map(|number| ((host_id(*number), scope()), relief));
+    Sight { relieved: relieved.collect(), ..stuck() }
+}
+
+/// What counts is its own word: that another rollout is complete is none, and one that follows in the lane
+/// is in no cohort.
+#[test]
+fn a_stuck_host_is_so_until_it_is_well_by_its_own_word() {
+    let mut run = Run::begun();
+    run.look_for(20, &stuck());
+    let next = || sight(vec![fixed(vec![committed(3)])]);
+    run.look_for(20, &next());
     assert_eq!(open(&run), ["stuck of production"], "it did not take them in");
-    run.restart();
-    let mut next = fixed(vec![committed(1), committed(3)]);
-    next.report.id = Digest::of(b"three");
-    run.look_for(20, &sight(vec![next.clone()]));
+    run.look_for(20, &relieved(Relief::Well, &[1]));
     assert_eq!(open(&run), ["stuck of production"], "not both of them");
-    let mut removed = sight(vec![next]);
-    removed.hosts = vec![Presence { removed: true, ..present(2, false) }];
-    assert_eq!(run.look_for(20, &removed), [Kind::HostsMended]);
-    assert_eq!(open(&run), [""; 0]);
+    run.restart();
+    run.look_for(50, &relieved(Relief::Well, &[1, 2]));
+    assert_eq!(open(&run), ["stuck of production"], "what is heard first may be old");
+    run.look_for(20, &stuck());
+    assert_eq!(open(&run), ["stuck of production"], "and it was");
+    assert_eq!(run.look(&relieved(Relief::Well, &[2])), [Kind::HostsMended]);
+    let text = "web in production: no host is stuck there any more, n2 was the last";
+    assert_eq!((open(&run), run.text()), (vec![], text));
+    run.restart();
+    assert!(run.look_for(70, &relieved(Relief::Well, &[1, 2])).is_empty(), "once");
+}
+
+#[test]
+fn nobody_is_called_for_a_stuck_host_that_was_skipped_or_removed() {
+    let mut run = Run::begun();
+    run.look_for(20, &stuck());
+    run.restart();
+    let gone = |relief: Option<Relief>| {
+        let mut sight = relief.map_or_else(stuck, |relief| relieved(relief, &[1]));
+        sight.hosts[1].removed = true;
+        sight
+    };
+    assert_eq!(run.look_for(70, &gone(None)), [Kind::HostRemoved], "the other one is left");
+    assert_eq!(run.look(&gone(Some(Relief::Skipped))), [Kind::HostsMended]);
+    let text = "web in production: nobody waits for a stuck host there any more: n1, the last, was skipped";
+    assert_eq!((open(&run), run.text()), (halted(), text));
+}
+
+/// What a version before has kept of them is read.
+#[test]
+fn a_host_that_was_stuck_before_an_upgrade_is_so_after_it() {
+    let mut run = Run::begun();
+    run.look_for(20, &stuck());
+    let mut kept: serde_json::Value = serde_json::from_str(run.fleet.as_ref().unwrap()).unwrap();
+    for host in [1, 2] {
+        let services = &mut kept["stuck"][host_id(host).as_str()];
+        assert_eq!(services["web"]["env"], "production");
+        services["web"] = "production".into();
+    }
+    run.fleet = Some(kept.to_string());
+    run.restart();
+    run.look_for(70, &relieved(Relief::Well, &[1, 2]));
+    assert_eq!(open(&run), halted());
 }
 
 fn fleet(hosts: impl IntoIterator<Item = Presence>) -> Sight {
@@ -115,7 +168,7 @@ fn who_removes_a_lost_host_has_found_it() {
     let mut run = Run::begun();
     run.look_for(70, &fleet([present(1, true)]));
     run.look_for(20, &fleet([present(1, false)]));
-    assert_eq!(open(&run), [format!("lost of {}", super::host_id(1))]);
+    assert_eq!(open(&run), [format!("lost of {}", host_id(1))]);
     run.look(&fleet([Presence { removed: true, ..present(1, false) }]));
     assert_eq!(open(&run), [""; 0]);
 }

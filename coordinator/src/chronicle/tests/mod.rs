@@ -221,7 +221,13 @@ fn sight(rollouts: Vec<Seen>) -> Sight {
         certificate: None,
         freezes: Vec::new(),
         removals: BTreeMap::new(),
+        relieved: BTreeMap::new(),
     }
+}
+
+/// Where that rollout is.
+fn scope() -> Scope {
+    Scope { service: "web".parse().unwrap(), env: "production".parse().unwrap() }
 }
 
 /// One rollout and nothing else.

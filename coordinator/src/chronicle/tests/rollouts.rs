@@ -5,7 +5,10 @@ use proto::report::{CountedReport, LatencyReport, RolloutPhase, RolloutReport};
 use proto::statement::{Source, UnixTime};
 use rollout::host::NEVER_STARTED;
 
-use super::{BEGAN, Run, Seen, failed, one, report, seen, sight, standing, three};
+use super::{
+    BEGAN, Run, Seen, Sight, failed, host_id, one, report, scope, seen, sight, standing, three,
+};
+use crate::chronicle::Relief;
 use crate::events::Kind;
 use crate::store::Outcome;
 
@@ -130,7 +133,7 @@ fn a_halt_names_the_hosts_and_is_over_when_all_that_are_heard_are_back() {
         run.events[3].text,
         "web 1.4.0 to production: failed on n1: healthz answered 500 three times"
     );
-    assert_eq!(run.events[3].host, Some(super::host_id(1)));
+    assert_eq!(run.events[3].host, Some(host_id(1)));
     assert_eq!(
         run.text(),
         "web 1.4.0 to production: halted: 1 failed in waves up to 1, at most 0 may"
@@ -145,8 +148,9 @@ fn a_halt_names_the_hosts_and_is_over_when_all_that_are_heard_are_back() {
     assert!(run.look_for(20, &one(halted(stuck.clone()))).is_empty());
     stuck[1].state = Some(State::Reverted);
     stuck[2].alive = false;
-    let told = run.look_for(60, &one(halted(stuck)));
-    assert_eq!(told, [Kind::HostsMended, Kind::RolloutRolledBack]);
+    let mended = [((host_id(2), scope()), Relief::Well)].into();
+    let told = run.look_for(60, &Sight { relieved: mended, ..one(halted(stuck)) });
+    assert_eq!(told, [Kind::RolloutRolledBack, Kind::HostsMended]);
 }
 
 #[test]

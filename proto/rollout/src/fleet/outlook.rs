@@ -456,6 +456,31 @@ impl Outlook<'_> {
         own.max_by_key(|(rollout, said)| (rollout.epoch, said.sequence)).map(|(_, said)| said.state)
     }
 
+    /// Whether a service of a host that could not go back in the rollout with this epoch is well: by what
+    /// the host has signed about a later one, or says now of that one. What a proof has of that one may be
+    /// older than the failure.
+    pub fn is_well(&self, host: &HostId, scope: &Scope, stuck: u64) -> bool {
+        let Some(host) = self.hosts.iter().find(|one| one.id == *host) else { return false };
+        let later = self.words(host).into_iter().filter(|(rollout, _)| rollout.epoch > stuck);
+        let now = self.words_now(host).into_iter().filter(|(rollout, _)| rollout.epoch >= stuck);
+        let own = later.chain(now).filter(|(rollout, _)| rollout.scope() == *scope);
+        let newest = own.max_by_key(|(rollout, said)| (rollout.epoch, said.sequence));
+        newest.is_some_and(|(_, said)| match said.state {
+            State::Committed => true,
+            State::Reverted if report::has_begun(&said) => true,
+            State::Activating | State::Baking | State::RevertFailed => false,
+            _ => self.serves(&host.id, &scope.service).is_some(),
+        })
+    }
+
+    /// The epoch of the newest rollout of a scope, if this host was skipped in it.
+    pub fn skipped_in(&self, host: &HostId, scope: &Scope) -> Option<u64> {
+        let head = self.chain.head(scope)?;
+        let excused = self.chain.excuses(&head.rollout).into_values().any(|one| one == *host);
+        let removed = self.chain.revocation(host, &scope.env).is_some();
+        (excused && !removed).then_some(head.epoch)
+    }
+
     /// What a host has said of each rollout. One that was left out of a cohort follows once the rollout
     /// is complete: what it says then counts for nothing there, and yet it tells how the host is.
     fn words(&self, host: &Host) -> Vec<(&Rollout, Receipt)> {

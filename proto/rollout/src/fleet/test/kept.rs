@@ -137,6 +137,8 @@ fn who_is_skipped_or_removed_is_told_and_who_is_removed_is_planned_with_no_more(
     };
     let id = removal.envelope().id();
     world.learn(removal.envelope(), &[ADA]);
+    let skipped = |host| world.look(|outlook| outlook.skipped_in(&host_id(host), &scope()));
+    assert_eq!([1, 2, 3].map(skipped), [Some(2), None, None], "who was removed is told apart");
     let report = world.report();
     let skips: BTreeSet<_> = report.skips.iter().map(|skip| (skip.rollout, &skip.host)).collect();
     assert_eq!(skips, [(second, &host_id(1)), (second, &host_id(3))].into());

@@ -56,6 +56,44 @@ fn r17_who_did_not_take_part_is_not_back_and_who_serves_something_else_is_named(
     assert!(report(&world, &third).is_rolled_back());
 }
 
+/// By its own word: the rollout that mended it may have had it in no cohort, and what was proven before says
+/// nothing of what came later.
+#[test]
+fn a_host_that_could_not_go_back_is_well_once_it_says_so() {
+    let (mut world, [_, two], [_, second]) = fleet_of_two_releases();
+    let stuck = 2;
+    let well = |world: &mut World| {
+        world.observe();
+        world.look(|outlook| outlook.is_well(&host_id(3), &scope(), stuck))
+    };
+    assert!(!well(&mut world), "what it says of the rollout before is older");
+    world.receipt(3, 0, second, State::RevertFailed);
+    assert!(!well(&mut world));
+    // A member that begins anew has the proof of the first rollout before it hears of anybody.
+    let said = world.members.get_mut(&host_id(3)).unwrap().values.remove(&receipt_key(0));
+    world.observer = Observer::default();
+    assert!(!well(&mut world), "it was not heard yet");
+    world.says(3, receipt_key(0), said.unwrap());
+    assert!(!well(&mut world));
+    let three = world.release("3");
+    let third = world.deploy_to(1..=2, Some(&two), &three);
+    for (state, expected) in [
+        (State::Pending, false),
+        (State::Activating, false),
+        (State::Baking, false),
+        (State::Committed, true),
+        (State::RevertFailed, false),
+        (State::Reverted, true),
+    ] {
+        world.receipt(3, 0, third, state);
+        assert_eq!(well(&mut world), expected, "{state:?}");
+    }
+    world.never_starts(3, third);
+    assert!(!well(&mut world), "that a rollout did not come to it mends nothing");
+    world.says_it_serves(3, &two, true);
+    assert!(well(&mut world), "but it serves again");
+}
+
 /// By the member's own clock, without pauses; not where it has not seen the bake begin.
 #[test]
 fn a_bake_is_known_to_who_saw_it_begin() {
