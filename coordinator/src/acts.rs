@@ -5,6 +5,7 @@
 //! the person as the actor. Members decide by the statement alone: what this module would let through by
 //! mistake, they refuse.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use member::clock;
@@ -13,8 +14,9 @@ use proto::id::{Digest, Env, HostId, KeyId, Name, Scope};
 use proto::key::PublicKey;
 use proto::report::{Fitness, RolloutPhase, RolloutReport};
 use proto::statement::{
-    Action, COORDINATOR_FREEZE_S_MAX, COORDINATOR_SEQUENCE_MAX, COUNTER_MAX, Direction, Directive,
-    Freeze, OnFailure, Payload as _, REASON_BYTES_MAX, RULES, Rollout, Share, Statement, Target,
+    Action, COORDINATOR_FREEZE_S_MAX, COORDINATOR_SEQUENCE_MAX, COUNTER_MAX, CohortHost, Direction,
+    Directive, Freeze, OnFailure, Payload as _, REASON_BYTES_MAX, RULES, Rollout, Share, Statement,
+    Target,
 };
 use proto::trust::{Refusal, verify};
 use proto::wire::{ControlReply, ControlRequest, Refused, RefusedKind, RolloutQuery, ScopeFacts};
@@ -59,6 +61,8 @@ pub struct WayBack {
     pub times: Times,
     /// Names of the hosts that go back, in their order.
     pub hosts: Vec<Name>,
+    /// How many take part beside them that serve it already.
+    pub there: usize,
     /// Those that are left out, and why.
     pub left_out: Vec<(Name, Fitness)>,
 }
@@ -304,18 +308,13 @@ impl Desk {
         rollout.critical = rollout.careful_fields();
         let times = plan::times(&rollout);
         rollout.expires = now.plus_s(times.promote_s + EXPIRES_S);
-        let name = |id: &HostId| {
-            let host = hosts.iter().find(|candidate| candidate.host.id == *id);
-            host.map(|candidate| candidate.host.name.clone())
-        };
-        Ok(WayBack {
-            hosts: plan.cohort.iter().filter_map(|host| name(&host.id)).collect(),
-            left_out: { plan.left_out.iter() }
-                .filter_map(|out| Some((name(&out.host)?, out.why)))
-                .collect(),
-            rollout,
-            times,
-        })
+        let names = hosts.iter().map(|candidate| (&candidate.host.id, &candidate.host.name));
+        let names: BTreeMap<_, _> = names.collect();
+        let left_out = plan.left_out.iter();
+        let left_out = left_out.filter_map(|out| Some(((*names.get(&out.host)?).clone(), out.why)));
+        let (moves, there) = who_moves(&rollout.cohort, &rollout.to, facts, &names);
+        refuse_nothing(scope, facts, &moves, &rollout.to)?;
+        Ok(WayBack { left_out: left_out.collect(), rollout, times, hosts: moves, there })
     }
 
     /// Judges the statement, records the act, then takes it in: nothing that has an effect lacks its
@@ -343,6 +342,43 @@ impl Desk {
             _ => Err(no(RefusedKind::Invalid, "the statement was not taken".to_owned(), "")),
         }
     }
+}
+
+/// The names of the hosts of a way back that do not serve yet what it leads to, as far as that is known; and
+/// how many do.
+fn who_moves(
+    cohort: &[CohortHost],
+    to: &Target,
+    facts: &ScopeFacts,
+    names: &BTreeMap<&HostId, &Name>,
+) -> (Vec<Name>, usize) {
+    let serves = facts.hosts.iter().filter(|host| host.serves.as_ref() == Some(&to.version));
+    let serves = serves.filter_map(candidate).map(|candidate| candidate.host.id);
+    let serves: BTreeSet<_> = serves.collect();
+    let (there, moves): (Vec<_>, Vec<_>) =
+        cohort.iter().partition(|host| serves.contains(&host.id));
+    let named = moves.iter().filter_map(|host| names.get(&host.id));
+    (named.map(|name| (*name).clone()).collect(), there.len())
+}
+
+/// Of a rollout that was stopped and has gone back nothing is left to take back. Before its end somebody
+/// may well want to go back where nobody has gone forward yet.
+fn refuse_nothing(
+    scope: &Scope,
+    facts: &ScopeFacts,
+    moves: &[Name],
+    to: &Target,
+) -> Result<(), Refused> {
+    let phase = facts.report.as_ref().map(|report| report.phase);
+    let stopped = matches!(phase, Some(RolloutPhase::Halted | RolloutPhase::Aborted));
+    if !stopped || !moves.is_empty() {
+        return Ok(());
+    }
+    let reason = format!(
+        "every host of {scope} that can take part serves {} already: there is nothing to take back",
+        to.version
+    );
+    Err(no(RefusedKind::Conflict, reason, ""))
 }
 
 /// Where the coordinator may take a scope back to by itself.
@@ -410,5 +446,75 @@ fn candidate(host: &proto::wire::ScopeHost) -> Option<Candidate> {
     match Statement::parse(&envelope).ok()? {
         Statement::Host(statement) => Some(Candidate { host: statement, fitness: host.fitness }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ed25519_dalek::SigningKey;
+    use proto::wire::ScopeHost;
+
+    use super::*;
+
+    fn facts(phase: &str, serve: [Option<&str>; 2]) -> (ScopeFacts, Vec<CohortHost>) {
+        let report = serde_json::json!({
+            "id": "ab".repeat(32), "service": "web", "env": "production", "epoch": 7,
+            "from": "1.0.0", "to": "2.0.0", "direction": "forward", "author": "ada",
+            "reason": "", "created": 1, "expires": 2, "phase": phase, "held": false,
+            "ended": null, "why": "", "self_supporting": true, "waves": [], "hosts": [],
+        });
+        let (mut hosts, mut cohort) = (Vec::new(), Vec::new());
+        for (seed, version) in (1..).zip(serve) {
+            let key = PublicKey::of(&SigningKey::from_bytes(&[seed; 32]));
+            let host = proto::statement::Host {
+                fleet: "test-00000000".parse().unwrap(),
+                id: HostId::of(&key),
+                key,
+                name: format!("n{seed}").parse().unwrap(),
+                labels: BTreeMap::new(),
+                issued: proto::UnixTime(1),
+                critical: Vec::new(),
+            };
+            cohort.push(CohortHost { id: host.id.clone(), key, zone: host.zone() });
+            let (envelope, fitness) = (host.envelope().to_bytes(), Fitness::Fit);
+            let serves = version.map(|version| version.parse().unwrap());
+            hosts.push(ScopeHost { envelope, fitness, serves });
+        }
+        let facts = ScopeFacts {
+            rollout: None,
+            report: Some(serde_json::from_value(report).unwrap()),
+            stable: None,
+            hosts,
+            directive_sequence: 0,
+            history: Vec::new(),
+            stopped: Vec::new(),
+            freezes: Vec::new(),
+            scopes: 1,
+        };
+        (facts, cohort)
+    }
+
+    /// Whoever presses the button at 3 a.m. is told that it is over; before its end it is a way to stop it.
+    #[test]
+    fn r12_where_every_host_is_back_there_is_nothing_to_take_back() {
+        let scope = Scope { service: "web".parse().unwrap(), env: "production".parse().unwrap() };
+        let to = Target { release: Digest::of(b"1"), version: "1.0.0".parse().unwrap() };
+        for (phase, serve, moves, refused) in [
+            ("halted", [Some("1.0.0"), Some("1.0.0")], &[][..], true),
+            ("aborted", [Some("1.0.0"), Some("1.0.0")], &[], true),
+            ("halted", [Some("1.0.0"), Some("2.0.0")], &["n2"], false),
+            ("halted", [None, Some("1.0.0")], &["n1"], false),
+            ("running", [Some("1.0.0"), Some("1.0.0")], &[], false),
+        ] {
+            let (facts, cohort) = facts(phase, serve);
+            let hosts: Vec<_> = facts.hosts.iter().filter_map(candidate).collect();
+            let names = hosts.iter().map(|one| (&one.host.id, &one.host.name)).collect();
+            let (found, there) = who_moves(&cohort, &to, &facts, &names);
+            assert_eq!(found.iter().map(Name::as_str).collect::<Vec<_>>(), moves, "{phase}");
+            assert_eq!(there, 2 - moves.len());
+            let told = refuse_nothing(&scope, &facts, &found, &to);
+            let kind = told.as_ref().err().map(|refused| refused.kind);
+            assert_eq!(kind, refused.then_some(RefusedKind::Conflict), "{phase}: {told:?}");
+        }
     }
 }

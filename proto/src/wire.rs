@@ -492,6 +492,9 @@ pub struct ScopeHost {
     /// Whether it may take part in the next rollout.
     #[serde(flatten, with = "fitness_told")]
     pub fitness: Fitness,
+    /// The version that it serves. None: that is not known; older members do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serves: Option<Version>,
 }
 
 /// A token, without its secret.

@@ -3,6 +3,8 @@
 //! A statement may need others first; they are asked for from the same member, which can withhold
 //! them but not forge them.
 
+use std::collections::BTreeMap;
+
 use proto::id::{Digest, HostId, Scope, Service, Version};
 use proto::report::{FreezeReport, RolloutReport};
 use proto::statement::{Host, Kind, Release, Rollout, Statement};
@@ -77,6 +79,8 @@ pub(crate) struct Facts {
     /// The release of the last complete rollout.
     pub(crate) stable: Option<(Digest, Release)>,
     pub(crate) hosts: Vec<Candidate>,
+    /// The version that each of these serves, as far as it is known; no one has signed that.
+    pub(crate) serves: BTreeMap<HostId, Version>,
     pub(crate) directive_sequence: u64,
     /// Forward rollouts that were stopped, newest first, and the release each was to bring.
     pub(crate) stopped: Vec<(Digest, Digest)>,
@@ -176,12 +180,13 @@ impl<'c> Knowledge<'c> {
             }
             None => None,
         };
-        let mut hosts = Vec::new();
-        for ScopeHost { envelope, fitness } in facts.hosts {
+        let (mut hosts, mut serves) = (Vec::new(), BTreeMap::new());
+        for ScopeHost { envelope, fitness, serves: version } in facts.hosts {
             let host = self.host(envelope).await?;
             if host.env().as_ref() != Some(&scope.env) {
                 return Err(self.other("a host"));
             }
+            serves.extend(version.map(|version| (host.id.clone(), version)));
             hosts.push(Candidate { host, fitness });
         }
         Ok(Facts {
@@ -189,6 +194,7 @@ impl<'c> Knowledge<'c> {
             report: facts.report,
             stable,
             hosts,
+            serves,
             directive_sequence: facts.directive_sequence,
             stopped: facts.stopped,
             freezes: facts.freezes,

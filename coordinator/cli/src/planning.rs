@@ -9,8 +9,8 @@ use proto::receipt::State;
 use proto::record::SLOTS;
 use proto::report::{Fitness, RolloutPhase, RolloutReport};
 use proto::statement::{
-    ArtifactRef, Direction, Limits, OnFailure, Policy, RULES, Release, Rollout, Root, Share,
-    Target, UnixTime, Window,
+    ArtifactRef, CohortHost, Direction, Limits, OnFailure, Policy, RULES, Release, Rollout, Root,
+    Share, Target, UnixTime, Window,
 };
 use proto::trust::{Refusal, check_policy};
 use rollout::plan::{self, EXPIRES_S, Note, Plan, PlanError, Strategy, Times};
@@ -102,6 +102,11 @@ pub(crate) enum PlanningError {
     NoEnv { env: Env, fleet: FleetId, known: Vec<Env> },
     #[error("{service} {version} is the stable release of {env} already")]
     Stable { service: Service, version: Version, env: Env },
+    #[error(
+        "every host of {env} that can take part serves {service} {version} already: there is nothing to \
+         take back"
+    )]
+    AllThere { service: Service, version: Version, env: Env },
     #[error("{service} {version} is on its way to {env} already, by rollout {rollout}")]
     OnItsWay { service: Service, version: Version, env: Env, rollout: Digest },
     #[error("nothing was ever rolled out of {service} in {env}: there is nothing to go back from")]
@@ -181,6 +186,9 @@ impl Advise for PlanningError {
                 "see swell explain {service}/{env}; to go back to it from a rollout that was stopped: \
                  swell rollback {service} --env {env} --to {version} --reason TEXT"
             )),
+            Self::AllThere { service, env, .. } => {
+                Some(format!("swell explain {service}/{env} shows how it ended"))
+            }
             Self::OnItsWay { rollout, .. } => Some(format!("swell watch {rollout}")),
             Self::First { rollout, goes_on: true, .. } => Some(format!(
                 "to stop it and take it away from every host: swell abort {rollout} --reason TEXT"
@@ -443,7 +451,18 @@ pub(crate) fn back(
         thresholds: None,
         adopt: false,
     };
-    assemble(intent, facts, (*id, release), from, &shape).map(|(_, planned)| planned)
+    let (plan, mut planned) = assemble(intent, facts, (*id, release), from, &shape)?;
+    let is_there = |host: &&CohortHost| facts.serves.get(&host.id) == Some(&version);
+    let there = plan.cohort.iter().filter(is_there).count();
+    // Before its end somebody may well want to go back where nobody has gone forward yet.
+    if there == plan.cohort.len() && stopped(facts).is_some() {
+        return Err(PlanningError::AllThere { service, version, env });
+    }
+    if there > 0 {
+        let (hosts, of) = (there, plan.cohort.len());
+        planned.notes.push(format!("{hosts} of {of} hosts serve {version} already, and go on so"));
+    }
+    Ok(planned)
 }
 
 struct Shape<'a> {

@@ -50,6 +50,7 @@ fn first_facts(fleet: &Fleet) -> ScopeFacts {
         ScopeHost {
             envelope: fleet.sign(&host, &["coordinator/host-ca.key"]),
             fitness: if seed == 3 { Fitness::Silent } else { Fitness::Fit },
+            serves: None,
         }
     };
     ScopeFacts {

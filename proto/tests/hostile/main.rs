@@ -89,7 +89,7 @@ fn fields_of_a_newer_version_are_passed_over() {
 /// A `swell` of the version before leaves the host out as one that is not heard of.
 #[test]
 fn a_reason_to_leave_a_host_out_that_came_later_is_told_beside_one_that_all_know() {
-    let host = ScopeHost { envelope: vec![1], fitness: Fitness::NotAllowed };
+    let host = ScopeHost { envelope: vec![1], fitness: Fitness::NotAllowed, serves: None };
     let mut json = serde_json::to_value(&host).unwrap();
     let told = json!({ "envelope": "AQ==", "fitness": "silent", "not_allowed": true });
     assert_eq!(json, told);

@@ -206,6 +206,35 @@ fn a_rollback_that_failed_is_tried_again() {
     assert!(matches!(back(&done, "1.1.0"), Err(PlanningError::Stable { .. })));
 }
 
+/// Whoever wants to take back what has gone back by itself is told so; before its end a rollback is the way
+/// to stop it, wherever hosts are.
+#[test]
+fn r12_where_every_host_is_back_there_is_nothing_to_take_back() {
+    use RolloutPhase as P;
+    for (phase, there, refused) in [
+        (P::Halted, 6, true),
+        (P::Aborted, 6, true),
+        (P::Halted, 5, false),
+        (P::Halted, 0, false),
+        (P::Running, 6, false),
+        (P::Expired, 6, false),
+    ] {
+        let mut facts = sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, phase);
+        let hosts = facts.hosts.iter().take(there).map(|candidate| candidate.host.id.clone());
+        facts.serves = hosts.map(|id| (id, sample::version("1.1.0"))).collect();
+        match back(&facts, "1.1.0") {
+            Err(PlanningError::AllThere { .. }) => assert!(refused, "{phase:?}, {there}"),
+            Err(other) => panic!("{other:?}"),
+            Ok(planned) => {
+                assert!(!refused, "{phase:?}, {there}");
+                let note = format!("{there} of 6 hosts serve 1.1.0 already, and go on so");
+                assert_eq!(planned.notes.contains(&note), there > 0, "{:?}", planned.notes);
+                assert_eq!(planned.rollout.cohort.len(), 6, "all that are heard");
+            }
+        }
+    }
+}
+
 /// While a rollback has not come to its end, what is stable by the record is what it takes away: no
 /// way back leads there. It can be brought again, by waves.
 #[test]

@@ -1,5 +1,7 @@
 //! Reports and facts for tests: a small fleet and a rollout in it.
 
+use std::collections::BTreeMap;
+
 use ed25519_dalek::SigningKey;
 use proto::id::{Digest, HostId, Version};
 use proto::key::PublicKey;
@@ -312,6 +314,7 @@ pub(crate) fn facts(
         report: Some(RolloutReport { id, ..rollout(phase, Vec::new()) }),
         stable: stable.map(release),
         hosts: candidates(7),
+        serves: BTreeMap::new(),
         directive_sequence: 0,
         stopped: Vec::new(),
         freezes: Vec::new(),

@@ -134,6 +134,8 @@ pub(super) struct WayBackReport {
     to: Version,
     /// Names of the hosts that go back, in their order.
     hosts: Vec<Name>,
+    /// How many take part beside them that serve it already.
+    there: usize,
     left_out: Vec<LeftOut>,
     /// About how long it takes, in seconds.
     takes_s: u64,
@@ -155,6 +157,7 @@ impl From<WayBack> for WayBackReport {
             from: way.rollout.from.map(|from| from.version),
             to: way.rollout.to.version,
             hosts: way.hosts,
+            there: way.there,
             left_out: left_out.collect(),
             takes_s: way.times.promote_s,
         }

@@ -328,6 +328,7 @@ fn back_means(report: &RolloutReport, way: &WayBack) -> Markup {
                 strong { (counted(way.hosts.len(), "host")) } " go from " (report.to) " back to "
                 strong { (way.rollout.to.version) } ", all at once, without bakes: " (listed(&names))
             }
+            @if way.there > 0 { li { (counted(way.there, "host")) " there already" } }
             li { "About " (way.times.promote_s) " s, at " (way.times.restart_s) " s for a restart." }
             @if !way.left_out.is_empty() {
                 li {

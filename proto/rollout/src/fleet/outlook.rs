@@ -295,7 +295,8 @@ impl Outlook<'_> {
         });
         let scope_host = |host: &Host| {
             let envelope = (self.host_statement)(&host.id)?;
-            Some(ScopeHost { envelope, fitness: self.fitness(scope, host) })
+            let serves = self.version_on(host, &scope.service);
+            Some(ScopeHost { envelope, fitness: self.fitness(scope, host), serves })
         };
         let directive = head.and_then(|head| self.chain.directive(&head.rollout));
         ScopeFacts {

@@ -582,8 +582,9 @@ fn a_scope_tells_what_a_plan_needs() {
     let aborted = second;
     let third = host_id(3).as_str().as_bytes().to_vec();
     let second = host_id(2).as_str().as_bytes().to_vec();
+    let serves = || Some("2".parse().unwrap());
     let hosts = [(second, Fitness::Silent), (third, Fitness::Fit)]
-        .map(|(envelope, fitness)| ScopeHost { envelope, fitness });
+        .map(|(envelope, fitness)| ScopeHost { envelope, fitness, serves: serves() });
     assert_eq!(facts.hosts, hosts, "those of the environment");
 
     // Stopped after it was complete: it was taken back everywhere, and is no way back for others.
