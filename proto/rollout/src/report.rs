@@ -1,6 +1,7 @@
 //! Where a rollout stands, for people: counted and explained by the same functions the hosts decide
 //! by, so that what an operator reads is what the fleet does.
 
+mod awaited;
 mod back;
 mod bake;
 
@@ -109,7 +110,7 @@ pub fn rollout_report(view: &View<'_>) -> RolloutReport {
         held,
         held_until: held_until(&facts).filter(|_| held && phase == RolloutPhase::Running),
         ended: None,
-        why: why(view, &facts, phase, &hosts),
+        why: why(view, &facts, (phase, held), &hosts),
         back: back_report(view, phase, &hosts),
         self_supporting: is_self_supporting(&hosts),
         waves: (0..rollout.waves.len())
@@ -172,7 +173,7 @@ fn phase(view: &View<'_>, facts: &Facts<'_>) -> RolloutPhase {
 fn why(
     view: &View<'_>,
     facts: &Facts<'_>,
-    phase: RolloutPhase,
+    (phase, held): (RolloutPhase, bool),
     hosts: &[StandingReport],
 ) -> String {
     let rollout = facts.rollout;
@@ -193,13 +194,19 @@ fn why(
         | RolloutPhase::Halted
         | RolloutPhase::Aborted
         | RolloutPhase::Expired => {
-            let gates = (0..rollout.waves.len()).map(|wave| gate::decide(facts, wave));
-            match { gates }.find(|gate| !matches!(gate, Gate::Open(_))) {
+            let mut gates = (0..rollout.waves.len()).map(|wave| gate::decide(facts, wave));
+            let shut = gates.find(|gate| !matches!(gate, Gate::Open(_)));
+            let text = match shut {
                 Some(gate) => gate.recounted(|ranks| gate::count(&shown, ranks)).to_string(),
                 None => match next_turn(facts) {
                     Some(hold) => format!("all waves are open: {count}; the next host is {hold}"),
                     None => format!("all waves are open: {count}"),
                 },
+            };
+            let in_vain = awaited::in_vain(facts, shut.as_ref(), hosts);
+            match in_vain.filter(|_| held && phase == RolloutPhase::Running) {
+                Some(in_vain) => format!("{text}; {in_vain}"),
+                None => text,
             }
         }
     }

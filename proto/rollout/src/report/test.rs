@@ -319,6 +319,66 @@ fn a_rollout_is_held_where_its_hosts_get_it_no_further() {
     }
 }
 
+/// Whoever is to act must know where: the first few by name, how many there are beside, and the command.
+#[test]
+fn r16_who_is_waited_for_in_vain_is_named() {
+    use State::{Baking, Committed, Staged};
+    let author: Name = "ada".parse().unwrap();
+    let (here, gone) = (190_000, 1_000);
+    let now = Now { boot_ms: 200_000, unix: UnixTime(0) };
+    let named = |id: &HostId| {
+        let rank = (0..9).find(|rank| host_id(*rank) == *id).unwrap();
+        HostFacts { name: format!("n{rank}").parse().unwrap(), ..facts_of(id) }
+    };
+    let barred = |id: &HostId| HostFacts { allowed: *id != host_id(2), ..named(id) };
+    let waves = [wave(1, 10, 0, 0), wave(7, 5, 1, 1), wave(9, 0, 1, 1)];
+    let of = |hosts: &[(State, u64)]| heard(rollout(&waves), hosts);
+    let canary = of(&[(Baking, gone)]);
+    let five = of(&[&[(Committed, here), (Committed, here)][..], &[(Baking, gone); 5]].concat());
+    let last =
+        of(&[&[(Committed, here); 6][..], &[(Baking, gone), (Committed, here), (Baking, gone)]]
+            .concat());
+    let kept = of(&[(Committed, here), (Committed, here), (Staged, here)]);
+    let skipped = BTreeSet::from([host_id(2), host_id(3)]);
+    let see = |receipts| View { now, facts_of: &named, ..view(receipts, &author) };
+    let frozen_until = Some(UnixTime(60));
+    let cases = [
+        ("one", see(&canary), "; not heard: n0; of one that is gone: swell skip n0"),
+        (
+            "many",
+            see(&five),
+            "; not heard: n2, n3, n4 and 2 more; of one that is gone: swell skip n2",
+        ),
+        (
+            "some are skipped",
+            View { excused: &skipped, ..see(&five) },
+            "; not heard: n4, n5, n6; of one that is gone: swell skip n4",
+        ),
+        (
+            "all waves are open",
+            see(&last),
+            "; not heard: n6, n8; of one that is gone: swell skip n6",
+        ),
+        (
+            "one does not allow it",
+            View { facts_of: &barred, ..see(&kept) },
+            "; agent.toml does not allow web: n2; swell skip n2",
+        ),
+        (
+            "it is not for them that it waits",
+            View { frozen_until, ..see(&five) },
+            "or until an operator unfreezes it",
+        ),
+    ];
+    for (case, view, ends) in cases {
+        let why = rollout_report(&view).why;
+        assert!(why.ends_with(ends), "{case}: {why}");
+    }
+    let one = Now { boot_ms: 191_000, ..now };
+    let goes_on = rollout_report(&View { now: one, ..see(&kept) });
+    assert!(!goes_on.why.contains("swell"), "{}", goes_on.why);
+}
+
 #[test]
 fn waves_are_counted_over_their_own_hosts() {
     use State::{Activating, Baking, Committed};
