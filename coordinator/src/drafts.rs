@@ -74,7 +74,7 @@ impl Desk {
                 "sign in by swell login --role operator",
             ));
         }
-        let wave = wave_to_open(&report, action)?;
+        let wave = wave_of(&report, action)?;
         let chain = self.member.ledger.chain();
         let sequence = chain.directive(rollout).map_or(0, |(_, held)| held.sequence) + 1;
         let now = clock::unix();
@@ -116,17 +116,16 @@ impl Desk {
 ///
 /// # Errors
 ///
-/// [`Refused`]: there is nothing to let go on.
-pub(crate) fn wave_to_open(report: &RolloutReport, action: Action) -> Result<Option<u32>, Refused> {
+/// [`Refused`]: as it stands it cannot be let go on so.
+pub(crate) fn wave_of(report: &RolloutReport, action: Action) -> Result<Option<u32>, Refused> {
     let id = report.id;
     let not_now = |why: &str| no(RefusedKind::Conflict, format!("rollout {id} {why}"), "");
     match (action, report.phase) {
         (Action::Resume, RolloutPhase::Paused) => Ok(None),
         (Action::Resume, _) => Err(not_now("is not paused")),
         (Action::Promote, RolloutPhase::Running) => {
-            let closed = report.waves.iter().position(|wave| !wave.open);
-            let closed = closed.ok_or_else(|| not_now("has all its waves open already"))?;
-            Ok(Some(u32::try_from(closed).unwrap_or(u32::MAX)))
+            let closed = report.first_closed();
+            closed.map(Some).ok_or_else(|| not_now("has all its waves open already"))
         }
         (Action::Promote, _) => Err(not_now("does not run")),
         (Action::Skip | Action::Pause | Action::Abort, _) => {

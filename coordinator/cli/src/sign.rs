@@ -400,16 +400,11 @@ pub(crate) async fn promote(
 /// The wave to open, 0 first; `asked`: as people count, 1 first.
 fn wave_to_open(report: &RolloutReport, asked: Option<u32>) -> Result<u32, SignError> {
     let (rollout, waves) = (report.id, report.waves.len());
-    let index = match asked {
-        Some(wave) if wave as usize <= waves => wave - 1,
-        Some(wave) => return Err(SignError::NoSuchWave { rollout, wave, waves }),
-        None => {
-            let closed = report.waves.iter().position(|wave| !wave.open);
-            let closed = closed.ok_or(SignError::AllOpen { rollout })?;
-            u32::try_from(closed).unwrap_or(u32::MAX)
-        }
-    };
-    Ok(index)
+    match asked {
+        Some(wave) if wave as usize <= waves => Ok(wave - 1),
+        Some(wave) => Err(SignError::NoSuchWave { rollout, wave, waves }),
+        None => report.first_closed().ok_or(SignError::AllOpen { rollout }),
+    }
 }
 
 /// The rollout that is meant, as it stands and as it was signed.

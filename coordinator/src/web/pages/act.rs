@@ -22,7 +22,7 @@ use super::super::page::{counted, problem, refused, status_of, told};
 use super::super::{REASON_BYTES_MAX, Web};
 use super::{not_found, show};
 use crate::acts::{Careful, WayBack, no};
-use crate::drafts::wave_to_open;
+use crate::drafts::wave_of;
 
 /// Hosts that are named before a rollback.
 const NAMED_MAX: usize = 20;
@@ -352,7 +352,7 @@ async fn asking_forward(
     before: &Before<'_>,
 ) -> Result<Response, Refused> {
     let report = web.sight.rollout(id).await?;
-    let meaning = match (wave_to_open(&report, action), before.refused) {
+    let meaning = match (wave_of(&report, action), before.refused) {
         (Ok(wave), _) => forward_means(&report, wave),
         // What was typed is not lost, whatever has changed since.
         (Err(error), Some(_)) => html! { p class="hold" { (told(&error)) } },
@@ -417,7 +417,7 @@ async fn prepare(
     let report = web.sight.rollout(id).await?;
     let reason = within_limit(reason)?;
     let digest = web.desk.prepare(&guest.visitor, &report.id, action, reason).await?;
-    let wave = wave_to_open(&report, action)?;
+    let wave = wave_of(&report, action)?;
     let title = format!("{name} {} {}", report.service, report.to);
     let body = html! {
         h1 { (title) " " span class="quiet" { "in " (report.env) } }
@@ -543,11 +543,11 @@ mod tests {
     #[test]
     fn a_promote_says_which_wave_opens_with_which_hosts_over_what() {
         let report = three(RolloutPhase::Running, 1, [Some(State::Baking), None, None]);
-        let told = text(forward_means(&report, wave_to_open(&report, Action::Promote).unwrap()));
+        let told = text(forward_means(&report, wave_of(&report, Action::Promote).unwrap()));
         assert!(told.contains("Wave 2 of 2 opens: 2 hosts may start 1.4.0: n2, n3"), "{told}");
         assert!(told.contains("0 committed, 1 baking, 0 not heard"), "{told}");
         let paused = RolloutReport { phase: RolloutPhase::Paused, ..report };
-        let told = text(forward_means(&paused, wave_to_open(&paused, Action::Resume).unwrap()));
+        let told = text(forward_means(&paused, wave_of(&paused, Action::Resume).unwrap()));
         assert!(told.contains("Hosts start again where they stood"), "{told}");
         let names: Vec<_> = (1..=22).map(|number| format!("n{number}")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
