@@ -11,6 +11,7 @@
 //! | [`statement`] | what may be signed: `root`, `host`, `release`, `rollout`, `directive` |
 //! | [`trust`] | which statement has an effect: `verify(chain, bytes, now)` |
 //! | [`artifact`] | the manifest of an artifact: file table and piece table |
+//! | [`slices`] | the slices of a piece, verified one by one |
 //! | [`receipt`] | where a host stands, signed by that host |
 //! | [`certificate`] | bundles of receipts that prove a claim |
 //! | [`record`] | what is gossiped, each value with a byte ceiling |
@@ -43,6 +44,7 @@ pub mod receipt;
 pub mod record;
 pub mod report;
 pub mod selector;
+pub mod slices;
 pub mod statement;
 pub mod strict;
 pub mod trust;

@@ -125,6 +125,19 @@ pub enum SwarmRequest {
     /// The patches to an artifact that are whole here. Answer: one frame, `Vec<PatchOffer>`, of at most
     /// [`PATCHES_MAX`](crate::patch::PATCHES_MAX). An earlier version ends the stream, as above.
     Patches { artifact: Digest },
+    /// A piece, as [`Self::Piece`], or one of several, as [`Self::New`], in slices. Answer: [`Found`] as to
+    /// those; then a frame, `Vec<Sum>`, with the [sums](crate::slices::Slices::sums) of its slices; then
+    /// the bytes, which may be coming to the answerer, too: where they come there no more it ends the
+    /// stream before their end. An earlier version ends it at once, as above.
+    Sliced { artifact: Digest, of: Wanted },
+}
+
+/// Which piece is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wanted {
+    Piece(u32),
+    /// Any that was given to nobody; at most [`NEW_PIECES_MAX`].
+    New(Vec<u32>),
 }
 
 /// What an index lists.
@@ -148,7 +161,7 @@ pub enum Found {
     No,
     /// It has too many askers: ask somebody else, or later.
     Busy,
-    /// Of the pieces that were named, this one: only to [`SwarmRequest::New`].
+    /// Of the pieces that were named, this one: only where it is a new one that is asked for.
     Picked {
         piece: u32,
         bytes: u64,

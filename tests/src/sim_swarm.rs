@@ -3,8 +3,9 @@
 //!
 //! A host has a line up and a line down. What it gives goes up in turns, an eighth of a piece of each
 //! upload after the other, and comes down in the order in which it arrives: no line is idle while there is
-//! something to send on it, and no bytes are lost, as with a transport that fills its lines. What a
-//! transport costs on top is not shown here: see `bench-swarm`.
+//! something to send on it, and no bytes are lost, as with a transport that fills its lines. An eighth is a
+//! slice: it is passed on while the others come. What a transport costs on top is not shown here: see
+//! `bench-swarm`.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -16,9 +17,9 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use swarm::Bits;
-use swarm::plan::{AskId, Given, Picker, Ticket, Uploads, What};
+use swarm::plan::{Ask, AskId, Given, Picker, Ticket, Uploads, What, comes_soon};
 
-/// A piece is sent in so many turns.
+/// A piece is sent in so many turns, a slice each.
 const CHUNKS: u64 = 8;
 /// Least time between two words of what a host holds, in microseconds: as the provider keeps it.
 const HAVE_EVERY_US: u64 = 50_000;
@@ -153,6 +154,8 @@ struct Upload {
     unsent: u64,
     to_come: u64,
     begun: bool,
+    /// When its turn came, in microseconds.
+    given_us: u64,
 }
 
 struct Host {
@@ -162,6 +165,10 @@ struct Host {
     asks: BTreeMap<Ticket, (usize, AskId)>,
     /// Uploads that have bytes to send, in turn.
     sending: VecDeque<Ticket>,
+    /// Slices that are here of pieces of which others were told before they are whole, or are since.
+    coming: BTreeMap<u32, u64>,
+    /// Uploads of these that wait for the next one.
+    parked: BTreeMap<u32, Vec<Ticket>>,
     is_sending: bool,
     down_free_us: u64,
     followers: Vec<usize>,
@@ -171,8 +178,18 @@ struct Host {
     alive: bool,
     sent_bytes: u64,
     done_us: Option<u64>,
-    /// At whom each ask is.
-    asked: BTreeMap<AskId, usize>,
+    /// At whom each ask is, and how long it takes, in ms, until it is slow.
+    asked: BTreeMap<AskId, (usize, u64)>,
+}
+
+impl Host {
+    /// Slices of a piece that it can give.
+    fn slices(&self, piece: u32) -> u64 {
+        match self.picker.here().contains(piece) {
+            true => CHUNKS,
+            false => self.coming.get(&piece).copied().unwrap_or_default(),
+        }
+    }
 }
 
 struct World {
@@ -219,6 +236,8 @@ impl World {
                 uploads: Uploads::default(),
                 asks: BTreeMap::new(),
                 sending: VecDeque::new(),
+                coming: BTreeMap::new(),
+                parked: BTreeMap::new(),
                 is_sending: false,
                 down_free_us: 0,
                 followers: Vec::new(),
@@ -388,7 +407,7 @@ impl World {
         if host.done_us.is_none() {
             self.left -= 1;
         }
-        for (id, at) in asked {
+        for (id, (at, _)) in asked {
             self.at(self.now_us + TAKES_NOTHING_US, Event::Cancelled { at, by: number, id });
         }
         for follower in followers {
@@ -401,10 +420,10 @@ impl World {
         if !self.hosts[number].alive || self.hosts[number].done_us.is_some() {
             return;
         }
-        for ask in self.hosts[number].picker.asks(now_ms) {
-            let at = self.numbers[&ask.peer];
-            self.hosts[number].asked.insert(ask.id, at);
-            self.soon(Event::Asked { at, by: number, id: ask.id, what: ask.what });
+        for Ask { id, peer, what, slow_ms } in self.hosts[number].picker.asks(now_ms) {
+            let at = self.numbers[&peer];
+            self.hosts[number].asked.insert(id, (at, slow_ms));
+            self.soon(Event::Asked { at, by: number, id, what });
         }
         let next = self.hosts[number].picker.next_ms(now_ms).map(|at_ms| at_ms * 1_000);
         if let Some(at_us) = next
@@ -416,7 +435,7 @@ impl World {
     }
 
     fn cancel(&mut self, number: usize, id: AskId) {
-        if let Some(at) = self.hosts[number].asked.remove(&id) {
+        if let Some((at, _)) = self.hosts[number].asked.remove(&id) {
             self.soon(Event::Cancelled { at, by: number, id });
         }
     }
@@ -425,12 +444,12 @@ impl World {
         let now_ms = self.now_ms();
         let Some(upload) = self.uploads.get_mut(&key) else { return };
         let (to, id, piece) = (upload.to, upload.id, upload.piece);
-        if !self.hosts[to].alive || !self.hosts[to].asked.contains_key(&id) {
-            return;
-        }
+        let asked = self.hosts[to].asked.get(&id).filter(|_| self.hosts[to].alive);
+        let Some((_, slow_ms)) = asked.copied() else { return };
         let first = !std::mem::replace(&mut upload.begun, true);
         upload.to_come -= 1;
         let whole = upload.to_come == 0;
+        let (slices, so_far_us) = (CHUNKS - upload.to_come, self.now_us - upload.given_us);
         let mut superfluous = Vec::new();
         if first {
             let round_trip_ms = 2 * self.setting.delay_us / 1_000;
@@ -443,8 +462,27 @@ impl World {
             self.has(to);
             self.soon(Event::Delivered(key));
         }
+        let soon = comes_soon(so_far_us / 1_000, slices as usize, CHUNKS as usize, slow_ms);
+        if (whole || soon) && !superfluous.contains(&id) {
+            self.passes_on(to, piece, slices);
+        }
         superfluous.into_iter().for_each(|other| self.cancel(to, other));
         self.ask(to);
+    }
+
+    /// So many slices of a piece are here, and those that were given the ones before get the next.
+    fn passes_on(&mut self, number: usize, piece: u32, slices: u64) {
+        let host = &mut self.hosts[number];
+        let known = host.coming.entry(piece).or_default();
+        if *known >= slices {
+            return;
+        }
+        let first = std::mem::replace(known, slices) == 0;
+        host.sending.extend(host.parked.remove(&piece).unwrap_or_default());
+        if first {
+            self.news(number);
+        }
+        self.send(number);
     }
 
     /// One piece more.
@@ -454,6 +492,12 @@ impl World {
             host.done_us = Some(self.now_us);
             self.left -= 1;
         }
+        self.news(number);
+    }
+
+    /// There is something to tell of.
+    fn news(&mut self, number: usize) {
+        let host = &mut self.hosts[number];
         if host.tells_at_us.is_none() {
             let at_us = self.now_us.max(host.told_us + HAVE_EVERY_US);
             host.tells_at_us = Some(at_us);
@@ -467,7 +511,9 @@ impl World {
         if !host.alive {
             return;
         }
-        let (holds, followers) = (Arc::new(host.picker.here().clone()), host.followers.clone());
+        let mut holds = host.picker.here().clone();
+        host.coming.keys().for_each(|piece| drop(holds.insert(*piece)));
+        let (holds, followers) = (Arc::new(holds), host.followers.clone());
         for at in followers {
             self.soon(Event::Told { at, by: number, holds: holds.clone() });
         }
@@ -482,7 +528,7 @@ impl World {
             return;
         }
         let ticket = match what {
-            What::Piece(piece) if !host.picker.here().contains(piece) => {
+            What::Piece(piece) if host.slices(piece) == 0 => {
                 return self.soon(Event::Refused { at: by, id, why: Refused::No });
             }
             what => host.uploads.ask(by, self.artifact, what, now_ms),
@@ -511,8 +557,9 @@ impl World {
                     self.soon(Event::Refused { at: to, id, why });
                 }
                 Given::Piece(piece) => {
+                    let (unsent, to_come, given_us) = (CHUNKS, CHUNKS, self.now_us);
                     let begun = false;
-                    let upload = Upload { to, id, piece, unsent: CHUNKS, to_come: CHUNKS, begun };
+                    let upload = Upload { to, id, piece, unsent, to_come, begun, given_us };
                     host.sending.push_back(ticket);
                     self.uploads.insert((number, ticket), upload);
                     self.send(number);
@@ -541,9 +588,12 @@ impl World {
         let Some(ticket) = host.sending.pop_front() else { return };
         host.sent_bytes += chunk_bytes;
         if let Some(upload) = self.uploads.get_mut(&(number, ticket)) {
+            assert!(CHUNKS - upload.unsent < host.slices(upload.piece), "what is sent is here");
             upload.unsent -= 1;
-            if upload.unsent > 0 {
-                host.sending.push_back(ticket);
+            match host.slices(upload.piece) {
+                _ if upload.unsent == 0 => {}
+                here if CHUNKS - upload.unsent < here => host.sending.push_back(ticket),
+                _ => host.parked.entry(upload.piece).or_default().push(ticket),
             }
             let to = upload.to;
             let takes_us = chunk_bytes * 1_000_000 / self.hosts[to].line.down;
@@ -562,7 +612,9 @@ impl World {
         host.asks.remove(&ticket);
         host.uploads.ended(ticket, false, now_ms);
         self.uploads.remove(&(at, ticket));
-        self.hosts[at].sending.retain(|other| *other != ticket);
+        let host = &mut self.hosts[at];
+        host.sending.retain(|other| *other != ticket);
+        host.parked.values_mut().for_each(|parked| parked.retain(|other| *other != ticket));
         self.give(at);
     }
 }

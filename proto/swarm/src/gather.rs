@@ -28,7 +28,6 @@ use crate::ledger::{AdmitError, CertifyError, Ledger};
 use crate::sync::{self, SyncError};
 use crate::transfer::ask::{self, AskError, Holdings, Source};
 use crate::transfer::fetch::{self, FetchError, Progress, Surroundings};
-use crate::transfer::toll::Toll;
 use crate::{Company, POOL_MAX, Store, StoreError, blocking};
 
 /// See [`Gatherer::ids_max`]: more than the largest fleet makes in years.
@@ -226,8 +225,8 @@ impl Gatherer {
         }
         let (_members, known) = watch::channel(Arc::new(holders));
         let pool = self.pool.clone();
-        let toll = Toll::default();
-        let around = Surroundings { me: None, store, pool, members: known, toll };
+        let (toll, comings) = Default::default();
+        let around = Surroundings { me: None, store, pool, members: known, toll, comings };
         let fetch = fetch::start(
             around,
             artifact,

@@ -60,6 +60,7 @@ pub use transfer::provide::ProvideCounts;
 pub use transfer::queue::Trouble;
 
 use fetches::Fetches;
+use transfer::coming::Comings;
 use transfer::fetch::{self, Surroundings};
 use transfer::patches;
 use transfer::provide::{MANIFESTS_MAX, Provider};
@@ -81,6 +82,8 @@ struct Inner {
     provider: Provider,
     /// What pieces pass on their way in.
     toll: Toll,
+    /// What others are given while it comes.
+    comings: Comings,
     fetches: Fetches,
     /// Fetches of one artifact take turns.
     turns: Mutex<BTreeMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
@@ -139,10 +142,11 @@ impl Swarm {
     }
 
     fn with(endpoint: &Endpoint, ledger: Ledger, hearsay: Hearsay, manifests: usize) -> Self {
-        let provider = Provider::new(ledger.clone(), manifests);
+        let comings = Comings::default();
+        let provider = Provider::new(ledger.clone(), comings.clone(), manifests);
         let pool = endpoint.pool(Alpn::Swarm, POOL_MAX);
         let (toll, fetches, turns) = Default::default();
-        Self(Arc::new(Inner { ledger, pool, hearsay, provider, toll, fetches, turns }))
+        Self(Arc::new(Inner { ledger, pool, hearsay, provider, toll, comings, fetches, turns }))
     }
 
     /// How much of pieces may go out and come in from now on. Nothing else is ever held back: statements
@@ -233,8 +237,9 @@ impl Swarm {
     fn surroundings(&self) -> Surroundings {
         let Hearsay { me, members, .. } = self.0.hearsay.clone();
         let pool = self.0.pool.clone();
-        let (store, toll) = (self.store().clone(), self.0.toll.clone());
-        Surroundings { me: Some(me), store, pool, members, toll }
+        let (store, toll, comings) =
+            (self.store().clone(), self.0.toll.clone(), self.0.comings.clone());
+        Surroundings { me: Some(me), store, pool, members, toll, comings }
     }
 
     /// Tells of an artifact that did not travel: so many bytes of it, as pieces, were on this host already,

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::LazyLock;
 
 use ed25519_dalek::SigningKey;
-use proto::artifact::Manifest;
+use proto::artifact::{Manifest, Piece};
 use proto::certificate::Certificate;
 use proto::codec::{self, FRAME_BYTES_MAX};
 use proto::dsse::Envelope;
@@ -19,6 +19,7 @@ use proto::record::{
     AllowedRecord, DriftRecord, HostRecord, ProgressRecord, RootRecord, ScopeRecord, Shelf,
     ShelfRecord, TallyRecord, from_text, to_text,
 };
+use proto::slices::{SLICE_BYTES, SUMS_BYTES_MAX, Slices, Sum};
 use proto::statement::{ENVELOPE_BYTES_MAX, Kind, Role, Share, Window};
 use proto::trust::{Chain, verify};
 use proto::unit::UnitFile;
@@ -117,6 +118,19 @@ pub fn frame(bytes: &[u8]) {
     reads_back::<Found>(bytes);
     reads_back::<Have>(bytes);
     reads_back::<Vec<Vec<u8>>>(bytes);
+    sums(bytes);
+}
+
+/// Sums of slices, of whatever lengths: they are not of this piece.
+fn sums(bytes: &[u8]) {
+    reads_back::<Vec<Sum>>(bytes);
+    let Ok(sums) = codec::decode::<Vec<Sum>>(bytes, SUMS_BYTES_MAX) else { return };
+    let Some(before) = sums.len().checked_sub(1) else { return };
+    for last in [1, SLICE_BYTES - 1, SLICE_BYTES] {
+        let bytes = u32::try_from(SLICE_BYTES * before + last).expect("a short frame");
+        let piece = Piece { bytes, digest: Digest::of(b"piece") };
+        assert_eq!(Slices::of_piece(&piece, sums.clone()), None);
+    }
 }
 
 /// A request or an answer of control.

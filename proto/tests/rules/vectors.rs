@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use proto::certificate::{Certificate, Claim};
 use proto::dsse::Envelope;
 use proto::receipt::{Cause, Receipt, SignedReceipt, State};
+use proto::slices::{SLICES_MAX, SUMS_BYTES_MAX};
 use proto::statement::{Action, Directive, ENVELOPE_BYTES_MAX, Payload, Rollout, Statement};
 use proto::trust::{Standing, verify};
-use proto::wire::{NEW_PIECES_MAX, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
+use proto::wire::{NEW_PIECES_MAX, SWARM_REQUEST_BYTES_MAX, SwarmRequest, Wanted};
 use proto::{Digest, HostId, codec};
 
 use crate::fleet::*;
@@ -171,4 +172,19 @@ fn an_ask_for_new_pieces_fits_its_frame() {
     // Version, the question, the length of the digest.
     assert_eq!((head, digest), (&[1, 8, 64][..], format!("{artifact:#}").as_bytes()));
     assert_eq!(pieces, [3, 7, 251, 44, 1, 252, 112, 17, 1, 0]);
+}
+
+/// The same in slices, and the sums that answer it.
+#[test]
+fn an_ask_in_slices_and_its_sums_fit_their_frames() {
+    let artifact = Digest::of(b"a");
+    let encode = |of: Wanted| {
+        codec::encode(&SwarmRequest::Sliced { artifact, of }, SWARM_REQUEST_BYTES_MAX).unwrap()
+    };
+    assert_eq!(encode(Wanted::New(vec![u32::MAX; NEW_PIECES_MAX])).len(), 229);
+    let of_one = encode(Wanted::Piece(300));
+    assert_eq!((&of_one[..3], &of_one[67..]), (&[1, 10, 64][..], &[0, 251, 44, 1][..]));
+    assert_eq!(encode(Wanted::New(vec![7]))[67..], [1, 1, 7]);
+    let sums = codec::encode(&vec![[7_u8; 32]; SLICES_MAX], SUMS_BYTES_MAX).unwrap();
+    assert_eq!((sums.len(), &sums[..2]), (2 + 32 * SLICES_MAX, &[1, 33][..]));
 }

@@ -19,7 +19,10 @@
 //!   doubled at a time: their bytes are paid for;
 //! * who passes no bytes on for a while is asked less; a peer that sends wrong bytes is never asked again.
 //!
-//! A piece counts when [`Picker::verified`] is called, and in no other way.
+//! A piece counts when [`Picker::verified`] is called, and in no other way. Others are told of it before,
+//! once the first of it has come and was right, and given it as it comes: so it takes a slice's time from
+//! host to host, and not a piece's. Not of one that comes slowly ([`comes_soon`]): who asks for that would
+//! wait, too, and nobody would ask the origin for it.
 //!
 //! [`Uploads`] is the side of who gives: few pieces at a time, so that each is whole soon and can be
 //! passed on; of those that wait, the artifacts in turn, and of each the piece given least first. What
@@ -92,7 +95,7 @@ pub const PASSED_ON_MS_MIN: u64 = 500;
 /// Pieces a peer may lack that it had announced, before it is taken for a liar.
 pub const DENIALS_MAX: u32 = 8;
 /// Pieces given at a time, over all askers.
-pub const UPLOADS_AT_ONCE: usize = 8;
+pub const UPLOADS_AT_ONCE: usize = 12;
 /// How long one is given until it is no longer counted among those, in ms: [`UPLOAD_SLOW_FACTOR`] times
 /// as long as that takes here, and at least this. What takes long because the line is slow would only
 /// take longer if the line was split among more.
@@ -138,3 +141,10 @@ pub const CHUNK_BYTES_MAX: u64 = 256 << 10;
 pub const FIRST_IN_A_ROW: u32 = 7;
 /// When to look again, in ms, whether what goes first is still under way.
 pub const LOOK_AGAIN_MS: u64 = 1_000;
+
+/// Whether a piece comes so fast that others may be told of it: at the pace of what has come, `so_far_ms`
+/// after it began, it is whole before it would count as stuck ([`Ask::slow_ms`]).
+pub fn comes_soon(so_far_ms: u64, bytes: usize, of: usize, slow_ms: u64) -> bool {
+    let product = |ms: u64, bytes: usize| u128::from(ms) * bytes as u128;
+    bytes > 0 && product(so_far_ms, of) <= product(slow_ms, bytes)
+}

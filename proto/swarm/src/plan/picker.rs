@@ -26,6 +26,8 @@ pub struct Ask {
     pub id: AskId,
     pub peer: HostId,
     pub what: What,
+    /// How long it takes, in ms, until it counts as stuck: see [`super::comes_soon`].
+    pub slow_ms: u64,
 }
 
 /// What is asked for.
@@ -610,7 +612,7 @@ impl Picker {
             Open { peer: peer.clone(), piece, since_ms: now_ms, begun_ms: None, deadline_ms };
         self.open.insert(id, open);
         self.peers.get_mut(&peer).expect("only connected peers are picked").open += 1;
-        Ask { id, peer, what }
+        Ask { id, peer, what, slow_ms: self.stuck_ms() }
     }
 
     /// How many asks keep its line filled: as many as make up a handful with those of the others, and

@@ -350,7 +350,7 @@ fn fill(uploads: &mut Uploads<u32>, peers: std::ops::Range<u32>, each: u32, now_
     std::iter::from_fn(|| uploads.turn(now_ms, here)).count()
 }
 
-/// Eight pieces of 1 MiB on a line of 5 Mbit/s take 14 s: split among more of them all would take longer.
+/// Twelve pieces of 1 MiB on a line of 7 Mbit/s take 14 s: split among more of them all would take longer.
 #[test]
 fn r27_a_slow_line_is_not_split_ever_thinner() {
     let mut uploads = Uploads::default();
@@ -373,7 +373,7 @@ fn r27_a_slow_line_is_not_split_ever_thinner() {
     }
 }
 
-/// Two that take nothing of what they are given hold up nobody for longer than is needed to know that.
+/// Three that take nothing of what they are given hold up nobody for longer than is needed to know that.
 #[test]
 fn r4_who_takes_slowly_on_purpose_gets_none_of_the_room_that_it_makes() {
     let mut uploads = Uploads::default();
@@ -381,9 +381,9 @@ fn r4_who_takes_slowly_on_purpose_gets_none_of_the_room_that_it_makes() {
     let warm = uploads.ask(9, Digest::of(b"artifact"), What::Piece(0), 0).unwrap();
     uploads.turn(0, |_| Some(Bits::all(100)));
     uploads.ended(warm, true, 100);
-    assert_eq!(fill(&mut uploads, 0..2, 8, 100), UPLOADS_AT_ONCE);
+    assert_eq!(fill(&mut uploads, 0..3, 8, 100), UPLOADS_AT_ONCE);
     let slow_ms = 100 + UPLOAD_SLOW_MS;
-    assert_eq!(fill(&mut uploads, 0..2, 8, slow_ms), 0, "they have what they can have");
+    assert_eq!(fill(&mut uploads, 0..3, 8, slow_ms), 0, "they have what they can have");
     assert_eq!(fill(&mut uploads, 10..30, 4, slow_ms), UPLOADS_AT_ONCE, "others are given");
     assert_eq!(fill(&mut uploads, 30..31, 1, slow_ms), 0);
 }
@@ -400,7 +400,7 @@ fn r4_a_few_slow_askers_do_not_make_slowness_usual() {
     };
     (0..8).for_each(|round| give(round * 100_000, 60_000));
     (8..16).for_each(|round| give(round * 100_000, 100));
-    assert_eq!(fill(&mut uploads, 0..2, 8, 2_000_000), UPLOADS_AT_ONCE);
+    assert_eq!(fill(&mut uploads, 0..3, 8, 2_000_000), UPLOADS_AT_ONCE);
     let slow_ms = 2_000_000 + UPLOAD_SLOW_MS;
     assert_eq!(fill(&mut uploads, 10..30, 1, slow_ms), UPLOADS_AT_ONCE);
 }
@@ -519,4 +519,18 @@ fn r27_one_bad_peer_does_not_make_the_origin_give_twice() {
     let asks = fetcher.asks(1);
     assert!(!asks.is_empty());
     assert!(of(&asks, 0).iter().all(|what| matches!(what, What::New(_))), "{asks:?}");
+}
+
+#[test]
+fn r27_others_are_told_of_what_comes_soon_and_not_of_what_trickles() {
+    for (case, so_far_ms, bytes, of, slow_ms, soon) in [
+        ("an eighth, in an eighth of what is slow", 100, 32, 256, 800, true),
+        ("an eighth, in more than that", 101, 32, 256, 800, false),
+        ("most of it, late", 780, 250, 256, 800, true),
+        ("at once", 0, 1, usize::MAX, 800, true),
+        ("nothing yet", 0, 0, 256, 800, false),
+        ("for ever", u64::MAX, usize::MAX, usize::MAX, u64::MAX, true),
+    ] {
+        assert_eq!(comes_soon(so_far_ms, bytes, of, slow_ms), soon, "{case}");
+    }
 }

@@ -22,6 +22,7 @@ use durable::{Disk, Kind, replace};
 use proto::Digest;
 use proto::artifact::{MANIFEST_BYTES_MAX, Manifest, Piece};
 use proto::patch::PatchName;
+use proto::slices::Slices;
 use proto::statement::ArtifactRef;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -196,7 +197,7 @@ impl Artifact {
         let mut good = Bits::none(record.bits.len());
         for index in record.bits.iter() {
             match self.look(index) {
-                Ok(_) => {
+                Ok(()) => {
                     good.insert(index);
                 }
                 Err(why) => self.say_rotted(&record, index, &why),
@@ -212,16 +213,16 @@ impl Artifact {
     }
 
     /// Reads a piece; one that has rotted is dropped. What cannot be read now stays.
-    pub(super) fn read(&self, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn read(&self, index: u32) -> Result<Option<(Vec<u8>, Slices)>, StoreError> {
         self.piece(index)?;
         if !self.have.borrow().contains(index) {
             return Ok(None);
         }
-        let bytes = self.read_checked(index)?;
-        if bytes.is_none() {
+        let read = self.read_checked(index)?;
+        if read.is_none() {
             self.drop_piece(index, &Rot::OtherBytes)?;
         }
-        Ok(bytes)
+        Ok(read)
     }
 
     /// Hashes a piece that is here; whether it had rotted, and was dropped. A place of the disk that does
@@ -231,7 +232,7 @@ impl Artifact {
             return Ok(false);
         }
         match self.look(index) {
-            Ok(_) => Ok(false),
+            Ok(()) => Ok(false),
             Err(why) => self.drop_piece(index, &why).map(|()| true),
         }
     }
@@ -344,20 +345,22 @@ impl Artifact {
     }
 
     /// The bytes at a piece's place, if they are the piece.
-    fn read_checked(&self, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
+    fn read_checked(&self, index: u32) -> Result<Option<(Vec<u8>, Slices)>, StoreError> {
         let piece = self.piece(index)?;
         let mut bytes = vec![0; piece.bytes as usize];
         let path = self.dir.join(DATA);
         self.disk
             .read_at(&path, self.offsets[index as usize], &mut bytes)
             .map_err(|source| StoreError::Read { path, source })?;
-        Ok(Some(bytes).filter(|bytes| Digest::of(bytes) == piece.digest))
+        // Hashed once, whether or not the slices are asked for.
+        let slices = Slices::of(&bytes).filter(|slices| slices.digest() == piece.digest);
+        Ok(slices.map(|slices| (bytes, slices)))
     }
 
-    /// The bytes of a piece, or what is wrong with them.
-    fn look(&self, index: u32) -> Result<Vec<u8>, Rot> {
+    /// What is wrong with a piece, if anything is.
+    fn look(&self, index: u32) -> Result<(), Rot> {
         match self.read_checked(index) {
-            Ok(bytes) => bytes.ok_or(Rot::OtherBytes),
+            Ok(read) => read.map(drop).ok_or(Rot::OtherBytes),
             Err(error) => Err(Rot::Unreadable(error)),
         }
     }

@@ -31,6 +31,7 @@ use proto::artifact::{MANIFEST_BYTES_MAX, Manifest, ManifestError, Piece};
 use proto::certificate::CERTIFICATE_BYTES_MAX;
 use proto::patch::{PATCHES_MAX, PatchName, PatchOffer};
 use proto::record::ProgressRecord;
+use proto::slices::Slices;
 use proto::statement::{ArtifactRef, ENVELOPE_BYTES_MAX};
 use proto::{Digest, UnixTime};
 use tokio::sync::watch;
@@ -395,11 +396,20 @@ impl Store {
     ///
     /// [`StoreError`]: no such artifact or piece, or it cannot be read.
     pub fn read_piece(&self, id: &Digest, index: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        let bytes = self.artifact(id)?.read(index)?;
-        if bytes.is_none() {
+        Ok(self.read_sliced(id, index)?.map(|(bytes, _)| bytes))
+    }
+
+    /// The same, with its slices.
+    pub(crate) fn read_sliced(
+        &self,
+        id: &Digest,
+        index: u32,
+    ) -> Result<Option<(Vec<u8>, Slices)>, StoreError> {
+        let read = self.artifact(id)?.read(index)?;
+        if read.is_none() {
             self.changed();
         }
-        Ok(bytes)
+        Ok(read)
     }
 
     /// Verifies `bytes` and keeps them as a piece: it counts from here on in this run, and after

@@ -14,9 +14,10 @@ use tokio::time::{sleep, timeout};
 use super::fetching::{Say, fetch, futures_join, give, has_all, impostor, of, yes};
 use super::hub::{DEADLINE, HOSTS, Hub, Node, Setup, eventually, node};
 use super::kit::{Artifact, artifact, directory, host_id, identity};
+use super::pieces::{Got, ask_for};
 use crate::bits::Bits;
 use crate::plan::{DENIALS_MAX, PIPELINE_MAX, What};
-use crate::transfer::ask::{self, PieceAnswer, Source};
+use crate::transfer::ask::{self, Source};
 use crate::{Company, FetchError, StoreError};
 
 /// Says that it holds all of an artifact, gives pieces drop by drop, and answers nothing else.
@@ -50,6 +51,8 @@ impl Trickles {
             }
             SwarmRequest::Blob { .. } => &self.artifact.manifest,
             SwarmRequest::Piece { index, .. } => &self.artifact.pieces[index as usize],
+            // As of an earlier version.
+            SwarmRequest::Sliced { .. } => return,
             _ => return std::future::pending().await,
         };
         let found = Found::Yes { bytes: content.len() as u64 };
@@ -112,12 +115,6 @@ fn source(node: &Node) -> Source {
     Source { host: host_id(node.name), address: node.address }
 }
 
-async fn ask_for(of: &Node, by: &Node, artifact: &Artifact, what: What) -> PieceAnswer {
-    let bytes_of = |piece: u32| u32::try_from(artifact.pieces.get(piece as usize)?.len()).ok();
-    let (pool, id) = (&by.swarm.0.pool, artifact.about.id);
-    ask::piece(pool, &source(of), id, &what, bytes_of, async |_| {}).await.unwrap()
-}
-
 /// A bitmap that lies costs a few asks: who has not what it announces is dropped, and named.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r26_a_peer_that_announces_what_it_has_not_is_dropped_and_named() {
@@ -157,7 +154,7 @@ async fn r27_a_piece_on_a_slow_line_comes_to_its_end_whatever_else_is_late() {
     let never = ask::content(pool, &of_it, &request, 100);
     let (piece, never) = tokio::join!(timeout(DEADLINE, piece), timeout(DEADLINE, never));
     assert!(never.unwrap().is_err_and(|error| error.is_late()), "said once it is late");
-    let expected = PieceAnswer::Piece(1, artifact.pieces[1].clone());
+    let expected = Got::Piece(1, artifact.pieces[1].clone());
     assert!(piece.unwrap() == expected, "the piece");
 }
 
@@ -234,7 +231,7 @@ async fn r27_an_origin_that_was_started_again_gives_on() {
     give(origin.swarm.store(), &artifact, |index| index < 6);
     let [one, two] = ["one", "two"].map(|name| node(&hub, name));
     let new = || What::New(vec![3, 4]);
-    let content = |index: u32| PieceAnswer::Piece(index, artifact.pieces[index as usize].clone());
+    let content = |index: u32| Got::Piece(index, artifact.pieces[index as usize].clone());
     assert!(ask_for(&origin, &two, &artifact, new()).await == content(3));
     let handle = one.swarm.fetch(artifact.about, of(host_id("admit")));
     let mut progress = handle.progress();

@@ -65,8 +65,10 @@ struct Answers<F>(F);
 pub(super) enum Say {
     Found(Found, Vec<u8>),
     Have(Vec<u8>),
-    /// Ends the stream without a word.
+    /// Gives the stream up without a word.
     Nothing,
+    /// Ends it without a word, as an earlier version does where it does not know the question.
+    Ended,
 }
 
 #[async_trait]
@@ -80,6 +82,7 @@ impl<F: Fn(&SwarmRequest) -> Say + Send + Sync + 'static> Handler for Answers<F>
                     let _ = frame::send(&mut send, &Have { bitmap }, 1 << 16, DEADLINE).await;
                 }
                 Say::Nothing => drop(send.reset(0u32.into())),
+                Say::Ended => {}
                 Say::Found(found, bytes) => {
                     let _ = frame::send(&mut send, &found, 64, DEADLINE).await;
                     let _ = frame::send_bytes(&mut send, &bytes, DEADLINE).await;
@@ -96,9 +99,10 @@ pub(super) fn yes(bytes: &[u8]) -> Say {
 }
 
 /// Says that it holds all of an artifact, gives its manifest, and answers with `rest` what else it is
-/// asked.
+/// asked; of an earlier version, unless it knows `slices`.
 pub(super) fn says_it_holds_all(
     artifact: &Arc<Artifact>,
+    slices: bool,
     rest: impl Fn(&Artifact, &SwarmRequest) -> Say + Send + Sync + 'static,
 ) -> Arc<dyn Handler> {
     let held = artifact.clone();
@@ -108,6 +112,7 @@ pub(super) fn says_it_holds_all(
             Say::Have(Bits::all(len).as_bytes().to_vec())
         }
         SwarmRequest::Blob { .. } => yes(&held.manifest),
+        SwarmRequest::Sliced { .. } if !slices => Say::Ended,
         request => rest(&held, request),
     }))
 }
@@ -119,7 +124,7 @@ pub(super) fn impostor(
     artifact: &Arc<Artifact>,
     piece: impl Fn(&Artifact, u32) -> Say + Send + Sync + 'static,
 ) -> Node {
-    let handler = says_it_holds_all(artifact, move |artifact, request| match request {
+    let handler = says_it_holds_all(artifact, false, move |artifact, request| match request {
         SwarmRequest::Piece { index, .. } => piece(artifact, *index),
         _ => Say::Found(Found::No, vec![]),
     });

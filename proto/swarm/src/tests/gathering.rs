@@ -230,7 +230,11 @@ async fn r9_an_expired_host_is_met_by_who_has_lost_all_statements() {
     let loopback = "127.0.0.1:0".parse().unwrap();
     let old = Endpoint::bind(loopback, identity_of_old, directory(&HOSTS)).unwrap();
     let dir = tempfile::tempdir().unwrap();
-    let provider = crate::transfer::provide::Provider::new(open(Arc::new(RealDisk), dir.path()), 1);
+    let provider = crate::transfer::provide::Provider::new(
+        open(Arc::new(RealDisk), dir.path()),
+        Default::default(),
+        1,
+    );
     let handlers = net::Handlers::new().on(Alpn::Swarm, Arc::new(provider));
     let (serving, stop) = (old.clone(), tokio_util::sync::CancellationToken::new());
     let _stop = stop.clone().drop_guard();

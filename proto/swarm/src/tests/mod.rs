@@ -11,4 +11,5 @@ mod patches;
 mod pieces;
 mod rot;
 mod shelf;
+mod slices;
 mod syncing;

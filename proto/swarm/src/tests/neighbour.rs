@@ -8,9 +8,9 @@ use tokio::time::{sleep, timeout};
 use super::fetching::{fetch, give, of};
 use super::hub::{DEADLINE, Hub, node};
 use super::kit::{artifact, genesis, host_id};
-use super::pieces::ask_for;
+use super::pieces::{Got, ask_for};
 use crate::plan::What;
-use crate::transfer::ask::{self, Answer, PieceAnswer, Source};
+use crate::transfer::ask::{self, Answer, Source};
 use crate::{Ceilings, Company};
 
 /// A piece of a few hundred kilobytes takes minutes.
@@ -100,13 +100,13 @@ async fn r29_a_host_in_trouble_sends_askers_elsewhere_until_it_is_over() {
     let [one, two, three] = ["one", "two", "three"].map(|name| node(&hub, name));
     give(one.swarm.store(), &usual, |_| true);
     give(one.swarm.store(), &back, |_| true);
-    let piece = |artifact: &super::kit::Artifact| PieceAnswer::Piece(0, artifact.pieces[0].clone());
+    let piece = |artifact: &super::kit::Artifact| Got::Piece(0, artifact.pieces[0].clone());
     let (trouble, another) = (one.swarm.trouble(), one.swarm.trouble());
     one.swarm.set_first([back.about.id].into());
-    assert_eq!(ask_for(&one, &two, &usual, What::Piece(0)).await, PieceAnswer::Busy);
+    assert_eq!(ask_for(&one, &two, &usual, What::Piece(0)).await, Got::Busy);
     assert!(ask_for(&one, &two, &back, What::Piece(0)).await == piece(&back), "it goes first");
     drop(another);
-    assert_eq!(ask_for(&one, &two, &usual, What::Piece(0)).await, PieceAnswer::Busy, "one is left");
+    assert_eq!(ask_for(&one, &two, &usual, What::Piece(0)).await, Got::Busy, "one is left");
     // Where somebody else has it, nobody waits.
     give(two.swarm.store(), &usual, |_| true);
     let progress = fetch(&three, &usual).await;

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use net::{Alpn, Connection, Endpoint, Expect, frame};
+use proto::Digest;
+use proto::artifact::Piece;
 use proto::record::Lie;
 use proto::wire::{Found, SWARM_REQUEST_BYTES_MAX, SwarmRequest};
 use tokio::time::{sleep, timeout};
@@ -13,16 +15,50 @@ use super::hub::{DEADLINE, HOSTS, Hub, Node, Setup, node};
 use super::kit::{Artifact, artifact, directory, host_id, identity};
 use crate::bits::Bits;
 use crate::plan::{UPLOADS_PER_PEER_MAX, WAITING_PER_PEER_MAX, What};
-use crate::transfer::ask::{self, Holdings, PieceAnswer, Source};
+use crate::transfer::ask::{self, AskError, Content, Holdings, PieceAnswer, Source, Wish};
+use crate::transfer::coming::Comings;
 
-pub(super) async fn ask_for(of: &Node, by: &Node, artifact: &Artifact, what: What) -> PieceAnswer {
+/// What became of a question for a piece.
+#[derive(Debug, PartialEq)]
+pub(super) enum Got {
+    Piece(u32, Vec<u8>),
+    No,
+    Busy,
+}
+
+pub(super) async fn ask_for(of: &Node, by: &Node, artifact: &Artifact, what: What) -> Got {
+    try_ask(of, by, artifact, what).await.unwrap()
+}
+
+/// The same, of somebody who may not answer to the end.
+pub(super) async fn try_ask(
+    of: &Node,
+    by: &Node,
+    artifact: &Artifact,
+    what: What,
+) -> Result<Got, AskError> {
     let source = Source { host: host_id(of.name), address: of.address };
-    let bytes_of = |piece: u32| {
-        let piece = artifact.pieces.get(piece as usize)?;
-        u32::try_from(piece.len()).ok()
+    let piece_of = |index: u32| {
+        let content = artifact.pieces.get(index as usize)?;
+        let bytes = u32::try_from(content.len()).ok()?;
+        Some(Piece { bytes, digest: Digest::of(content) })
     };
-    let (pool, id) = (&by.swarm.0.pool, artifact.about.id);
-    ask::piece(pool, &source, id, &what, bytes_of, async |_| {}).await.unwrap()
+    let wish = Wish {
+        artifact: artifact.about.id,
+        pieces: u32::try_from(artifact.pieces.len()).unwrap(),
+        what: &what,
+        piece_of: &piece_of,
+        slow_ms: 0,
+        comings: &Comings::default(),
+    };
+    Ok(match ask::piece(&by.swarm.0.pool, &source, &wish, async |_| {}).await? {
+        PieceAnswer::Piece(index, Content::Whole(content)) => Got::Piece(index, content),
+        PieceAnswer::Piece(index, Content::Passage(passage)) => {
+            Got::Piece(index, passage.content().clone())
+        }
+        PieceAnswer::No => Got::No,
+        PieceAnswer::Busy => Got::Busy,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,14 +66,14 @@ async fn r27_a_new_piece_is_one_that_was_given_to_nobody() {
     let (hub, artifact) = (Hub::default(), artifact(6, 10_000));
     let [one, two, three] = ["one", "two", "three"].map(|name| node(&hub, name));
     give(one.swarm.store(), &artifact, |index| index != 4);
-    let content = |index: u32| PieceAnswer::Piece(index, artifact.pieces[index as usize].clone());
+    let content = |index: u32| Got::Piece(index, artifact.pieces[index as usize].clone());
     let new = |pieces: &[u32]| What::New(pieces.to_vec());
     let asks = [
         ("the first of those named", &two, new(&[3, 5]), content(3)),
         ("what the other was given is not new", &three, new(&[3, 5]), content(5)),
-        ("nothing is left of them", &two, new(&[3, 5]), PieceAnswer::No),
-        ("what is not here", &two, new(&[4]), PieceAnswer::No),
-        ("what is no piece", &two, new(&[6, u32::MAX]), PieceAnswer::No),
+        ("nothing is left of them", &two, new(&[3, 5]), Got::No),
+        ("what is not here", &two, new(&[4]), Got::No),
+        ("what is no piece", &two, new(&[6, u32::MAX]), Got::No),
         ("by name it is given again", &two, What::Piece(3), content(3)),
         ("what was given by name is not new", &two, new(&[3, 0]), content(0)),
     ];
@@ -46,7 +82,7 @@ async fn r27_a_new_piece_is_one_that_was_given_to_nobody() {
     }
     let unknown = super::kit::artifact(6, 20_000);
     let answer = ask_for(&one, &two, &unknown, new(&[0])).await;
-    assert_eq!(answer, PieceAnswer::No, "of an artifact that is not here");
+    assert_eq!(answer, Got::No, "of an artifact that is not here");
 }
 
 /// A member that says it holds all of an artifact and answers for new pieces with `new`.
@@ -55,7 +91,7 @@ fn impostor(
     artifact: &Arc<Artifact>,
     new: impl Fn(&Artifact, &[u32]) -> Say + Send + Sync + 'static,
 ) -> Node {
-    let handler = says_it_holds_all(artifact, move |artifact, request| match request {
+    let handler = says_it_holds_all(artifact, false, move |artifact, request| match request {
         SwarmRequest::Piece { index, .. } => yes(&artifact.pieces[*index as usize]),
         SwarmRequest::New { pieces, .. } => new(artifact, pieces),
         _ => Say::Found(Found::No, vec![]),
@@ -135,7 +171,7 @@ async fn r4_asks_that_wait_are_bounded_in_number_and_time() {
         assert_eq!(found, Found::Busy);
     }
     let three = node(&hub, "three");
-    let content = PieceAnswer::Piece(0, artifact.pieces[0].clone());
+    let content = Got::Piece(0, artifact.pieces[0].clone());
     assert!(ask_for(&one, &three, &artifact, What::Piece(0)).await == content, "others get theirs");
 }
 

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use net::frame::{self, FrameError};
 use net::{CloseCode, ConnectError, Connection, ConnectionLost, Pool, RecvStream, SendStream};
+use proto::artifact::Piece;
 use proto::patch::{PATCHES_MAX, PatchOffer};
+use proto::slices::{SLICE_BYTES, SUMS_BYTES_MAX, Slices};
 use proto::wire::{
     Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, PATCHES_BYTES_MAX, Part, SWARM_REQUEST_BYTES_MAX,
-    SwarmRequest,
+    SwarmRequest, Wanted,
 };
 use proto::{Digest, HostId};
 use tokio::time::Instant;
 
+use super::coming::{Comings, Passage};
 use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, list_timeout};
-use crate::plan::{ASK_MS_MAX, PROGRESS_BYTES, What};
+use crate::plan::{ASK_MS_MAX, PROGRESS_BYTES, What, comes_soon};
 
 /// How often it is told that bytes come: rarely beside the deadline that this moves.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -76,11 +79,18 @@ pub(crate) enum Answer {
 }
 
 /// What an answerer has to say to a question for a piece.
-#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PieceAnswer {
-    Piece(u32, Vec<u8>),
+    Piece(u32, Content),
     No,
     Busy,
+}
+
+/// The bytes of a piece.
+pub(crate) enum Content {
+    /// Of which none is verified.
+    Whole(Vec<u8>),
+    /// All of them verified; others are being given them for as long as this is kept.
+    Passage(Passage),
 }
 
 /// What comes of an answer before its end.
@@ -126,53 +136,159 @@ pub(crate) async fn content(
     }
 }
 
-/// Asks for a piece. `bytes_of`: how long a piece is; none of what is no piece, or was not asked for.
-/// `comes` hears of what comes, and may make it wait.
+/// A piece that is asked for, or one of several.
+pub(crate) struct Wish<'a> {
+    pub(crate) artifact: Digest,
+    /// How many there are.
+    pub(crate) pieces: u32,
+    pub(crate) what: &'a What,
+    /// Length and digest of a piece; none of what is no piece.
+    pub(crate) piece_of: &'a (dyn Fn(u32) -> Option<Piece> + Sync),
+    /// What comes faster than that, in ms, is passed on while it comes.
+    pub(crate) slow_ms: u64,
+    pub(crate) comings: &'a Comings,
+}
+
+/// Asks for a piece. `comes` hears of what comes, and may make it wait.
 pub(crate) async fn piece<F: Future<Output = ()>>(
     pool: &Pool,
     of: &Source,
-    artifact: Digest,
-    what: &What,
-    bytes_of: impl Fn(u32) -> Option<u32>,
+    wish: &Wish<'_>,
     mut comes: impl FnMut(Coming) -> F,
 ) -> Result<PieceAnswer, AskError> {
-    let request = match what.clone() {
+    let connection = pool.get(of.host.clone(), of.address).await?;
+    match sliced(&connection, wish, &mut comes).await {
+        // It is of an earlier version.
+        Err(AskError::Frame(FrameError::Ended)) => unsliced(&connection, wish, &mut comes).await,
+        answer => answer,
+    }
+}
+
+/// The same of who can prove each slice of it.
+async fn sliced<F: Future<Output = ()>>(
+    connection: &Connection,
+    wish: &Wish<'_>,
+    comes: &mut impl FnMut(Coming) -> F,
+) -> Result<PieceAnswer, AskError> {
+    let of = match wish.what.clone() {
+        What::Piece(index) => Wanted::Piece(index),
+        What::New(pieces) => Wanted::New(pieces),
+    };
+    let request = SwarmRequest::Sliced { artifact: wish.artifact, of };
+    let (mut recv, index, piece) = match begin(connection, wish, &request).await? {
+        Begun::Comes(recv, index, piece) => (recv, index, piece),
+        Begun::Not(answer) => return Ok(answer),
+    };
+    let sums = frame::recv(&mut recv, SUMS_BYTES_MAX, PATIENCE);
+    let sums = answered(connection, PATIENCE, sums).await?;
+    let slices = Slices::of_piece(&piece, sums).ok_or(AskError::OtherContent)?;
+    let bytes = usize::try_from(piece.bytes).unwrap_or(usize::MAX);
+    let place = (index, wish.pieces);
+    let mut passage = Passage::new(wish.comings, wish.artifact, place, slices, bytes);
+    let mut telling = Telling::begin(connection, index, comes).await;
+    let begun = Instant::now();
+    while passage.bytes() < bytes {
+        let slice = (bytes - passage.bytes()).min(SLICE_BYTES);
+        let slice = frame::recv_bytes(&mut recv, slice, PATIENCE);
+        if !passage.add(&answered(connection, PATIENCE, slice).await?) {
+            return Err(AskError::OtherContent);
+        }
+        let so_far_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if comes_soon(so_far_ms, passage.bytes(), bytes, wish.slow_ms) {
+            passage.open();
+        }
+        telling.more(comes).await;
+    }
+    read_to_end(recv);
+    Ok(PieceAnswer::Piece(index, Content::Passage(passage)))
+}
+
+/// The same of who gives a piece as a whole.
+async fn unsliced<F: Future<Output = ()>>(
+    connection: &Connection,
+    wish: &Wish<'_>,
+    comes: &mut impl FnMut(Coming) -> F,
+) -> Result<PieceAnswer, AskError> {
+    let artifact = wish.artifact;
+    let request = match wish.what.clone() {
         What::Piece(index) => SwarmRequest::Piece { artifact, index },
         What::New(pieces) => SwarmRequest::New { artifact, pieces },
     };
-    let connection = pool.get(of.host.clone(), of.address).await?;
-    let (mut send, mut recv) = on(&connection, &request).await?;
+    let (mut recv, index, piece) = match begin(connection, wish, &request).await? {
+        Begun::Comes(recv, index, piece) => (recv, index, piece),
+        Begun::Not(answer) => return Ok(answer),
+    };
+    let bytes = usize::try_from(piece.bytes).unwrap_or(usize::MAX);
+    let mut telling = Telling::begin(connection, index, comes).await;
+    let mut content = Vec::with_capacity(bytes);
+    while content.len() < bytes {
+        let more = (bytes - content.len()).min(PROGRESS_BYTES);
+        let more = frame::recv_bytes(&mut recv, more, PATIENCE);
+        content.append(&mut answered(connection, PATIENCE, more).await?);
+        telling.more(comes).await;
+    }
+    read_to_end(recv);
+    Ok(PieceAnswer::Piece(index, Content::Whole(content)))
+}
+
+/// How an answer to a question for a piece begins.
+enum Begun {
+    /// With this piece, whose bytes follow.
+    Comes(RecvStream, u32, Piece),
+    Not(PieceAnswer),
+}
+
+async fn begin(
+    connection: &Connection,
+    wish: &Wish<'_>,
+    request: &SwarmRequest,
+) -> Result<Begun, AskError> {
+    let (mut send, mut recv) = on(connection, request).await?;
     // Nothing more to say; an error shows in the answer.
     let _ = send.finish();
     let found = frame::recv(&mut recv, 64, PATIENCE);
-    let (piece, bytes) = match (answered(&connection, PATIENCE, found).await?, what) {
-        (Found::No, _) => return Ok(PieceAnswer::No),
-        (Found::Busy, _) => return Ok(PieceAnswer::Busy),
+    let (index, bytes) = match (answered(connection, PATIENCE, found).await?, wish.what) {
+        (Found::No, _) => return Ok(Begun::Not(PieceAnswer::No)),
+        (Found::Busy, _) => return Ok(Begun::Not(PieceAnswer::Busy)),
         (Found::Yes { bytes }, What::Piece(piece)) => (*piece, bytes),
         (Found::Picked { piece, bytes }, What::New(named)) if named.contains(&piece) => {
             (piece, bytes)
         }
         _ => return Err(AskError::OtherContent),
     };
-    if bytes_of(piece).map(u64::from) != Some(bytes) {
-        return Err(AskError::OtherContent);
+    match (wish.piece_of)(index) {
+        Some(piece) if u64::from(piece.bytes) == bytes => Ok(Begun::Comes(recv, index, piece)),
+        _ => Err(AskError::OtherContent),
     }
-    comes(Coming::Begun { piece, round_trip_ms: connection.round_trip_ms() }).await;
-    let mut tell_at = Instant::now() + TELL_EVERY;
-    let mut content = Vec::with_capacity(usize::try_from(bytes).unwrap_or_default());
-    while (content.len() as u64) < bytes {
-        let left = usize::try_from(bytes).unwrap_or(usize::MAX) - content.len();
-        let more = frame::recv_bytes(&mut recv, left.min(PROGRESS_BYTES), PATIENCE);
-        content.append(&mut answered(&connection, PATIENCE, more).await?);
-        if Instant::now() >= tell_at {
+}
+
+/// Tells of what comes, now and then.
+struct Telling {
+    next: Instant,
+}
+
+impl Telling {
+    async fn begin<F: Future<Output = ()>>(
+        connection: &Connection,
+        piece: u32,
+        comes: &mut impl FnMut(Coming) -> F,
+    ) -> Self {
+        comes(Coming::Begun { piece, round_trip_ms: connection.round_trip_ms() }).await;
+        Self { next: Instant::now() + TELL_EVERY }
+    }
+
+    async fn more<F: Future<Output = ()>>(&mut self, comes: &mut impl FnMut(Coming) -> F) {
+        if Instant::now() >= self.next {
             comes(Coming::More).await;
-            tell_at = Instant::now() + TELL_EVERY;
+            self.next = Instant::now() + TELL_EVERY;
         }
     }
-    // To the end of the stream, or the giver would not know that all of it has arrived. That comes behind
-    // what others are sent meanwhile, and the piece need not wait for it.
+}
+
+/// To the end of the stream, or the giver would not know that all of it has arrived. That comes behind
+/// what others are sent meanwhile, and the piece need not wait for it.
+fn read_to_end(mut recv: RecvStream) {
     tokio::spawn(async move { tokio::time::timeout(END_WITHIN, recv.read(&mut [0])).await });
-    Ok(PieceAnswer::Piece(piece, content))
 }
 
 /// Asks for the roots after a version.

@@ -17,7 +17,8 @@ use tokio::time::{self, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, info, warn};
 
-use super::ask::{self, AskError, Coming, PieceAnswer, Source};
+use super::ask::{self, AskError, Coming, Content, PieceAnswer, Source, Wish};
+use super::coming::Comings;
 use super::follow::{Left, follow};
 use super::manifest::manifest;
 use super::peers::{Known, Peers, alive, announcers, reach};
@@ -154,6 +155,8 @@ pub(crate) struct Surroundings {
     pub(crate) members: watch::Receiver<Arc<Vec<Member>>>,
     /// What pieces pass on their way in.
     pub(crate) toll: Toll,
+    /// What others are given while it comes.
+    pub(crate) comings: Comings,
 }
 
 /// Who else has to do with an artifact, apart from what gossip says.
@@ -469,8 +472,8 @@ impl Driver {
                 // Never: who left the peers left the picker, too. The ask runs into its deadline.
                 continue;
             };
-            let (around, artifact, news) =
-                (self.around.clone(), self.artifact, self.news.0.clone());
+            let (around, news) = (self.around.clone(), self.news.0.clone());
+            let artifact = (self.artifact, self.picker.here().len());
             let (id, peer) = (ask.id, ask.peer.clone());
             let task = self.asking.spawn(async move {
                 let outcome = piece(&around, &source, artifact, &ask, &news, pass).await;
@@ -487,7 +490,7 @@ impl Driver {
         let given_up = self.asks.remove(&ask.id).is_none();
         let now = Instant::now();
         let now_ms = self.ms(now);
-        let Ask { id, peer, what } = ask;
+        let Ask { id, peer, what, .. } = ask;
         if given_up && !matches!(outcome, Outcome::Stored { .. } | Outcome::NotKept(_)) {
             // It ended while it was being cancelled, and was accounted for.
             return Ok(());
@@ -668,23 +671,31 @@ fn take_stock(
 async fn piece(
     around: &Surroundings,
     of: &Source,
-    artifact: ArtifactRef,
+    (artifact, pieces): (ArtifactRef, u32),
     ask: &Ask,
     news: &mpsc::Sender<News>,
     pass: Pass,
 ) -> Outcome {
     let (store, id) = (&around.store, artifact.id);
-    let bytes_of = |index| store.piece(&id, index).ok().map(|piece| piece.bytes);
+    let piece_of = |index| store.piece(&id, index).ok();
     let comes = async |what| {
         if let Coming::Begun { piece, .. } = what {
-            pass.used(bytes_of(piece).unwrap_or_default().into());
+            pass.used(piece_of(piece).map_or(0, |piece| piece.bytes).into());
         }
         // Nobody to tell: the fetch is over.
         let _ = news.send(News::Coming { ask: ask.id, what }).await;
     };
-    let answer = ask::piece(&around.pool, of, id, &ask.what, bytes_of, comes).await;
-    let (index, bytes) = match answer {
-        Ok(PieceAnswer::Piece(index, bytes)) => (index, bytes),
+    let wish = Wish {
+        artifact: id,
+        pieces,
+        what: &ask.what,
+        piece_of: &piece_of,
+        slow_ms: ask.slow_ms,
+        comings: &around.comings,
+    };
+    let answer = ask::piece(&around.pool, of, &wish, comes).await;
+    let (index, content) = match answer {
+        Ok(PieceAnswer::Piece(index, content)) => (index, content),
         Ok(PieceAnswer::No) => return Outcome::No,
         Ok(PieceAnswer::Busy) => return Outcome::Busy,
         // Longer or shorter, or another one: that is not the piece. Unless nobody here knows any more how
@@ -697,7 +708,12 @@ async fn piece(
     };
     let store = store.clone();
     let kept = task::spawn_blocking(move || {
-        store.write_piece(&id, index, &bytes).map(|_| bytes.len() as u64)
+        let write = |bytes: &[u8]| store.write_piece(&id, index, bytes).map(|_| bytes.len() as u64);
+        match content {
+            Content::Whole(bytes) => write(&bytes),
+            // It is here before it comes no more: whoever asks meanwhile gets it.
+            Content::Passage(passage) => write(&passage.content()),
+        }
     });
     match kept.await {
         Ok(Ok(bytes)) => Outcome::Stored { piece: index, bytes },

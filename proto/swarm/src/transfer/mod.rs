@@ -1,10 +1,12 @@
 //! Moving content between members over `gsw-swarm/1`.
 //!
 //! [`ask`] is one question and its answer, from the asker's side; [`provide`] answers, pieces in the
-//! order of [`queue`]; pieces pass a [`toll`] on their way out and in; [`fetch`] drives a [`crate::plan::Picker`] until an artifact is whole,
-//! and hears through [`follow`] what its peers hold.
+//! order of [`queue`]; pieces pass a [`toll`] on their way out and in; [`fetch`] drives a
+//! [`crate::plan::Picker`] until an artifact is whole, and hears through [`follow`] what its peers hold.
+//! What comes is passed on meanwhile: [`coming`].
 
 pub(crate) mod ask;
+pub(crate) mod coming;
 pub(crate) mod fetch;
 mod follow;
 mod manifest;

@@ -1,10 +1,11 @@
 //! Answering: content by digest to whoever is a member, within limits.
 //!
-//! Only what is verified is served, pieces hashed once more on their way out. Asks for pieces wait for
+//! Only what is verified is served: pieces hashed once more on their way out, or as they come in. Asks for pieces wait for
 //! their turn ([`super::queue`]); for the rest, whoever comes when the places are taken hears `Busy` at
 //! once and asks somebody else. Statements and certificates have places of their own: a halt does not
 //! wait for artifacts.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,17 +14,20 @@ use async_trait::async_trait;
 use net::frame::{self, FrameError};
 use net::{CloseCode, Connection, Handler, Place, Places, RecvStream, SendStream};
 use proto::Digest;
+use proto::slices::{SUMS_BYTES_MAX, Slices};
 use proto::wire::{
     Found, Have, INDEX_BYTES_MAX, INDEX_PAGE_MAX, NEW_PIECES_MAX, PATCHES_BYTES_MAX,
-    SWARM_REQUEST_BYTES_MAX, SwarmRequest,
+    SWARM_REQUEST_BYTES_MAX, SwarmRequest, Wanted,
 };
 use tokio::task::{self, JoinSet};
 use tokio::time::{self, Instant};
 use tracing::{debug, error};
 
+use super::coming::{Comings, Flow};
 use super::queue::{Queue, Turn};
 use super::toll::{Passer, Toll};
 use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, ROOTS_MAX, list_timeout};
+use crate::bits::Bits;
 use crate::ledger::Ledger;
 use crate::plan::{ASK_MS, What};
 use crate::store::StoreError;
@@ -65,6 +69,8 @@ pub(super) const HAVE_INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Provider {
     ledger: Ledger,
     pieces: Queue,
+    /// What comes to this member, and is given before it is whole.
+    comings: Comings,
     out: Toll,
     manifests: Places,
     words: Places,
@@ -131,12 +137,12 @@ impl Handler for Provider {
 
 impl Provider {
     /// `manifests`: at a time.
-    pub(crate) fn new(ledger: Ledger, manifests: usize) -> Self {
+    pub(crate) fn new(ledger: Ledger, comings: Comings, manifests: usize) -> Self {
         let pieces = Queue::new(ledger.store().clone());
         let manifests = Places::new(manifests, MANIFESTS_PER_PEER_MAX);
         let (words, out) = (Places::new(WORDS_MAX, WORDS_PER_PEER_MAX), Toll::default());
         let (reports, given) = (Places::new(REPORTS_MAX, REPORTS_PER_PEER_MAX), Arc::default());
-        Self { ledger, pieces, out, manifests, words, reports, given }
+        Self { ledger, pieces, comings, out, manifests, words, reports, given }
     }
 
     /// Where asks for pieces wait, and where pieces pass on their way out.
@@ -214,31 +220,35 @@ impl Provider {
                 content(send, asker, self.words.try_take(peer), read).await
             }
             SwarmRequest::Piece { artifact, index } => {
-                self.piece(send, asker, artifact, What::Piece(index)).await
+                self.piece(send, asker, artifact, What::Piece(index), false).await
             }
-            SwarmRequest::New { artifact, mut pieces } => {
-                pieces.truncate(NEW_PIECES_MAX);
-                self.piece(send, asker, artifact, What::New(pieces)).await
+            SwarmRequest::New { artifact, pieces } => {
+                self.piece(send, asker, artifact, wanted(Wanted::New(pieces)), false).await
+            }
+            SwarmRequest::Sliced { artifact, of } => {
+                self.piece(send, asker, artifact, wanted(of), true).await
             }
         }
     }
 
-    /// Gives a piece, when its turn has come.
+    /// Gives a piece, when its turn has come. `sliced`: with the sums of its slices.
     async fn piece(
         &self,
         mut send: SendStream,
         asker: &Connection,
         artifact: Digest,
         what: What,
+        sliced: bool,
     ) -> Result<(), ProvideError> {
         let of_choice = matches!(what, What::New(_));
-        let store = self.ledger.store();
-        let may_be = match &what {
-            What::Piece(index) => store.pieces(&artifact).is_ok_and(|here| here.contains(*index)),
-            What::New(_) => store.pieces(&artifact).is_ok(),
-        };
-        if !may_be {
+        let Ok(here) = self.ledger.store().pieces(&artifact) else {
             return short(send, Found::No).await;
+        };
+        if let What::Piece(index) = what
+            && !here.contains(index)
+            && self.comings.flow(&artifact, index).is_none()
+        {
+            return short(send, self.lacks(&artifact, index)).await;
         }
         let (index, place) = match self.pieces.turn(asker.peer(), artifact, what, &send).await {
             Turn::Comes(index, place) => (index, place),
@@ -246,14 +256,9 @@ impl Provider {
             Turn::Busy => return short(send, Found::Busy).await,
             Turn::Gone => return Ok(()),
         };
-        let store = store.clone();
-        let read = task::spawn_blocking(move || match store.read_piece(&artifact, index) {
-            Err(StoreError::NoArtifact(_) | StoreError::NoPiece { .. }) => Ok(None),
-            read => read,
-        });
-        let content = match read.await? {
-            Ok(Some(content)) => content,
-            Ok(None) => return short(send, Found::No).await,
+        let (content, slices) = match self.content_of(&artifact, index).await? {
+            Ok(Some(found)) => found,
+            Ok(None) => return short(send, self.lacks(&artifact, index)).await,
             Err(error) => {
                 unreadable(&artifact, index, &error);
                 // As if it had been given: nobody else is to be offered it as new.
@@ -261,15 +266,18 @@ impl Provider {
                 return short(send, Found::No).await;
             }
         };
-        let bytes = content.len() as u64;
+        let bytes = slices.bytes() as u64;
         let found = match of_choice {
             true => Found::Picked { piece: index, bytes },
             false => Found::Yes { bytes },
         };
         frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
+        if sliced {
+            frame::send(&mut send, &slices.sums(), SUMS_BYTES_MAX, ANSWER_TIMEOUT).await?;
+        }
         // The place is held until the asker has it all, or it would bound nothing.
         let passer = self.out.enter(artifact, !place.is_first());
-        if give(send, asker, content, Some(passer)).await? {
+        if give(send, asker, content, slices.bytes(), Some(passer)).await? {
             place.delivered();
             self.given.pieces.fetch_add(1, Ordering::Relaxed);
             self.given.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -277,7 +285,34 @@ impl Provider {
         Ok(())
     }
 
-    /// Says which pieces are here, at once and whenever there are more. Of an artifact that is not known
+    /// A piece that is here, or comes; none: neither.
+    async fn content_of(
+        &self,
+        artifact: &Digest,
+        index: u32,
+    ) -> Result<Result<Option<(Content, Arc<Slices>)>, StoreError>, ProvideError> {
+        if let Some(flow) = self.comings.flow(artifact, index) {
+            let slices = flow.slices.clone();
+            return Ok(Ok(Some((Content::Coming(flow), slices))));
+        }
+        let (store, artifact) = (self.ledger.store().clone(), *artifact);
+        let read = task::spawn_blocking(move || match store.read_sliced(&artifact, index) {
+            Err(StoreError::NoArtifact(_) | StoreError::NoPiece { .. }) => Ok(None),
+            read => read,
+        });
+        let here = |(bytes, slices)| (Content::Here(bytes), Arc::new(slices));
+        Ok(read.await?.map(|read| read.map(here)))
+    }
+
+    /// What is to be said of a piece that is not here: whoever was told of it while it came is told no lie.
+    fn lacks(&self, artifact: &Digest, index: u32) -> Found {
+        match self.comings.has_begun(artifact, index) {
+            true => Found::Busy,
+            false => Found::No,
+        }
+    }
+
+    /// Says which pieces are here or come, at once and whenever there are more. Of an artifact that is not known
     /// here, none, until it is: who fetches it at the same time need not ask again. Not for ever, or who
     /// asks for what there is not would keep all the streams of others.
     async fn report(
@@ -304,18 +339,26 @@ impl Provider {
                 pieces
             }
         };
+        let mut begun = self.comings.begun(&artifact, pieces.borrow().len());
+        let mut told: Option<Bits> = None;
         loop {
-            let (bitmap, whole) = {
-                let pieces = pieces.borrow_and_update();
-                (pieces.as_bytes().to_vec(), pieces.is_all())
-            };
-            frame::send(&mut send, &Have { bitmap }, HAVE_BYTES_MAX, ANSWER_TIMEOUT).await?;
-            let next = Instant::now() + HAVE_INTERVAL;
-            if whole {
-                break;
+            let mut known = Bits::clone(&pieces.borrow_and_update());
+            known.add_all(&begun.borrow_and_update());
+            // What has come of what others were told of before is no news to them.
+            if told.as_ref() != Some(&known) {
+                let bitmap = known.as_bytes().to_vec();
+                frame::send(&mut send, &Have { bitmap }, HAVE_BYTES_MAX, ANSWER_TIMEOUT).await?;
+                if known.is_all() {
+                    break;
+                }
+                told = Some(known);
             }
+            let next = Instant::now() + HAVE_INTERVAL;
             let more = async {
-                pieces.changed().await?;
+                tokio::select! {
+                    changed = pieces.changed() => changed?,
+                    changed = begun.changed() => changed?,
+                }
                 time::sleep_until(next).await;
                 Ok::<_, tokio::sync::watch::error::RecvError>(())
             };
@@ -350,39 +393,67 @@ async fn content(
     };
     frame::send(&mut send, &found, 64, ANSWER_TIMEOUT).await?;
     // The place is held until the asker has it all, or it would bound nothing.
-    let given = give(send, asker, content.unwrap_or_default(), None).await;
+    let content = content.unwrap_or_default();
+    let bytes = content.len();
+    let given = give(send, asker, Content::Here(content), bytes, None).await;
     drop(place);
     given.map(drop)
 }
 
-/// Gives content to the end; whether the asker has all of it. However slow the line: what bounds the wait
-/// is that nothing moves. `passer`: content that goes no faster than this host lets it.
+/// What is given.
+enum Content {
+    Here(Vec<u8>),
+    /// It comes here itself.
+    Coming(Flow),
+}
+
+impl Content {
+    /// Bytes from `at` on, at most `most`; waits for those that come. None: they come no more.
+    async fn after(&mut self, at: usize, most: usize) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Self::Here(bytes) => {
+                Some(Cow::Borrowed(&bytes[at..bytes.len().min(at.saturating_add(most))]))
+            }
+            Self::Coming(flow) => flow.after(at, most).await.map(Cow::Owned),
+        }
+    }
+}
+
+/// Gives content of so many bytes to the end; whether the asker has all of it. However slow the line: what
+/// bounds the wait is that nothing moves. `passer`: content that goes no faster than this host lets it.
 async fn give(
     mut send: SendStream,
     asker: &Connection,
-    content: Vec<u8>,
+    mut content: Content,
+    bytes: usize,
     mut passer: Option<Passer>,
 ) -> Result<bool, ProvideError> {
     let held = Held(Mutex::new(Some(Instant::now())));
     let given = async {
-        let mut left = content.as_slice();
-        while !left.is_empty() {
-            let (length, pass) = match &mut passer {
-                None => (left.len(), None),
-                Some(passer) => {
-                    let length = passer.chunk_bytes(left.len());
-                    held.set(true);
-                    let pass = passer.pass(length as u64).await;
-                    held.set(false);
-                    (length, Some(pass))
-                }
+        let mut at = 0;
+        while at < bytes {
+            let length = passer.as_ref().map_or(bytes, |passer| passer.chunk_bytes(bytes - at));
+            held.set(true);
+            let chunk = tokio::select! {
+                biased;
+                chunk = content.after(at, length) => chunk,
+                _ = send.stopped() => return Ok(false),
             };
-            let (chunk, rest) = left.split_at(length);
-            frame::send_bytes(&mut send, chunk, GIVEN_WITHIN).await?;
+            let Some(chunk) = chunk else {
+                // The asker asks somebody else.
+                let _ = send.reset(0u32.into());
+                return Ok(false);
+            };
+            let pass = match &mut passer {
+                None => None,
+                Some(passer) => Some(passer.pass(chunk.len() as u64).await),
+            };
+            held.set(false);
+            frame::send_bytes(&mut send, &chunk, GIVEN_WITHIN).await?;
             if let Some(pass) = pass {
                 pass.used(chunk.len() as u64);
             }
-            left = rest;
+            at += chunk.len();
         }
         drop(content);
         // It can only be finished already.
@@ -445,6 +516,17 @@ async fn falls_silent(asker: &Connection, held: &Held) {
 fn unreadable(artifact: &Digest, index: u32, error: &StoreError) {
     let error: &(dyn std::error::Error + 'static) = error;
     error!(%artifact, index, error, "a piece cannot be read");
+}
+
+/// Of new pieces, as many as are looked at.
+fn wanted(of: Wanted) -> What {
+    match of {
+        Wanted::Piece(index) => What::Piece(index),
+        Wanted::New(mut pieces) => {
+            pieces.truncate(NEW_PIECES_MAX);
+            What::New(pieces)
+        }
+    }
 }
 
 /// Answers in one word.
