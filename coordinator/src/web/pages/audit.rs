@@ -121,6 +121,16 @@ fn reason(detail: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audit::AuditFault;
+
+    #[test]
+    fn what_is_wrong_with_the_record_is_told_once() {
+        let fault = crate::store::VerifyError::from(AuditFault::Edited { seq: 3 });
+        let told = standing(&Verified::Broken(member::chain(&fault)), Head::EMPTY).0;
+        for once in ["not what was written", "entry 3 was changed"] {
+            assert_eq!(told.matches(once).count(), 1, "{told}");
+        }
+    }
 
     #[test]
     fn an_entry_says_why_and_leads_to_what_it_is_about() {
