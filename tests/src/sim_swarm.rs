@@ -512,7 +512,7 @@ impl World {
             return;
         }
         let mut holds = host.picker.here().clone();
-        host.coming.keys().for_each(|piece| drop(holds.insert(*piece)));
+        host.coming.keys().for_each(|piece| _ = holds.insert(*piece));
         let (holds, followers) = (Arc::new(holds), host.followers.clone());
         for at in followers {
             self.soon(Event::Told { at, by: number, holds: holds.clone() });
