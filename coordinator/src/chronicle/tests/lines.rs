@@ -2,8 +2,9 @@
 
 use proto::receipt::State;
 use proto::report::{DriftReport, FreezeReport, RolloutPhase, RolloutReport};
-use proto::statement::{Action, UnixTime};
+use proto::statement::{Action, OnFailure, UnixTime};
 use proto::{Digest, HostId, Scope};
+use rollout::report::way_back;
 use serde_json::json;
 
 use super::{BEGAN, failed, present, report, sight, standing};
@@ -14,8 +15,10 @@ use crate::web::Certificate;
 
 /// A canary of three hosts in two waves on which it failed.
 fn told(kind: Kind, phase: RolloutPhase, why: &str) -> Event {
-    let hosts = vec![failed(1, 0), standing(2, 1, Some(State::Committed)), standing(3, 1, None)];
-    let report = RolloutReport { why: why.to_owned(), ..report(phase, 1, hosts) };
+    let second = if kind == Kind::RolloutRolledBack { State::Reverted } else { State::Committed };
+    let hosts = vec![failed(1, 0), standing(2, 1, Some(second)), standing(3, 1, None)];
+    let back = way_back(&hosts, OnFailure::Rollback);
+    let report = RolloutReport { why: why.to_owned(), back, ..report(phase, 1, hosts) };
     words::rollout(kind, &report, BEGAN)
 }
 
@@ -122,7 +125,7 @@ fn of_rollouts() -> Vec<(Event, &'static str, &'static str)> {
         (
             told(RolloutRolledBack, P::Halted, ""),
             failed,
-            "every host that is heard is back on 1.3.0",
+            "all 2 hosts that had it are back on 1.3.0",
         ),
         (going(RolloutComplete, "complete"), done, "complete"),
         (going(RolloutExpired, "held: x"), done, "expired: x"),
@@ -137,7 +140,7 @@ fn of_others() -> Vec<(Event, String)> {
     use Kind::*;
     let id = present(1, true).id;
     let at = "2027-01-15 09:00:00 UTC";
-    let mended = format!("web in production: no host is stuck there any more, {id} was the last");
+    let mended = "web in production: no host is stuck there any more, n1 was the last".to_owned();
     let root = "shop-1: root 1 expires in 3 days, at 2027-01-18 08:00:00 UTC: nothing new starts from \
                 then on; the root's keys must sign the next one";
     let certificate = "shop-1: the certificate of the pages expires in 3 days, at 2027-01-18 08:00:00 \
