@@ -39,7 +39,7 @@ fn a_host_that_stopped_and_a_key_that_others_may_read_are_named() {
     // Another one's list has them, too.
     let via = format!("{}:7070", cluster.agents()[2].address);
     let again = told(&cluster.try_swell(&["doctor", "--via", &via]).unwrap(), 1);
-    has_line(&again, "3 hosts asked: ", " 2 wrong");
+    has_line(&again, "1 coordinator and 3 hosts asked: ", " 2 wrong");
 
     let there = told(&cluster.agent_doctor(0).unwrap(), 1);
     has_line(&there, "wrong  keys: ", "host.key (mode 0644)");

@@ -93,7 +93,7 @@ impl Handler for Noise {
                     let have = Have { bitmap: all.as_bytes().to_vec() };
                     frame::send(&mut send, &have, 1 << 16, PATIENCE).await
                 }
-                Ok(SwarmRequest::Piece { .. }) => {
+                Ok(SwarmRequest::Piece { .. } | SwarmRequest::Sliced { .. }) => {
                     let noise = [7; 1_000];
                     let found = Found::Yes { bytes: noise.len() as u64 };
                     match frame::send(&mut send, &found, 64, PATIENCE).await {
