@@ -369,9 +369,9 @@ fn refuse_nothing(
     moves: &[Name],
     to: &Target,
 ) -> Result<(), Refused> {
-    let phase = facts.report.as_ref().map(|report| report.phase);
-    let stopped = matches!(phase, Some(RolloutPhase::Halted | RolloutPhase::Aborted));
-    if !stopped || !moves.is_empty() {
+    // A host that is silent, or that nobody waits for, may still have it.
+    let all_back = facts.report.as_ref().is_some_and(RolloutReport::has_all_gone_back);
+    if !all_back || !moves.is_empty() {
         return Ok(());
     }
     let reason = format!(

@@ -282,6 +282,12 @@ impl RolloutReport {
         u32::try_from(closed).ok()
     }
 
+    /// Whether it was stopped, all hosts on which it had begun are heard, and none has anything of it any more:
+    /// there is nothing to take back.
+    pub fn has_all_gone_back(&self) -> bool {
+        self.is_rolled_back() && self.back.as_ref().is_some_and(|back| back.silent == 0)
+    }
+
     /// Whether it was stopped and no host that is heard has anything of it any more: it ended rolled back.
     pub fn is_rolled_back(&self) -> bool {
         self.back.as_ref().is_some_and(|back| back.state == BackState::RolledBack)

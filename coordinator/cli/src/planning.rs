@@ -334,6 +334,11 @@ pub(crate) fn stopped(facts: &Facts) -> Option<&(Digest, Rollout)> {
     reported(facts).filter(|(_, report)| is(report.phase)).map(|(head, _)| head)
 }
 
+/// Whether the newest rollout was stopped and nobody can have anything of it any more.
+fn has_all_gone_back(facts: &Facts) -> bool {
+    reported(facts).is_some_and(|(_, report)| report.has_all_gone_back())
+}
+
 /// Whether the newest rollout was stopped, and every host goes back to what was before.
 fn is_undone(facts: &Facts) -> bool {
     stopped(facts).is_some_and(|(_, newest)| newest.on_failure == OnFailure::Rollback)
@@ -455,7 +460,7 @@ pub(crate) fn back(
     let is_there = |host: &&CohortHost| facts.serves.get(&host.id) == Some(&version);
     let there = plan.cohort.iter().filter(is_there).count();
     // Before its end somebody may well want to go back where nobody has gone forward yet.
-    if there == plan.cohort.len() && stopped(facts).is_some() {
+    if there == plan.cohort.len() && has_all_gone_back(facts) {
         return Err(PlanningError::AllThere { service, version, env });
     }
     if there > 0 {

@@ -42,6 +42,8 @@ pub(super) struct Told {
     failed: BTreeSet<HostId>,
     stuck: BTreeSet<HostId>,
     sample: Option<Mark>,
+    /// Whether people's words about it are told: those of before a version that does are not.
+    hears: bool,
     /// The directive in force.
     said: Option<Digest>,
     /// Who has signed it beside its author.
@@ -82,7 +84,7 @@ impl Tracked {
         // One that waits for signatures is none: somebody has to do something.
         let is_pending = report.phase == RolloutPhase::Pending;
         let loud = report.created >= since || is_near || is_pending;
-        Self { row, told: Told { loud, ..Told::default() } }
+        Self { row, told: Told { loud, hears: true, ..Told::default() } }
     }
 
     /// Whether it can still change. Asked in every look.
@@ -138,6 +140,11 @@ impl Tracked {
     }
 
     fn approve(&mut self, seen: &Seen, now: UnixTime, events: &mut Vec<Event>) {
+        if !self.told.hears {
+            self.told.said = seen.said.as_ref().map(|word| word.statement);
+            self.told.approved.extend(seen.approved.iter().cloned());
+            self.told.hears = true;
+        }
         let news = seen.approved.iter().filter(|name| self.told.approved.insert((*name).clone()));
         events.extend(news.map(|name| words::approved(&seen.report, name, now)));
     }
@@ -231,7 +238,7 @@ impl Tracked {
     /// the time to be heard.
     fn come_back(&mut self, seen: &Seen, look: &mut Look<'_>, events: &mut Vec<Event>) {
         let stopped = self.told.stance.is_stopped() && self.row.began && seen.newest;
-        if !stopped || self.told.back || !seen.report.is_rolled_back() {
+        if !stopped || self.told.back || !is_back(&seen.report) {
             return;
         }
         let lasts = look.waits.lasts(Wait::Returned(self.row.id), STANCE_LASTS_MS);
@@ -299,6 +306,13 @@ impl Tracked {
         }
         Some(self.kept(false, None))
     }
+}
+
+/// Whether nobody who is heard has anything of it any more; also where those on which it had begun are
+/// skipped or removed, so that nobody waits for them.
+fn is_back(report: &RolloutReport) -> bool {
+    let heard = report.hosts.iter().any(|host| host.alive && !host.skipped);
+    report.is_rolled_back() || (report.back.is_none() && heard)
 }
 
 fn scope(report: &RolloutReport) -> Scope {

@@ -50,7 +50,10 @@ pub(super) fn rollout(kind: Kind, report: &RolloutReport, now: UnixTime) -> Even
         Kind::RolloutHeld => after("held", &why),
         Kind::RolloutWaits => after("waits", why.strip_prefix("held: ").unwrap_or(&why)),
         Kind::RolloutMoves => format!("moves again: {why}"),
-        Kind::RolloutRolledBack => rollout::report::back_words(report).unwrap_or(why),
+        Kind::RolloutRolledBack => {
+            let nobody = || "nobody who is waited for has it any more".to_owned();
+            rollout::report::back_words(report).unwrap_or_else(nobody)
+        }
         Kind::RolloutExpired => after("expired", why.strip_prefix("held: ").unwrap_or(&why)),
         Kind::RolloutPaused => after("paused", &why),
         Kind::RolloutHalted => after("halted", &why),

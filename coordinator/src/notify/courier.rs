@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::config::{Channel, Receiver};
-use super::incident::{Incident, REPEATED_WITHIN_S};
+use super::incident::Incident;
 use super::queue::{Answer, Delivery, Next, Queue, Settled};
 use super::{Context, Office, letters, pagerduty};
 use crate::desk::blocking;
 use crate::events::{Event, Numbered};
-use crate::store::{Progress, StoreError, Which};
+use crate::store::{Progress, StoreError};
 
 /// Between two looks for events that nobody has told of.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -27,8 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const STORE_AGAIN: Duration = Duration::from_secs(5);
 /// Events read at a time.
 const PAGE: u32 = 100;
-/// Events before one that opens an alert among which another one is looked for.
-const BEFORE_MAX: u32 = 200;
 /// So many times it is read on for the end of an alert: where far more has happened since, it calls all the
 /// same.
 const LATER_PAGES_MAX: usize = 20;
@@ -141,8 +139,7 @@ impl Courier {
             self.office.store.delivery_begun(&delivery.id, delivery.attempts).await?;
             self.office.store.events_of(&delivery.events).await?
         };
-        let mut silent = self.open_already(&events).await?;
-        silent.append(&mut self.over(&events).await?);
+        let silent = self.over(&events).await?;
         let answer = self.send(work, &delivery, (&events, &silent)).await;
         let (now, now_ms, chance) = (clock::unix(), clock::boot_ms(), random());
         let settled = work.queue.settle(place, answer, now_ms, chance);
@@ -201,42 +198,14 @@ impl Courier {
         Answer::Taken
     }
 
-    /// The numbers of those that open an alert that another one has just opened; none while the newest
-    /// notification did not arrive, since that may have been the other one.
-    async fn open_already(&self, events: &[Numbered]) -> Result<BTreeSet<u64>, StoreError> {
-        let mut open = BTreeSet::new();
-        if !matches!(self.receiver.channel, Channel::Pagerduty { .. }) || self.is_failing().await? {
-            return Ok(open);
-        }
-        for one in events {
-            let Some(incident) = Incident::opened_by(one.event.kind) else { continue };
-            let Event { at, service, env, .. } = one.event.clone();
-            let since = Some(UnixTime(at.0.saturating_sub(REPEATED_WITHIN_S)));
-            // What opens and what ends it is of the same place.
-            let which = Which { service, env, since, ..Which::default() };
-            let _turn = self.office.turn().await;
-            let before = self.office.store.events_before(one.seq, &which, BEFORE_MAX).await?.events;
-            if incident.is_open(&self.office.context.fleet, &one.event, &before) {
-                open.insert(one.seq);
-            }
-        }
-        Ok(open)
-    }
-
-    async fn is_failing(&self) -> Result<bool, StoreError> {
-        let _turn = self.office.turn().await;
-        let tallies = self.office.store.receivers().await?;
-        let mine = tallies.iter().find(|tally| tally.name == self.receiver.name);
-        Ok(mine.is_some_and(|tally| tally.fault.is_some()))
-    }
-
     /// Of these the alerts that have ended since: what came to its end while the coordinator was away, or
     /// the receiver, is told and calls nobody.
     async fn over(&self, events: &[Numbered]) -> Result<BTreeSet<u64>, StoreError> {
         let mut over = BTreeSet::new();
         if matches!(self.receiver.channel, Channel::Pagerduty { .. }) {
             for one in events {
-                if self.is_over(one).await? {
+                let opens = Incident::opened_by(one.event.kind).is_some();
+                if opens && self.is_over(one).await? {
                     over.insert(one.seq);
                 }
             }

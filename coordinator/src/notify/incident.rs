@@ -1,23 +1,19 @@
 //! What is open until something ends it: which kinds of events open it, and which close it.
 //!
 //! For receivers that know an alert's end, as PagerDuty does. Nothing is remembered here: an alert has
-//! the same key each time, made of what it is about, and to end one that never began does nothing. Whether
-//! one is open already is read from the events themselves.
+//! the same key each time, made of what it is about, and to end one that never began does nothing; one that
+//! is open already is opened again, which the receiver takes for the same.
 
 use proto::id::FleetId;
 use serde_json::Value;
 
+use crate::events::Event;
 use crate::events::Kind::{
     self, ApprovalWanted, CertificateExpiring, HostBack, HostDrifted, HostFailed, HostLost,
     HostRemoved, HostStuck, HostsMended, RolloutAborted, RolloutComplete, RolloutExpired,
     RolloutHalted, RolloutHeld, RolloutMoves, RolloutPaused, RolloutRolledBack, RolloutStarted,
     RolloutSuperseded, RolloutWaits, RootExpiring,
 };
-use crate::events::{Event, Numbered};
-
-/// For how long nobody is called again for what opens the same incident once more, in seconds: whoever was
-/// called is looking. After that a person may have closed it, so the next one calls again.
-pub const REPEATED_WITHIN_S: u64 = 600;
 
 /// What an incident is about: there is one of its sort for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -162,24 +158,6 @@ impl Incident {
     }
 }
 
-impl Incident {
-    /// Whether an event that opens this one does so once more a short while after another: `before`, the
-    /// events before it, the newest first. One that a person ends is opened anew each time.
-    pub fn is_open(&self, fleet: &FleetId, event: &Event, before: &[Numbered]) -> bool {
-        let End::With(ends) = self.end else { return false };
-        let keys = self.keys(fleet, event);
-        let recent = before
-            .iter()
-            .map(|one| &one.event)
-            .take_while(|other| event.at.0.saturating_sub(other.at.0) <= REPEATED_WITHIN_S);
-        let mut about = recent.filter(|other| {
-            let concerns = other.kind == self.opened_by || ends.contains(&other.kind);
-            concerns && self.keys(fleet, other).iter().any(|key| keys.contains(key))
-        });
-        about.next().is_some_and(|last| last.kind == self.opened_by)
-    }
-}
-
 fn hosts(event: &Event) -> Vec<String> {
     let Event { detail, host, .. } = event;
     match (&detail["ends"], &detail["incident"]) {
@@ -227,51 +205,6 @@ mod tests {
             let opens = Incident::opened_by(*kind).is_some();
             let asks = kind.severity() > Severity::Info && *kind != RolloutAborted;
             assert_eq!(opens, asks, "{kind}");
-        }
-    }
-
-    #[test]
-    fn what_is_open_calls_nobody_again_for_a_while() {
-        let fleet: FleetId = "shop-1".parse().unwrap();
-        let event = |at: u64, kind: Kind, service: &str, host: &str| Event {
-            at: UnixTime(at),
-            kind,
-            service: Some(service.parse().unwrap()),
-            env: Some("production".parse().unwrap()),
-            rollout: Some(Digest::of(b"rollout")),
-            host: Some(host.repeat(12).parse().unwrap()),
-            text: String::new(),
-            detail: serde_json::json!({}),
-        };
-        let now = 10_000;
-        type Case<'a> = (Kind, &'a [(u64, Kind, &'a str, &'a str)], bool);
-        let cases: [Case<'_>; 9] = [
-            (HostFailed, &[], false),
-            (HostFailed, &[(now - 1, HostFailed, "web", "b")], true),
-            (HostFailed, &[(now - REPEATED_WITHIN_S, HostFailed, "web", "b")], true),
-            (HostFailed, &[(now - REPEATED_WITHIN_S - 1, HostFailed, "web", "b")], false),
-            (HostFailed, &[(now - 1, HostFailed, "shop", "b")], false),
-            (HostFailed, &[(now - 1, RolloutHalted, "web", "b")], false),
-            (
-                HostFailed,
-                &[(now - 1, RolloutRolledBack, "web", "b"), (now - 2, HostFailed, "web", "b")],
-                false,
-            ),
-            (HostLost, &[(now - 1, HostLost, "web", "b")], false),
-            (RootExpiring, &[(now - 1, RootExpiring, "web", "a")], false),
-        ];
-        for (kind, before, is_open) in cases {
-            let told: Vec<_> = before
-                .iter()
-                .zip(1..)
-                .map(|(&(at, kind, service, host), seq)| Numbered {
-                    seq,
-                    event: event(at, kind, service, host),
-                })
-                .collect();
-            let incident = Incident::opened_by(kind).unwrap();
-            let last = event(now, kind, "web", "a");
-            assert_eq!(incident.is_open(&fleet, &last, &told), is_open, "{kind} after {before:?}");
         }
     }
 

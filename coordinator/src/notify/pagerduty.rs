@@ -41,8 +41,7 @@ pub(super) fn is_ended_by(context: &Context, event: &Event, later: &Event) -> bo
 }
 
 /// What an event makes, ends first: whatever comes of the rest, they are sent. An end is sent for whatever
-/// `kinds` can open, asked for or not. `silent`: nobody is called for it, since what it opens is open already
-/// or has ended since.
+/// `kinds` can open, asked for or not. `silent`: nobody is called for it, since what it opens has ended since.
 pub(super) fn calls(
     context: &Context,
     key: &str,
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_already_is_told_as_a_change() {
+    fn what_has_ended_since_is_told_as_a_change() {
         let context = context(None);
         let event = numbered(7, event(Kind::HostFailed, "failed on n2"));
         let again = calls(&context, KEY, Kind::ALL, &event, true);

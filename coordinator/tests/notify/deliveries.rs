@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use coordinator::events::Kind::{
-    HostDrifted, HostFailed, HostLost, ReleasePublished, RolloutComplete, RolloutHalted,
-    RolloutHeld, RolloutMoves, RolloutRolledBack, RolloutStarted, WaveOpened,
+    HostFailed, HostLost, ReleasePublished, RolloutComplete, RolloutHalted, RolloutHeld,
+    RolloutMoves, RolloutRolledBack, RolloutStarted, WaveOpened,
 };
 use coordinator::store::Store;
 use proto::wire::{ControlReply, RefusedKind};
@@ -266,52 +266,6 @@ async fn nobody_is_called_for_what_is_over() {
     assert_eq!(of("trigger halted"), 1, "the newest alone: {told:?}");
     assert_eq!(of("resolve halted"), 1, "{told:?}");
     assert_eq!(of("/change/"), 2, "the one that is over, and its end: {told:?}");
-    telling.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_open_calls_once_and_again_once_it_was_over_or_was_not_taken() {
-    let dir = tempfile::tempdir().unwrap();
-    secret(dir.path(), "key", ROUTING);
-    // The last call but one is refused for good.
-    let receiver = Receiver::start(|number| match number {
-        8 => status(400, "no such key"),
-        _ => takes(number),
-    })
-    .await;
-    let config = pagerduty(&receiver);
-    let telling = Telling::start(dir.path(), &config).await;
-    telling.keep(&[event("a", HostFailed), event("a", HostFailed)]).await;
-    receiver.wait(2).await;
-    telling.until(|tally| tally.delivered == 2).await;
-    telling.stop().await;
-    // A coordinator that was started anew knows it, too.
-    let telling = Telling::start(dir.path(), &config).await;
-    telling.keep(&[event("a", HostFailed)]).await;
-    receiver.wait(3).await;
-    telling.keep(&[event("a", RolloutRolledBack)]).await;
-    receiver.wait(7).await;
-    telling.keep(&[event("b", HostFailed)]).await;
-    receiver.wait(8).await;
-    telling.keep(&[event("c", HostDrifted)]).await;
-    telling.until(|tally| tally.dropped == 1).await;
-    telling.keep(&[event("d", HostDrifted)]).await;
-    let sent = receiver.wait(10).await;
-    assert_eq!(
-        told(&sent),
-        [
-            "/v2/enqueue trigger failed",
-            "/v2/change/enqueue change ",
-            "/v2/change/enqueue change ",
-            "/v2/enqueue resolve held",
-            "/v2/enqueue resolve halted",
-            "/v2/enqueue resolve failed",
-            "/v2/change/enqueue change ",
-            "/v2/enqueue trigger failed",
-            "/v2/enqueue trigger drifted",
-            "/v2/enqueue trigger drifted",
-        ]
-    );
     telling.stop().await;
 }
 

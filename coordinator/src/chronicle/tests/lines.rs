@@ -124,7 +124,7 @@ fn of_rollouts() -> Vec<(Event, &'static str, &'static str)> {
         (told(RolloutAborted, P::Aborted, aborted), failed, aborted),
         (
             told(RolloutRolledBack, P::Halted, ""),
-            failed,
+            "2 of 3 hosts failed",
             "all 2 hosts that had it are back on 1.3.0",
         ),
         (going(RolloutComplete, "complete"), done, "complete"),

@@ -76,6 +76,20 @@ fn a_hold_is_told_once_it_has_lasted_and_a_flicker_is_no_event() {
     assert_eq!((row.outcome, row.ended), (None, None));
 }
 
+/// Its machine is gone, and a person has said that nobody waits for it.
+#[test]
+fn a_rollout_is_back_once_the_only_host_that_began_is_skipped() {
+    let mut run = Run::begun();
+    run.look(&one(three(RolloutPhase::Running, 1, BAKES)));
+    let mut stopped = three(RolloutPhase::Halted, 1, [Some(State::RevertFailed), None, None]);
+    stopped.hosts[0].alive = false;
+    let told = run.look_for(60, &one(stopped.clone()));
+    assert!(!told.contains(&Kind::RolloutRolledBack), "{told:?}");
+    stopped.hosts[0].skipped = true;
+    let told = run.look_for(20, &one(stopped));
+    assert!(told.contains(&Kind::RolloutRolledBack), "{told:?}");
+}
+
 #[test]
 fn what_people_do_is_told_at_once() {
     let mut run = Run::begun();

@@ -167,7 +167,7 @@ fn acts(report: &RolloutReport, may: bool, newer: Option<&RolloutReport>) -> Mar
 fn can_be_taken_back(report: &RolloutReport) -> bool {
     let elsewhere = report.back.as_ref().is_some_and(|back| back.elsewhere_found > 0);
     let forward = report.direction == Direction::Forward && report.from.is_some();
-    forward && (!report.is_rolled_back() || elsewhere)
+    forward && (!report.has_all_gone_back() || elsewhere)
 }
 
 /// How long a bake lasts still, so that it is no news in every second; the minute in which it ends.

@@ -103,6 +103,39 @@ async fn r26_what_comes_no_more_is_no_lie() {
     assert_eq!(ask_for(&one, &two, &artifact, What::Piece(8)).await, Got::No);
 }
 
+/// Also once all of them had begun to come: a host that listens no more was told of each.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_what_all_began_and_came_no_more_is_no_lie() {
+    let (hub, artifact) = (Hub::default(), artifact(12, PIECE_BYTES));
+    let [one, two] = ["one", "two"].map(|name| node(&hub, name));
+    give(one.swarm.store(), &artifact, |index| index == 0);
+    let passages: Vec<_> = (1..PIECES).map(|index| comes(&one, &artifact, index)).collect();
+    let source = Source { host: host_id("one"), address: one.address };
+    let mut told = Holdings::ask(&two.swarm.0.pool, &source, artifact.about.id).await.unwrap();
+    let bitmap = told.next().await.unwrap().expect("a bitmap");
+    assert!(Bits::from_bytes(PIECES, &bitmap).unwrap().is_all(), "it says that it has all");
+    sleep(Duration::from_millis(200)).await;
+    drop(passages);
+    let _another = comes(&one, &artifact, 3);
+    assert_eq!(ask_for(&one, &two, &artifact, What::Piece(7)).await, Got::Busy);
+}
+
+/// It comes from somebody else in the end, and lies on the disk: whoever was given a part is given the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r26_what_is_whole_meanwhile_is_given_to_its_end() {
+    let (hub, artifact) = (Hub::default(), artifact(12, PIECE_BYTES));
+    let [one, two] = ["one", "two"].map(|name| node(&hub, name));
+    give(one.swarm.store(), &artifact, |index| index == 0);
+    let passage = comes(&one, &artifact, 7);
+    let asked = timeout(DEADLINE, ask_for(&one, &two, &artifact, What::Piece(7)));
+    let (asked, ()) = tokio::join!(asked, async {
+        eventually("it is given", || one.swarm.provided().running == 1).await;
+        give(one.swarm.store(), &artifact, |index| index == 7);
+        drop(passage);
+    });
+    assert_eq!(asked.expect("soon"), Got::Piece(7, artifact.pieces[7].clone()));
+}
+
 /// Who wants what comes no more takes no place here.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r4_who_leaves_before_it_comes_takes_no_place() {

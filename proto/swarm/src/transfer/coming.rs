@@ -40,9 +40,11 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
-    /// Bytes from `at` on, at most `most` and at least one: what there is, or comes next. None: no more is
-    /// to come.
+    /// Bytes from `at` on, at most `most` and at least one: what there is, or comes next, a few slices at
+    /// a time since they are copied. None: no more is to come.
     pub(crate) async fn after(&mut self, at: usize, most: usize) -> Option<Vec<u8>> {
+        const COPIED_BYTES_MAX: usize = 4 * SLICE_BYTES;
+        let most = most.min(COPIED_BYTES_MAX);
         let more = |content: &Vec<u8>| content.len() > at;
         let content = self.content.wait_for(more).await.ok()?;
         Some(content[at..content.len().min(at.saturating_add(most))].to_vec())

@@ -30,7 +30,7 @@ use super::{ANSWER_TIMEOUT, HAVE_BYTES_MAX, ROOTS_BYTES_MAX, ROOTS_MAX, list_tim
 use crate::bits::Bits;
 use crate::ledger::Ledger;
 use crate::plan::{ASK_MS, What};
-use crate::store::StoreError;
+use crate::store::{Store, StoreError};
 
 /// Manifests under way at a time, over all askers: bounds the memory they take.
 pub(crate) const MANIFESTS_MAX: usize = 24;
@@ -291,11 +291,11 @@ impl Provider {
         artifact: &Digest,
         index: u32,
     ) -> Result<Result<Option<(Content, Arc<Slices>)>, StoreError>, ProvideError> {
-        if let Some(flow) = self.comings.flow(artifact, index) {
-            let slices = flow.slices.clone();
-            return Ok(Ok(Some((Content::Coming(flow), slices))));
-        }
         let (store, artifact) = (self.ledger.store().clone(), *artifact);
+        if let Some(flow) = self.comings.flow(&artifact, index) {
+            let slices = flow.slices.clone();
+            return Ok(Ok(Some((Content::Coming { flow, store, artifact, index }, slices))));
+        }
         let read = task::spawn_blocking(move || match store.read_sliced(&artifact, index) {
             Err(StoreError::NoArtifact(_) | StoreError::NoPiece { .. }) => Ok(None),
             read => read,
@@ -343,15 +343,17 @@ impl Provider {
         let mut told: Option<Bits> = None;
         loop {
             let mut known = Bits::clone(&pieces.borrow_and_update());
+            let whole = known.is_all();
             known.add_all(&begun.borrow_and_update());
             // What has come of what others were told of before is no news to them.
             if told.as_ref() != Some(&known) {
                 let bitmap = known.as_bytes().to_vec();
                 frame::send(&mut send, &Have { bitmap }, HAVE_BYTES_MAX, ANSWER_TIMEOUT).await?;
-                if known.is_all() {
-                    break;
-                }
                 told = Some(known);
+            }
+            // What has begun to come may not come: as long as somebody was told of it, that is remembered.
+            if whole {
+                break;
             }
             let next = Instant::now() + HAVE_INTERVAL;
             let more = async {
@@ -403,19 +405,29 @@ async fn content(
 /// What is given.
 enum Content {
     Here(Vec<u8>),
-    /// It comes here itself.
-    Coming(Flow),
+    /// It comes here itself, and lies in the store once it is whole.
+    Coming {
+        flow: Flow,
+        store: Store,
+        artifact: Digest,
+        index: u32,
+    },
 }
 
 impl Content {
     /// Bytes from `at` on, at most `most`; waits for those that come. None: they come no more.
     async fn after(&mut self, at: usize, most: usize) -> Option<Cow<'_, [u8]>> {
-        match self {
-            Self::Here(bytes) => {
-                Some(Cow::Borrowed(&bytes[at..bytes.len().min(at.saturating_add(most))]))
+        if let Self::Coming { flow, store, artifact, index } = self {
+            if let Some(bytes) = flow.after(at, most).await {
+                return Some(Cow::Owned(bytes));
             }
-            Self::Coming(flow) => flow.after(at, most).await.map(Cow::Owned),
+            // From whom it came it comes no more: from somebody else it may have, and be whole.
+            let (store, artifact, index) = (store.clone(), *artifact, *index);
+            let read = task::spawn_blocking(move || store.read_piece(&artifact, index));
+            *self = Self::Here(read.await.ok()?.ok()??);
         }
+        let Self::Here(bytes) = self else { return None };
+        Some(Cow::Borrowed(bytes.get(at..bytes.len().min(at.saturating_add(most)))?))
     }
 }
 
