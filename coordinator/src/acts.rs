@@ -456,12 +456,17 @@ mod tests {
 
     use super::*;
 
-    fn facts(phase: &str, serve: [Option<&str>; 2]) -> (ScopeFacts, Vec<CohortHost>) {
+    /// `silent`: hosts that had it and are not heard.
+    fn facts(phase: &str, silent: u32, serve: [Option<&str>; 2]) -> (ScopeFacts, Vec<CohortHost>) {
+        let back = serde_json::json!({
+            "state": "rolled-back", "back": 1, "going": 0, "keep": 0, "stuck": 0, "silent": silent,
+        });
+        let back = (phase != "running").then_some(back);
         let report = serde_json::json!({
             "id": "ab".repeat(32), "service": "web", "env": "production", "epoch": 7,
             "from": "1.0.0", "to": "2.0.0", "direction": "forward", "author": "ada",
             "reason": "", "created": 1, "expires": 2, "phase": phase, "held": false,
-            "ended": null, "why": "", "self_supporting": true, "waves": [], "hosts": [],
+            "ended": null, "why": "", "self_supporting": true, "waves": [], "hosts": [], "back": back,
         });
         let (mut hosts, mut cohort) = (Vec::new(), Vec::new());
         for (seed, version) in (1..).zip(serve) {
@@ -499,14 +504,16 @@ mod tests {
     fn r12_where_every_host_is_back_there_is_nothing_to_take_back() {
         let scope = Scope { service: "web".parse().unwrap(), env: "production".parse().unwrap() };
         let to = Target { release: Digest::of(b"1"), version: "1.0.0".parse().unwrap() };
-        for (phase, serve, moves, refused) in [
-            ("halted", [Some("1.0.0"), Some("1.0.0")], &[][..], true),
-            ("aborted", [Some("1.0.0"), Some("1.0.0")], &[], true),
-            ("halted", [Some("1.0.0"), Some("2.0.0")], &["n2"], false),
-            ("halted", [None, Some("1.0.0")], &["n1"], false),
-            ("running", [Some("1.0.0"), Some("1.0.0")], &[], false),
+        for (phase, silent, serve, moves, refused) in [
+            ("halted", 0, [Some("1.0.0"), Some("1.0.0")], &[][..], true),
+            ("aborted", 0, [Some("1.0.0"), Some("1.0.0")], &[], true),
+            // It may still have it, and follows the rollback once it is heard.
+            ("halted", 1, [Some("1.0.0"), Some("1.0.0")], &[], false),
+            ("halted", 0, [Some("1.0.0"), Some("2.0.0")], &["n2"], false),
+            ("halted", 0, [None, Some("1.0.0")], &["n1"], false),
+            ("running", 0, [Some("1.0.0"), Some("1.0.0")], &[], false),
         ] {
-            let (facts, cohort) = facts(phase, serve);
+            let (facts, cohort) = facts(phase, silent, serve);
             let hosts: Vec<_> = facts.hosts.iter().filter_map(candidate).collect();
             let names = hosts.iter().map(|one| (&one.host.id, &one.host.name)).collect();
             let (found, there) = who_moves(&cohort, &to, &facts, &names);

@@ -211,15 +211,23 @@ fn a_rollback_that_failed_is_tried_again() {
 #[test]
 fn r12_where_every_host_is_back_there_is_nothing_to_take_back() {
     use RolloutPhase as P;
-    for (phase, there, refused) in [
-        (P::Halted, 6, true),
-        (P::Aborted, 6, true),
-        (P::Halted, 5, false),
-        (P::Halted, 0, false),
-        (P::Running, 6, false),
-        (P::Expired, 6, false),
+    for (phase, silent, there, refused) in [
+        (P::Halted, 0, 6, true),
+        (P::Aborted, 0, 6, true),
+        // It may still have it, and follows the rollback once it is heard.
+        (P::Halted, 1, 6, false),
+        (P::Halted, 0, 5, false),
+        (P::Halted, 0, 0, false),
+        (P::Running, 0, 6, false),
+        (P::Expired, 0, 6, false),
     ] {
         let mut facts = sample::facts(Some("1.1.0"), "1.2.0", Direction::Forward, phase);
+        let gone = serde_json::json!({
+            "state": "rolled-back", "back": 1, "going": 0, "keep": 0, "stuck": 0, "silent": silent,
+        });
+        let stopped = matches!(phase, P::Halted | P::Aborted);
+        let report = facts.report.as_mut().unwrap();
+        report.back = stopped.then(|| serde_json::from_value(gone).unwrap());
         let hosts = facts.hosts.iter().take(there).map(|candidate| candidate.host.id.clone());
         facts.serves = hosts.map(|id| (id, sample::version("1.1.0"))).collect();
         match back(&facts, "1.1.0") {
