@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Up to `limit` of the events in question that come before number `seq`, as many as are found among
-    /// [`LOOKED_AT_MAX`].
+    /// 20,000 events.
     ///
     /// # Errors
     ///
