@@ -203,7 +203,7 @@ fn wave_head(id: &str, index: usize, of: usize, wave: &WaveReport) -> Markup {
                 @if wave.open { span class="chip go" { "open" } } @else { span class="chip past" { "not open" } }
                 " " (said.join(", "))
             }
-            @if let Some(bake) = wave.bake { p { "bakes " (bakes(bake)) } }
+            @if let Some(bake) = wave.bake { p { "bakes at most " (bakes(bake)) } }
             p class="quiet" {
                 "bakes " (wave.wait_s) " s, may fail " (wave.failed_max) ", may be silent " (wave.unreachable_max)
             }
