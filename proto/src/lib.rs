@@ -38,6 +38,7 @@ pub mod dsse;
 pub mod evidence;
 pub mod id;
 pub mod key;
+mod listed;
 pub mod near;
 pub mod patch;
 pub mod receipt;
@@ -53,4 +54,5 @@ pub mod wire;
 
 pub use id::{Digest, Env, FleetId, HostId, KeyId, Name, Scope, Service, Version, Zone};
 pub use key::PublicKey;
+pub use listed::listed;
 pub use statement::UnixTime;

@@ -1,5 +1,7 @@
 //! What somebody may have meant who names what nobody knows.
 
+use crate::listed;
+
 /// Names that are suggested, or told where none is near, at most.
 const SUGGESTED_MAX: usize = 3;
 const TOLD_MAX: usize = 10;
@@ -21,11 +23,7 @@ pub fn advice<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Stri
     match (&near[..], &known[..]) {
         ([], []) => "there is none yet".to_owned(),
         ([], [one]) => format!("there is only {one}"),
-        ([], all) if all.len() <= TOLD_MAX => format!("there are {}", all.join(", ")),
-        ([], all) => {
-            let (first, more) = (all[..TOLD_MAX].join(", "), all.len() - TOLD_MAX);
-            format!("there are {first} and {more} more")
-        }
+        ([], all) => format!("there are {}", listed(all, TOLD_MAX)),
         (near, _) => format!("did you mean {}?", near.join(" or ")),
     }
 }

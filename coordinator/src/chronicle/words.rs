@@ -3,7 +3,7 @@
 use proto::receipt::{Cause, State};
 use proto::report::{DriftReport, FreezeReport, RolloutReport, StandingReport};
 use proto::statement::{Action, Direction, UnixTime};
-use proto::{Env, HostId, Name, Scope, Service, Version};
+use proto::{Env, HostId, Name, Scope, Service, Version, listed};
 use rollout::fleet::Presence;
 use serde_json::{Value, json};
 
@@ -174,7 +174,7 @@ pub(super) fn many_of_rollout(
     hosts: &[&StandingReport],
     now: UnixTime,
 ) -> Event {
-    let names = listed(hosts.iter().map(|host| &host.name));
+    let names = listed(hosts.iter().map(|host| &host.name), HOSTS_EACH_MAX);
     let number = hosts.len();
     let says = match kind {
         Kind::HostStuck => {
@@ -189,16 +189,6 @@ pub(super) fn many_of_rollout(
         "host_names": hosts.iter().take(HOSTS_EACH_MAX).map(|host| &host.name).collect::<Vec<_>>(),
     });
     event(kind, report, now, &says, detail)
-}
-
-/// The first names of many.
-fn listed<'a>(names: impl ExactSizeIterator<Item = &'a Name>) -> String {
-    let more = names.len().saturating_sub(HOSTS_EACH_MAX);
-    let first: Vec<_> = names.take(HOSTS_EACH_MAX).map(Name::as_str).collect();
-    match more {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
-    }
 }
 
 /// A rollout is not known any more, most likely because it never had its signatures.
@@ -307,7 +297,7 @@ pub(super) fn many_present(kind: Kind, hosts: &[&Presence], now: UnixTime, more:
         Kind::HostRemoved => "were removed from the fleet",
         _ => "are not heard any more",
     };
-    let names = listed(hosts.iter().map(|host| &host.name));
+    let names = listed(hosts.iter().map(|host| &host.name), HOSTS_EACH_MAX);
     let env = hosts.first().and_then(|host| host.env.clone());
     let place = place_of(env.as_ref());
     let detail = json!({ "number": hosts.len(), "env": env, "host_names": first_names(hosts) });
@@ -410,7 +400,7 @@ pub(super) fn many_drifted(
     hosts: &[&Presence],
     now: UnixTime,
 ) -> Event {
-    let names = listed(hosts.iter().map(|host| &host.name));
+    let names = listed(hosts.iter().map(|host| &host.name), HOSTS_EACH_MAX);
     let on = count(hosts.len(), "host");
     let place = place_of(env);
     let text = format!("{service}{place} on {on} is not what was released: {names}");

@@ -2,6 +2,7 @@
 
 use proto::audit::{Entry, Origin, statement_of};
 use proto::id::Digest;
+use proto::listed;
 use proto::report::{AuditReport, RiftReport};
 use proto::statement::UnixTime;
 use serde_json::Value;
@@ -230,11 +231,7 @@ fn fault(fault: &Fault) -> String {
 
 /// `n1, n2, n3, n4, n5 and 12 more`.
 fn names(who: &[String]) -> String {
-    let shown: Vec<_> = who.iter().take(NAMES_MAX).map(|name| plain(name)).collect();
-    match who.len().saturating_sub(NAMES_MAX) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
+    listed(who.iter().map(|name| plain(name)), NAMES_MAX)
 }
 
 // --- status ---

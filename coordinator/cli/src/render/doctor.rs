@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use proto::checkup::{Finding, Grade};
+use proto::listed;
 
 use super::plain;
 use crate::doctor::{Checkup, Checkups};
@@ -55,11 +56,7 @@ impl<'a> Line<'a> {
 
 /// `n1, n2, n3, n4, n5 and 12 more`.
 fn names(who: &[&str]) -> String {
-    let shown = who.iter().take(NAMES_MAX).map(|name| plain(name)).collect::<Vec<_>>().join(", ");
-    match who.len().saturating_sub(NAMES_MAX) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
+    listed(who.iter().map(|name| plain(name)), NAMES_MAX)
 }
 
 /// `1 coordinator and 40 hosts asked: 38 well, 1 in doubt, 1 wrong`.

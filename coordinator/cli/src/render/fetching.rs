@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use proto::id::{HostId, Name};
+use proto::listed;
 use proto::record::{Lie, Stall, StallRecord};
 use proto::report::{FetchReport, FetchesReport, RolloutReport, StandingReport};
 
@@ -130,13 +131,8 @@ pub(super) fn dropped(report: &RolloutReport) -> Vec<String> {
         .iter()
         .take(LIARS_MAX)
         .map(|((host, lie), (name, by))| {
-            let named: Vec<_> = by.iter().take(DUPES_MAX).map(|name| name.as_str()).collect();
-            let more = match by.len().saturating_sub(DUPES_MAX) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let what = what(*lie);
-            format!("dropped {name} ({host}) by {}{more}: it {what}", named.join(", "))
+            let (by, what) = (listed(by, DUPES_MAX), what(*lie));
+            format!("dropped {name} ({host}) by {by}: it {what}")
         })
         .collect();
     match liars.len().saturating_sub(LIARS_MAX) {

@@ -12,7 +12,7 @@ use proto::id::Scope;
 use proto::report::{RolloutReport, WaveReport};
 use proto::statement::{Action, OnFailure};
 use proto::wire::{Refused, RefusedKind};
-use proto::{Env, Name};
+use proto::{Env, Name, listed};
 use rollout::fleet::names::known_env;
 use serde::Deserialize;
 
@@ -326,7 +326,7 @@ fn back_means(report: &RolloutReport, way: &WayBack) -> Markup {
         ul {
             li {
                 strong { (counted(way.hosts.len(), "host")) } " go from " (report.to) " back to "
-                strong { (way.rollout.to.version) } ", all at once, without bakes: " (listed(&names))
+                strong { (way.rollout.to.version) } ", all at once, without bakes: " (listed(&names, NAMED_MAX))
             }
             @if way.there > 0 { li { (counted(way.there, "host")) " there already" } }
             li { "About " (way.times.promote_s) " s, at " (way.times.restart_s) " s for a restart." }
@@ -388,7 +388,7 @@ fn forward_means(report: &RolloutReport, wave: Option<u32>) -> Markup {
         ul {
             li {
                 strong { "Wave " (wave + 1) " of " (report.waves.len()) } " opens: "
-                (counted(names.len(), "host")) " may start " (report.to) ": " (listed(&names))
+                (counted(names.len(), "host")) " may start " (report.to) ": " (listed(&names, NAMED_MAX))
             }
             @if !before.is_empty() {
                 li {
@@ -398,13 +398,6 @@ fn forward_means(report: &RolloutReport, wave: Option<u32>) -> Markup {
             li { "A halt, a freeze, max_unavailable and missing approvals hold it all the same." }
         }
     }
-}
-
-/// The first names of many.
-fn listed(names: &[&str]) -> String {
-    let more = names.len().saturating_sub(NAMED_MAX);
-    let first = names[..names.len() - more].join(", ");
-    if more > 0 { format!("{first} and {more} more") } else { first }
 }
 
 async fn prepare(
@@ -551,6 +544,6 @@ mod tests {
         assert!(told.contains("Hosts start again where they stood"), "{told}");
         let names: Vec<_> = (1..=22).map(|number| format!("n{number}")).collect();
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        assert!(listed(&names).ends_with(", n20 and 2 more"));
+        assert!(listed(&names, NAMED_MAX).ends_with(", n20 and 2 more"));
     }
 }

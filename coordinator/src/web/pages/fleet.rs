@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 use proto::id::{Env, Service, Version};
+use proto::listed;
 use proto::receipt::State;
 use proto::report::{FleetReport, HostReport, RolloutReport, ServiceReport};
 
@@ -99,7 +100,7 @@ fn health(fleet: &FleetReport) -> Markup {
                     ("hold", "not as it was released on", drifted),
                 ] {
                     @if !hosts.is_empty() {
-                        li class=(class) { (what) " " (hosts.len()) ": " (some(&hosts)) }
+                        li class=(class) { (what) " " (hosts.len()) ": " (listed(&hosts, NAMED_MAX)) }
                     }
                 }
                 @for freeze in fleet.freezes.iter().filter(|freeze| freeze.in_force) {
@@ -135,13 +136,6 @@ fn waiting(fleet: &FleetReport) -> Markup {
             }
         }
     }
-}
-
-/// The first few by name, and how many there are beside.
-fn some(names: &[&str]) -> String {
-    let more = names.len().saturating_sub(NAMED_MAX);
-    let shown = names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
-    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }
 
 fn scope(

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use proto::certificate;
 use proto::report::StandingReport;
+use proto::{certificate, listed};
 
 use crate::gate::{Facts, Gate, Heard, Hold, Sight};
 
@@ -55,10 +55,5 @@ fn ranks(facts: &Facts<'_>, gate: Option<&Gate>) -> Option<Range<usize>> {
 
 /// The first few names and how many there are beside, and the first one; none: there are none.
 fn some<'a>(names: &[&'a str]) -> Option<(String, &'a str)> {
-    let first = names.first()?;
-    let shown = names.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(NAMED_MAX) {
-        0 => Some((shown, first)),
-        more => Some((format!("{shown} and {more} more"), first)),
-    }
+    Some((listed(names, NAMED_MAX), names.first()?))
 }
