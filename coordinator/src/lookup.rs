@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use proto::id::{Digest, HostId};
+use proto::id::{Digest, Env, HostId, Service};
 use proto::wire::{
     AuditPage, AuditQuery, ControlReply, EVENTS_MAX, EventsQuery, Refused, RolloutQuery,
 };
@@ -38,26 +38,65 @@ impl Desk {
         let (mut events, mut before) = (Vec::new(), query.before.or(Some(u64::MAX)));
         while let (Some(seq), left @ 1..) = (before, limit as usize - events.len()) {
             let left = u32::try_from(left).unwrap_or(limit);
-            let found = self.store.events_before(seq, &which, left).await;
-            let found = found.map_err(|error| out_of_order("read events", &error))?;
-            let Found { events: more, next } = found;
+            let Found { events: more, next } = self.events_before(seq, &which, left).await?;
             events.extend(more.into_iter().map(Numbered::report));
             before = next;
         }
         Ok(ControlReply::Events(events))
     }
 
-    /// The events that are meant.
+    /// A page of the events in question, the newest first, as many as are found in a bounded time.
     ///
     /// # Errors
     ///
-    /// [`Unknown`]: the first part of the question that names what is not there.
-    pub(crate) async fn which(self: &Arc<Self>, query: &EventsQuery) -> Result<Which, Unknown> {
+    /// [`Unknown`]: the first part of the question that names what is not there; or the database does not
+    /// work.
+    pub(crate) async fn events_page(
+        self: &Arc<Self>,
+        query: &EventsQuery,
+    ) -> Result<Found, Unknown> {
+        let which = self.which(query).await?;
+        let before = query.before.unwrap_or(u64::MAX);
+        let found = self.events_before(before, &which, query.limit).await;
+        found.map_err(|refused| Unknown { field: "events", refused })
+    }
+
+    /// As [`Store::events_before`](crate::store::Store::events_before).
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: the database does not work.
+    pub(crate) async fn events_before(
+        &self,
+        before: u64,
+        which: &Which,
+        limit: u32,
+    ) -> Result<Found, Refused> {
+        let found = self.store.events_before(before, which, limit).await;
+        found.map_err(|error| out_of_order("read events", &error))
+    }
+
+    /// That there are the service and the environment, as far as they are named.
+    ///
+    /// # Errors
+    ///
+    /// [`Unknown`]: there is one of them not.
+    pub(crate) fn known(
+        &self,
+        service: Option<&Service>,
+        env: Option<&Env>,
+    ) -> Result<(), Unknown> {
+        let field = |field| move |refused| Unknown { field, refused };
+        let chain = self.member.ledger.chain();
+        service.map_or(Ok(()), |one| known_service(&chain, one)).map_err(field("service"))?;
+        env.map_or(Ok(()), |one| known_env(&chain, one)).map_err(field("env"))
+    }
+
+    /// The events that are meant.
+    async fn which(self: &Arc<Self>, query: &EventsQuery) -> Result<Which, Unknown> {
         let field = |field| move |refused| Unknown { field, refused };
         let EventsQuery { service, env, since, .. } = query.clone();
-        let chain = self.member.ledger.chain();
-        service.iter().try_for_each(|one| known_service(&chain, one)).map_err(field("service"))?;
-        env.iter().try_for_each(|one| known_env(&chain, one)).map_err(field("env"))?;
+        self.known(service.as_ref(), env.as_ref())?;
         let kind = query.kind.as_deref().map(known_kind).transpose().map_err(field("kind"))?;
         let host = query.host.as_deref().map(|host| self.known_host(host));
         let host = host.transpose().map_err(field("host"))?;
@@ -117,8 +156,7 @@ impl Desk {
         let whole = (text.len() == DIGEST_CHARS).then(|| text.parse().ok()).flatten();
         let Some(id) = whole else { return Err(refused) };
         let which = Which { rollout: Some(id), ..Which::default() };
-        let told = self.store.events_before(u64::MAX, &which, 1).await;
-        let told = told.map_err(|error| out_of_order("read events", &error))?;
+        let told = self.events_before(u64::MAX, &which, 1).await?;
         if told.events.is_empty() { Err(refused) } else { Ok(id) }
     }
 }

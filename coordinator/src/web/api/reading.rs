@@ -7,8 +7,6 @@ use proto::report::{FleetReport, HostReport, RolloutPhase, RolloutReport};
 use proto::statement::{Statement, UnixTime};
 use proto::wire::{AuditPage, AuditQuery, ControlReply, ControlRequest, EventsQuery, RolloutQuery};
 
-use rollout::fleet::names::{known_env, known_service};
-
 use super::super::sight::not_understood;
 use super::call::{Answer, Asked, Outcome};
 use super::document;
@@ -19,9 +17,7 @@ use super::values::{
     EnvironmentSummary, FleetSummary, Published, ReleaseReport, RolloutCounts, ScopeSummary,
     ServiceSummary,
 };
-use crate::desk::out_of_order;
 use crate::events::{self, Numbered};
-use crate::lookup::Unknown;
 use crate::store::Found;
 
 pub(super) const HOST: Param<HostId> = Param::path("id", "Id of the host.", "k3vxq2m5n7ad");
@@ -98,7 +94,7 @@ fn rollout_counts(report: &FleetReport) -> RolloutCounts {
 /// `GET /hosts`.
 pub(super) async fn hosts(asked: Asked) -> Outcome {
     let env = asked.given.get(&OF_ENV);
-    refuse_unknown(&asked, None, env.as_ref())?;
+    asked.web.desk.known(None, env.as_ref())?;
     let report = asked.web.sight.fleet().await?;
     let of_env = |host: &&HostReport| env.is_none() || host.env == env;
     let mut hosts: Vec<_> = report.hosts.iter().filter(of_env).collect();
@@ -171,7 +167,7 @@ pub(super) async fn release(asked: Asked) -> Outcome {
 /// `GET /rollouts`.
 pub(super) async fn rollouts(asked: Asked) -> Outcome {
     let (service, env) = (asked.given.get(&OF_SERVICE), asked.given.get(&OF_ENV));
-    refuse_unknown(&asked, service.as_ref(), env.as_ref())?;
+    asked.web.desk.known(service.as_ref(), env.as_ref())?;
     match (service, env) {
         (Some(service), Some(env)) => history(asked, Scope { service, env }).await,
         (service, env) => {
@@ -191,18 +187,6 @@ pub(super) async fn rollouts(asked: Asked) -> Outcome {
             Ok(asked.page(&paging::sorted("rollouts", rollouts, key, &asked.given)?))
         }
     }
-}
-
-/// A list of what there is not would be empty, as one of what there is may be.
-fn refuse_unknown(
-    asked: &Asked,
-    service: Option<&Service>,
-    env: Option<&Env>,
-) -> Result<(), Problem> {
-    let chain = asked.web.desk.member.ledger.chain();
-    let wrong = |field| move |refused| Problem::from(Unknown { field, refused });
-    service.map_or(Ok(()), |one| known_service(&chain, one)).map_err(wrong("service"))?;
-    env.map_or(Ok(()), |one| known_env(&chain, one)).map_err(wrong("env"))
 }
 
 /// Lists would be long with every host of every rollout.
@@ -231,7 +215,7 @@ pub(super) async fn events(asked: Asked) -> Outcome {
     let given = &asked.given;
     let query = EventsQuery {
         before: start("events", &asked, &BEFORE)?,
-        limit: 0,
+        limit: limit(given),
         service: given.get(&OF_SERVICE),
         env: given.get(&OF_ENV),
         rollout: given.get(&OF_ROLLOUT).map(|RolloutId(id)| RolloutQuery::Id(id)),
@@ -239,11 +223,7 @@ pub(super) async fn events(asked: Asked) -> Outcome {
         kind: given.get(&OF_KIND).map(|kind| kind.to_string()),
         since: given.get(&SINCE).map(|Seq(seconds)| UnixTime(seconds)),
     };
-    let which = asked.web.desk.which(&query).await?;
-    let before = query.before.unwrap_or(u64::MAX);
-    let found = asked.web.desk.store.events_before(before, &which, limit(given)).await;
-    let Found { events, next } =
-        found.map_err(|error| out_of_order("read what happened", &error))?;
+    let Found { events, next } = asked.web.desk.events_page(&query).await?;
     let events = events.into_iter().map(Numbered::report).collect();
     Ok(asked.page(&paging::found("events", events, next)))
 }

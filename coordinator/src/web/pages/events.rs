@@ -18,7 +18,6 @@ use super::super::live::Board;
 use super::super::page::{encoded, refused, status_of, time, told};
 use super::show;
 use crate::acts::no;
-use crate::desk::out_of_order;
 use crate::events::{Kind, Numbered, Severity};
 use crate::lookup::Unknown;
 use crate::store::{Found, Which};
@@ -150,9 +149,8 @@ pub(super) async fn list(
 }
 
 async fn find(web: &Web, wanted: &Wanted) -> Result<Found, Refused> {
-    let query = wanted.query()?;
-    let which = web.desk.which(&query).await.map_err(|Unknown { refused, .. }| refused)?;
-    read(web, query.before.unwrap_or(u64::MAX), &which, PAGE).await
+    let found = web.desk.events_page(&wanted.query()?).await;
+    found.map_err(|Unknown { refused, .. }| refused)
 }
 
 fn form(web: &Web, wanted: &Wanted) -> Markup {
@@ -200,13 +198,8 @@ fn form(web: &Web, wanted: &Wanted) -> Markup {
 ///
 /// [`Refused`]: the database failed.
 pub(super) async fn newest(web: &Web, which: &Which) -> Result<Markup, Refused> {
-    let events = read(web, u64::MAX, which, BELOW).await?.events;
+    let events = web.desk.events_before(u64::MAX, which, BELOW).await?.events;
     Ok(html! { section id="events" { h2 { "What happened" } (lines(&events)) } })
-}
-
-async fn read(web: &Web, before: u64, which: &Which, limit: u32) -> Result<Found, Refused> {
-    let events = web.desk.store.events_before(before, which, limit).await;
-    events.map_err(|error| out_of_order("read what happened", &error))
 }
 
 pub(super) fn lines(events: &[Numbered]) -> Markup {
