@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use member::clock;
 use proto::dsse::Envelope;
-use proto::id::{Digest, Env, HostId, KeyId, Name, Scope};
+use proto::id::{Digest, Env, HostId, KeyId, Name, Scope, Version};
 use proto::key::PublicKey;
 use proto::report::{Fitness, RolloutPhase, RolloutReport};
 use proto::statement::{
@@ -272,7 +272,7 @@ impl Desk {
         if !policy.is_some_and(|policy| policy.coordinator_may_roll_back) {
             return Err(refused(&Refusal::CoordinatorMayNotRollBack(env.clone())));
         }
-        let hosts = facts.hosts.iter().filter_map(candidate).collect::<Vec<_>>();
+        let (hosts, serves) = hosts_of(facts);
         let strategy = plan::rollback_strategy(&hosts);
         let whole = Share::Percent(100.0);
         let plan = plan::plan(&hosts, &strategy, Direction::Rollback, whole, &to.release).map_err(
@@ -312,7 +312,8 @@ impl Desk {
         let names: BTreeMap<_, _> = names.collect();
         let left_out = plan.left_out.iter();
         let left_out = left_out.filter_map(|out| Some(((*names.get(&out.host)?).clone(), out.why)));
-        let (moves, there) = who_moves(&rollout.cohort, &rollout.to, facts, &names);
+        let there = those_on(&rollout.to.version, &hosts, &serves);
+        let (moves, there) = who_moves(&rollout.cohort, &there, &names);
         refuse_nothing(scope, facts, &moves, &rollout.to)?;
         Ok(WayBack { left_out: left_out.collect(), rollout, times, hosts: moves, there })
     }
@@ -345,18 +346,13 @@ impl Desk {
 }
 
 /// The names of the hosts of a way back that do not serve yet what it leads to, as far as that is known; and
-/// how many do.
+/// how many do. `there`: all that do.
 fn who_moves(
     cohort: &[CohortHost],
-    to: &Target,
-    facts: &ScopeFacts,
+    there: &BTreeSet<&HostId>,
     names: &BTreeMap<&HostId, &Name>,
 ) -> (Vec<Name>, usize) {
-    let serves = facts.hosts.iter().filter(|host| host.serves.as_ref() == Some(&to.version));
-    let serves = serves.filter_map(candidate).map(|candidate| candidate.host.id);
-    let serves: BTreeSet<_> = serves.collect();
-    let (there, moves): (Vec<_>, Vec<_>) =
-        cohort.iter().partition(|host| serves.contains(&host.id));
+    let (there, moves): (Vec<_>, Vec<_>) = cohort.iter().partition(|host| there.contains(&host.id));
     let named = moves.iter().filter_map(|host| names.get(&host.id));
     (named.map(|name| (*name).clone()).collect(), there.len())
 }
@@ -440,6 +436,22 @@ pub(crate) fn checked_reason(reason: &str) -> Result<String, Refused> {
     }
 }
 
+/// The hosts of a scope, and what each of them serves, as far as that is known.
+fn hosts_of(facts: &ScopeFacts) -> (Vec<Candidate>, Vec<Option<&Version>>) {
+    let hosts = facts.hosts.iter();
+    hosts.filter_map(|host| Some((candidate(host)?, host.serves.as_ref()))).unzip()
+}
+
+/// The hosts that serve a version; `serves`: what each does.
+fn those_on<'a>(
+    version: &Version,
+    hosts: &'a [Candidate],
+    serves: &[Option<&Version>],
+) -> BTreeSet<&'a HostId> {
+    let there = hosts.iter().zip(serves).filter(|(_, serves)| **serves == Some(version));
+    there.map(|(candidate, _)| &candidate.host.id).collect()
+}
+
 fn candidate(host: &proto::wire::ScopeHost) -> Option<Candidate> {
     // It stands in our own ledger, verified.
     let envelope = Envelope::parse(&host.envelope, usize::MAX).ok()?;
@@ -514,9 +526,10 @@ mod tests {
             ("running", 0, [Some("1.0.0"), Some("1.0.0")], &[], false),
         ] {
             let (facts, cohort) = facts(phase, silent, serve);
-            let hosts: Vec<_> = facts.hosts.iter().filter_map(candidate).collect();
+            let (hosts, serves) = hosts_of(&facts);
             let names = hosts.iter().map(|one| (&one.host.id, &one.host.name)).collect();
-            let (found, there) = who_moves(&cohort, &to, &facts, &names);
+            let (found, there) =
+                who_moves(&cohort, &those_on(&to.version, &hosts, &serves), &names);
             assert_eq!(found.iter().map(Name::as_str).collect::<Vec<_>>(), moves, "{phase}");
             assert_eq!(there, 2 - moves.len());
             let told = refuse_nothing(&scope, &facts, &found, &to);
