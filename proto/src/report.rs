@@ -318,6 +318,22 @@ pub struct BackReport {
     pub elsewhere_found: u32,
 }
 
+impl BackReport {
+    /// That has come so far, and counts nobody yet.
+    pub const fn new(state: BackState) -> Self {
+        Self {
+            state,
+            back: 0,
+            going: 0,
+            keep: 0,
+            stuck: 0,
+            silent: 0,
+            elsewhere: Vec::new(),
+            elsewhere_found: 0,
+        }
+    }
+}
+
 /// See [`BackReport`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

@@ -124,17 +124,7 @@ pub(crate) fn rollout(phase: RolloutPhase, hosts: Vec<StandingReport>) -> Rollou
 
 /// A way back of one host, come so far.
 pub(crate) fn back(state: BackState) -> BackReport {
-    let (elsewhere, elsewhere_found) = (Vec::new(), 0);
-    BackReport {
-        state,
-        back: 1,
-        going: 0,
-        keep: 0,
-        stuck: 0,
-        silent: 0,
-        elsewhere,
-        elsewhere_found,
-    }
+    BackReport { back: 1, ..BackReport::new(state) }
 }
 
 /// A fetch under way: 41 of 64 MiB, from five members.

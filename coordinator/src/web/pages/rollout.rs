@@ -415,15 +415,10 @@ mod tests {
     /// What was stopped and has gone back says so at a glance, and offers no way back any more.
     #[test]
     fn a_rollout_that_has_gone_back_says_so_and_is_not_taken_back_again() {
-        let back = |state: BackState, elsewhere: u32| BackReport {
-            state,
+        let back = |state: BackState, elsewhere_found: u32| BackReport {
             back: 1,
-            going: 0,
-            keep: 0,
-            stuck: 0,
-            silent: 0,
-            elsewhere: Vec::new(),
-            elsewhere_found: elsewhere,
+            elsewhere_found,
+            ..BackReport::new(state)
         };
         let of = |phase, back| {
             let report = RolloutReport { phase, back, ..report(4) };

@@ -26,16 +26,7 @@ pub fn began(host: &StandingReport) -> bool {
 
 /// Of a rollout that was stopped; none: it had begun on no host that counts.
 pub fn way_back(hosts: &[StandingReport], on_failure: OnFailure) -> Option<BackReport> {
-    let mut sum = BackReport {
-        state: BackState::RolledBack,
-        back: 0,
-        going: 0,
-        keep: 0,
-        stuck: 0,
-        silent: 0,
-        elsewhere: Vec::new(),
-        elsewhere_found: 0,
-    };
+    let mut sum = BackReport::new(BackState::RolledBack);
     for host in hosts.iter().filter(|host| began(host) && !host.skipped) {
         let place = match host.state {
             Some(State::RevertFailed) => &mut sum.stuck,

@@ -30,7 +30,7 @@ fn slices(artifact: &Artifact, index: u32) -> Slices {
 fn comes(to: &Node, artifact: &Artifact, index: u32) -> Passage {
     let (comings, id) = (&to.swarm.0.comings, artifact.about.id);
     let slices = slices(artifact, index);
-    let mut passage = Passage::new(comings, id, (index, PIECES), slices, PIECE_BYTES);
+    let mut passage = Passage::new(comings, id, (index, PIECES), slices);
     assert!(passage.add(&artifact.pieces[index as usize][..SLICE_BYTES]));
     passage.open();
     passage

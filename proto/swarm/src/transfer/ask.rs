@@ -182,9 +182,8 @@ async fn sliced<F: Future<Output = ()>>(
     let sums = frame::recv(&mut recv, SUMS_BYTES_MAX, PATIENCE);
     let sums = answered(connection, PATIENCE, sums).await?;
     let slices = Slices::of_piece(&piece, sums).ok_or(AskError::OtherContent)?;
-    let bytes = usize::try_from(piece.bytes).unwrap_or(usize::MAX);
-    let place = (index, wish.pieces);
-    let mut passage = Passage::new(wish.comings, wish.artifact, place, slices, bytes);
+    let (bytes, place) = (slices.bytes(), (index, wish.pieces));
+    let mut passage = Passage::new(wish.comings, wish.artifact, place, slices);
     let mut telling = Telling::begin(connection, index, comes).await;
     let begun = Instant::now();
     while passage.bytes() < bytes {

@@ -99,16 +99,15 @@ pub(crate) struct Passage {
 }
 
 impl Passage {
-    /// Nobody is told of it yet. `bytes`: how long the piece is.
+    /// Nobody is told of it yet.
     pub(crate) fn new(
         comings: &Comings,
         artifact: Digest,
         (piece, pieces): (u32, u32),
         slices: Slices,
-        bytes: usize,
     ) -> Self {
+        let content = watch::Sender::new(Vec::with_capacity(slices.bytes()));
         let (comings, slices) = (comings.clone(), Arc::new(slices));
-        let content = watch::Sender::new(Vec::with_capacity(bytes));
         Self { comings, artifact, piece, pieces, slices, content, open: false }
     }
 
@@ -178,7 +177,7 @@ mod tests {
 
     fn passage(comings: &Comings, piece: u32) -> Passage {
         let slices = Slices::of(&content()).unwrap();
-        Passage::new(comings, artifact(), (piece, PIECES), slices, content().len())
+        Passage::new(comings, artifact(), (piece, PIECES), slices)
     }
 
     #[tokio::test]
